@@ -1,0 +1,57 @@
+"""BlockRAG: answers from documents whose blocks are encoded once and joined at question time.
+
+Public names are imported on first use, so that ``import blockrag`` loads no model library.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from blockrag.answer import Answer, Piece, Report, Retrieved, Source
+    from blockrag.documents import Document, load, load_many
+    from blockrag.engine import Engine, Progress
+    from blockrag.errors import BlockRAGError
+    from blockrag.pipeline import BlockRAG
+    from blockrag.segment import Segmentation, SizeBounds
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Answer": "answer",
+    "BlockRAG": "pipeline",
+    "BlockRAGError": "errors",
+    "Document": "documents",
+    "Engine": "engine",
+    "Piece": "answer",
+    "Progress": "engine",
+    "Report": "answer",
+    "Retrieved": "answer",
+    "Segmentation": "segment",
+    "SizeBounds": "segment",
+    "Source": "answer",
+    "load": "documents",
+    "load_many": "documents",
+}
+
+__all__ = [
+    "Answer",
+    "BlockRAG",
+    "BlockRAGError",
+    "Document",
+    "Engine",
+    "Piece",
+    "Progress",
+    "Report",
+    "Retrieved",
+    "Segmentation",
+    "SizeBounds",
+    "Source",
+    "load",
+    "load_many",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'blockrag' has no attribute {name!r}")
+    return getattr(import_module(f"blockrag.{_HOME[name]}"), name)

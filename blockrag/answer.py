@@ -1,0 +1,113 @@
+"""What an answer consists of: sources, the report of its cost, and the events of its stream. Data only."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Mode = Literal["block", "full"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A block given to the model, numbered as the answer's reader sees it.
+
+    Attributes
+    ----------
+    number : int
+        From 1, in prompt order.
+    document, document_id : str
+        The document's name, and its sha256.
+    start, end : int
+        Span of the block in the document's text, in characters.
+    text : str
+        ``document.text[start:end]``.
+    score : float
+        Cosine similarity of block and question.
+    n_tokens : int
+        Tokens of the block for the answering model.
+    page : int or None
+        Page of the block's first character, where the document has pages.
+    """
+
+    number: int
+    document: str
+    document_id: str
+    start: int
+    end: int
+    text: str
+    score: float
+    n_tokens: int
+    page: int | None = None
+
+
+@dataclass(frozen=True)
+class Citation:
+    """A statement of the answer, ``answer.text[start:end]``, and the `number` of the source that supports it best.
+
+    `support` in (0, 1] is the part of the statement's words, rare ones weighing more, that the source contains.
+    """
+
+    start: int
+    end: int
+    number: int
+    support: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one answer cost. Times in milliseconds; TTFT counts retrieval, KV load (and encoding of blocks that were
+    not cached), assembly and prefill, from the moment the question is complete to the first token.
+
+    `n_context_tokens` counts the blocks' tokens; `n_prefill_tokens` those that were computed after the question came;
+    `n_tokens_saved` those that were not computed because their KV was cached. `kv_hits` counts blocks by tier.
+    """
+
+    mode: Mode
+    retrieval_ms: float
+    kv_load_ms: float
+    encode_ms: float
+    assemble_ms: float
+    prefill_ms: float
+    ttft_ms: float
+    tokens_per_s: float
+    n_context_tokens: int
+    n_prefill_tokens: int
+    n_tokens_saved: int
+    n_new_tokens: int
+    kv_hits: dict[str, int] = field(default_factory=dict)
+    kv_misses: int = 0
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-ready values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """First event: the blocks that the answer will be given, and those found but left out for want of room."""
+
+    sources: tuple[Source, ...]
+    left_out: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of the answer's text, in order; the first one marks the end of TTFT."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Last event: the whole answer. `stopped` is why it ended: the model was done, or `max_new_tokens` were reached."""
+
+    question: str
+    text: str
+    sources: tuple[Source, ...]
+    report: Report
+    citations: tuple[Citation, ...] = ()
+    stopped: Literal["end", "length"] = "end"
+    left_out: tuple[Source, ...] = ()
+
+
+Event = Retrieved | Piece | Answer

@@ -1,0 +1,173 @@
+"""From a question and its sources to a stream of answer: gather, assemble, prefill, decode. Knows no retrieval."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from blockrag.answer import Answer, Mode, Piece, Report, Source
+from blockrag.attention.assemble import assemble
+from blockrag.attention.cache import PreallocatedCache
+from blockrag.attention.encode import encode_blocks
+from blockrag.cite import cite
+from blockrag.engine import Engine
+from blockrag.errors import PromptTooLongError
+from blockrag.generate import TextStream, end_tokens, prefill
+from blockrag.kv.block_kv import BlockKV
+from blockrag.stopwatch import Stopwatch
+
+TTFT_STAGES = ("retrieval", "kv_load", "encode", "assemble", "prefill")
+
+
+@dataclass
+class Request:
+    """One question on its way to an answer, and what it cost so far."""
+
+    question: str
+    mode: Mode
+    max_new_tokens: int
+    watch: Stopwatch
+    sources: tuple[Source, ...] = ()
+    left_out: tuple[Source, ...] = ()
+    n_prefill_tokens: int = 0
+    n_tokens_saved: int = 0
+    n_new_tokens: int = 0
+    kv_hits: Counter[str] = field(default_factory=Counter)
+    kv_misses: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def fit(engine: Engine, request: Request, found: tuple[Source, ...]) -> None:
+    """Give the request as many sources, best first, as the model's context holds beside question and answer.
+
+    Raises
+    ------
+    PromptTooLongError
+        If the question leaves no room for any document.
+    """
+    model, n_sinks = engine.model, engine.model.format.n_sinks
+    n_question = len(engine.prompt.final_ids(request.question))
+    room = model.max_tokens - len(engine.prompt.prefix_ids) - n_question - request.max_new_tokens
+    if room < 0:
+        raise PromptTooLongError(
+            f"the question has {n_question} tokens; with {request.max_new_tokens} for the answer it does not fit the "
+            f"model's context of {model.max_tokens}. Shorten the question or ask for a shorter answer."
+        )
+    kept: list[Source] = []
+    left_out: list[Source] = []
+    for source in found:
+        n_tokens = n_sinks + len(engine.prompt.block_ids(source.text))
+        fits = n_tokens <= room
+        room -= n_tokens if fits else 0
+        (kept if fits else left_out).append(source)
+    request.sources, request.left_out = tuple(kept), tuple(left_out)
+
+
+def answer(engine: Engine, request: Request) -> Iterator[Piece | Answer]:
+    """Stream the answer to a request whose sources are fitted.
+
+    Yields
+    ------
+    Piece
+        The answer's text, in order.
+    Answer
+        Last: the whole, with its report. Closing the generator earlier frees what the answer held.
+    """
+    stream, pieces = TextStream(engine.model.tokenizer), []
+    for token in _tokens(engine, request):
+        if piece := stream.push(token):
+            pieces.append(piece)
+            yield Piece(piece)
+    if piece := stream.flush():
+        pieces.append(piece)
+        yield Piece(piece)
+    text = "".join(pieces)
+    yield Answer(
+        question=request.question,
+        text=text,
+        sources=request.sources,
+        citations=cite(text, request.sources),
+        report=_report(request),
+        stopped="length" if request.n_new_tokens == request.max_new_tokens else "end",
+        left_out=request.left_out,
+    )
+
+
+def _tokens(engine: Engine, request: Request) -> Iterator[int]:
+    """The answer's tokens, most likely ones, without the one that ends it."""
+    context = _block_context if request.mode == "block" else _full_context
+    cache, prompt_ids = context(engine, request)
+    with request.watch.stage("prefill"):
+        token = int(prefill(engine.model, prompt_ids, cache).argmax())
+    request.n_prefill_tokens += len(prompt_ids)
+    ends = end_tokens(engine.model)
+    while token not in ends:
+        request.n_new_tokens += 1
+        yield token
+        if request.n_new_tokens == request.max_new_tokens:
+            return
+        with request.watch.stage("decode"):
+            token = int(prefill(engine.model, [token], cache).argmax())
+
+
+def _block_context(engine: Engine, request: Request) -> tuple[PreallocatedCache, list[int]]:
+    """A cache that holds prefix and blocks, and the final block that is left to compute."""
+    final_ids = engine.prompt.final_ids(request.question)
+    parts = [engine.prefix_kv, *_gather(engine, request)]
+    with request.watch.stage("assemble"):
+        n_tokens = sum(part.n_tokens for part in parts) + len(final_ids) + request.max_new_tokens
+        return assemble(parts, engine.model.rope, engine.model.kv_storage(n_tokens)), final_ids
+
+
+def _gather(engine: Engine, request: Request) -> list[BlockKV]:
+    """KV of every source, in order: from the store, or encoded now and kept."""
+    found: dict[str, BlockKV] = {}
+    missing: dict[str, list[int]] = {}
+    with request.watch.stage("kv_load"):
+        parts = [engine.prompt.block_ids(source.text) for source in request.sources]
+        keys = [engine.identity.key(part) for part in parts]
+        for key, part in zip(keys, parts, strict=True):
+            hit = engine.kv.get(key, request.notes)
+            if hit is None:
+                missing[key] = part
+            else:
+                found[key] = hit.kv
+                request.kv_hits[hit.tier] += 1
+                request.n_tokens_saved += len(part)
+    with request.watch.stage("encode"):
+        for encoded in encode_blocks(engine.model, list(missing.values()), engine.prefix_kv):
+            key = list(missing)[encoded.number]
+            found[key] = encoded.kv
+            engine.kv.put(key, encoded.kv)
+            request.kv_misses += 1
+            request.n_prefill_tokens += len(missing[key])
+    return [found[key] for key in keys]
+
+
+def _full_context(engine: Engine, request: Request) -> tuple[PreallocatedCache, list[int]]:
+    """An empty cache, and the whole prompt that is left to compute; no sinks (they belong to block mode)."""
+    with request.watch.stage("assemble"):
+        blocks = (engine.prompt.block_ids(source.text) for source in request.sources)
+        prompt_ids = [
+            *engine.prompt.prefix_ids,
+            *(token for block in blocks for token in block),
+            *engine.prompt.final_ids(request.question),
+        ]
+        storage = engine.model.kv_storage(len(prompt_ids) + request.max_new_tokens)
+        return PreallocatedCache(storage), prompt_ids
+
+
+def _report(request: Request) -> Report:
+    watch, decode_ms = request.watch, request.watch.ms("decode")
+    return Report(
+        mode=request.mode,
+        **{f"{stage}_ms": watch.ms(stage) for stage in TTFT_STAGES},
+        ttft_ms=watch.total_ms(*TTFT_STAGES),
+        tokens_per_s=1000 * (request.n_new_tokens - 1) / decode_ms if decode_ms else 0.0,
+        n_context_tokens=sum(source.n_tokens for source in request.sources),
+        n_prefill_tokens=request.n_prefill_tokens,
+        n_tokens_saved=request.n_tokens_saved,
+        n_new_tokens=request.n_new_tokens,
+        kv_hits=dict(request.kv_hits),
+        kv_misses=request.kv_misses,
+        notes=tuple(request.notes),
+    )

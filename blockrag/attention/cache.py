@@ -1,0 +1,73 @@
+"""A preallocated KV cache in the form that `transformers` reads. Knows nothing of blocks.
+
+`DynamicCache` joins old and new keys anew at every layer of every step, which copies the whole context for each token;
+here the room for the answer is there from the start and a step writes only its own rows.
+"""
+
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+
+class PreallocatedLayer(CacheLayerMixin):
+    """One layer: a view ``(batch, kv_heads, capacity, head_dim)`` into the cache's storage, filled up to `n_tokens`."""
+
+    is_sliding = False
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, n_tokens: int):
+        super().__init__()
+        self.keys, self.values = keys, values
+        self.n_tokens = n_tokens
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Nothing is left to do: the storage exists from the start."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write new states ``(batch, kv_heads, n, head_dim)`` behind the old ones; return views of all of them."""
+        start, end = self.n_tokens, self.n_tokens + key_states.shape[2]
+        if end > self.get_max_length():
+            raise ValueError(f"the cache holds {self.get_max_length()} tokens, {end} were asked for")
+        self.keys[:, :, start:end] = key_states
+        self.values[:, :, start:end] = value_states
+        self.n_tokens = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Keys that the next `query_length` tokens are masked against, and the offset of the first."""
+        return self.n_tokens + query_length, 0
+
+    def get_seq_length(self) -> int:
+        """Tokens held."""
+        return self.n_tokens
+
+    def get_max_length(self) -> int:
+        """Tokens that fit."""
+        return self.keys.shape[2]
+
+    def get_max_cache_shape(self) -> int:
+        """The same, under the name that earlier releases of `transformers` ask for."""
+        return self.get_max_length()
+
+
+class PreallocatedCache(Cache):
+    """KV of one prompt and its answer, or of a batch of blocks while they are encoded.
+
+    Attributes
+    ----------
+    storage : torch.Tensor
+        Shape ``(2, layers, batch, kv_heads, capacity, head_dim)``: keys, then values. Of the capacity the first
+        `n_tokens` are filled.
+    """
+
+    def __init__(self, storage: torch.Tensor, n_tokens: int = 0):
+        self.storage = storage
+        super().__init__(layers=[PreallocatedLayer(k, v, n_tokens) for k, v in zip(*storage, strict=True)])
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens held; the position of the next one."""
+        return self.layers[0].get_seq_length()

@@ -1,0 +1,110 @@
+"""Encode: the KV of blocks, each computed alone at local positions. Knows no store and no prompt.
+
+Isolation to the bit (rule 4) needs more than a mask: matrix products of different shapes add in different orders, so
+that a block encoded beside a longer neighbour would differ in its last bits. Here the shape of a block's batch follows
+from the block's own length alone: rows are padded to a multiple of `LENGTH_STEP`, and a batch always has the same
+number of rows for its length, filled up with empty ones.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from blockrag.attention.cache import PreallocatedCache
+from blockrag.kv.block_kv import BlockKV
+from blockrag.models.answer_model import AnswerModel
+
+LENGTH_STEP = 32
+BATCH_TOKENS = {"cpu": 256, "cuda": 16384}
+"""Tokens a batch holds: where more rows of a length bring no more speed."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A finished block: its place in the sequence that was given, and its KV."""
+
+    number: int
+    kv: BlockKV
+
+
+def encode_blocks(
+    model: AnswerModel, blocks: Sequence[Sequence[int]], prefix: BlockKV | None = None
+) -> Iterator[Encoded]:
+    """Encode blocks, several a batch, yielding each as its batch is done (not in the order given).
+
+    Parameters
+    ----------
+    model : AnswerModel
+        Its format says which sinks stand before every block and whether blocks see the prefix.
+    blocks : sequence of token id sequences
+        Each of at least one token; without sinks.
+    prefix : BlockKV, optional
+        The encoded prefix; needed, and used, only where blocks see it.
+
+    Yields
+    ------
+    Encoded
+        Closing the generator stops before the next batch.
+    """
+    seen_prefix = prefix if model.format.prefix_visible else None
+    if model.format.prefix_visible and prefix is None:
+        raise ValueError("blocks of this format see the prefix: encode it first and pass it")
+    yield from _encode(model, blocks, model.embed_sinks(), seen_prefix)
+
+
+def encode_prefix(model: AnswerModel, token_ids: Sequence[int]) -> BlockKV:
+    """Encode the prompt's prefix: a part of its own at position 0, without sinks (its first token is one)."""
+    no_sinks = model.embed_sinks()[:0]
+    return next(_encode(model, [token_ids], no_sinks, None)).kv
+
+
+def _encode(
+    model: AnswerModel, parts: Sequence[Sequence[int]], sinks: torch.Tensor, prefix: BlockKV | None
+) -> Iterator[Encoded]:
+    by_length = defaultdict(list)
+    for number, token_ids in enumerate(parts):
+        length = len(sinks) + len(token_ids)
+        by_length[-(-length // LENGTH_STEP) * LENGTH_STEP].append(number)
+    for length, numbers in sorted(by_length.items()):
+        n_rows = max(1, BATCH_TOKENS[model.device.type] // length)
+        for i in range(0, len(numbers), n_rows):
+            batch = numbers[i : i + n_rows]
+            rows = _encode_batch(model, [parts[n] for n in batch], sinks, prefix, (n_rows, length))
+            yield from (Encoded(n, kv) for n, kv in zip(batch, rows, strict=True))
+
+
+@torch.inference_mode()
+def _encode_batch(
+    model: AnswerModel,
+    parts: Sequence[Sequence[int]],
+    sinks: torch.Tensor,
+    prefix: BlockKV | None,
+    shape: tuple[int, int],
+) -> list[BlockKV]:
+    n_rows, length = shape
+    n_sinks, start = len(sinks), 0 if prefix is None else prefix.n_tokens
+    token_ids = torch.zeros(n_rows, length - n_sinks, dtype=torch.long)
+    for row, part in enumerate(parts):
+        token_ids[row, : len(part)] = torch.tensor(part)
+    embeddings = torch.cat(
+        [sinks.expand(n_rows, -1, -1), model.embed(token_ids.to(model.device))], dim=1
+    )  # (rows, length, hidden_size)
+    storage = model.kv_storage(start + length, batch=n_rows)
+    if prefix is not None:
+        storage[0, ..., :start, :] = prefix.keys[:, None]
+        storage[1, ..., :start, :] = prefix.values[:, None]
+    positions = torch.arange(start, start + length, device=model.device)[None]
+    cache = PreallocatedCache(storage, n_tokens=start)
+    model.network(
+        inputs_embeds=embeddings, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
+    )
+    ends = [start + n_sinks + len(part) for part in parts]
+    return [_cut(storage[:, :, row, :, start:end], start) for row, end in enumerate(ends)]
+
+
+def _cut(storage: torch.Tensor, first_position: int) -> BlockKV:
+    """A block KV of its own memory, so that it keeps no batch alive."""
+    keys, values = storage.clone(memory_format=torch.contiguous_format)
+    return BlockKV(keys, values, first_position)

@@ -1,0 +1,53 @@
+"""How a prompt is made of parts: block sinks, and whether blocks see the prefix. Knows no model.
+
+Both belong to the adapter that was trained with them, since both change every block KV. The plain format (no sinks,
+strict isolation) is block attention as arXiv 2409.15355 defines it; sinks are those of arXiv 2605.15913.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class BlockFormat:
+    """What is put before every block, and what a block may see.
+
+    Attributes
+    ----------
+    sink_ids : tuple of int
+        Literal sink tokens; empty where there are none or they are learned.
+    sink_embeddings : torch.Tensor or None
+        Learned sinks, shape ``(n_sinks, hidden_size)``.
+    prefix_visible : bool
+        Whether blocks attend to the prefix.
+
+    Raises
+    ------
+    ValueError
+        If both kinds of sinks are given.
+    """
+
+    sink_ids: tuple[int, ...] = ()
+    sink_embeddings: torch.Tensor | None = None
+    prefix_visible: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sink_ids and self.sink_embeddings is not None:
+            raise ValueError("sinks are literal tokens or learned embeddings, not both")
+
+    @property
+    def n_sinks(self) -> int:
+        """Tokens put before every block."""
+        return len(self.sink_ids) if self.sink_embeddings is None else len(self.sink_embeddings)
+
+    @property
+    def digest(self) -> str:
+        """Hash of sinks and visibility, 64 hexadecimal digits; part of every KV key (rule 6)."""
+        learned = [] if self.sink_embeddings is None else self.sink_embeddings.float().tolist()
+        return hashlib.sha256(json.dumps([self.sink_ids, learned, self.prefix_visible]).encode()).hexdigest()
+
+
+PLAIN = BlockFormat()

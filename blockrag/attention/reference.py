@@ -1,0 +1,74 @@
+"""The reference: block attention as one dense forward pass under a mask. Slow, plain, and the specification.
+
+Every other path must give these logits (rule 3). Nothing is cached and nothing is rotated twice here: the whole prompt,
+sinks included, goes through the network once, at its joined positions.
+
+Where blocks see the prefix, each was encoded right behind it, wherever it stands in the prompt. In one pass that is a
+copy of the prefix before every block, at the positions just before it, which this block alone sees.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from blockrag.attention.mask import block_mask, strict_isolation
+from blockrag.models.answer_model import AnswerModel
+
+
+@torch.inference_mode()
+def reference_logits(
+    model: AnswerModel, prefix: Sequence[int], blocks: Sequence[Sequence[int]], final: Sequence[int]
+) -> torch.Tensor:
+    """Logits of the final block's tokens.
+
+    Parameters
+    ----------
+    model : AnswerModel
+        Its format decides sinks and prefix visibility.
+    prefix, final : sequence of int
+        Token ids; the prefix may be empty.
+    blocks : sequence of token id sequences
+        Without sinks.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape ``(len(final), vocab_size)``.
+    """
+    parts, positions, sees = _lay_out(model, prefix, blocks, final)
+    mask = block_mask([len(part) for part in parts], sees)
+    additive = torch.zeros(mask.shape, dtype=model.dtype).masked_fill(~mask, torch.finfo(model.dtype).min)
+    output = model.network(
+        inputs_embeds=torch.cat(parts)[None],
+        attention_mask=additive.to(model.device)[None, None],
+        position_ids=torch.cat(positions).to(model.device)[None],
+        use_cache=False,
+    )
+    return output.logits[0, -len(final) :]
+
+
+def _lay_out(
+    model: AnswerModel, prefix: Sequence[int], blocks: Sequence[Sequence[int]], final: Sequence[int]
+) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
+    """Embeddings ``(tokens, hidden_size)`` and positions ``(tokens,)`` of each part, and which part sees which."""
+    prefix_part, sinks = _embed(model, prefix), model.embed_sinks()
+    parts, positions = [prefix_part], [torch.arange(len(prefix))]
+    copies, start = [], len(prefix)
+    for block in blocks:
+        if model.format.prefix_visible:
+            copies.append(len(parts))
+            parts.append(prefix_part)
+            positions.append(torch.arange(start - len(prefix), start))
+        parts.append(torch.cat([sinks, _embed(model, block)]))
+        positions.append(torch.arange(start, start + len(parts[-1])))
+        start += len(parts[-1])
+    parts.append(_embed(model, final))
+    positions.append(torch.arange(start, start + len(final)))
+    sees = strict_isolation(len(parts))
+    for copy in copies:
+        sees[copy + 1, copy], sees[-1, copy] = True, False
+    return parts, positions, sees
+
+
+def _embed(model: AnswerModel, token_ids: Sequence[int]) -> torch.Tensor:
+    return model.embed(torch.tensor(list(token_ids), dtype=torch.long, device=model.device))

@@ -1,0 +1,47 @@
+"""Cite: which source supports each statement of an answer. Knows words, not the model that wrote them.
+
+Small models number their sources unreliably, so that the trace does not ask the model: a statement is cited to the
+source that contains most of its words, weighted by how few of the sources contain them (inverse document frequency).
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from blockrag.answer import Citation, Source
+from blockrag.segment import find_candidates
+
+MIN_SUPPORT = 0.5
+"""A statement is cited only where at least half of its weighted words are in the source."""
+
+_WORD = re.compile(r"\w+")
+
+
+def cite(text: str, sources: Sequence[Source]) -> tuple[Citation, ...]:
+    """Cite each statement of `text` that one of the sources supports, in order.
+
+    Parameters
+    ----------
+    text : str
+        The answer.
+    sources : sequence of Source
+        The blocks that the model was given.
+    """
+    in_source = [set(_words(source.text)) for source in sources]
+    frequency = Counter(word for words in in_source for word in words)
+    weight = {word: math.log(1 + len(sources) / n) for word, n in frequency.items()}
+    cuts = [0, *find_candidates(text).tolist(), len(text)]
+    citations = []
+    for start, end in zip(cuts, cuts[1:], strict=False):
+        words = set(_words(text[start:end]))
+        total = sum(weight.get(word, math.log(1 + len(sources))) for word in words)
+        support = [sum(weight[word] for word in words & known) / total if total else 0.0 for known in in_source]
+        best = max(range(len(sources)), key=support.__getitem__, default=None)
+        if best is not None and support[best] >= MIN_SUPPORT:
+            citations.append(Citation(start, end, sources[best].number, support[best]))
+    return tuple(citations)
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.casefold())

@@ -1,0 +1,40 @@
+"""The command line: segment, index, ask, models. Knows arguments and output; the work is the library's.
+
+Exit codes: 0 done; 1 an error, told on standard error; 2 wrong arguments; 3 some files of a batch failed, the others
+are done; 130 interrupted. With ``--json`` the last line of standard output is one JSON object (schemas in the README);
+progress and messages go to standard error.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from blockrag.cli import ask, index, models, segment
+from blockrag.errors import BlockRAGError
+
+COMMANDS = {"segment": segment, "index": index, "ask": ask, "models": models}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        return COMMANDS[args.command].run(args)
+    except BlockRAGError as error:
+        print(f"blockrag: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("blockrag: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m blockrag",
+        description="Answer questions from documents whose blocks were encoded once.",
+        epilog="First steps: `index paper.pdf --store S`, then `ask 'What is it about?' --store S`.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        module.add_arguments(commands.add_parser(name, help=module.HELP, description=module.HELP, epilog=module.EPILOG))
+    return parser

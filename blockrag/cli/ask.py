@@ -1,0 +1,103 @@
+"""``ask``: answer a question from an index, in block mode, in full mode, or in both for comparison."""
+
+import argparse
+import dataclasses
+import sys
+from typing import TYPE_CHECKING, Any
+
+from blockrag.answer import Answer, Mode, Piece, Report, Source
+from blockrag.cli import options
+
+if TYPE_CHECKING:
+    from blockrag.pipeline import BlockRAG
+
+HELP = "Answer a question from the documents of an index."
+EPILOG = "Example: python -m blockrag ask 'Who wrote it?' --store S --mode compare"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("question")
+    options.add_store_option(parser)
+    parser.add_argument(
+        "--mode",
+        choices=("block", "full", "compare"),
+        default="block",
+        help="block: cached block KV; full: ordinary attention over the same blocks; compare: both (default: block)",
+    )
+    parser.add_argument("--k", type=options.positive, default=8, help="blocks to retrieve (default: %(default)s)")
+    parser.add_argument(
+        "--max-new-tokens", type=options.positive, default=128, help="longest answer (default: %(default)s)"
+    )
+    options.add_model_options(parser)
+    options.add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Stream the answer, then tell its sources and cost."""
+    rag = options.open_store(args)
+    modes: tuple[Mode, ...] = ("block", "full") if args.mode == "compare" else (args.mode,)
+    answers = [_ask(rag, args, mode) for mode in modes]
+    if args.json:
+        options.print_json(_result(answers))
+    elif args.mode == "compare":
+        block, full = (answer.report for answer in answers)
+        print(f"\nFirst token {full.ttft_ms / block.ttft_ms:.1f} times sooner in block mode.")
+    return 0
+
+
+def _ask(rag: "BlockRAG", args: argparse.Namespace, mode: Mode) -> Answer:
+    out = sys.stderr if args.json else sys.stdout
+    for event in rag.ask(args.question, mode, args.k, args.max_new_tokens):
+        if isinstance(event, Piece):
+            print(event.text, end="", file=out, flush=True)
+        elif isinstance(event, Answer):
+            print(f"\n\n{_summary(event)}\n", file=out)
+            return event
+    raise AssertionError("an answer ends its stream")
+
+
+def _summary(answer: Answer) -> str:
+    lines = [_source_line(source) for source in answer.sources]
+    if answer.left_out:
+        lines.append(f"{len(answer.left_out)} blocks were left out: the model's context is full.")
+    return "\n".join([*lines, _cost_line(answer.report), *answer.report.notes])
+
+
+def _source_line(source: Source) -> str:
+    page = f", page {source.page}" if source.page else ""
+    start = " ".join(source.text.split())[:70]
+    return f"[{source.number}] {source.document}{page}, characters {source.start}-{source.end}: {start}"
+
+
+def _cost_line(report: Report) -> str:
+    return (
+        f"{report.mode} mode: first token after {report.ttft_ms:.0f} ms (retrieval {report.retrieval_ms:.0f}, "
+        f"KV load {report.kv_load_ms:.0f}, encode {report.encode_ms:.0f}, assembly {report.assemble_ms:.0f}, "
+        f"prefill {report.prefill_ms:.0f}), then {report.tokens_per_s:.1f} tokens/s; "
+        f"{report.n_tokens_saved} of {report.n_context_tokens} context tokens were not computed."
+    )
+
+
+def _result(answers: list[Answer]) -> dict[str, Any]:
+    first = answers[0]
+    result = {"question": first.question, **_answer(first), "sources": [_source(s) for s in first.sources]}
+    if first.left_out:
+        result["left_out"] = [_source(s) for s in first.left_out]
+    if len(answers) == 2:
+        result |= {answer.report.mode: _answer(answer) for answer in answers}
+        result["ttft_ratio"] = answers[1].report.ttft_ms / first.report.ttft_ms
+    return result
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    return {
+        "answer": answer.text,
+        "stopped": answer.stopped,
+        "citations": [dataclasses.asdict(citation) for citation in answer.citations],
+        "report": answer.report.to_dict(),
+    }
+
+
+def _source(source: Source) -> dict[str, Any]:
+    return dataclasses.asdict(source)

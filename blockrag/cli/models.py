@@ -1,0 +1,50 @@
+"""``models``: list, fetch and remove the default weights."""
+
+import argparse
+from typing import Any
+
+from blockrag.cli import options
+from blockrag.errors import WeightsError
+from blockrag.models.cache import CatalogEntry, list_models, local_path, remove
+
+HELP = "List, fetch or remove model weights."
+EPILOG = "Example: python -m blockrag models fetch smollm2"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("action", choices=("list", "fetch", "remove"), nargs="?", default="list")
+    parser.add_argument("names", nargs="*", help="models to fetch or remove; `fetch` alone fetches all of the catalog")
+    options.add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it, then show what is here."""
+    if args.action == "fetch":
+        for name in args.names or [entry.weights.name for entry in list_models()]:
+            local_path(name)
+    if args.action == "remove":
+        if not args.names:
+            raise WeightsError("name the models to remove; `models list` shows them.")
+        for name in args.names:
+            remove(name)
+    entries = [_entry(entry) for entry in list_models()]
+    if args.json:
+        options.print_json({"models": entries})
+    else:
+        for entry in entries:
+            state = f"{entry['nbytes'] / 1e6:.0f} MB in {entry['folder']}" if entry["nbytes"] else "not fetched"
+            print(f"{entry['name']:10} {entry['kind']:7} {entry['licence']:11} {state}  ({entry['source']})")
+    return 0
+
+
+def _entry(entry: CatalogEntry) -> dict[str, Any]:
+    weights = entry.weights
+    return {
+        "name": weights.name,
+        "kind": weights.kind,
+        "licence": weights.licence,
+        "source": weights.source,
+        "folder": str(entry.folder),
+        "nbytes": entry.nbytes,
+    }

@@ -1,0 +1,79 @@
+"""Options that several commands share, and what is made of them. Model libraries are imported when they are needed."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL
+from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, SEGMENTERS, SizeBounds
+
+if TYPE_CHECKING:
+    from blockrag.pipeline import BlockRAG
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """``--model --embedder --device --allow-unverified``."""
+    group = parser.add_argument_group("models")
+    where = "a name from `models list`, a Hugging Face hub name, or a folder"
+    group.add_argument("--model", default=DEFAULT_MODEL, help=f"answering model: {where} (default: %(default)s)")
+    group.add_argument("--embedder", default=DEFAULT_EMBEDDER, help=f"sentence encoder: {where} (default: %(default)s)")
+    group.add_argument("--device", help="such as cpu or cuda (default: a GPU where there is one)")
+    group.add_argument("--allow-unverified", action="store_true", help="accept model families that are not verified")
+
+
+def add_segment_options(parser: argparse.ArgumentParser) -> None:
+    """``--segmenter --granularity --min-tokens --max-tokens``."""
+    group = parser.add_argument_group("blocks")
+    group.add_argument("--segmenter", default=DEFAULT_SEGMENTER, choices=SEGMENTERS, help="default: %(default)s")
+    group.add_argument(
+        "--granularity", type=_granularity, default=DEFAULT_GRANULARITY, help="0 coarsest to 1 finest (default: 0.5)"
+    )
+    bounds = SizeBounds()
+    group.add_argument("--min-tokens", type=int, default=bounds.minimum, help="hard bound (default: %(default)s)")
+    group.add_argument("--max-tokens", type=int, default=bounds.maximum, help="hard bound (default: %(default)s)")
+
+
+def add_store_option(parser: argparse.ArgumentParser) -> None:
+    """``--store``."""
+    parser.add_argument("--store", type=Path, required=True, help="folder of the index and its block KV")
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument("--json", action="store_true", help="end with one JSON object on the last line")
+
+
+def open_store(args: argparse.Namespace) -> "BlockRAG":
+    """Load the models and open the index in ``--store``."""
+    from blockrag.engine import Engine
+    from blockrag.pipeline import BlockRAG
+
+    engine = Engine.from_pretrained(
+        args.model,
+        embedder=args.embedder,
+        kv_dir=args.store / "kv",
+        device=args.device,
+        allow_unverified=args.allow_unverified,
+    )
+    return BlockRAG(engine, args.store)
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """One line, the last."""
+    print(json.dumps(result, ensure_ascii=False), flush=True)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
+    return value
+
+
+def _granularity(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 (coarsest) and 1 (finest)")
+    return value

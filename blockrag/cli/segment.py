@@ -1,0 +1,66 @@
+"""``segment``: show the blocks of a file."""
+
+import argparse
+from functools import cache
+from typing import TYPE_CHECKING
+
+from blockrag.cli import options
+from blockrag.documents import load
+from blockrag.models import local_path, weights_sha256
+from blockrag.segment import Block, HFTokenCounter, Segmentation, SizeBounds, make_segmenter
+
+if TYPE_CHECKING:
+    from blockrag.retrieve.embedder import Embedder
+
+HELP = "Cut a file into blocks and show them."
+EPILOG = "Example: python -m blockrag segment README.md --granularity 0.4 --json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("file", help="document to cut")
+    options.add_segment_options(parser)
+    options.add_model_options(parser)
+    options.add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the blocks."""
+    from blockrag.models.load import load_tokenizer
+
+    document = load(args.file)
+    counter = HFTokenCounter(load_tokenizer(args.model))
+    segmenter = make_segmenter(
+        args.segmenter, counter=counter, embed=lambda texts: _embedder(args.embedder, args.device).embed(texts)
+    )
+    bounds = SizeBounds(args.min_tokens, args.max_tokens)
+    blocks = Segmentation.create(document, segmenter, counter, bounds).blocks(args.granularity)
+    if not args.json:
+        for number, block in enumerate(blocks, start=1):
+            print(_line(number, block, document.text))
+        return 0
+    options.print_json(
+        {
+            "document": document.name,
+            "granularity": args.granularity,
+            "segmenter": args.segmenter,
+            "n_blocks": len(blocks),
+            "blocks": [
+                {"start": b.start, "end": b.end, "n_tokens": b.n_tokens, "score": round(b.score, 4)} for b in blocks
+            ],
+        }
+    )
+    return 0
+
+
+@cache
+def _embedder(name: str, device: str | None) -> "Embedder":
+    from blockrag.retrieve.embedder import Embedder
+
+    folder = local_path(name)
+    return Embedder(folder, weights_sha256(folder), device)
+
+
+def _line(number: int, block: Block, text: str) -> str:
+    first = " ".join(text[block.start : block.end].split())[:90]
+    return f"{number:4}  {block.n_tokens:5} tokens  {block.score:.2f}  {first}"

@@ -1,0 +1,7 @@
+"""Path or bytes -> Document."""
+
+from blockrag.documents.document import PAGE_BREAK, Document
+from blockrag.documents.limits import Limits
+from blockrag.documents.load import load, load_many
+
+__all__ = ["PAGE_BREAK", "Document", "Limits", "load", "load_many"]

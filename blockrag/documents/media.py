@@ -1,0 +1,105 @@
+"""Which media type a file has, by content first and by name second. Knows no reader.
+
+A name is a claim; bytes are evidence. Where they contradict each other, the file is refused rather than read as
+something it is not.
+"""
+
+import io
+import zipfile
+from pathlib import PurePath
+
+from blockrag.errors import DocumentError
+
+TEXT = "text/plain"
+MARKDOWN = "text/markdown"
+HTML = "text/html"
+CSV = "text/csv"
+JSON = "application/json"
+JSONL = "application/jsonl"
+CODE = "text/x-source"
+PDF = "application/pdf"
+DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+EPUB = "application/epub+zip"
+
+BY_SUFFIX = {
+    **dict.fromkeys(("", ".txt", ".text", ".log", ".rst", ".adoc", ".tex", ".eml", ".srt", ".vtt"), TEXT),
+    **dict.fromkeys((".md", ".markdown", ".mdx", ".qmd"), MARKDOWN),
+    **dict.fromkeys((".html", ".htm", ".xhtml"), HTML),
+    **dict.fromkeys((".csv", ".tsv"), CSV),
+    **dict.fromkeys((".jsonl", ".ndjson"), JSONL),
+    ".json": JSON,
+    ".pdf": PDF,
+    ".docx": DOCX,
+    ".pptx": PPTX,
+    ".epub": EPUB,
+    **dict.fromkeys(
+        ".py .pyi .js .mjs .jsx .ts .tsx .c .h .cc .cpp .hpp .cs .go .rs .java .kt .scala .swift .rb .php .pl .lua "
+        ".r .jl .sh .bash .ps1 .sql .css .scss .xml .yaml .yml .toml .ini .cfg .ipynb .tf .proto .zig .ex .hs .ml "
+        ".vue".split(),
+        CODE,
+    ),
+}
+"""Media type by suffix, in lower case; a file without a suffix is taken for text."""
+
+RICH = {PDF: "a PDF", DOCX: "a Word document", PPTX: "a PowerPoint file", EPUB: "an EPUB book"}
+"""Types that are known by their content, in words."""
+
+_MAGIC = (
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old or encrypted Office file"),
+    (b"MZ\x90\0", "a Windows program"),
+    (b"\x7fELF", "a Linux program"),
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"GIF8", "a GIF picture"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"7z\xbc\xaf", "a 7-Zip archive"),
+    (b"{\\rtf", "an RTF file"),
+)
+_ZIP_MEMBERS = (("word/document.xml", DOCX), ("ppt/presentation.xml", PPTX), ("META-INF/container.xml", EPUB))
+
+
+def media_type(name: str, data: bytes) -> str:
+    """Media type of a file.
+
+    Raises
+    ------
+    DocumentError
+        If the content is no document, or of another type than the name says.
+    """
+    suffix = PurePath(name).suffix.lower()
+    claimed, found = BY_SUFFIX.get(suffix), _by_content(name, data)
+    if found is None:
+        if claimed in RICH:
+            raise DocumentError(name, f"the name says {suffix}, but the content is not: it is damaged or disguised")
+        return claimed or TEXT
+    if found not in RICH:
+        raise DocumentError(name, f"this is {found}, not a document that can be read")
+    if suffix in BY_SUFFIX and suffix and claimed != found:
+        raise DocumentError(name, f"the name says {suffix}, but the content is {RICH[found]}; rename or convert it")
+    return found
+
+
+def _by_content(name: str, data: bytes) -> str | None:
+    """A media type, words for something that is no document, or None where the bytes may be text."""
+    if data[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        return _by_members(name, data)
+    if b"%PDF-" in data[:1024]:  # readers allow some bytes before it
+        return PDF
+    for magic, found in _MAGIC:
+        if data.startswith(magic):
+            return found
+    return None
+
+
+def _by_members(name: str, data: bytes) -> str:
+    try:
+        members = set(zipfile.ZipFile(io.BytesIO(data)).namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise DocumentError(name, f"damaged zip structure ({error}); the file was cut short or altered") from error
+    for member, found in _ZIP_MEMBERS:
+        if member in members:
+            return found
+    return "a zip archive"

@@ -1,0 +1,125 @@
+"""The engine: one model, one embedder and one KV store, shared by all who ask. Knows no collection of documents."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from blockrag.attention.encode import encode_blocks, encode_prefix
+from blockrag.kv.disk import DiskTier
+from blockrag.kv.key import KVIdentity
+from blockrag.kv.memory import MemoryTier
+from blockrag.kv.tier import KVTier
+from blockrag.kv.tiered import TieredKV
+from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL, local_path, weights_sha256
+from blockrag.models.answer_model import AnswerModel
+from blockrag.models.load import load_answer_model
+from blockrag.prompt import Prompt
+from blockrag.retrieve.embedder import Embedder
+from blockrag.segment import HFTokenCounter
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage is: `done` of `total` blocks, of which `reused` were there already."""
+
+    stage: str
+    done: int
+    total: int
+    reused: int = 0
+
+
+class Engine:
+    """Encodes blocks and keeps their KV. Safe to use from several threads.
+
+    Parameters
+    ----------
+    model : AnswerModel
+    embedder : Embedder
+    kv : TieredKV
+        Made for `kv_identity(model)`.
+
+    Attributes
+    ----------
+    prompt : Prompt
+    identity : KVIdentity
+    prefix_kv : BlockKV
+        KV of the prompt's prefix, encoded once.
+    """
+
+    def __init__(self, model: AnswerModel, embedder: Embedder, kv: TieredKV):
+        self.model = model
+        self.embedder = embedder
+        self.kv = kv
+        self.prompt = Prompt(model.tokenizer)
+        self.identity = kv_identity(model)
+        self.prefix_kv = encode_prefix(model, self.prompt.prefix_ids)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str = DEFAULT_MODEL,
+        *,
+        embedder: str = DEFAULT_EMBEDDER,
+        kv_dir: Path | None = None,
+        memory_bytes: int = 2 * GIB,
+        disk_bytes: int = 20 * GIB,
+        device: str | None = None,
+        allow_unverified: bool = False,
+    ) -> "Engine":
+        """Load models by name (catalog, Hugging Face hub) or folder, fetching them where they are absent.
+
+        Parameters
+        ----------
+        model, embedder : str
+            See `blockrag.models.local_path`.
+        kv_dir : Path, optional
+            Folder of the disk tier; without it block KVs are kept in memory alone.
+        memory_bytes, disk_bytes : int
+            Budgets of the tiers.
+        device : str, optional
+            Such as ``"cpu"`` or ``"cuda"``; by default a GPU where there is one.
+        allow_unverified : bool
+            See `check_supported`.
+
+        Raises
+        ------
+        WeightsError, UnsupportedModelError
+        """
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        answer_model = load_answer_model(model, device=device, allow_unverified=allow_unverified)
+        folder = local_path(embedder)
+        tiers: list[KVTier] = [MemoryTier(memory_bytes, answer_model.device)]
+        if kv_dir is not None:
+            tiers.append(DiskTier(kv_dir, disk_bytes, kv_identity(answer_model).digest))
+        return cls(answer_model, Embedder(folder, weights_sha256(folder), device), TieredKV(tiers))
+
+    @cached_property
+    def token_counter(self) -> HFTokenCounter:
+        """Counts tokens as the answering model does."""
+        return HFTokenCounter(self.model.tokenizer)
+
+    def kv_key(self, text: str) -> str:
+        """Key of the KV of a block with this text."""
+        return self.identity.key(self.prompt.block_ids(text))
+
+    def warm(self, texts: Sequence[str]) -> Iterator[Progress]:
+        """Encode and keep every block that is not kept yet. Closing the generator stops after the present batch."""
+        by_key = {self.kv_key(text): text for text in texts}
+        missing = [key for key in by_key if key not in self.kv]
+        reused = len(by_key) - len(missing)
+        yield Progress("encode", reused, len(by_key), reused)
+        parts = [self.prompt.block_ids(by_key[key]) for key in missing]
+        for n_done, encoded in enumerate(encode_blocks(self.model, parts, self.prefix_kv), start=1):
+            self.kv.put(missing[encoded.number], encoded.kv)
+            yield Progress("encode", reused + n_done, len(by_key), reused)
+
+
+def kv_identity(model: AnswerModel) -> KVIdentity:
+    """Identity of the block KVs that `model` makes with its prompt (rule 6)."""
+    prefix = Prompt(model.tokenizer).prefix_ids if model.format.prefix_visible else ()
+    return KVIdentity(model.weights_id, model.format.digest, prefix, str(model.dtype).removeprefix("torch."))

@@ -1,0 +1,50 @@
+"""Every error that BlockRAG raises on purpose. Each message says what was given, what was expected and what to do."""
+
+
+class BlockRAGError(Exception):
+    """Base of all errors below; catching it catches nothing that is not ours."""
+
+
+class DocumentError(BlockRAGError):
+    """A file could not become a document.
+
+    Parameters
+    ----------
+    name : str
+        The file's own name, as the user knows it.
+    reason : str
+        What is wrong with it and, where there is one, the way out.
+    """
+
+    def __init__(self, name: str, reason: str):
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+class SegmentationError(BlockRAGError):
+    """A segmenter, a size bound or an edit of boundaries cannot be honoured."""
+
+
+class WeightsError(BlockRAGError):
+    """Weights are unreachable, incomplete, of the wrong checksum, or there is no room to keep them."""
+
+
+class UnsupportedModelError(BlockRAGError):
+    """The model's family or positions are not verified for block attention."""
+
+
+class KVMismatchError(BlockRAGError):
+    """A block KV was made by another model, adapter, dtype or format than the one that asks (rule 6)."""
+
+
+class KVCorruptError(BlockRAGError):
+    """A stored block KV is not what was written: truncated, altered, or of an unknown version."""
+
+
+class IndexStoreError(BlockRAGError):
+    """An index directory is missing, empty, damaged, or made by another model."""
+
+
+class PromptTooLongError(BlockRAGError):
+    """The question alone does not fit the model's context."""

@@ -1,0 +1,67 @@
+"""Prefill and decode over a cache, and text from tokens as they come. Knows nothing of blocks or documents."""
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from blockrag.attention.cache import PreallocatedCache
+from blockrag.models.answer_model import AnswerModel
+
+
+@torch.inference_mode()
+def prefill(model: AnswerModel, token_ids: Sequence[int], cache: PreallocatedCache) -> torch.Tensor:
+    """Run `token_ids` behind what `cache` holds, each seeing all of it and its own predecessors.
+
+    Decoding is the same with the one token that came last.
+
+    Returns
+    -------
+    torch.Tensor
+        Logits of the last token, shape ``(vocab_size,)``, on the device.
+    """
+    start = cache.n_tokens
+    output = model.network(
+        input_ids=torch.tensor([list(token_ids)], device=model.device),
+        position_ids=torch.arange(start, start + len(token_ids), device=model.device)[None],
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    return output.logits[0, -1]
+
+
+def end_tokens(model: AnswerModel) -> frozenset[int]:
+    """Tokens that end an answer, as the model's generation settings have them."""
+    ends = model.network.generation_config.eos_token_id
+    if ends is None:
+        ends = model.tokenizer.eos_token_id
+    return frozenset([ends] if isinstance(ends, int) else ends or ())
+
+
+class TextStream:
+    """Turns token ids into text piece by piece; holds back bytes that are not yet a whole character."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        self._tokenizer = tokenizer
+        self._token_ids: list[int] = []
+        self._n_shown = 0
+
+    def push(self, token_id: int) -> str:
+        """Text that `token_id` completes; often a word, sometimes nothing."""
+        self._token_ids.append(token_id)
+        text = self._text()
+        if text.endswith("\ufffd"):
+            return ""
+        return self._show(text)
+
+    def flush(self) -> str:
+        """What was held back to the end."""
+        return self._show(self._text())
+
+    def _text(self) -> str:
+        return self._tokenizer.decode(self._token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def _show(self, text: str) -> str:
+        piece, self._n_shown = text[self._n_shown :], max(self._n_shown, len(text))
+        return piece

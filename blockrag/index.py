@@ -1,0 +1,229 @@
+"""An index on disk: documents, their blocks, and a vector for each block. Knows no model; KV is kept beside it.
+
+A directory with one SQLite file, which is the truth, and one FAISS file, which is a cache of the vectors in it: where
+the two disagree (a process was killed between them) the FAISS file is made anew. Several processes may read; writers
+take turns through SQLite.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from blockrag.documents import Document
+from blockrag.errors import IndexStoreError
+from blockrag.retrieve.vectors import VectorIndex
+from blockrag.segment import Block
+
+FORMAT_VERSION = "1"
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE documents (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, sha256 TEXT UNIQUE NOT NULL, name TEXT NOT NULL,
+    media_type TEXT NOT NULL, text TEXT NOT NULL);
+CREATE TABLE blocks (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, document INTEGER NOT NULL REFERENCES documents ON DELETE CASCADE,
+    start INTEGER NOT NULL, "end" INTEGER NOT NULL, n_tokens INTEGER NOT NULL, score REAL NOT NULL,
+    kv_key TEXT NOT NULL, vector BLOB NOT NULL);
+CREATE INDEX blocks_of_document ON blocks (document);
+CREATE INDEX blocks_of_key ON blocks (kv_key);
+"""
+
+
+@dataclass(frozen=True)
+class DocumentRecord:
+    """A document in the index: `id` is its sha256."""
+
+    id: str
+    name: str
+    n_blocks: int
+    n_tokens: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """A block that a search returned, its document, and the cosine similarity to the question."""
+
+    document: Document
+    block: Block
+    similarity: float
+
+    @property
+    def text(self) -> str:
+        """The block's text."""
+        return self.document.text[self.block.start : self.block.end]
+
+
+class Index:
+    """Documents and blocks of one collection. Safe to use from several threads.
+
+    Parameters
+    ----------
+    directory : Path
+        Made where it does not exist.
+    made_by : dict of str to str
+        What an index depends on, such as the hashes of the models. An index made by others is refused.
+    dimension : int
+        Length of a vector.
+
+    Raises
+    ------
+    IndexStoreError
+        If the directory holds an index of other models or of another format, or a damaged one.
+    """
+
+    def __init__(self, directory: Path, made_by: dict[str, str], dimension: int):
+        self.directory = directory
+        self._dimension = dimension
+        self._lock = threading.RLock()
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self._sql = sqlite3.connect(directory / "index.sqlite", check_same_thread=False)
+            self._sql.execute("PRAGMA foreign_keys = ON")
+            self._sql.execute("PRAGMA journal_mode = WAL")
+            self._check_maker({"format": FORMAT_VERSION, **made_by})
+        except sqlite3.DatabaseError as error:
+            raise IndexStoreError(f"{directory} holds no readable index: {error}") from error
+        self._vectors = self._load_vectors()
+
+    def _check_maker(self, made_by: dict[str, str]) -> None:
+        with self._transaction():
+            if not self._sql.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+                for statement in _SCHEMA.split(";"):
+                    self._sql.execute(statement)
+                self._sql.executemany("INSERT INTO meta VALUES (?, ?)", made_by.items())
+        found = dict(self._sql.execute("SELECT key, value FROM meta"))
+        for key, expected in made_by.items():
+            if found.get(key) != expected:
+                raise IndexStoreError(
+                    f"{self.directory} was made with {key} {found.get(key, 'unknown')[:16]}, but {expected[:16]} is in "
+                    "use. Choose the model it was made with, or index the documents into a new directory."
+                )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock, self._sql:
+            self._sql.execute("BEGIN IMMEDIATE")
+            yield
+
+    def _load_vectors(self) -> VectorIndex:
+        """The FAISS file, or, where it does not hold exactly the blocks of the database, a new one."""
+        rows = self._sql.execute("SELECT id FROM blocks ORDER BY id").fetchall()
+        try:
+            vectors = VectorIndex.load(self._faiss_path)
+            if np.array_equal(np.sort(vectors.ids), np.array(rows, dtype=np.int64).reshape(-1)):
+                return vectors
+        except RuntimeError:
+            pass  # missing or damaged: the database has every vector
+        vectors = VectorIndex(self._dimension)
+        for i, blob in self._sql.execute("SELECT id, vector FROM blocks"):
+            vectors.add([i], np.frombuffer(blob, np.float32)[None])
+        return vectors
+
+    @property
+    def _faiss_path(self) -> Path:
+        return self.directory / "vectors.faiss"
+
+    def add(
+        self, document: Document, blocks: Sequence[Block], vectors: np.ndarray, kv_keys: Sequence[str]
+    ) -> list[str]:
+        """Add a document with its blocks, in place of what the index held of the same text.
+
+        Parameters
+        ----------
+        document : Document
+        blocks : sequence of Block
+        vectors : np.ndarray
+            Unit vectors of the blocks, float32, shape ``(len(blocks), dimension)``.
+        kv_keys : sequence of str
+            Keys of the blocks' KV.
+
+        Returns
+        -------
+        list of str
+            Keys of replaced blocks that no block of the index uses any more.
+        """
+        with self._transaction():
+            orphans, old_ids = self._remove(document.sha256)
+            cursor = self._sql.execute(
+                "INSERT INTO documents (sha256, name, media_type, text) VALUES (?, ?, ?, ?)",
+                (document.sha256, document.name, document.media_type, document.text),
+            )
+            insert = (
+                'INSERT INTO blocks (document, start, "end", n_tokens, score, kv_key, vector) '
+                "VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id"
+            )
+            ids = [
+                self._sql.execute(
+                    insert,
+                    (cursor.lastrowid, b.start, b.end, b.n_tokens, b.score, key, vector.astype(np.float32).tobytes()),
+                ).fetchone()[0]
+                for b, vector, key in zip(blocks, vectors, kv_keys, strict=True)
+            ]
+            orphans = self._unused(orphans)
+        self._update_vectors(old_ids, ids, vectors)
+        return orphans
+
+    def delete(self, document_id: str) -> list[str]:
+        """Remove a document; returns the KV keys that no block of the index uses any more."""
+        with self._transaction():
+            orphans, old_ids = self._remove(document_id)
+            orphans = self._unused(orphans)
+        self._update_vectors(old_ids, [], np.empty((0, self._dimension), np.float32))
+        return orphans
+
+    def _remove(self, document_id: str) -> tuple[list[str], list[int]]:
+        rows = self._sql.execute(
+            "SELECT b.id, b.kv_key FROM blocks b JOIN documents d ON d.id = b.document WHERE d.sha256 = ?",
+            (document_id,),
+        ).fetchall()
+        self._sql.execute("DELETE FROM documents WHERE sha256 = ?", (document_id,))
+        return [key for _, key in rows], [i for i, _ in rows]
+
+    def _unused(self, keys: Sequence[str]) -> list[str]:
+        used = "SELECT 1 FROM blocks WHERE kv_key = ?"
+        return [key for key in dict.fromkeys(keys) if not self._sql.execute(used, (key,)).fetchone()]
+
+    def _update_vectors(self, old_ids: list[int], ids: list[int], vectors: np.ndarray) -> None:
+        with self._lock:
+            self._vectors.delete(old_ids)
+            self._vectors.add(ids, vectors)
+            self._vectors.save(self._faiss_path)
+
+    def search(self, vector: np.ndarray, k: int) -> list[Found]:
+        """The `k` blocks nearest to a unit vector of shape ``(dimension,)``, best first."""
+        with self._lock:
+            hits = self._vectors.search(vector, k)
+            documents: dict[int, Document] = {}
+            return [self._found(i, similarity, documents) for i, similarity in hits]
+
+    def _found(self, block_id: int, similarity: float, documents: dict[int, Document]) -> Found:
+        number, *block = self._sql.execute(
+            'SELECT document, start, "end", n_tokens, score FROM blocks WHERE id = ?', (block_id,)
+        ).fetchone()
+        if number not in documents:
+            select = "SELECT name, media_type, text FROM documents WHERE id = ?"
+            documents[number] = Document(*self._sql.execute(select, (number,)).fetchone())
+        return Found(documents[number], Block(*block), similarity)
+
+    def documents(self) -> list[DocumentRecord]:
+        """All documents, in the order they were added."""
+        with self._lock:
+            rows = self._sql.execute(
+                "SELECT d.sha256, d.name, count(b.id), coalesce(sum(b.n_tokens), 0) "
+                "FROM documents d LEFT JOIN blocks b ON b.document = d.id GROUP BY d.id ORDER BY d.id"
+            )
+            return [DocumentRecord(*row) for row in rows]
+
+    def __len__(self) -> int:
+        """Number of blocks."""
+        return len(self._vectors)
+
+    def close(self) -> None:
+        """Close the database; the index cannot be used afterwards."""
+        self._sql.close()

@@ -1,0 +1,45 @@
+"""Identity of a block KV: a hash of everything that determines it (rule 6). Knows no tensor and no store."""
+
+import hashlib
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+FORMAT_VERSION = 1
+"""Raised whenever the same inputs would give another block KV, or another file."""
+
+
+@dataclass(frozen=True)
+class KVIdentity:
+    """Everything but the block's own tokens.
+
+    Attributes
+    ----------
+    weights : str
+        Hash of the base model's weights and configuration.
+    format : str
+        Hash of sinks and prefix visibility, and of the adapter they belong to.
+    prefix : tuple of int
+        Token ids of the prefix where blocks see it, else empty.
+    dtype : str
+        Such as ``"float32"``.
+    version : int
+        `FORMAT_VERSION` of the code that made it.
+    """
+
+    weights: str
+    format: str
+    prefix: tuple[int, ...]
+    dtype: str
+    version: int = FORMAT_VERSION
+
+    @property
+    def digest(self) -> str:
+        """Hash of the whole identity, 64 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def key(self, token_ids: Sequence[int]) -> str:
+        """Key of the block with these tokens (without sinks), 64 hexadecimal digits."""
+        tokens = struct.pack(f"<{len(token_ids)}q", *token_ids)
+        return hashlib.sha256(bytes.fromhex(self.digest) + tokens).hexdigest()

@@ -1,0 +1,61 @@
+"""The prompt's three kinds of parts as token ids: prefix, block, final block. Knows the tokenizer, not the network.
+
+Parts are tokenised one by one, in full and in block mode alike, so that a block has the same tokens wherever it stands.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from transformers import PreTrainedTokenizerBase
+
+SYSTEM = (
+    "Answer the question from the documents that the user gives. Be brief and use the documents' own words. "
+    "If the documents do not say, answer that they do not say."
+)
+BLOCK_END = "\n\n"
+_BLOCKS, _QUESTION = "\u2983blocks\u2984", "\u2983question\u2984"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """How documents and question are put to one model.
+
+    Attributes
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+        Its chat template is used where it has one; otherwise a plain question-and-answer form.
+    system : str
+        Instruction at the start of the prefix.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    system: str = SYSTEM
+
+    @cached_property
+    def _frame(self) -> tuple[str, str, str]:
+        """Text before the blocks, between blocks and question, and after the question."""
+        user = f"Documents:\n\n{_BLOCKS}Question: {_QUESTION}"
+        if self.tokenizer.chat_template is None:
+            text = f"{self.system}\n\n{user}\nAnswer:"
+        else:
+            messages = [{"role": "system", "content": self.system}, {"role": "user", "content": user}]
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        before, rest = text.split(_BLOCKS)
+        between, after = rest.split(_QUESTION)
+        return before, between, after
+
+    @cached_property
+    def prefix_ids(self) -> tuple[int, ...]:
+        """Token ids of everything before the first block."""
+        return tuple(self._ids(self._frame[0]))
+
+    def block_ids(self, text: str) -> list[int]:
+        """Token ids of one block: its text, white space at the end made uniform. Without sinks."""
+        return self._ids(text.rstrip() + BLOCK_END)
+
+    def final_ids(self, question: str) -> list[int]:
+        """Token ids of the final block: the question and the header of the answer."""
+        return self._ids(self._frame[1] + question.strip() + self._frame[2])
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids

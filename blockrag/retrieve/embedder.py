@@ -1,0 +1,42 @@
+"""Text to vectors, by sentence-transformers. Knows no index."""
+
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+
+
+class Embedder:
+    """A sentence encoder with unit vectors, so that inner product is cosine similarity.
+
+    Parameters
+    ----------
+    folder : Path
+        A sentence-transformers model.
+    weights_id : str
+        Hash of its weights; an index made by other weights is refused.
+    device : str, optional
+        Such as ``"cpu"`` or ``"cuda"``; chosen by sentence-transformers where absent.
+    """
+
+    def __init__(self, folder: Path, weights_id: str, device: str | None = None):
+        self.weights_id = weights_id
+        self._model = SentenceTransformer(str(folder), device=device)
+        # Blocks are longer than the 256 word pieces that MiniLM is set to; its position table has room for 512.
+        self._model.max_seq_length = self._model[0].auto_model.config.max_position_embeddings
+        self._lock = threading.Lock()  # a fast tokenizer set to pad and truncate is not safe in two threads
+
+    @cached_property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return self.embed([""]).shape[1]
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors, float32, shape ``(len(texts), dimension)``."""
+        with self._lock:
+            return self._model.encode(
+                list(texts), normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
+            )

@@ -1,0 +1,44 @@
+"""Baseline segmenter: pieces of equal size, whatever the text says. Knows tokens, no meaning."""
+
+import numpy as np
+
+from blockrag.errors import SegmentationError
+from blockrag.segment.base import Segmenter
+from blockrag.segment.sizes import SpanSizes
+from blockrag.segment.tokens import TokenCounter
+from blockrag.segment.tree import dyadic_rank
+
+_RANKS = 4
+
+
+class FixedSize(Segmenter):
+    """Boundaries at the first candidate after each multiple of `size` tokens.
+
+    Multiples of 2, 4 and 8 times `size` score higher, so that a coarser granularity doubles the pieces.
+
+    Parameters
+    ----------
+    counter : TokenCounter
+        What measures the pieces.
+    size : int
+        Tokens of the finest piece; candidates in between score 0.
+
+    Raises
+    ------
+    SegmentationError
+        If `size` is below 1.
+    """
+
+    name = "fixed"
+
+    def __init__(self, counter: TokenCounter, size: int = 64):
+        if size < 1:
+            raise SegmentationError(f"Pieces of {size} tokens cannot be made; give a size of at least 1.")
+        self._counter = counter
+        self._size = size
+
+    def score(self, text: str, candidates: np.ndarray) -> np.ndarray:
+        """See `Segmenter`."""
+        n_before = SpanSizes(text, self._counter).n_before(candidates)
+        rank = dyadic_rank(n_before // self._size)
+        return (np.minimum(rank, _RANKS) / _RANKS).astype(np.float32)

@@ -1,0 +1,23 @@
+"""Fixtures of all tests: the real weights, fetched once and kept, and silence from progress bars."""
+
+import os
+
+import pytest
+
+os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "0")
+
+from blockrag.models import local_path  # noqa: E402  (the variables are read at import)
+
+
+@pytest.fixture(scope="session")
+def smollm2_path():
+    """Folder of the real SmolLM2, through the real way of fetching it."""
+    return local_path("smollm2")
+
+
+@pytest.fixture(scope="session")
+def minilm_path():
+    """Folder of the real MiniLM."""
+    return local_path("minilm")

@@ -1,0 +1,104 @@
+"""Rule 3: encode + assemble + prefill gives the reference's logits, for every family, RoPE type and format."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from paths import assemble, cached_logits, encode_all
+from tiny import FAMILIES, ROPE, VOCABULARY, tiny_model
+
+from blockrag.attention.format import PLAIN, BlockFormat
+from blockrag.attention.reference import reference_logits
+from blockrag.generate import prefill
+from blockrag.models.answer_model import AnswerModel
+from blockrag.models.load import load_answer_model
+
+TOLERANCE = 1e-4
+FORMATS = {
+    "plain": PLAIN,
+    "literal sinks": BlockFormat(sink_ids=(5, 6)),
+    "learned sinks": BlockFormat(sink_embeddings=torch.linspace(-1, 1, 3 * 64).view(3, 64)),
+    "prefix visible": BlockFormat(prefix_visible=True),
+    "sinks, prefix visible": BlockFormat(sink_ids=(7,), prefix_visible=True),
+}
+
+
+def tokens(n: int, seed: int) -> list[int]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(3, VOCABULARY, (n,), generator=generator).tolist()
+
+
+def assert_exact(model: AnswerModel, prefix: list[int], blocks: list[list[int]], final: list[int]) -> None:
+    difference = (cached_logits(model, prefix, blocks, final) - reference_logits(model, prefix, blocks, final)).abs()
+    assert difference.max() <= TOLERANCE, f"logits differ by {difference.max():.1e}, mean {difference.mean():.1e}"
+
+
+@pytest.mark.parametrize("block_format", FORMATS.values(), ids=FORMATS)
+@pytest.mark.parametrize("rope", ROPE)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cached_logits_are_the_references(family, rope, block_format):
+    model = tiny_model(family, rope=rope, block_format=block_format)
+    blocks = [tokens(n, seed=n) for n in (1, 40, 300, 33)]
+    assert_exact(model, tokens(7, seed=98), blocks, tokens(9, seed=99))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 70), min_size=0, max_size=5),
+    n_prefix=st.integers(0, 12),
+    n_final=st.integers(1, 20),
+    kv_heads=st.sampled_from([1, 2, 4]),
+    family=st.sampled_from(FAMILIES),
+    block_format=st.sampled_from([PLAIN, FORMATS["literal sinks"]]),
+    seed=st.integers(0, 10**6),
+)
+def test_exact_for_any_number_length_and_order_of_blocks(
+    lengths, n_prefix, n_final, kv_heads, family, block_format, seed
+):
+    model = tiny_model(family, kv_heads=kv_heads, block_format=block_format, seed=seed % 3)
+    blocks = [tokens(n, seed + i) for i, n in enumerate(lengths)]
+    assert_exact(model, tokens(n_prefix, seed + 100), blocks, tokens(n_final, seed + 101))
+
+
+@pytest.mark.parametrize("rope", ROPE)
+def test_exact_over_thousands_of_tokens(rope):
+    model = tiny_model(rope=rope)
+    assert_exact(model, tokens(5, 1), [tokens(n, n) for n in (2000, 1, 700, 900)], tokens(6, 2))
+
+
+def test_blocks_isolation_changes_the_logits():
+    """The tolerance would notice a missing mask: ordinary attention is far off."""
+    model = tiny_model()
+    blocks, final = [tokens(40, 1), tokens(40, 2)], tokens(5, 3)
+    full = model.network(input_ids=torch.tensor([blocks[0] + blocks[1] + final])).logits[0, -5:]
+    assert (full - reference_logits(model, [], blocks, final)).abs().max() > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_block_without_sinks_is_the_models_own_generate(family):
+    model = tiny_model(family)
+    block, final = tokens(50, 1), tokens(8, 2)
+    ids = torch.tensor([block + final])
+    expected = model.network.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False, pad_token_id=0
+    )[0, ids.shape[1] :].tolist()
+    assert greedy(model, [block], final, 20) == expected
+
+
+def greedy(model: AnswerModel, blocks: list[list[int]], final: list[int], n: int) -> list[int]:
+    parts = encode_all(model, blocks)
+    cache = assemble(parts, model.rope, model.kv_storage(sum(p.n_tokens for p in parts) + len(final) + n))
+    chosen = [int(prefill(model, final, cache).argmax())]
+    while len(chosen) < n:
+        chosen.append(int(prefill(model, chosen[-1:], cache).argmax()))
+    return chosen
+
+
+@pytest.mark.weights
+def test_exact_with_the_real_smollm2(smollm2_path):
+    model = load_answer_model(str(smollm2_path))
+    text = (smollm2_path / "tokenizer.json").read_text()[:6000]
+    ids = model.tokenizer(text).input_ids
+    blocks = [ids[:1], ids[1:60], ids[60:760], ids[760:1900]]
+    final = model.tokenizer("Question: what is this?<|im_end|>\n<|im_start|>assistant\n").input_ids
+    assert_exact(model, model.tokenizer("<|im_start|>user\n").input_ids, blocks, final)

@@ -1,0 +1,240 @@
+"""KV keys and tiers: one contract suite for every tier, then what is particular to each."""
+
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from blockrag.errors import KVCorruptError, KVMismatchError
+from blockrag.kv.block_kv import BlockKV
+from blockrag.kv.disk import DiskTier
+from blockrag.kv.key import KVIdentity
+from blockrag.kv.memory import MemoryTier
+from blockrag.kv.tiered import TieredKV
+
+IDENTITY = KVIdentity(weights="w", format="f", prefix=(), dtype="float32")
+TIERS = {
+    "memory": lambda tmp, budget: MemoryTier(budget),
+    "disk": lambda tmp, budget: DiskTier(tmp / "kv", budget, IDENTITY.digest),
+}
+ROOM = 1 << 20
+
+
+def kv(seed: int = 0, n_tokens: int = 4, dtype: torch.dtype = torch.float32) -> BlockKV:
+    keys, values = torch.randn(2, 2, 3, n_tokens, 8, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    return BlockKV(keys, values)
+
+
+def key(i: int) -> str:
+    return IDENTITY.key([i])
+
+
+def same(a: BlockKV, b: BlockKV) -> bool:
+    return torch.equal(a.keys, b.keys) and torch.equal(a.values, b.values) and a.first_position == b.first_position
+
+
+@pytest.fixture(params=TIERS)
+def make(request, tmp_path):
+    return lambda budget=ROOM: TIERS[request.param](tmp_path, budget)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_round_trip_is_exact_to_the_bit(make, dtype):
+    tier, block = make(), replace(kv(1, dtype=dtype), first_position=7)
+    assert tier.put(key(1), block)
+    assert same(tier.get(key(1)), block) and tier.get(key(1)).keys.dtype == dtype
+
+
+def test_missing_and_deleted_keys_are_none(make):
+    tier = make()
+    assert tier.get(key(1)) is None and key(1) not in tier
+    tier.put(key(1), kv())
+    assert key(1) in tier and tier.keys() == [key(1)]
+    tier.delete(key(1))
+    tier.delete(key(1))
+    assert tier.get(key(1)) is None and key(1) not in tier and tier.keys() == [] and tier.nbytes == 0
+
+
+def test_the_least_recently_used_goes_first(make):
+    tier, n = make(3 * (kv().nbytes + 1024)), 0
+    while len(tier.keys()) == n:  # until one had to go
+        tier.put(key(n), kv(n))
+        tier.get(key(0))
+        n += 1
+    assert key(0) in tier and key(1) not in tier and key(n - 1) in tier
+
+
+def test_what_exceeds_the_budget_alone_is_not_kept(make):
+    tier = make(1000 + kv(1).nbytes)
+    assert tier.put(key(1), kv(1, n_tokens=1))
+    assert not tier.put(key(2), kv(2, n_tokens=400))
+    assert key(1) in tier, "nothing is evicted for a block that cannot be kept"
+
+
+def test_putting_again_replaces_and_counts_once(make):
+    tier = make()
+    tier.put(key(1), kv(1))
+    once = tier.nbytes
+    tier.put(key(1), kv(1))
+    assert tier.nbytes == once and tier.keys() == [key(1)]
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(numbers=st.lists(st.integers(0, 9), max_size=20), budget=st.integers(0, 20_000))
+def test_the_budget_holds_always(make, numbers, budget):
+    tier = make(budget)
+    for i in numbers:
+        kept = tier.put(key(i), kv(i, n_tokens=1 + 3 * i))
+        assert tier.nbytes <= budget
+        assert kept == (key(i) in tier)
+
+
+def test_threads_share_a_tier(make):
+    tier, wrong = make(20 * (kv().nbytes + 1024)), []
+
+    def work(thread: int) -> None:
+        for i in range(20):
+            tier.put(key(i), kv(i))
+            found = tier.get(key((i * 7 + thread) % 20))
+            if found is not None and not same(found, kv((i * 7 + thread) % 20)):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(t,)) for t in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong and tier.nbytes <= tier.budget_nbytes
+
+
+@pytest.mark.parametrize(
+    "field, value", [("weights", "v"), ("format", "g"), ("prefix", (1,)), ("dtype", "bfloat16"), ("version", 2)]
+)
+def test_the_key_depends_on_all_that_determines_the_kv(field, value):
+    assert replace(IDENTITY, **{field: value}).key([1, 2]) != IDENTITY.key([1, 2])
+
+
+def test_the_key_depends_on_every_token_and_their_order():
+    assert len({IDENTITY.key(ids) for ids in ([1, 2], [2, 1], [1], [1, 2, 0], [258])}) == 5
+    assert IDENTITY.key([1, 2]) == IDENTITY.key((1, 2))
+
+
+def disk(tmp: Path, identity: KVIdentity = IDENTITY, budget: int = ROOM) -> DiskTier:
+    return DiskTier(tmp, budget, identity.digest)
+
+
+def only_file(tmp: Path) -> Path:
+    (path,) = tmp.glob("*/*.safetensors")
+    return path
+
+
+def test_disk_survives_a_restart_with_its_order(tmp_path):
+    first = disk(tmp_path)
+    for i in range(3):
+        first.put(key(i), kv(i))
+    second = disk(tmp_path)
+    assert second.keys() == [key(0), key(1), key(2)] and second.nbytes == first.nbytes
+    assert same(second.get(key(1)), kv(1))
+
+
+def test_disk_opened_with_a_smaller_budget_keeps_to_it(tmp_path):
+    first = disk(tmp_path)
+    for i in range(4):
+        first.put(key(i), kv(i))
+    assert disk(tmp_path, budget=first.nbytes // 2).keys() == [key(2), key(3)]
+
+
+@pytest.mark.parametrize("cut", [0, 4, 9, 200, 600, -1])
+def test_a_truncated_file_is_refused_and_removed(tmp_path, cut):
+    tier = disk(tmp_path)
+    tier.put(key(1), kv())
+    path = only_file(tmp_path)
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(KVCorruptError, match="not whole"):
+        tier.get(key(1))
+    assert tier.get(key(1)) is None and key(1) not in tier
+
+
+def test_every_flipped_bit_of_the_tensors_is_noticed(tmp_path):
+    tier = disk(tmp_path)
+    tier.put(key(1), kv())
+    path = only_file(tmp_path)
+    whole = path.read_bytes()
+    for at in range(8 + int.from_bytes(whole[:8], "little"), len(whole), 37):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+        with pytest.raises(KVCorruptError):
+            tier.get(key(1))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(0, 400), to=st.integers(0, 255))
+def test_an_altered_header_is_an_error_or_harmless(tmp_path, at, to):
+    tier = disk(tmp_path)
+    tier.put(key(1), kv())
+    path = only_file(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:at] + bytes([to]) + whole[at + 1 :])
+    try:
+        assert same(tier.get(key(1)), kv())
+    except (KVCorruptError, KVMismatchError):
+        assert key(1) not in tier
+
+
+def test_kv_of_another_model_is_refused(tmp_path):
+    disk(tmp_path).put(key(1), kv())
+    with pytest.raises(KVMismatchError, match="another model"):
+        disk(tmp_path, replace(IDENTITY, weights="other")).get(key(1))
+
+
+def test_half_written_files_are_cleaned_up_at_the_next_start(tmp_path):
+    code = (
+        "import os, sys, torch, blockrag.kv.files as f\n"
+        "from pathlib import Path\n"
+        "from blockrag.kv.block_kv import BlockKV\n"
+        "f.os.replace = lambda a, b: os._exit(9)\n"  # dies between writing and renaming
+        "f.write_kv(Path(sys.argv[1]), BlockKV(torch.ones(1, 1, 2, 4), torch.ones(1, 1, 2, 4)), 'x')\n"
+    )
+    folder = tmp_path / key(1)[:2]
+    folder.mkdir()
+    died = subprocess.run([sys.executable, "-c", code, str(folder / f"{key(1)}.safetensors")], cwd=os.getcwd())
+    (aside,) = folder.glob("*.tmp")
+    assert died.returncode == 9 and disk(tmp_path).get(key(1)) is None
+    assert aside.exists(), "a young file may be another process's work"
+    os.utime(aside, (0, 0))
+    tier = disk(tmp_path)
+    assert not list(folder.iterdir()) and tier.keys() == [] and tier.get(key(1)) is None
+
+
+def test_two_processes_see_each_others_files(tmp_path):
+    one, two = disk(tmp_path), disk(tmp_path)
+    one.put(key(1), kv(1))
+    assert key(1) in two and same(two.get(key(1)), kv(1)) and two.nbytes == one.nbytes
+    two.delete(key(1))
+    assert one.get(key(1)) is None and one.nbytes == 0
+
+
+def test_tiered_reads_through_promotes_and_writes_through(tmp_path):
+    memory, slow = MemoryTier(ROOM), disk(tmp_path)
+    tiers = TieredKV([memory, slow])
+    tiers.put(key(1), kv(1))
+    assert key(1) in memory and key(1) in slow and tiers.get(key(1)).tier == "memory"
+    memory.delete(key(1))
+    assert tiers.get(key(1)).tier == "disk" and key(1) in memory, "a hit below is copied up"
+    tiers.delete(key(1))
+    assert key(1) not in tiers and tiers.get(key(1)) is None
+
+
+def test_tiered_reports_a_damaged_block_as_missing(tmp_path):
+    tiers, notes = TieredKV([MemoryTier(0), disk(tmp_path)]), []
+    tiers.put(key(1), kv(1))
+    only_file(tmp_path).write_bytes(b"no")
+    assert tiers.get(key(1), notes) is None and "not whole" in notes[0]
+    tiers.put(key(1), kv(1))
+    assert same(tiers.get(key(1)).kv, kv(1))

@@ -1,0 +1,221 @@
+"""The stages together, on a tiny engine: index, ask, stop, delete, reopen, refuse."""
+
+import gc
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from tiny import VOCABULARY, tiny_engine
+
+from blockrag.answer import Answer, Piece, Retrieved
+from blockrag.attention.cache import PreallocatedCache
+from blockrag.documents import Document
+from blockrag.errors import IndexStoreError, PromptTooLongError
+from blockrag.pipeline import BlockRAG
+from blockrag.segment import SizeBounds
+
+BOUNDS = SizeBounds(16, 64)
+CITIES = Document(
+    "cities.md",
+    "text/markdown",
+    "# Paris\n\nThe river Seine flows through Paris, and the tower stands near it since 1889.\n\n"
+    "# Rome\n\nThe river Tiber flows through Rome; the Colosseum was finished in the year 80.\n\n"
+    "# Cairo\n\nThe river Nile flows through Cairo. The pyramids of Giza are close to the city.\n",
+)
+
+
+@pytest.fixture
+def rag(tmp_path):
+    return BlockRAG(tiny_engine(tmp_path / "kv"), tmp_path)
+
+
+def add(rag, document=CITIES, granularity=1.0):
+    return list(rag.add(rag.segment(document, bounds=BOUNDS), granularity))
+
+
+def ask(rag, question="Which river flows through Rome?", **options):
+    events = list(rag.ask(question, **{"max_new_tokens": 8, **options}))
+    assert isinstance(events[0], Retrieved) and isinstance(events[-1], Answer)
+    return events[-1]
+
+
+def test_an_answer_streams_with_its_sources_and_report(rag):
+    steps = add(rag)
+    assert [s.stage for s in steps[:1]] == ["embed"] and steps[-1].done == steps[-1].total == len(rag.index)
+    events = list(rag.ask("Which river flows through Rome?", k=3, max_new_tokens=8))
+    answer = events[-1]
+    assert "".join(e.text for e in events if isinstance(e, Piece)) == answer.text
+    assert "Tiber" in answer.sources[0].text and [s.number for s in answer.sources] == [1, 2, 3]
+    for source in answer.sources:
+        assert source.text == CITIES.text[source.start : source.end] and source.document_id == CITIES.sha256
+
+
+def test_the_report_counts_everything(rag):
+    add(rag)
+    report = ask(rag).report
+    stages = [report.retrieval_ms, report.kv_load_ms, report.encode_ms, report.assemble_ms, report.prefill_ms]
+    assert report.ttft_ms == pytest.approx(sum(stages)) and report.prefill_ms > 0 and report.retrieval_ms > 0
+    assert report.kv_misses == 0 and sum(report.kv_hits.values()) == len(ask(rag).sources)
+    assert report.n_tokens_saved >= report.n_context_tokens > 0
+
+
+def test_block_kv_that_is_gone_is_encoded_anew_and_gives_the_same_answer(rag):
+    add(rag)
+    first = ask(rag)
+    for source in first.sources:
+        rag.engine.kv.delete(rag.engine.kv_key(source.text))
+    second = ask(rag)
+    assert second.text == first.text and second.report.kv_misses == len(first.sources)
+    assert second.report.n_prefill_tokens > first.report.n_prefill_tokens and second.report.n_tokens_saved == 0
+    assert ask(rag).report.kv_misses == 0
+
+
+def test_damaged_block_kv_is_replaced_and_told(rag, tmp_path):
+    add(rag)
+    expected = ask(rag).text
+    rag.engine = tiny_engine(tmp_path / "kv")
+    for path in (tmp_path / "kv").glob("*/*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-1])
+    answer = ask(rag)
+    assert answer.text == expected and answer.report.kv_misses == len(answer.sources)
+    assert len(answer.report.notes) == len(answer.sources) and "not whole" in answer.report.notes[0]
+
+
+def test_full_mode_answers_from_the_same_blocks_without_the_cache(rag):
+    add(rag)
+    block, full = ask(rag, mode="block"), ask(rag, mode="full")
+    assert full.sources == block.sources and full.report.kv_hits == {} and full.report.n_tokens_saved == 0
+    assert full.report.n_prefill_tokens > block.report.n_prefill_tokens
+
+
+def test_full_mode_is_the_models_own_generate(rag):
+    add(rag)
+    answer = ask(rag, mode="full")
+    prompt, model = rag.engine.prompt, rag.engine.model
+    ids = [*prompt.prefix_ids, *(t for s in answer.sources for t in prompt.block_ids(s.text))]
+    ids = torch.tensor([[*ids, *prompt.final_ids(answer.question)]])
+    expected = model.network.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, pad_token_id=0
+    )[0, ids.shape[1] :]
+    assert answer.text == model.tokenizer.decode(expected, skip_special_tokens=True)
+
+
+def test_an_answer_ends_at_an_end_token_or_at_its_length(rag):
+    add(rag)
+    long = ask(rag, max_new_tokens=12)
+    assert long.stopped == "length" and long.report.n_new_tokens == 12
+    rag.engine.model.network.generation_config.eos_token_id = list(range(VOCABULARY))
+    empty = ask(rag, max_new_tokens=12)
+    assert empty.stopped == "end" and empty.text == "" and empty.report.n_new_tokens == 0
+
+
+def test_answers_do_not_depend_on_the_tier(rag, tmp_path):
+    add(rag)
+    in_memory = ask(rag)
+    rag.engine = tiny_engine(tmp_path / "kv")
+    from_disk = ask(rag)
+    assert in_memory.report.kv_hits.keys() == {"memory"} and from_disk.report.kv_hits.keys() == {"disk"}
+    assert from_disk.text == in_memory.text
+
+
+def n_caches() -> int:
+    gc.collect()
+    return sum(isinstance(o, PreallocatedCache) for o in gc.get_objects())
+
+
+def test_closing_an_answer_frees_its_cache(rag):
+    add(rag)
+    stream = rag.ask("Which river?", max_new_tokens=64)
+    assert isinstance(next(stream), Retrieved) and isinstance(next(stream), Piece)
+    assert n_caches() == 1
+    stream.close()
+    assert n_caches() == 0
+
+
+def test_closing_an_addition_leaves_the_index_as_it_was(rag):
+    add(rag)
+    other = Document("other.txt", "text/plain", "Lima lies by the sea. " * 40)
+    steps = rag.add(rag.segment(other, bounds=BOUNDS), 1.0)
+    next(steps)
+    steps.close()
+    assert [d.name for d in rag.index.documents()] == ["cities.md"]
+    assert add(rag, other)[-1].done > 0 and len(rag.index.documents()) == 2
+
+
+def test_only_changed_blocks_are_encoded_again(rag):
+    add(rag)
+    assert add(rag)[-1].reused == len(rag.index)
+    longer = Document(
+        "cities.md", "text/markdown", CITIES.text + "\n# Lima\n\nThe river Rimac flows through Lima, by the sea.\n"
+    )
+    last = add(rag, longer)[-1]
+    assert 0 < last.reused < last.total
+
+
+def test_a_new_cut_replaces_the_old_one(rag):
+    segmentation = rag.segment(CITIES, bounds=SizeBounds(16, 500))
+    list(rag.add(segmentation, 1.0))
+    assert len(rag.index) > 3
+    list(rag.add(segmentation, 0.0))
+    assert len(rag.index) == 1 and len(rag.index.documents()) == 1
+
+
+def test_delete_means_gone(rag, tmp_path):
+    add(rag)
+    rag.delete(CITIES.sha256)
+    assert len(rag.index) == 0 and rag.index.documents() == []
+    assert not list((tmp_path / "kv").glob("*/*.safetensors"))
+    with pytest.raises(IndexStoreError, match="empty"):
+        ask(rag)
+
+
+def test_blocks_shared_with_another_document_survive_its_deletion(rag):
+    add(rag)
+    longer = Document("more.md", "text/markdown", CITIES.text + "\n# Lima\n\nThe river Rimac flows through Lima.\n" * 3)
+    add(rag, longer)
+    rag.delete(longer.sha256)
+    assert ask(rag).report.kv_misses == 0
+
+
+def test_an_index_is_there_after_a_restart(rag, tmp_path):
+    add(rag)
+    before = ask(rag)
+    rag.index.close()
+    again = BlockRAG(tiny_engine(tmp_path / "kv"), tmp_path)
+    assert ask(again).text == before.text and ask(again).sources == before.sources
+
+
+def test_an_index_of_another_model_is_refused(rag, tmp_path):
+    add(rag)
+    with pytest.raises(IndexStoreError, match="made with model"):
+        BlockRAG(tiny_engine(seed=1), tmp_path)
+
+
+def test_an_empty_index_says_so(rag):
+    with pytest.raises(IndexStoreError, match="empty: add a document"):
+        ask(rag)
+
+
+def test_a_question_longer_than_the_context_says_so(rag):
+    add(rag)
+    with pytest.raises(PromptTooLongError, match="4096"):
+        ask(rag, "why " * 5000)
+
+
+def test_blocks_beyond_the_context_are_left_out_and_named(tmp_path):
+    rag = BlockRAG(tiny_engine(max_position_embeddings=400), tmp_path)
+    add(rag, granularity=0.0)
+    answer = ask(rag, "river? " * 20)
+    assert answer.left_out and answer.sources
+    assert {s.number for s in answer.sources} | {s.number for s in answer.left_out} == set(range(1, 1 + len(rag.index)))
+    used = answer.report.n_prefill_tokens + answer.report.n_tokens_saved + len(rag.engine.prompt.prefix_ids)
+    assert used + 8 <= 400
+
+
+def test_questions_at_once_do_not_disturb_each_other(rag):
+    add(rag)
+    questions = ["Which river flows through Rome?", "What stands near the Seine?", "Where are the pyramids?"]
+    expected = [ask(rag, question).text for question in questions]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda question: ask(rag, question).text, questions * 3))
+    assert answers == expected * 3

@@ -1,0 +1,122 @@
+"""Tiny random models of the real architectures, a tiny real tokenizer, and an embedder without weights.
+
+Two layers, since the second one's keys depend on the mask.
+"""
+
+import re
+import zlib
+from functools import cache
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from blockrag.attention.format import PLAIN, BlockFormat
+from blockrag.engine import Engine, kv_identity
+from blockrag.kv.disk import DiskTier
+from blockrag.kv.memory import MemoryTier
+from blockrag.kv.tiered import TieredKV
+from blockrag.models.answer_model import AnswerModel
+
+VOCABULARY = 400
+
+ROPE = {
+    "default": {"rope_type": "default", "rope_theta": 10_000.0},
+    "linear": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 4.0},
+    "llama3": {
+        "rope_type": "llama3",
+        "rope_theta": 500_000.0,
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    },
+    "yarn": {
+        "rope_type": "yarn",
+        "rope_theta": 10_000.0,
+        "factor": 4.0,
+        "original_max_position_embeddings": 1024,
+    },
+}
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+
+
+def tiny_model(
+    family: str = "llama",
+    *,
+    rope: str = "default",
+    kv_heads: int = 2,
+    block_format: BlockFormat = PLAIN,
+    seed: int = 0,
+    tokenizer=None,
+    **changes,
+) -> AnswerModel:
+    """A random model of `family`, float32, 4 query heads of 16, in eval mode."""
+    settings = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": kv_heads,
+        "head_dim": 16,
+        "max_position_embeddings": 4096,
+        "rope_parameters": dict(ROPE[rope]),
+        "sliding_window": None,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "initializer_range": 0.2,
+        **changes,
+    }
+    if family != "mistral":
+        settings.pop("sliding_window") if settings["sliding_window"] is None else None
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(family, **settings)
+    network = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+    return AnswerModel(network, tokenizer, weights_id=f"{family}-{rope}-{seed}", format=block_format)
+
+
+@cache
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE of at most `VOCABULARY` tokens with a chat template."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<pad>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    core.train_from_iterator(["the question and the documents that answer it, block by block. " * 20], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        chat_template="{% for m in messages %}<s>{{ m['role'] }}: {{ m['content'] }}</s>{% endfor %}<s>assistant: ",
+    )
+
+
+class WordEmbedder:
+    """Stands in for a sentence encoder: a unit vector of hashed words, so that shared words mean similarity."""
+
+    weights_id = "words"
+    dimension = 64
+
+    def embed(self, texts) -> np.ndarray:
+        vectors = np.full((len(texts), self.dimension), 1e-3, np.float32)
+        for row, text in enumerate(texts):
+            for word in re.findall(r"\w+", text.casefold()):
+                vectors[row, zlib.crc32(word.encode()) % self.dimension] += 1
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def tiny_engine(kv_dir=None, *, memory_bytes: int = 1 << 26, disk_bytes: int = 1 << 26, **model_settings) -> Engine:
+    """A whole engine in a tenth of a second."""
+    model = tiny_model(tokenizer=tiny_tokenizer(), **model_settings)
+    tiers = [MemoryTier(memory_bytes)]
+    if kv_dir is not None:
+        tiers.append(DiskTier(kv_dir, disk_bytes, kv_identity(model).digest))
+    return Engine(model, WordEmbedder(), TieredKV(tiers))
