@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from segmenting import TEXT, ByteCounter, bpe_counter, embed, segment, soup, texts
+from segmenting import TEXT, ByteCounter, EdgeCounter, bpe_counter, embed, segment, soup, texts
 
 from blockrag.documents.document import Document
 from blockrag.errors import SegmentationError
@@ -25,7 +25,7 @@ GRANULARITIES = (0.0, 0.2, 0.5, 0.55, 0.8, 1.0)
 every_segmenter = pytest.mark.parametrize("name", SEGMENTERS)
 TIGHT = SizeBounds(8, 16)  # one family of emoji has more tokens than this maximum, so that the minimum must give way
 bounds = st.sampled_from([SizeBounds(1, 16), TIGHT, SizeBounds(4, 40), SizeBounds(16, 48), SizeBounds(32, 512)])
-counters = st.sampled_from([bpe_counter(), ByteCounter()])
+counters = st.sampled_from([bpe_counter(), ByteCounter(), EdgeCounter()])
 
 
 @every_segmenter
@@ -91,6 +91,13 @@ def test_an_unbroken_line_is_cut_between_words():
     text = "tide and moon " * 400
     for part in texts(segment(text), 0.0)[1:]:
         assert part[0] != " " and part.split()[0] in ("tide", "and", "moon")
+
+
+def test_a_part_that_alone_has_more_tokens_than_the_maximum_is_not_split_off():
+    """By `EdgeCounter` the text has 14 tokens, but its first sentence, which ends in a space, 17."""
+    segmentation = segment("Abcdefghijklmn. B", bounds=SizeBounds(1, 16), counter=EdgeCounter())
+    assert segmentation.scored.chars.tolist() == [16]
+    assert [block.n_tokens for block in segmentation.blocks(1.0)] == [14]
 
 
 def test_a_small_document_is_one_block():

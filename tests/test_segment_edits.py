@@ -1,12 +1,14 @@
 """What the user adds or removes: it holds at every granularity, breaks no bound, can be undone, or is refused."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from segmenting import TEXT, bpe_counter, segment, soup, texts
+from segmenting import TEXT, EdgeCounter, bpe_counter, segment, soup, texts
 
+from blockrag.documents.document import Document
 from blockrag.errors import SegmentationError
-from blockrag.segment import Edit, Segmentation, SizeBounds
+from blockrag.segment import Edit, Scored, Segmentation, SizeBounds
 
 GRANULARITIES = (0.0, 0.3, 0.55, 0.8, 1.0)
 
@@ -48,10 +50,15 @@ def edited(segmentation: Segmentation, is_addition: bool, place: float, granular
 edits = st.lists(st.tuples(st.booleans(), st.floats(0, 0.999), st.sampled_from(GRANULARITIES)), min_size=1, max_size=8)
 
 
-@given(text=soup, edits=edits, bounds=st.sampled_from([SizeBounds(1, 16), SizeBounds(4, 40), SizeBounds(2, 200)]))
+@given(
+    text=soup,
+    edits=edits,
+    bounds=st.sampled_from([SizeBounds(1, 16), SizeBounds(4, 40), SizeBounds(2, 200)]),
+    counter=st.sampled_from([bpe_counter(), EdgeCounter()]),
+)
 @settings(deadline=None, max_examples=100)
-def test_rules_hold_after_any_edits_and_undo_takes_them_back(text, edits, bounds):
-    history = [segment(text, bounds=bounds)]
+def test_rules_hold_after_any_edits_and_undo_takes_them_back(text, edits, bounds, counter):
+    history = [segment(text, bounds=bounds, counter=counter)]
     for is_addition, place, granularity in edits:
         after = edited(history[-1], is_addition, place, granularity)
         if after is not history[-1]:
@@ -91,6 +98,14 @@ def test_edits_survive_the_slider_and_each_other():
     after = segmentation.without_boundary(removed, 1.0).with_boundary(added)
     for granularity in (1.0, 0.0, 0.7, 0.1, 1.0):
         assert added in starts(after, granularity) and removed not in starts(after, granularity)
+
+
+def test_what_a_removal_joins_keeps_the_maximum_even_by_one_token():
+    """By `EdgeCounter` the first two sentences, which end in a space, have 19 tokens; all three have 16."""
+    document = Document("text", "text/plain", " Aaaa. Bbbbbb. C")
+    scored = Scored(np.array([7, 15]), np.array([0.9, 0.5]))
+    segmentation = Segmentation.restore(document, scored, EdgeCounter(), SizeBounds(1, 16), [Edit(7, "removed")])
+    assert [block.n_tokens for block in segmentation.blocks(1.0)] == [16]
 
 
 def test_opposite_edits_cancel():

@@ -10,7 +10,8 @@ from blockrag.errors import SegmentationError
 from blockrag.segment import FixedSize, HFTokenCounter, Scored, Similarity, SizeBounds, find_candidates
 from blockrag.segment.range_max import RangeMax
 from blockrag.segment.sizes import SpanSizes
-from blockrag.segment.tree import build_tree, dyadic_rank
+from blockrag.segment.splitter import Splitter, dyadic_rank
+from blockrag.segment.tree import build_tree
 
 
 @given(values=st.lists(st.integers(0, 9), max_size=300), data=st.data())
@@ -38,7 +39,7 @@ def tree(scores, bounds, added=(), removed=()):
     text = "Tide rises. "[:10] * (len(scores) + 1)
     chars = np.arange(1, len(scores) + 1) * 10
     sizes = SpanSizes(text, ByteCounter())
-    return build_tree(text, Scored(chars, np.array(scores)), sizes, bounds, added, removed)
+    return build_tree(Splitter(text, Scored(chars, np.array(scores)), sizes, bounds), added, removed)
 
 
 def test_levels_are_scores_plus_a_share_of_size_and_at_most_those_around():
@@ -46,9 +47,16 @@ def test_levels_are_scores_plus_a_share_of_size_and_at_most_those_around():
     assert found.chars.tolist() == [10, 20, 30]
     # 40 tokens are the maximum: size 1; parts of 20 are twice the minimum: size 0
     assert found.levels == pytest.approx([0.18, 0.91, 0.45])
-    capped = tree([0.9, 0.1, 0.9], SizeBounds(10, 40), removed=(10, 30))
-    assert capped.chars.tolist() == [20]
     assert tree([0.2, 0.9, 0.5], SizeBounds(10, 40), added=(30,)).levels[-1] == 1.0
+
+
+def test_no_level_is_above_that_of_the_split_around_it():
+    """The first split wins a near tie by its place; the second one's score would lift it above the first."""
+    text = "x" * 16384
+    scored = Scored(np.array([128, 200]), np.array([0.5, 0.5001]))
+    sizes, bounds = SpanSizes(text, ByteCounter()), SizeBounds(1, 16384)
+    found = build_tree(Splitter(text, scored, sizes, bounds), (), ())
+    assert found.levels[0] == pytest.approx(0.55) and found.levels[1] == found.levels[0]
 
 
 def test_what_is_above_the_maximum_is_split_at_its_best_candidate_with_level_one():

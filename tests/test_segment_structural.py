@@ -25,7 +25,7 @@ def strongest(text: str, n: int) -> list[str]:
 
 def test_markdown_is_cut_at_its_headings_deeper_ones_later():
     assert strongest(TEXT, 2) == ["## Spring tides", "## Neap tides"]
-    assert score_of(TEXT, "## Spring") > score_of(TEXT, "1. New moon") > score_of(TEXT, "It\nhappens twice"[:2])
+    assert score_of(TEXT, "## Spring") > score_of(TEXT, "1. New moon") > score_of(TEXT, "Sailors have")
 
 
 @pytest.mark.parametrize(
@@ -36,11 +36,12 @@ def test_markdown_is_cut_at_its_headings_deeper_ones_later():
     ],
 )  # fmt: skip
 def test_a_heading_is_never_cut_off_from_its_text(heading):
-    text = f"Before it stands a paragraph of one line. And more.\n\n{heading}\n\nWater that moves along the coast for ever is a current. It is fast.\n"
+    body = "Water that moves along the coast for ever is a current. It is fast."
+    text = f"Before it stands a paragraph of one line. And more.\n\n{heading}\n\n{body}\n"
     found = scores(text)
-    start, body = text.index(heading), text.index("Water")
+    start, after = text.index(heading), text.index(body)
     assert found[start] == max(found.values()) > 0.5
-    assert all(score == 0 for char, score in found.items() if start < char <= body)
+    assert all(score == 0 for char, score in found.items() if start < char <= after)
 
 
 def test_headings_right_below_a_heading_stay_with_it():
@@ -113,12 +114,18 @@ def test_other_languages(code, definition):
 def test_a_contract_is_cut_at_articles_then_clauses():
     text = (
         "This agreement is made by the harbour and the ferry company today.\n\n"
-        "ARTICLE I\nBERTHS\n\n1.1 The harbour keeps a berth free. It is marked.\n\n1.2 The ferry pays for it monthly.\n\n"
+        "ARTICLE I\nBERTHS\n\n1.1 The harbour keeps a berth free. It is marked.\n\n1.2 The ferry pays for it.\n\n"
         "ARTICLE II\nTERM\n\n2.1 The term is one year. It may be renewed.\n\n2.2 Either party may end it.\n"
     )
     assert strongest(text, 2) == ["ARTICLE I", "ARTICLE II"]
     assert score_of(text, "BERTHS") == 0
     assert score_of(text, "1.2 The") > score_of(text, "It is marked")
+
+
+def test_numbers_of_any_depth_keep_scores_in_range():
+    text = "Intro.\n" + "".join(f"{'.'.join('1' * n)} Clause of depth {n}.\n" for n in range(1, 40))
+    found = Structural().boundaries(text)
+    assert len(found.chars) == 39 and found.scores.min() > 0
 
 
 def test_fenced_code_and_tables_hold_together():

@@ -50,8 +50,8 @@ class Rope:
         rotary = 2 * half
         cos, sin = (part.to(keys.device) for part in self.turn(offset))
         low, high = keys[..., :half].float(), keys[..., half:rotary].float()
-        out[..., :half] = low * cos - high * sin
-        out[..., half:rotary] = high * cos + low * sin
+        out[..., :half] = (low * cos).addcmul_(high, sin, value=-1)
+        out[..., half:rotary] = (high * cos).addcmul_(low, sin)
         out[..., rotary:] = keys[..., rotary:]
 
 

@@ -10,7 +10,7 @@ from blockrag.segment.graphemes import is_grapheme_boundary
 _LINE_END = r"\n\r\f\v\x1c-\x1e\x85\u2028\u2029"
 _CLOSERS = r"[\"'”’»›)\]}）】」』》*_]{0,6}(?:\[\d{1,4}\])?"  # a footnote's number last
 _BREAK = re.compile(
-    rf"(?P<line>[{_LINE_END}]\s*)"
+    rf"[{_LINE_END}]\s*"
     rf"|(?P<stop>[.!?…])(?P<closers>{_CLOSERS})[^\S{_LINE_END}]+(?=\S)"
     rf"|[。！？｡．؟۔।॥።։။។]+{_CLOSERS}\s*"  # needs no space after it
 )

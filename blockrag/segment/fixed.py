@@ -5,8 +5,8 @@ import numpy as np
 from blockrag.errors import SegmentationError
 from blockrag.segment.base import Segmenter
 from blockrag.segment.sizes import SpanSizes
+from blockrag.segment.splitter import dyadic_rank
 from blockrag.segment.tokens import TokenCounter
-from blockrag.segment.tree import dyadic_rank
 
 _RANKS = 4
 

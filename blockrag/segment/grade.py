@@ -62,7 +62,7 @@ def score_by_kind(line: Line, kind: str) -> float:
     if line.begins_page:
         score = max(score, PAGE)
     if kind == "clause":
-        score -= CLAUSE_STEP * depth(line)
+        score -= CLAUSE_STEP * min(depth(line), len(HEADINGS))
     return score * INDENTED if line.indent else score
 
 

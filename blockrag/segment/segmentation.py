@@ -14,6 +14,7 @@ from blockrag.errors import SegmentationError
 from blockrag.segment.base import Scored, Segmenter
 from blockrag.segment.graphemes import is_grapheme_boundary
 from blockrag.segment.sizes import SizeBounds, SpanSizes
+from blockrag.segment.splitter import Splitter
 from blockrag.segment.tokens import TokenCounter
 from blockrag.segment.tree import FORCED, Tree, build_tree
 
@@ -190,7 +191,8 @@ class Segmentation:
 
     @cached_property
     def _tree(self) -> Tree:
-        return build_tree(self.document.text, self.scored, self.sizes, self.bounds, self._added, self._removed)
+        splitter = Splitter(self.document.text, self.scored, self.sizes, self.bounds)
+        return build_tree(splitter, self._added, self._removed)
 
     @cached_property
     def _balance(self) -> Counter[int]:

@@ -20,7 +20,7 @@ class Structural(Segmenter):
 
     def score(self, text: str, candidates: np.ndarray) -> np.ndarray:
         """See `Segmenter`."""
-        graded = list(grade_code(text) if looks_like_code(text) else grade_prose(text))
+        graded = list(grade_code(text)) if looks_like_code(text) else grade_prose(text)
         if not graded:
             return np.zeros(len(candidates), np.float32)
         starts = np.array([grade.start for grade in graded])

@@ -1,0 +1,31 @@
+// {empty, headline, detail, bars: [{name, total, pending, stages: [{name, ms}]}]}
+const COLOURS = { retrieval: "#8e7cc3", "KV load": "#3d85c6", encode: "#e69138", assembly: "#45a29e", prefill: "#cc4125" };
+const time = (ms) => (ms < 1000 ? ms.toFixed(0) + " ms" : (ms / 1000).toFixed(2) + " s");
+draw((value) => {
+  const bars = value?.bars ?? [];
+  if (!bars.length) return root.replaceChildren(make("p", "empty", value?.empty ?? ""));
+  const longest = Math.max(...bars.map((bar) => bar.total), 1);
+  const chart = make("div", "chart");
+  for (const bar of bars) {
+    const track = make("div", "track");
+    for (const stage of bar.stages) {
+      const part = make("div", "part");
+      part.style.width = (100 * stage.ms) / longest + "%";
+      part.style.background = COLOURS[stage.name];
+      part.title = `${stage.name}: ${time(stage.ms)}`;
+      track.append(part);
+    }
+    chart.append(make("span", "name", bar.name), track, make("span", "total", bar.pending ? "measuring …" : time(bar.total)));
+  }
+  const legend = make("div", "legend");
+  const used = new Set(bars.flatMap((bar) => bar.stages.filter((s) => s.ms >= 0.5).map((s) => s.name)));
+  for (const name of Object.keys(COLOURS).filter((name) => used.has(name))) {
+    const item = make("span", "", name), dot = make("i");
+    dot.style.background = COLOURS[name];
+    item.prepend(dot);
+    legend.append(item);
+  }
+  chart.setAttribute("role", "img");
+  chart.setAttribute("aria-label", bars.map((bar) => `${bar.name}: first token after ${time(bar.total)}`).join("; "));
+  root.replaceChildren(make("h4", "", value.headline), make("p", "", value.detail), chart, legend);
+});

@@ -1,0 +1,144 @@
+"""Step 4: a question in block mode, full mode, or both, as the page draws it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from blockrag.answer import Answer, Mode, Piece, Report, Retrieved, Source
+from ui import strings
+from ui.workspace import Workspace
+
+TITLES: dict[Mode, str] = {"block": strings.BLOCK_MODE, "full": strings.FULL_MODE}
+STAGES = {
+    "retrieval": "retrieval_ms",
+    "KV load": "kv_load_ms",
+    "encode": "encode_ms",
+    "assembly": "assemble_ms",
+    "prefill": "prefill_ms",
+}
+
+
+@dataclass
+class Exchange:
+    """One question and what has come of it so far: all that step 4 shows."""
+
+    question: str = ""
+    modes: tuple[Mode, ...] = ()
+    sources: tuple[Source, ...] = ()
+    left_out: tuple[Source, ...] = ()
+    texts: dict[Mode, str] = field(default_factory=dict)
+    answers: dict[Mode, Answer] = field(default_factory=dict)
+    stopped: bool = False
+
+
+def ask(
+    workspace: Workspace, question: str, modes: tuple[Mode, ...], k: int, max_new_tokens: int
+) -> Iterator[Exchange]:
+    """Answer in each mode, one after the other, yielding the exchange after every event. Closing it stops the answer.
+
+    Raises
+    ------
+    BlockRAGError
+        If the index is empty or the question too long.
+    """
+    exchange = Exchange(question, modes)
+    for mode in modes:
+        exchange.texts[mode] = ""
+        yield exchange
+        for event in workspace.rag.ask(question, mode, k, max_new_tokens):
+            if isinstance(event, Retrieved):
+                exchange.sources, exchange.left_out = event.sources, event.left_out
+            elif isinstance(event, Piece):
+                exchange.texts[mode] += event.text
+            else:
+                exchange.answers[mode] = event
+            yield exchange
+
+
+def answer_view(exchange: Exchange, mode: Mode) -> dict[str, Any]:
+    """The answer of one mode."""
+    if mode not in exchange.modes:
+        return {"empty": strings.NO_ANSWER if mode == "block" else strings.NO_FULL_ANSWER}
+    answer, text = exchange.answers.get(mode), exchange.texts.get(mode)
+    if answer is not None:
+        report = answer.report
+        state = f"{report.n_new_tokens} tokens, {report.tokens_per_s:.0f} a second"
+    elif exchange.stopped:
+        state = strings.STOPPED
+    else:
+        state = strings.WAITING if text is None else "" if text else strings.READING
+    return {
+        "title": TITLES[mode],
+        "text": text or "",
+        "state": state,
+        "busy": answer is None and text is not None and not exchange.stopped,
+        "citations": [{"end": c.end, "number": c.number} for c in answer.citations] if answer else [],
+    }
+
+
+def sources_view(exchange: Exchange, shown: int | None = None) -> dict[str, Any]:
+    """Cards of the sources."""
+    return {"sources": [_card(s) for s in exchange.sources], "shown": shown, "empty": strings.NO_SOURCES}
+
+
+def _card(source: Source) -> dict[str, Any]:
+    page = f"page {source.page}, " if source.page else ""
+    detail = (
+        f"{page}characters {source.start:,} to {source.end:,}, {source.n_tokens} tokens, similarity {source.score:.2f}"
+    )
+    return {"number": source.number, "title": source.document, "detail": detail, "text": source.text[:400]}
+
+
+def times_view(exchange: Exchange) -> dict[str, Any]:
+    """Time to first token of each mode, and what the cache saved."""
+    bars = [_bar(mode, exchange) for mode in exchange.modes if mode in exchange.texts]
+    reports = {mode: answer.report for mode, answer in exchange.answers.items()}
+    return {
+        "bars": bars,
+        "headline": _headline(reports),
+        "detail": _detail(exchange, reports),
+        "empty": strings.NO_TIMES,
+    }
+
+
+def _bar(mode: Mode, exchange: Exchange) -> dict[str, Any]:
+    answer = exchange.answers.get(mode)
+    if answer is None:
+        return {"name": TITLES[mode], "total": 0, "pending": not exchange.stopped, "stages": []}
+    stages = [{"name": name, "ms": getattr(answer.report, key)} for name, key in STAGES.items()]
+    return {"name": TITLES[mode], "total": answer.report.ttft_ms, "pending": False, "stages": stages}
+
+
+def _headline(reports: dict[Mode, Report]) -> str:
+    if "block" not in reports:
+        return "First token" + (f" after {_time(reports['full'].ttft_ms)}" if "full" in reports else "")
+    block = reports["block"].ttft_ms
+    if "full" not in reports:
+        return f"First token after {_time(block)}"
+    ratio = reports["full"].ttft_ms / block
+    return f"First token after {_time(block)} instead of {_time(reports['full'].ttft_ms)}: {ratio:.1f} times sooner"
+
+
+def _detail(exchange: Exchange, reports: dict[Mode, Report]) -> str:
+    notes = []
+    if "block" in reports:
+        report = reports["block"]
+        hits = ", ".join(f"{n} from {tier}" for tier, n in report.kv_hits.items()) or "none cached"
+        notes.append(
+            f"{report.n_tokens_saved:,} of {report.n_tokens_saved + report.n_prefill_tokens:,} tokens were not "
+            f"computed ({hits})."
+        )
+        notes += report.notes
+    if exchange.left_out:
+        numbers = ", ".join(str(source.number) for source in exchange.left_out)
+        notes.append(f"Left out for want of room in the model's context: blocks {numbers}.")
+    return " ".join(notes)
+
+
+def _time(ms: float) -> str:
+    return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.2f} s"
+
+
+def find_source(exchange: Exchange, number: int) -> Source | None:
+    """The source of this number."""
+    return next((source for source in exchange.sources if source.number == number), None)
