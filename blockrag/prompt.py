@@ -51,11 +51,16 @@ class Prompt:
 
     def block_ids(self, text: str) -> list[int]:
         """Token ids of one block: its text, white space at the end made uniform. Without sinks."""
-        return self._ids(text.rstrip() + BLOCK_END)
+        return self._user_ids(text.rstrip() + BLOCK_END)
 
     def final_ids(self, question: str) -> list[int]:
         """Token ids of the final block: the question and the header of the answer."""
-        return self._ids(self._frame[1] + question.strip() + self._frame[2])
+        _, between, after = self._frame
+        return [*self._ids(between), *self._user_ids(question.strip()), *self._ids(after)]
+
+    def _user_ids(self, text: str) -> list[int]:
+        """Token ids of text that is not ours: a control token written in it stays the letters that it is (rule 9)."""
+        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids

@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from blockrag.answer import Mode
+from blockrag.errors import BlockRAGError
 from ui import strings
 from ui.blocks_step import reader
 from ui.components import AnswerView, BlockView, SourcesView, TimesView
@@ -70,7 +71,7 @@ class AskStep:
     ) -> Iterator[tuple[Any, ...]]:
         with self._visit.open(workspace_id) as workspace:
             if not question.strip():
-                raise gr.Error(strings.EMPTY_QUESTION, print_exception=False)
+                raise BlockRAGError(strings.EMPTY_QUESTION)
             for exchange in ask.ask(workspace, question, CHOSEN[mode], int(k), int(max_new_tokens)):
                 yield _drawn(exchange)
 

@@ -55,7 +55,6 @@ class BlocksStep:
             [visit.id, self.document, self.granularity],
             view,
             trigger_mode="always_last",
-            queue=False,
             **quick,
         )
         self.apply.click(
@@ -66,8 +65,8 @@ class BlocksStep:
             concurrency_limit=1,
             api_visibility="private",
         )
-        view.toggle(self._toggle, visit.id, view, trigger_mode="multiple", queue=False, **quick)
-        view.undo(self._undo, visit.id, view, trigger_mode="multiple", queue=False, **quick)
+        view.toggle(self._toggle, visit.id, view, trigger_mode="multiple", **quick)
+        view.undo(self._undo, visit.id, view, trigger_mode="multiple", **quick)
 
     def refresh(self, workspace_id: str, document_id: str | None) -> Any:
         """The menu of documents, the last one chosen where the present choice is gone."""

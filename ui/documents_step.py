@@ -29,10 +29,12 @@ class DocumentsStep:
             show_label=False,
             column_widths=["34%", "12%", "14%", "10%", "30%"],
         )
-        with gr.Row(equal_height=True):
-            self.sample = gr.Button(strings.SAMPLE, elem_id="sample")
-            self.chosen = gr.Dropdown(label=strings.REMOVE_CHOICE, choices=[], interactive=True, elem_id="to-remove")
-            self.remove = gr.Button(strings.REMOVE, variant="stop", elem_id="remove")
+        with gr.Row():
+            self.sample = gr.Button(strings.SAMPLE, elem_id="sample", scale=2)
+            self.chosen = gr.Dropdown(
+                label=strings.REMOVE_CHOICE, choices=[], interactive=True, container=False, elem_id="to-remove", scale=2
+            )
+            self.remove = gr.Button(strings.REMOVE, variant="stop", elem_id="remove", scale=1)
         self.next = gr.Button(strings.NEXT_BLOCKS, variant="primary", elem_id="next-blocks")
         self._wire()
 

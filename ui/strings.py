@@ -61,7 +61,6 @@ NO_TIMES = "How soon the first token comes, in block and in full mode, appears h
 NO_SOURCE = "Click a source to see it in its document."
 SOURCES = "Sources"
 IN_DOCUMENT = "In the document"
-NOT_INDEXED = "Index the documents first (step 3)."
 EMPTY_QUESTION = "Type a question first."
 BLOCK_MODE = "Block mode"
 FULL_MODE = "Full mode"

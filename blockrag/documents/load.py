@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,8 @@ from blockrag.errors import DocumentError
 MAX_NAME = 200
 _TURNS = {media.JSON: turns_of_json, media.JSONL: turns_of_jsonl, media.CSV: turns_of_csv}
 _DEFAULT = Limits()
+_SURROGATE = re.compile("[\\ud800-\\udfff]")
+"""Half of a character, which JSON can spell (an export that cut an emoji in two) and no encoding can hold."""
 
 
 def load(source: str | os.PathLike[str] | bytes, name: str | None = None, limits: Limits = _DEFAULT) -> Document:
@@ -93,7 +96,7 @@ def _text(name: str, kind: str, data: bytes, limits: Limits) -> str:
         return parse_apart(name, kind, data, limits)
     text = decode(name, data)
     turns = _TURNS[kind](text) if kind in _TURNS else None
-    return turns or text
+    return _SURROGATE.sub("\ufffd", turns) if turns else text
 
 
 def _check_inflated(name: str, data: bytes, limits: Limits) -> None:

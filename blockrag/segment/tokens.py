@@ -52,6 +52,7 @@ class HFTokenCounter:
         self._core = copy.deepcopy(tokenizer.backend_tokenizer)
         self._core.no_truncation()
         self._core.no_padding()
+        self._core.encode_special_tokens = True  # a control token written in a document is text, as in the prompt
 
     def starts(self, text: str) -> np.ndarray:
         """See `TokenCounter`; tokens that would span two pieces of 65,536 characters are cut there."""

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from blockrag.answer import Answer, Mode, Piece, Report, Retrieved, Source
+from blockrag.answer import Answer, Event, Mode, Piece, Report, Retrieved, Source
+from blockrag.errors import BlockRAGError
 from ui import strings
 from ui.workspace import Workspace
 
@@ -29,6 +30,7 @@ class Exchange:
     texts: dict[Mode, str] = field(default_factory=dict)
     answers: dict[Mode, Answer] = field(default_factory=dict)
     stopped: bool = False
+    error: str = ""
 
 
 def ask(
@@ -36,23 +38,28 @@ def ask(
 ) -> Iterator[Exchange]:
     """Answer in each mode, one after the other, yielding the exchange after every event. Closing it stops the answer.
 
-    Raises
-    ------
-    BlockRAGError
-        If the index is empty or the question too long.
+    An error of ours (an empty index, a question too long) ends it and becomes part of the exchange.
     """
     exchange = Exchange(question, modes)
-    for mode in modes:
-        exchange.texts[mode] = ""
-        yield exchange
-        for event in workspace.rag.ask(question, mode, k, max_new_tokens):
-            if isinstance(event, Retrieved):
-                exchange.sources, exchange.left_out = event.sources, event.left_out
-            elif isinstance(event, Piece):
-                exchange.texts[mode] += event.text
-            else:
-                exchange.answers[mode] = event
+    try:
+        for mode in modes:
+            exchange.texts[mode] = ""
             yield exchange
+            for event in workspace.rag.ask(question, mode, k, max_new_tokens):
+                _take(exchange, mode, event)
+                yield exchange
+    except BlockRAGError as error:
+        exchange.error, exchange.stopped = str(error), True
+        yield exchange
+
+
+def _take(exchange: Exchange, mode: Mode, event: Event) -> None:
+    if isinstance(event, Retrieved):
+        exchange.sources, exchange.left_out = event.sources, event.left_out
+    elif isinstance(event, Piece):
+        exchange.texts[mode] += event.text
+    else:
+        exchange.answers[mode] = event
 
 
 def answer_view(exchange: Exchange, mode: Mode) -> dict[str, Any]:
@@ -64,7 +71,7 @@ def answer_view(exchange: Exchange, mode: Mode) -> dict[str, Any]:
         report = answer.report
         state = f"{report.n_new_tokens} tokens, {report.tokens_per_s:.0f} a second"
     elif exchange.stopped:
-        state = strings.STOPPED
+        state = exchange.error or strings.STOPPED
     else:
         state = strings.WAITING if text is None else "" if text else strings.READING
     return {
