@@ -42,14 +42,15 @@ def read_pdf(name: str, data: bytes, limits: Limits) -> str:
 def unwrap(page: str) -> str:
     """Join lines that only the page's width broke; words parted by a hyphen at a line's end become whole.
 
-    A line goes on where it is nearly as wide as the widest and does not end a sentence, or where the next begins in
-    lower case.
+    A line goes on where the next begins in lower case, where it is wide and does not end a sentence, or where it is as
+    good as full.
     """
     lines = [line.rstrip() for line in page.replace("\r\n", "\n").replace("\x02", "-").split("\n")]
-    full = 0.75 * max((len(line) for line in lines), default=0)
+    widest = max((len(line) for line in lines), default=0)
     text = ""
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
-        goes_on = following[:1].islower() or (len(line) >= full and line[-1:] not in ".!?:" and following[:1].isalnum())
+        wide = len(line) >= 0.9 * widest or (len(line) >= 0.75 * widest and line[-1:] not in ".!?:")
+        goes_on = following[:1].islower() or (wide and following[:1].isalnum())
         if goes_on and re.search(r"[^\W\d_]-$", line) and following[:1].islower():
             text += line[:-1]
         else:

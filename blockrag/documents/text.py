@@ -14,6 +14,8 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _SAMPLE = 1 << 20
+_SIBLINGS = {"cp1250", "cp1254", "cp1257", "cp1258", "iso8859_2", "iso8859_9", "iso8859_15", "latin_1", "mac_roman"}
+"""Fit texts of Windows-1252 as well as itself, which is by far the most common of them."""
 _CONTROLS = dict.fromkeys(c for c in range(32) if chr(c) not in "\t\n\r\f\x1b")
 
 
@@ -47,6 +49,11 @@ def _decode(name: str, data: bytes) -> str:
     best = from_bytes(data[:_SAMPLE]).best()
     if best is None:
         raise DocumentError(name, "its encoding is not known; save it as UTF-8")
+    if best.encoding in _SIBLINGS:
+        try:
+            return data.decode("cp1252")
+        except UnicodeDecodeError:
+            pass
     return _strictly(name, data, best.encoding)
 
 

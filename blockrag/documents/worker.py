@@ -18,6 +18,8 @@ def main() -> None:
         answer = {"text": READERS[task["media_type"]](task["name"], data, limits)}
     except DocumentError as error:
         answer = {"reason": error.reason}
+    except MemoryError:
+        answer = {"reason": f"it needs more than {limits.memory_bytes >> 20} MB to read"}
     except Exception as error:  # a parser may raise anything on bytes made to break it; all of it is told
         answer = {"reason": f"the file is damaged ({type(error).__name__}: {str(error)[:200]})"}
     sys.stdout.write(json.dumps(answer))

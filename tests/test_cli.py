@@ -1,0 +1,128 @@
+"""The command line: the contract of ``--json``, exit codes, help; and the whole way on real weights."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from fpdf import FPDF
+from tiny import tiny_engine, tiny_tokenizer
+
+from blockrag.cli import COMMANDS, main, options
+from blockrag.pipeline import BlockRAG
+
+TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long and wide.\n\n" for i in range(9))
+
+
+@pytest.fixture
+def document(tmp_path):
+    path = tmp_path / "rivers.md"
+    path.write_text(TEXT)
+    return str(path)
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setattr(options, "open_store", lambda args: BlockRAG(tiny_engine(args.store / "kv"), args.store))
+    monkeypatch.setattr("blockrag.models.load.load_tokenizer", lambda name: tiny_tokenizer())
+    return str(tmp_path / "store")
+
+
+def run(capsys, *argv: str) -> tuple[int, dict]:
+    code = main([*argv, "--json"])
+    return code, json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_segment_gives_tiles(capsys, document, store):
+    for segmenter in ("structural", "fixed"):
+        code, result = run(capsys, "segment", document, "--granularity", "0.4", "--segmenter", segmenter)
+        assert code == 0 and result["document"] == "rivers.md" and result["granularity"] == 0.4
+        blocks = result["blocks"]
+        assert result["n_blocks"] == len(blocks) and blocks[0]["start"] == 0 and blocks[-1]["end"] == len(TEXT)
+        assert all(a["end"] == b["start"] for a, b in zip(blocks, blocks[1:], strict=False))
+        assert all({"start", "end", "n_tokens", "score"} <= b.keys() and b["n_tokens"] <= 512 for b in blocks)
+
+
+def test_segment_shows_lines_for_people(capsys, document, store):
+    assert main(["segment", document]) == 0
+    assert "tokens" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_index_and_ask_keep_the_contract(capsys, document, store):
+    code, result = run(capsys, "index", document, "--store", store, "--max-tokens", "64", "--granularity", "1")
+    assert code == 0 and result["errors"] == [] and result["documents"][0]["n_blocks"] == result["n_blocks"] > 3
+    code, result = run(capsys, "ask", "How long is river 3?", "--store", store, "--max-new-tokens", "4")
+    assert code == 0 and {"question", "answer", "sources", "report"} <= result.keys()
+    assert {"document", "start", "end", "text", "score"} <= result["sources"][0].keys()
+    wanted = {"mode", "retrieval_ms", "kv_load_ms", "assemble_ms", "prefill_ms", "ttft_ms", "tokens_per_s"}
+    assert wanted | {"n_context_tokens", "kv_hits", "kv_misses"} <= result["report"].keys()
+    assert result["report"]["mode"] == "block" and sum(result["report"]["kv_hits"].values()) == 8
+
+
+def test_compare_holds_both_and_their_ratio(capsys, document, store):
+    run(capsys, "index", document, "--store", store)
+    _, result = run(capsys, "ask", "How long?", "--store", store, "--mode", "compare", "--max-new-tokens", "4")
+    block, full = result["block"], result["full"]
+    assert (
+        block["report"]["mode"] == "block" and full["report"]["mode"] == "full" and block["answer"] == result["answer"]
+    )
+    assert result["ttft_ratio"] == pytest.approx(full["report"]["ttft_ms"] / block["report"]["ttft_ms"])
+
+
+def test_answers_for_people_tell_sources_and_cost(capsys, document, store):
+    main(["index", document, "--store", store])
+    assert main(["ask", "How long?", "--store", store, "--mode", "compare", "--max-new-tokens", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "[1] rivers.md, characters" in out and "block mode: first token after" in out and "times sooner" in out
+
+
+def test_exit_codes(capsys, document, store, tmp_path):
+    (tmp_path / "bad.pdf").write_text("no")
+    code, result = run(capsys, "index", str(tmp_path / "bad.pdf"), document, "--store", store)
+    assert code == 3 and result["errors"][0]["document"] == "bad.pdf" and len(result["documents"]) == 1
+    assert main(["index", str(tmp_path / "bad.pdf"), "--store", store]) == 1
+    assert main(["ask", "why?", "--store", str(tmp_path / "empty")]) == 1
+    assert "the index is empty" in capsys.readouterr().err
+    for wrong in (
+        ["segment", document, "--granularity", "2"],
+        ["ask", "x"],
+        ["ask", "x", "--store", "s", "--k", "0"],
+        [],
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(wrong)
+        assert stopped.value.code == 2
+
+
+def test_an_interrupt_is_130(monkeypatch, document, store):
+    monkeypatch.setattr(options, "open_store", lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert main(["ask", "why?", "--store", store]) == 130
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches_by_example(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert "Example: python -m blockrag" in capsys.readouterr().out
+
+
+@pytest.mark.weights
+def test_the_whole_way_with_a_real_pdf_and_real_models(tmp_path, smollm2_path, minilm_path):
+    pdf = FPDF()
+    pdf.set_font("helvetica", size=11)
+    pdf.add_page()
+    towns = (f"The harbour of town {i} was built in {1800 + i}. " + "Ships call there. " * 12 for i in range(40))
+    pdf.multi_cell(0, 6, "\n".join(towns))
+    pdf.output(tmp_path / "harbours.pdf")
+
+    def blockrag(*argv: str) -> dict:
+        command = [sys.executable, "-m", "blockrag", *argv, "--store", str(tmp_path / "S"), "--json"]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        return json.loads(done.stdout.splitlines()[-1])
+
+    indexed = blockrag("index", str(tmp_path / "harbours.pdf"), "--granularity", "0")
+    assert indexed["documents"][0]["document"] == "harbours.pdf"
+    question = "When was the harbour of town 7 built?"
+    result = blockrag("ask", question, "--mode", "compare", "--k", "4", "--max-new-tokens", "8")
+    assert result["block"]["report"]["kv_hits"] == {"disk": 4} and result["block"]["report"]["kv_misses"] == 0
+    assert result["ttft_ratio"] > 1 and result["sources"][0]["document"] == "harbours.pdf"

@@ -1,0 +1,96 @@
+"""What is installed, what imports what, and how quickly."""
+
+import ast
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ALLOWED = {
+    "blockrag": {"blockrag"},
+    "storage": {"blockrag", "storage"},
+    "ui": {"blockrag", "storage", "ui"},
+    "training": {"blockrag", "training"},
+    "benchmarks": {"blockrag", "benchmarks"},
+}
+OWN = {*ALLOWED, "app", "tests"}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("package", [name for name in ALLOWED if (ROOT / name).is_dir()])
+def test_imports_point_one_way(package):
+    for path in (ROOT / package).rglob("*.py"):
+        roots = {name.split(".")[0] for name in imports(path)}
+        assert not (roots & OWN) - ALLOWED[package], f"{path.relative_to(ROOT)} imports what stands above it"
+        if package == "blockrag":
+            assert not roots & {"gradio", "sqlalchemy"}, path
+
+
+def test_handlers_know_no_gradio():
+    for path in [*(ROOT / "ui" / "handlers").glob("*.py"), ROOT / "ui" / "workspace.py", ROOT / "ui" / "strings.py"]:
+        assert not any(name.startswith("gradio") for name in imports(path)), path
+
+
+def test_importing_blockrag_loads_no_model_library():
+    code = (
+        "import sys, blockrag, blockrag.documents, blockrag.segment, blockrag.models\n"
+        "heavy = {'torch', 'transformers', 'faiss', 'gradio', 'sentence_transformers', 'sqlalchemy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_importing_the_application_does_nothing():
+    code = "import sys, app; assert not {'torch', 'gradio'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_every_public_name_can_be_had():
+    import blockrag  # noqa: PLC0415
+
+    for name in blockrag.__all__:
+        assert getattr(blockrag, name).__module__.startswith("blockrag")
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        blockrag.nothing
+
+
+def test_the_wheel_holds_blockrag_alone(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--quiet",
+        "-w",
+        tmp_path,
+        ROOT,
+    ]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"blockrag", "blockrag-0.1.0.dist-info"} and "blockrag/py.typed" in names
+
+
+def test_requirements_agree_with_the_project():
+    text = (ROOT / "pyproject.toml").read_text()
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    gpu = (ROOT / "requirements-gpu.txt").read_text().splitlines()
+    for line in lines:
+        if line and not line.startswith(("#", "torch==", "gradio")):
+            assert f'"{line}"' in text, f"{line} is not in pyproject.toml"
+            assert line in gpu or line.startswith("faiss-cpu"), f"{line} is not in requirements-gpu.txt"

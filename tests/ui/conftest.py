@@ -1,0 +1,85 @@
+"""The page served in this process, and a browser to look at it."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from tiny import tiny_engine
+
+from ui.page import build, launch
+from ui.workspace import Workspaces
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def serve(engine, folder: Path):
+    """Address of a page over `engine`, and what closes it."""
+    page = build(Workspaces(engine, folder / "visits"))
+    return launch(page, host="127.0.0.1", port=None, data_dir=folder, block=False), page.close
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: install Debian's package chromium to run the browser tests")
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def address(browser):
+    """A page over a tiny engine."""
+    with tempfile.TemporaryDirectory() as folder:
+        url, close = serve(tiny_engine(Path(folder) / "kv"), Path(folder))
+        yield url
+        close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Opens the page as a new visitor; fails the test on any script error or request to elsewhere."""
+    opened, troubles = [], []
+
+    def open_page(url: str = address, **options):
+        context = browser.new_context(**{"viewport": {"width": 1400, "height": 900}, **options})
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: troubles.append(f"script error: {error}"))
+        page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda r: troubles.append(f"request to {r.url}") if not is_own(r.url, url) else None)
+        opened.append(context)
+        page.goto(url)
+        page.wait_for_selector("#upload input[type=file]", state="attached")
+        return page
+
+    yield open_page
+    for context in opened:
+        context.close()
+    assert not troubles
+
+
+def is_own(url: str, address: str) -> bool:
+    return url.startswith((address, "data:", "blob:"))
+
+
+@pytest.fixture
+def screenshots(tmp_path):
+    """Folder for screenshots: ``$BLOCKRAG_SCREENSHOTS``, or a temporary one."""
+    folder = Path(os.environ.get("BLOCKRAG_SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,230 @@
+"""The page in a real browser: edits, slider, visitors, scripts in documents; and the four steps on a real PDF."""
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import serve
+from fpdf import FPDF
+from playwright.sync_api import Page, expect
+
+from blockrag.engine import Engine
+
+pytestmark = pytest.mark.browser
+
+TEXT = "".join(
+    f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long. Many boats sail on it every day.\n\n"
+    for i in range(12)
+)
+HOSTILE = (
+    "${window.__pwned=1} {{value}} `${alert(1)}` <script>window.__pwned=1</script> <img src=x onerror=window.__pwned=1> "
+    "[x](javascript:window.__pwned=1) A sentence. Another one that is longer.\n\n"
+)
+
+
+def upload(page: Page, *paths: Path) -> None:
+    page.set_input_files("#upload input[type=file]", [str(path) for path in paths])
+    expect(page.locator("#documents")).to_contain_text(paths[-1].name.replace("<", "").replace(">", "")[:12])
+
+
+def to_blocks(page: Page) -> None:
+    page.click("#next-blocks")
+    expect(page.locator("#blocks section").first).to_be_visible()
+
+
+def shown(page: Page) -> int:
+    return page.locator("#blocks section").count()
+
+
+def set_slider(page: Page, value: float) -> None:
+    box = page.locator("#granularity input[type=number]")
+    box.fill(str(value))
+    box.press("Tab")
+
+
+@pytest.fixture
+def rivers(tmp_path):
+    path = tmp_path / "rivers.md"
+    path.write_text(TEXT)
+    return path
+
+
+def test_clicks_edit_undo_takes_back_and_the_slider_keeps_edits(visit, rivers):
+    page = visit()
+    upload(page, rivers)
+    to_blocks(page)
+    set_slider(page, 1)
+    expect(page.locator("#blocks .status")).to_contain_text("blocks of")
+    page.wait_for_timeout(500)
+    before = shown(page)
+    page.locator("#blocks .gap.join").nth(1).click()
+    expect(page.locator("#blocks section")).to_have_count(before - 1)
+    merged = page.locator("#blocks section").nth(1).inner_text()
+    set_slider(page, 0)
+    page.wait_for_timeout(500)
+    set_slider(page, 1)
+    expect(page.locator("#blocks section")).to_have_count(before - 1)
+    assert page.locator("#blocks section").nth(1).inner_text() == merged, "the edit survives the slider"
+    expect(page.locator("#blocks .undo")).to_have_text("Undo (1)")
+    page.locator("#blocks .undo").click()
+    expect(page.locator("#blocks section")).to_have_count(before)
+    expect(page.locator("#blocks .undo")).to_be_disabled()
+
+
+def test_the_keyboard_can_do_it_all(visit, rivers):
+    page = visit()
+    upload(page, rivers)
+    to_blocks(page)
+    set_slider(page, 1)
+    page.wait_for_timeout(500)
+    before = shown(page)
+    page.locator("#blocks .gap[tabindex='0']").focus()
+    while "join" not in page.evaluate("document.activeElement.className"):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.locator("#blocks section")).to_have_count(before - 1)
+    page.locator("#blocks .gap").first.focus()
+    page.keyboard.press("Control+z")
+    expect(page.locator("#blocks section")).to_have_count(before)
+
+
+def test_a_refused_edit_says_why(visit, rivers):
+    page = visit()
+    upload(page, rivers)
+    to_blocks(page)
+    page.locator("#blocks .body .gap").first.click()
+    expect(page.locator(".toast-body")).to_contain_text("minimum")
+
+
+def test_130000_characters_are_cut_anew_and_shown_in_under_a_second(visit, tmp_path):
+    path = tmp_path / "long.md"
+    path.write_text((TEXT * 200)[:130_000])
+    page = visit()
+    upload(page, path)
+    to_blocks(page)
+    page.wait_for_timeout(1000)
+    times = []
+    for granularity in (0.1, 0.9, 0.3):
+        page.evaluate(
+            """() => { const root = document.querySelector('#blocks [data-root]'); window.__shown = null;
+            new MutationObserver(() => requestAnimationFrame(() => { window.__shown = performance.now(); }))
+              .observe(root, {attributes: true, attributeFilter: ['data-shown']}); }"""
+        )
+        box = page.locator("#granularity input[type=number]")
+        box.fill(str(granularity))
+        page.evaluate("window.__asked = performance.now()")
+        box.press("Tab")
+        page.wait_for_function("window.__shown !== null")
+        times.append(page.evaluate("window.__shown - window.__asked"))
+    assert max(times) < 1000, times
+
+
+def test_scripts_in_text_and_names_stay_text(visit, tmp_path):
+    path = tmp_path / "<img src=x onerror=window.__pwned=1>.md"
+    path.write_text(HOSTILE * 30)
+    page = visit()
+    page.set_input_files("#upload input[type=file]", [str(path)])
+    expect(page.locator("#documents")).to_contain_text("ready")
+    to_blocks(page)
+    expect(page.locator("#blocks section").first).to_contain_text("<script>window.__pwned=1</script>")
+    page.click("#next-index")
+    page.click("#index")
+    expect(page.locator("#progress .row.done")).to_have_count(1)
+    page.click("#next-ask")
+    page.fill("#question textarea, #question input", "Another sentence?")
+    page.click("#ask")
+    expect(page.locator("#times h4")).to_contain_text("times sooner")
+    page.locator("#sources .card").first.click()
+    expect(page.locator("#source .marked")).to_contain_text("<script>")
+    assert page.evaluate("window.__pwned") is None
+
+
+def test_two_visitors_see_nothing_of_each_other(visit, rivers, tmp_path):
+    one, two = visit(), visit()
+    upload(one, rivers)
+    other = tmp_path / "other.txt"
+    other.write_text("Quite another text. " * 40)
+    upload(two, other)
+    expect(two.locator("#documents")).not_to_contain_text("rivers.md")
+    to_blocks(one)
+    to_blocks(two)
+    expect(one.locator("#blocks")).to_contain_text("river 3")
+    expect(two.locator("#blocks")).not_to_contain_text("river")
+    one.reload()
+    expect(one.locator("#documents")).to_contain_text("rivers.md")
+    expect(one.locator("#documents")).not_to_contain_text("other.txt")
+
+
+def test_a_bad_file_is_told_and_the_good_one_goes_on(visit, rivers, tmp_path):
+    bad = tmp_path / "bad.pdf"
+    bad.write_text("no")
+    page = visit()
+    upload(page, bad, rivers)
+    expect(page.locator("#documents")).to_contain_text("damaged or disguised")
+    expect(page.locator("#documents")).to_contain_text("rivers.md")
+
+
+def test_asking_too_early_is_answered_on_the_page(visit):
+    page = visit()
+    page.get_by_role("tab", name="Ask").click()
+    page.fill("#question textarea, #question input", "Anything?")
+    page.click("#ask")
+    expect(page.locator("#block-answer")).to_contain_text("the index is empty")
+
+
+def test_a_phone_shows_it_without_sideways_scrolling(visit, rivers):
+    page = visit(viewport={"width": 390, "height": 800}, has_touch=True)
+    upload(page, rivers)
+    to_blocks(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.weights
+@pytest.mark.timeout(240)
+def test_the_four_steps_on_a_real_pdf_with_a_real_answer(visit, tmp_path, screenshots, smollm2_path, minilm_path):
+    url, close = serve(Engine.from_pretrained(kv_dir=tmp_path / "kv", memory_bytes=1 << 30), tmp_path)
+    try:
+        page = visit(url)
+        upload(page, harbours(tmp_path / "harbours.pdf"))
+        page.screenshot(path=screenshots / "1-documents.png")
+        to_blocks(page)
+        page.screenshot(path=screenshots / "2-blocks.png")
+        page.click("#next-index")
+        page.click("#index")
+        page.wait_for_timeout(800)
+        page.screenshot(path=screenshots / "3-index.png")
+        expect(page.locator("#progress .row.done")).to_have_count(1, timeout=90_000)
+        page.click("#next-ask")
+        page.fill("#question textarea, #question input", "When was the harbour of Norwick built?")
+        page.click("#ask")
+        expect(page.locator("#times h4")).to_contain_text("times sooner", timeout=90_000)
+        page.locator("#sources .card").first.click()
+        expect(page.locator("#source .marked")).to_contain_text("Norwick")
+        page.screenshot(path=screenshots / "4-ask.png", full_page=True)
+        headline = page.locator("#times h4").inner_text()
+        assert float(re.search(r"([\d.]+) times sooner", headline)[1]) > 1, headline
+        assert page.locator("#block-answer .body").inner_text().strip()
+    finally:
+        close()
+
+
+def harbours(path: Path) -> Path:
+    """A PDF of a few pages about harbours that are not."""
+    towns = ["Norwick", "Elmsea", "Tarbet Quay", "Saltholm", "Grimsund", "Ravenscar", "Oxwich", "Lundey", "Port Ansel"]
+    pdf = FPDF()
+    for i, town in enumerate(towns):
+        pdf.add_page()
+        pdf.set_font("helvetica", "B", 16)
+        pdf.multi_cell(0, 10, f"{i + 1}. {town}\n")
+        pdf.set_font("helvetica", size=11)
+        pdf.multi_cell(
+            0,
+            6,
+            f"The harbour of {town} was built in {1801 + 7 * i} by the town's own masons. It has {i + 2} quays and a "
+            f"lighthouse of {20 + i} metres. Before that, ships lay at anchor in the open bay and boats carried the cargo "
+            f"ashore, which cost many days in winter.\n\nThe first ship to moor at {town} was the Mary of {towns[i - 1]}, "
+            f"with {100 + i} barrels of salt. The harbour dues of that year paid for a third of the masonry. "
+            f"Storms broke the outer wall twice, and twice it was raised again, the second time by {i + 3} feet.\n",
+        )
+    pdf.output(path)
+    return path
