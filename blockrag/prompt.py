@@ -3,9 +3,11 @@
 Parts are tokenised one by one, in full and in block mode alike, so that a block has the same tokens wherever it stands.
 """
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 SYSTEM = (
@@ -47,7 +49,7 @@ class Prompt:
     @cached_property
     def prefix_ids(self) -> tuple[int, ...]:
         """Token ids of everything before the first block."""
-        return tuple(self._ids(self._frame[0]))
+        return tuple(self._own_ids(self._frame[0]))
 
     def block_ids(self, text: str) -> list[int]:
         """Token ids of one block: its text, white space at the end made uniform. Without sinks."""
@@ -55,12 +57,25 @@ class Prompt:
 
     def final_ids(self, question: str) -> list[int]:
         """Token ids of the final block: the question and the header of the answer."""
-        _, between, after = self._frame
-        return [*self._ids(between), *self._user_ids(question.strip()), *self._ids(after)]
+        before, after = self._around_question
+        return [*before, *self._user_ids(question.strip()), *after]
+
+    @cached_property
+    def _around_question(self) -> tuple[list[int], list[int]]:
+        return self._own_ids(self._frame[1]), self._own_ids(self._frame[2])
+
+    def _own_ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
 
     def _user_ids(self, text: str) -> list[int]:
         """Token ids of text that is not ours: a control token written in it stays the letters that it is (rule 9)."""
-        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
+        return self._literal_core.encode(text, add_special_tokens=False).ids
 
-    def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+    @cached_property
+    def _literal_core(self) -> Tokenizer:
+        """A tokenizer of its own, since what it does with control tokens is a switch that all threads would share."""
+        core = copy.deepcopy(self.tokenizer.backend_tokenizer)
+        core.encode_special_tokens = True
+        core.no_truncation()
+        core.no_padding()
+        return core

@@ -14,11 +14,13 @@ SAMPLE = Path(__file__).parent.parent / "README.md"
 
 
 class DocumentsStep:
-    """Layout and events of step 1. `changed` fires after the documents did."""
+    """Layout and events of step 1. Nothing can be loaded before `ready`; `changed` fires after the documents did."""
 
     def __init__(self, visit: Visit):
         self._visit = visit
-        self.upload = gr.File(label=strings.UPLOAD, file_count="multiple", height=180, elem_id="upload")
+        self.upload = gr.File(
+            label=strings.UPLOAD, file_count="multiple", height=180, elem_id="upload", interactive=False
+        )
         self.table = gr.Dataframe(
             headers=strings.DOCUMENT_HEADERS,
             datatype="str",
@@ -30,7 +32,7 @@ class DocumentsStep:
             column_widths=["34%", "12%", "14%", "10%", "30%"],
         )
         with gr.Row():
-            self.sample = gr.Button(strings.SAMPLE, elem_id="sample", scale=2)
+            self.sample = gr.Button(strings.SAMPLE, elem_id="sample", scale=2, interactive=False)
             self.chosen = gr.Dropdown(
                 label=strings.REMOVE_CHOICE, choices=[], interactive=True, container=False, elem_id="to-remove", scale=2
             )
@@ -46,6 +48,11 @@ class DocumentsStep:
         sampled = self.sample.click(self._load_sample, self._visit.id, self.table, api_visibility="private")
         removed = self.remove.click(self._remove, [self._visit.id, self.chosen], self.table, api_visibility="private")
         self.changed = (uploaded, sampled, removed)
+
+    def ready(self, workspace_id: str) -> tuple[Any, Any, list[documents.Row]]:
+        """The visit has a workspace: open the doors, and show what is in it."""
+        with self._visit.open(workspace_id) as workspace:
+            return gr.File(interactive=True), gr.Button(interactive=True), documents.rows(workspace)
 
     def _load(self, workspace_id: str, paths: list[str]) -> Iterator[tuple[Any, Any]]:
         with self._visit.open(workspace_id) as workspace:

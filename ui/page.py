@@ -52,18 +52,19 @@ def _connect(
 ) -> None:
     quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
-    def begin(workspace_id: str) -> tuple[str, list[documents.Row]]:
+    def begin(workspace_id: str) -> str:
         try:
-            workspace = visit.workspaces.get(workspace_id)
+            return visit.workspaces.get(workspace_id).id
         except GoneError:
-            workspace = visit.workspaces.create()
-        return workspace.id, documents.rows(workspace)
+            return visit.workspaces.create().id
 
     def to_remove(workspace_id: str) -> Any:
         with visit.open(workspace_id) as workspace:
             return gr.Dropdown(choices=documents.choices(workspace), value=None)
 
-    begun = page.load(begin, visit.id, [visit.id, loading.table], **quick)
+    begun = page.load(begin, visit.id, visit.id, **quick).then(
+        loading.ready, visit.id, [loading.upload, loading.sample, loading.table], **quick
+    )
     for changed in (begun, *loading.changed):
         refreshed = changed.then(cutting.refresh, [visit.id, cutting.document], cutting.document, **quick)
         refreshed.then(to_remove, visit.id, loading.chosen, **quick)

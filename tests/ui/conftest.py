@@ -1,32 +1,12 @@
 """The page served in this process, and a browser to look at it."""
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
+from serving import ARGUMENTS, CHROMIUM, serve
 from tiny import tiny_engine
-
-from ui.page import build, launch
-from ui.workspace import Workspaces
-
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-def serve(engine, folder: Path):
-    """Address of a page over `engine`, and what closes it."""
-    page = build(Workspaces(engine, folder / "visits"))
-    return launch(page, host="127.0.0.1", port=None, data_dir=folder, block=False), page.close
 
 
 @pytest.fixture(scope="session")
