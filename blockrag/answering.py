@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from blockrag.answer import Answer, Mode, Piece, Report, Source
 from blockrag.attention.assemble import assemble
-from blockrag.attention.cache import PreallocatedCache
 from blockrag.attention.encode import encode_blocks
 from blockrag.cite import cite
 from blockrag.engine import Engine
@@ -14,6 +15,9 @@ from blockrag.errors import PromptTooLongError
 from blockrag.generate import TextStream, end_tokens, prefill
 from blockrag.kv.block_kv import BlockKV
 from blockrag.stopwatch import Stopwatch
+
+KV_READERS = 4
+"""Threads that read block KV at once: reading and checking a file leave the interpreter free."""
 
 TTFT_STAGES = ("retrieval", "kv_load", "encode", "assemble", "prefill")
 
@@ -95,27 +99,38 @@ def answer(engine: Engine, request: Request) -> Iterator[Piece | Answer]:
 def _tokens(engine: Engine, request: Request) -> Iterator[int]:
     """The answer's tokens, most likely ones, without the one that ends it."""
     context = _block_context if request.mode == "block" else _full_context
-    cache, prompt_ids = context(engine, request)
-    with request.watch.stage("prefill"):
-        token = int(prefill(engine.model, prompt_ids, cache).argmax())
-    request.n_prefill_tokens += len(prompt_ids)
-    ends = end_tokens(engine.model)
-    while token not in ends:
-        request.n_new_tokens += 1
-        yield token
-        if request.n_new_tokens == request.max_new_tokens:
-            return
-        with request.watch.stage("decode"):
-            token = int(prefill(engine.model, [token], cache).argmax())
+    parts, prompt_ids = context(engine, request)
+    n_tokens = sum(part.n_tokens for part in parts) + len(prompt_ids) + request.max_new_tokens
+    with ExitStack() as held:
+        with request.watch.stage("assemble"):
+            storage = held.enter_context(engine.storage.take(n_tokens))
+            cache = assemble(parts, engine.model.rope, storage)
+        with request.watch.stage("prefill"):
+            token = int(prefill(engine.model, prompt_ids, cache).argmax())
+        request.n_prefill_tokens += len(prompt_ids)
+        ends = end_tokens(engine.model)
+        while token not in ends:
+            request.n_new_tokens += 1
+            yield token
+            if request.n_new_tokens == request.max_new_tokens:
+                return
+            with request.watch.stage("decode"):
+                token = int(prefill(engine.model, [token], cache).argmax())
 
 
-def _block_context(engine: Engine, request: Request) -> tuple[PreallocatedCache, list[int]]:
-    """A cache that holds prefix and blocks, and the final block that is left to compute."""
-    final_ids = engine.prompt.final_ids(request.question)
+def _block_context(engine: Engine, request: Request) -> tuple[list[BlockKV], list[int]]:
+    """Prefix and blocks as KV, and the final block that is left to compute."""
     parts = [engine.prefix_kv, *_gather(engine, request)]
     with request.watch.stage("assemble"):
-        n_tokens = sum(part.n_tokens for part in parts) + len(final_ids) + request.max_new_tokens
-        return assemble(parts, engine.model.rope, engine.model.kv_storage(n_tokens)), final_ids
+        return parts, engine.prompt.final_ids(request.question)
+
+
+def _full_context(engine: Engine, request: Request) -> tuple[list[BlockKV], list[int]]:
+    """No KV, and the whole prompt that is left to compute; no sinks (they belong to block mode)."""
+    prompt = engine.prompt
+    with request.watch.stage("assemble"):
+        blocks = [token for source in request.sources for token in prompt.block_ids(source.text)]
+        return [], [*prompt.prefix_ids, *blocks, *prompt.final_ids(request.question)]
 
 
 def _gather(engine: Engine, request: Request) -> list[BlockKV]:
@@ -125,8 +140,9 @@ def _gather(engine: Engine, request: Request) -> list[BlockKV]:
     with request.watch.stage("kv_load"):
         parts = [engine.prompt.block_ids(source.text) for source in request.sources]
         keys = [engine.identity.key(part) for part in parts]
-        for key, part in zip(keys, parts, strict=True):
-            hit = engine.kv.get(key, request.notes)
+        with ThreadPoolExecutor(KV_READERS) as pool:
+            hits = list(pool.map(lambda key: engine.kv.get(key, request.notes), keys))
+        for key, part, hit in zip(keys, parts, hits, strict=True):
             if hit is None:
                 missing[key] = part
             else:
@@ -141,19 +157,6 @@ def _gather(engine: Engine, request: Request) -> list[BlockKV]:
             request.kv_misses += 1
             request.n_prefill_tokens += len(missing[key])
     return [found[key] for key in keys]
-
-
-def _full_context(engine: Engine, request: Request) -> tuple[PreallocatedCache, list[int]]:
-    """An empty cache, and the whole prompt that is left to compute; no sinks (they belong to block mode)."""
-    with request.watch.stage("assemble"):
-        blocks = (engine.prompt.block_ids(source.text) for source in request.sources)
-        prompt_ids = [
-            *engine.prompt.prefix_ids,
-            *(token for block in blocks for token in block),
-            *engine.prompt.final_ids(request.question),
-        ]
-        storage = engine.model.kv_storage(len(prompt_ids) + request.max_new_tokens)
-        return PreallocatedCache(storage), prompt_ids
 
 
 def _report(request: Request) -> Report:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from blockrag.attention.encode import encode_blocks, encode_prefix
+from blockrag.attention.storage import StoragePool
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.key import KVIdentity
 from blockrag.kv.memory import MemoryTier
@@ -49,6 +50,8 @@ class Engine:
     identity : KVIdentity
     prefix_kv : BlockKV
         KV of the prompt's prefix, encoded once.
+    storage : StoragePool
+        Where prompts are assembled.
     """
 
     def __init__(self, model: AnswerModel, embedder: Embedder, kv: TieredKV):
@@ -56,8 +59,10 @@ class Engine:
         self.embedder = embedder
         self.kv = kv
         self.prompt = Prompt(model.tokenizer)
+        self.prompt.final_ids("")  # makes its tokenizers now, and not while the first question waits
         self.identity = kv_identity(model)
         self.prefix_kv = encode_prefix(model, self.prompt.prefix_ids)
+        self.storage = StoragePool(model)
 
     @classmethod
     def from_pretrained(

@@ -12,6 +12,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from blockrag.attention import packed
 from blockrag.attention.format import PLAIN, BlockFormat
 from blockrag.engine import Engine, kv_identity
 from blockrag.kv.disk import DiskTier
@@ -74,7 +75,7 @@ def tiny_model(
         settings.pop("sliding_window") if settings["sliding_window"] is None else None
     torch.manual_seed(seed)
     config = AutoConfig.for_model(family, **settings)
-    network = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+    network = AutoModelForCausalLM.from_config(config, attn_implementation=packed.NAME).eval()
     return AnswerModel(network, tokenizer, weights_id=f"{family}-{rope}-{seed}", format=block_format)
 
 

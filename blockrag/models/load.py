@@ -3,6 +3,7 @@
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
+from blockrag.attention import packed
 from blockrag.errors import WeightsError
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.cache import local_path, weights_sha256
@@ -32,7 +33,7 @@ def load_answer_model(
     folder = local_path(name)
     check_supported(AutoConfig.from_pretrained(folder), allow_unverified=allow_unverified)
     dtype = dtype or (torch.float32 if device.startswith("cpu") else torch.bfloat16)
-    network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa").to(device)
+    network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=packed.NAME).to(device)
     tokenizer = load_tokenizer(name)
     return AnswerModel(network, tokenizer, weights_sha256(folder), allow_unverified=allow_unverified)
 

@@ -1,0 +1,48 @@
+"""Attention over grouped key/value heads without repeating them. Knows tensors, not blocks.
+
+Under grouped-query attention several query heads share a key/value head. `transformers` repeats keys and values for
+each of them where a mask is needed, which for a short question over a long context copies the context several times a
+layer. Here the query heads of a group are laid one behind the other as if they were more tokens, and share the keys as
+they are. Same sums, same results.
+"""
+
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "blockrag_packed"
+"""What a network's `attn_implementation` is set to."""
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of `query` ``(batch, heads, queries, head_dim)`` over `key` and `value` ``(batch, kv_heads, keys,
+    head_dim)``.
+
+    `attention_mask` is ``(batch, 1, queries, keys)``, or None for a plain causal or single-token pass, which
+    `transformers` does without repeating. Returns ``(batch, queries, heads, head_dim)``.
+    """
+    if attention_mask is None:
+        return sdpa_attention_forward(module, query, key, value, None, scaling=scaling, **kwargs)
+    batch, heads, n_queries, head_dim = query.shape
+    kv_heads = key.shape[1]
+    group = heads // kv_heads
+    packed = query.reshape(batch, kv_heads, group * n_queries, head_dim)
+    mask = attention_mask.repeat(1, 1, group, 1)
+    output = scaled_dot_product_attention(packed, key, value, attn_mask=mask, scale=scaling)
+    return output.view(batch, heads, n_queries, head_dim).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(NAME, packed_attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,0 +1,46 @@
+"""Storage for the KV of prompts, used again from answer to answer. Knows sizes, not what is stored.
+
+Memory fresh from the system costs more than what is written to it: on a CPU the first touch of 200 MB takes longer than
+joining the blocks in it.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from blockrag.models.answer_model import AnswerModel
+
+WARM_TOKENS = 4608
+"""Tokens for which there is storage from the start: a context of 4,096 with its question and answer."""
+
+
+class StoragePool:
+    """Lends storage, and keeps the largest that comes back. Safe to use from several threads.
+
+    Parameters
+    ----------
+    model : AnswerModel
+        For the shape of its KV.
+    """
+
+    def __init__(self, model: AnswerModel):
+        self._model = model
+        self._lock = threading.Lock()
+        self._spare: torch.Tensor | None = model.kv_storage(min(WARM_TOKENS, model.max_tokens)).zero_()
+
+    @contextmanager
+    def take(self, n_tokens: int) -> Iterator[torch.Tensor]:
+        """Storage for at least `n_tokens`, shape ``(2, layers, 1, kv_heads, capacity, head_dim)``; what it holds is
+        left over from others."""
+        with self._lock:
+            storage, self._spare = self._spare, None
+        if storage is None or storage.shape[-2] < n_tokens:
+            storage = self._model.kv_storage(n_tokens)
+        try:
+            yield storage
+        finally:
+            with self._lock:
+                if self._spare is None or self._spare.shape[-2] < storage.shape[-2]:
+                    self._spare = storage
