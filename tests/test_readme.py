@@ -1,0 +1,55 @@
+"""The README tells the truth: its code runs, its tree is complete, its commands and fields exist."""
+
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+from tiny import tiny_engine
+
+import app
+from blockrag.answer import Report
+from blockrag.cli import COMMANDS, _parser
+from blockrag.engine import Engine
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_python_blocks_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Engine, "from_pretrained", lambda *args, kv_dir, **kwargs: tiny_engine(kv_dir))
+    monkeypatch.chdir(ROOT)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {"folder": tmp_path})
+    assert "Answer(" in capsys.readouterr().out
+
+
+def test_the_tree_names_every_file():
+    tree = README[README.index("## The tree") :]
+    for path in [*ROOT.glob("blockrag/**/*.py"), *ROOT.glob("ui/*.py")]:
+        if path.name != "__init__.py":
+            assert re.search(rf"\b{re.escape(path.name)}|\b{path.stem}\b", tree), f"{path} is not in the README's tree"
+
+
+def test_every_command_parses():
+    lines = re.findall(r"^    python -m blockrag (.*)$", README, re.MULTILINE)
+    assert {line.split()[0] for line in lines} == set(COMMANDS)
+    for line in lines:
+        words = [a or b for a, b in re.findall(r'"([^"]*)"|(\S+)', line.split("  #")[0].split(" && ")[0])]
+        _parser().parse_args(words)
+
+
+def test_every_field_of_a_report_is_described():
+    for field in Report.__dataclass_fields__:
+        assert f"`{field}`" in README, field
+
+
+def test_flags_of_the_application_are_as_the_readme_says():
+    with pytest.raises(SystemExit):
+        app.parse(["--nothing"])
+    args = app.parse(["--port", "1", "--data-dir", "x"])
+    assert isinstance(args, argparse.Namespace) and args.port == 1 and args.model == "smollm2"
+    for flag in re.findall(r"`(--kv-[a-z-]+)`", README):
+        assert hasattr(args, flag.removeprefix("--").replace("-", "_"))
