@@ -41,7 +41,7 @@ def packed_attention(
     packed = query.reshape(batch, kv_heads, group * n_queries, head_dim)
     mask = attention_mask.repeat(1, 1, group, 1)
     output = scaled_dot_product_attention(packed, key, value, attn_mask=mask, scale=scaling)
-    return output.view(batch, heads, n_queries, head_dim).transpose(1, 2).contiguous(), None
+    return output.reshape(batch, heads, n_queries, head_dim).transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(NAME, packed_attention)
