@@ -1,6 +1,7 @@
 """What is installed, what imports what, and how quickly."""
 
 import ast
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -67,23 +68,20 @@ def test_every_public_name_can_be_had():
 
 
 def test_the_wheel_holds_blockrag_alone(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--no-deps",
-        "--no-build-isolation",
-        "--quiet",
-        "-w",
-        tmp_path,
-        ROOT,
-    ]
-    subprocess.run(command, check=True, cwd=tmp_path)
+    # A copy is built: what an earlier build left in the checkout would come into the wheel.
+    for name in ("blockrag", "ui", "tests"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "app.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    pip_wheel = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet"]
+    subprocess.run([*pip_wheel, "--wheel-dir", tmp_path, tmp_path], check=True)
     (wheel,) = tmp_path.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    tops = {name.split("/")[0] for name in names}
-    assert tops == {"blockrag", "blockrag-0.1.0.dist-info"} and "blockrag/py.typed" in names
+    names = set(zipfile.ZipFile(wheel).namelist())
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "blockrag").rglob("*.py")}
+    assert {name for name in names if not name.startswith("blockrag-0.1.0.dist-info/")} == modules | {
+        "blockrag/py.typed"
+    }
+    assert {f"blockrag-0.1.0.dist-info/licenses/{name}" for name in ("LICENSE", "NOTICE")} <= names
 
 
 def test_requirements_agree_with_the_project():

