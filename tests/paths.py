@@ -29,8 +29,8 @@ def logits_over(model: AnswerModel, parts: Sequence[BlockKV], final: Sequence[in
     start = sum(part.n_tokens for part in parts)
     cache = assemble(parts, model.rope, model.kv_storage(start + len(final)))
     output = model.network(
-        input_ids=torch.tensor([list(final)]),
-        position_ids=torch.arange(start, start + len(final))[None],
+        input_ids=torch.tensor([list(final)], device=model.device),
+        position_ids=torch.arange(start, start + len(final), device=model.device)[None],
         past_key_values=cache,
         use_cache=True,
     )

@@ -1,6 +1,7 @@
 """Assemble: join block KVs into the KV of one prompt. Knows where blocks go, not what they say."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import torch
 
@@ -27,6 +28,10 @@ def assemble(parts: Sequence[BlockKV], rope: Rope, storage: torch.Tensor) -> Pre
     PreallocatedCache
         Over `storage`, holding the parts' tokens.
     """
+    if parts and has_kernel(storage):
+        from blockrag.attention.cuda.assemble import assemble_cuda  # noqa: PLC0415  (Triton, where there is a GPU)
+
+        return assemble_cuda(parts, rope, storage)
     keys, values = storage[:, :, 0]
     start = 0
     for part in parts:
@@ -35,3 +40,9 @@ def assemble(parts: Sequence[BlockKV], rope: Rope, storage: torch.Tensor) -> Pre
         values[:, :, start:end] = part.values
         start = end
     return PreallocatedCache(storage, n_tokens=start)
+
+
+def has_kernel(storage: torch.Tensor) -> bool:
+    """Whether blocks are joined by one kernel: on CUDA, where Triton is installed, for heads of 2^n components."""
+    head_dim = storage.shape[-1]
+    return storage.is_cuda and head_dim & (head_dim - 1) == 0 and find_spec("triton") is not None
