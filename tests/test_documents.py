@@ -1,89 +1,19 @@
-"""Reading documents: every format, every kind of bad file."""
+"""Loading documents: text and its encodings, names, limits, and every kind of bad file."""
 
 import io
-import json
 import os
+import struct
+import sys
 import zipfile
+from pathlib import Path
+from types import SimpleNamespace
 
-import docx
-import pptx
 import pytest
-from fpdf import FPDF
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from document_files import epub, pdf, slides, unzipped, word, zipped
 
-from blockrag.documents import PAGE_BREAK, Document, Limits, load, load_many
-from blockrag.documents.media import BY_SUFFIX
-from blockrag.documents.rich import html_text, unwrap
+from blockrag.documents import SUFFIXES, Document, Limits, load, load_many, sandbox, worker, zips
+from blockrag.documents.worker import READERS
 from blockrag.errors import DocumentError
-
-
-def pdf(*pages: str, password: str | None = None) -> bytes:
-    document = FPDF()
-    document.set_font("helvetica", size=12)
-    for page in pages:
-        document.add_page()
-        document.multi_cell(0, 6, page)
-    if password:
-        document.set_encryption(owner_password=password, user_password=password)
-    return bytes(document.output())
-
-
-def word() -> bytes:
-    document = docx.Document()
-    document.add_heading("The harbour", 1)
-    document.add_paragraph("Ships come in at high tide.")
-    table = document.add_table(1, 2)
-    table.cell(0, 0).text, table.cell(0, 1).text = "tide", "high"
-    document.add_heading("The pier", 2)
-    document.add_paragraph("It is long.")
-    return saved(document)
-
-
-def slides() -> bytes:
-    deck = pptx.Presentation()
-    for title, body in (("First", "One point."), ("Second", "Another point.")):
-        slide = deck.slides.add_slide(deck.slide_layouts[1])
-        slide.shapes.title.text, slide.placeholders[1].text = title, body
-    slide.notes_slide.notes_text_frame.text = "Speak slowly."
-    return saved(deck)
-
-
-def saved(document) -> bytes:
-    out = io.BytesIO()
-    document.save(out)
-    return out.getvalue()
-
-
-def zipped(**members: str | bytes) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(name.replace("__", "/"), content)
-    return out.getvalue()
-
-
-def epub() -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as book:
-        book.writestr(
-            "META-INF/container.xml",
-            '<container xmlns="urn:x"><rootfiles><rootfile full-path="OPS/p.opf"/></rootfiles></container>',
-        )
-        book.writestr(
-            "OPS/p.opf",
-            '<package xmlns="urn:y"><manifest><item id="b" href="two%20b.xhtml"/><item id="a" href="one.xhtml"/></manifest>'
-            '<spine><itemref idref="a"/><itemref idref="b"/></spine></package>',
-        )
-        book.writestr("OPS/one.xhtml", "<html><body><h1>Start</h1><p>It began at sea.</p></body></html>")
-        book.writestr("OPS/two b.xhtml", "<html><body><h1>End</h1><p>It ended on land.</p></body></html>")
-    return out.getvalue()
-
-
-HTML = """<html><head><title>T</title><script>steal()</script><style>p {}</style></head><body><nav>Home</nav><article>
-<h2>Tides</h2><p>The moon pulls the sea, and the sea rises twice a day along most coasts of the world.</p>
-<p onclick="steal()">A second paragraph tells of the wind &amp; the waves that it raises on open water.</p>
-</article><script>steal()</script></body></html>"""
 
 READABLE = {
     "a.txt": (b"plain \xc3\xa9\r\nlines\r", "plain é\nlines\n"),
@@ -102,63 +32,66 @@ def test_text_is_kept_but_for_its_newlines(name):
     assert document.text == text and document.name == name
 
 
-def test_pdf_pages_are_parted_and_lines_joined():
-    long = "The tide tables are printed every year by the harbour office and sold in all the shops of the town. " * 2
-    document = load(pdf(long, "Page two."), "tides.pdf")
-    first, second = document.text.split(PAGE_BREAK)
-    assert long.strip() in first and second == "Page two.\n" and document.media_type == "application/pdf"
-    assert document.page_of(0) == 1 and document.page_of(document.text.index("two")) == 2
+def test_a_path_is_read_and_its_own_name_used(tmp_path):
+    path = tmp_path / "note.md"
+    path.write_text("# Note\n")
+    for source in (path, str(path)):
+        assert load(source) == Document("note.md", "text/markdown", "# Note\n")
+    assert load(path, "other.txt").name == "other.txt"
 
 
-def test_unwrapping_keeps_paragraphs_and_mends_hyphens():
-    page = "A line that is as wide as the others of this para-\ngraph and goes on.\nShort.\n\nNext paragraph\n- item\n"
-    assert unwrap(page) == (
-        "A line that is as wide as the others of this paragraph and goes on.\nShort.\n\nNext paragraph\n- item\n"
-    )
+def test_rich_files_are_read_in_the_worker_and_known_without_a_suffix():
+    made = {"pdf": pdf("It is long."), "docx": word(), "pptx": slides(), "epub": epub(), "html": b"<p>It is long.</p>"}
+    for suffix, data in made.items():
+        document = load(data, f"f.{suffix}")
+        assert SUFFIXES[f".{suffix}"] == document.media_type in READERS and document.text.strip()
+    assert load(pdf("It is long."), "report").text == "It is long.\n"
 
 
-def test_docx_keeps_headings_tables_and_order():
-    assert load(word(), "h.docx").text == (
-        "# The harbour\n\nShips come in at high tide.\n\n| tide | high |\n\n## The pier\n\nIt is long.\n"
-    )
-
-
-def test_pptx_slides_are_pages_with_titles_and_notes():
-    text = load(slides(), "s.pptx").text
-    assert text == f"# First\n\nOne point.\n{PAGE_BREAK}# Second\n\nAnother point.\n\nSpeak slowly.\n"
-
-
-def test_epub_chapters_come_in_reading_order():
-    text = load(epub(), "b.epub").text
-    assert text.index("It began at sea.") < text.index(PAGE_BREAK) < text.index("It ended on land.")
-
-
-def test_html_keeps_the_text_and_no_script():
-    text = load(HTML.encode(), "page.html").text
-    assert "Tides" in text and "wind & the waves" in text and "steal" not in text and "{" not in text
-
-
-def test_a_small_page_is_kept_whole():
-    assert (
-        html_text("<h1>Note</h1><p>Short.</p><ul><li>one</li><li>two</li></ul>").split()
-        == "# Note Short. one two".split()
-    )
-
+# Encodings
 
 RUSSIAN = (
-    "Прилив поднимает море дважды в день, и корабли входят в гавань. Ветер дует с запада, а волны бьются о старый "
-    "причал. Рыбаки чинят сети и ждут утра. "
+    "Прилив поднимает море дважды в день, и корабли входят в гавань. Ветер дует с запада, а волны бьются о причал. "
 )
+POLISH = "Zażółć gęślą jaźń. Przypływ podnosi morze dwa razy dziennie, a statki wchodzą do portu. Łódź jest piękna. "
+TURKISH = "Gelgit denizi günde iki kez yükseltir ve gemiler limana girer. Şişli'de güneş doğuyor, ığdır. "
+JAPANESE = "港は広い。船が来る。潮が満ちる。風が吹いている。"
+CHINESE = "潮汐每天两次抬高海面，船只进入港口。风从西边吹来，渔民修补渔网。"
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32", "cp1252", "cp1251", "shift_jis"])
-def test_encodings_are_found(encoding):
-    other = {"shift_jis": "港は広い。船が来る。潮が満ちる。風が吹いている。", "cp1251": RUSSIAN}
-    text = other.get(encoding, "Größe, naïve café – “quoted”. ") * 9
-    data = text.encode(encoding)
-    if encoding == "utf-16-be":
-        data = b"\xfe\xff" + data
-    assert load(data, "a.txt").text == text
+@pytest.mark.parametrize(
+    "encoding, text",
+    [
+        *((encoding, "Größe, naïve café – “quoted”. ") for encoding in ("utf-8-sig", "utf-16", "utf-32", "cp1252")),
+        ("latin_1", "L'été dernier, nous avons été à la plage ; l'eau était très agréable. "),
+        ("cp1250", POLISH),
+        ("cp1251", RUSSIAN),
+        ("cp1254", TURKISH),
+        ("koi8_r", RUSSIAN),
+        ("shift_jis", JAPANESE),
+        ("gbk", CHINESE),
+    ],
+)
+def test_encodings_are_found(encoding, text):
+    assert load((text * 9).encode(encoding), "a.txt").text == text * 9
+
+
+def test_big_endian_is_told_by_its_mark():
+    assert load(b"\xfe\xff" + "Größe".encode("utf-16-be"), "a.txt").text == "Größe"
+
+
+@pytest.mark.parametrize("encoding, text", [("cp1252", "Größe und Höhe.\n"), ("shift_jis", JAPANESE + "\n")])
+def test_an_encoding_shows_wherever_it_shows(encoding, text):
+    data = b"plain ascii\n" * 200_000 + (text * 30_000).encode(encoding)
+    assert load(data, "a.log").text.endswith(text * 30_000)
+
+
+def test_damaged_utf8_is_an_error_and_not_read_as_something_else():
+    data = ("Größe und Höhe, naïve café. " * 9).encode()
+    with pytest.raises(DocumentError, match="UTF-8 with a damaged character at byte 254"):
+        load(data[:254] + b"\xff" + data[254:], "a.txt")
+    with pytest.raises(DocumentError, match="seems to be utf-16, but is not so throughout"):
+        load("Größe".encode("utf-16") + b"\0", "a.txt")
 
 
 def test_marks_of_every_script_are_left_alone():
@@ -166,77 +99,66 @@ def test_marks_of_every_script_are_left_alone():
     assert load(text.encode(), "a.txt").text == text
 
 
-CHATGPT = [
-    {
-        "title": "Tides",
-        "mapping": {
-            "2": {"message": {"author": {"role": "assistant"}, "content": {"parts": ["The moon."]}, "create_time": 2}},
-            "1": {"message": {"author": {"role": "user"}, "content": {"parts": ["Why tides?"]}, "create_time": 1}},
-            "0": {"message": None},
-        },
-    }
-]
-CLAUDE = [
-    {"name": "Tides", "chat_messages": [{"sender": "human", "text": "Why?"}, {"sender": "assistant", "text": "Moon."}]}
-]
+# Bad files
 
 
-@pytest.mark.parametrize(
-    "name, value, text",
-    [
-        ("c.json", CHATGPT, "# Tides\n\nuser: Why tides?\n\nassistant: The moon.\n"),
-        ("c.json", CLAUDE, "# Tides\n\nhuman: Why?\n\nassistant: Moon.\n"),
-        ("c.json", [{"user": "U1", "text": "hi"}, {"user": "U2", "text": "ho"}], "U1: hi\n\nU2: ho\n"),
-        ("c.json", {"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]}, "user: hi\n"),
-    ],
-)
-def test_chat_exports_become_turns(name, value, text):
-    assert load(json.dumps(value).encode(), name).text == text
+def bomb(member: str) -> bytes:
+    return zipped({**unzipped(word()), member: b"0" * (30 << 20)})
 
 
-def test_chat_lines_and_tables_become_turns():
-    lines = b'{"role": "user", "content": "hi"}\n{"role": "assistant", "content": "ho"}\n'
-    assert load(lines, "c.jsonl").text == "user: hi\n\nassistant: ho\n"
-    assert load(b"time,Speaker,Text\n1,Ann,hi\n2,Ben,ho\n", "c.csv").text == "Ann: hi\n\nBen: ho\n"
+def lying_bomb() -> bytes:
+    """Declares in both places that 30 MB are 10 bytes."""
+    size, lie = struct.pack("<I", 30 << 20), struct.pack("<I", 10)
+    return bomb("word/media/a.bin").replace(size, lie)
 
 
-@pytest.mark.parametrize("name, data", [("a.json", b'{"k": [1, 2]}'), ("a.json", b"{broken"), ("a.csv", b"a,b\n1,2\n")])
-def test_data_that_is_no_chat_stays_as_it_is(name, data):
-    assert load(data, name).text == data.decode()
-
-
-def test_half_an_emoji_in_json_does_no_harm():
-    document = load(b'[{"role": "user", "content": "cut \\ud83d"}]', "c.json")
-    assert document.text == "user: cut \ufffd\n" and document.sha256
-
-
-def bomb() -> bytes:
-    return zipped(**{"word__document.xml": b"0" * (30 << 20)})
-
-
-def entity_bomb() -> bytes:
+def xml_bomb(member: str, files: dict[str, bytes]) -> bytes:
     entities = "".join(f'<!ENTITY e{i + 1} "{f"&e{i};" * 10}">' for i in range(12))
-    return zipped(**{"META-INF__container.xml": f'<!DOCTYPE x [<!ENTITY e0 "ha">{entities}]><x>&e12;</x>'})
+    xml = files[member].decode().partition("?>")[2] or files[member].decode()
+    root = xml.lstrip().removeprefix("<").split()[0]
+    body = xml.replace("harbour", "&e12;").replace("First", "&e12;").replace('full-path="', 'full-path="&e12;')
+    return zipped({**files, member: f'<!DOCTYPE {root} [<!ENTITY e0 "ha">{entities}]>{body}'})
+
+
+def encrypted_zip() -> bytes:
+    data = bytearray(word())
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        flags = archive.start_dir + 8
+    data[flags] |= 1
+    return bytes(data)
 
 
 BAD = {
     "empty.txt": (b"", "the file is empty"),
     "blank.txt": (b" \n\t ", "no text"),
+    "blank.docx": (zipped({**unzipped(word()), "word/document.xml": b"<w:document/>"}), "damaged"),
     "scan.pdf": (pdf(""), "no text layer"),
     "secret.pdf": (pdf("x", password="p"), "encrypted"),
+    "secret.docx": (encrypted_zip(), "encrypted"),
+    "old.docx": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "encrypted Office file; save it as"),
+    "drm.epub": (
+        epub(**{"META-INF/encryption.xml": '<e><CipherReference URI="two%20b.xhtml"/></e>'}),
+        "encrypted",
+    ),
+    "torn.epub": (epub(**{"OPS/one.xhtml": None}), "chapter OPS/one.xhtml is missing"),
     "cut.pdf": (pdf("text")[:300], "damaged"),
     "cut.docx": (word()[:-200], "damaged"),
-    "hollow.docx": (zipped(word__document=b""), "zip archive"),
-    "broken.docx": (zipped(**{"word__document.xml": "<x>"}), "damaged"),
+    "hollow.docx": (zipped({"word_document": b""}), "zip archive"),
+    "broken.docx": (zipped({"word/document.xml": "<x>"}), "damaged"),
+    "deep.html": (b"<div>" * 5000 + b"text", "damaged .*depth"),
     "fake.docx": (pdf("text"), "the content is a PDF"),
-    "fake.pdf": (b"hello, I am text", "damaged or disguised"),
-    "program.txt": (b"MZ\x90\0" + bytes(500), "a Windows program"),
+    "fake.txt": (word(), "the content is a Word document"),
+    "fake.pptx": (word(), "the content is a Word document"),
+    "fake.pdf": (b"hello, I am text", "looks like plain text: it is damaged or disguised"),
+    "noise.pdf": (bytes(range(256)) * 20, "looks like unknown binary data"),
+    "program.pdf": (b"MZ\x90\0" + bytes(500), "a Windows program"),
+    "program.txt": (b"\x7fELF" + bytes(500), "a Linux program"),
     "picture.md": (b"\x89PNG\r\n" + bytes(100), "a PNG picture"),
     "binary.txt": (bytes(range(256)) * 20, "binary"),
-    "old.doc": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "Office file"),
-    "archive.zip": (zipped(a="b"), "a zip archive"),
-    "bomb.docx": (bomb(), "zip bomb"),
-    "entities.epub": (entity_bomb(), "damaged|no text"),
+    "zeros.csv": (bytes(1000), "binary"),
+    "archive.zip": (zipped({"a": "b"}), "a zip archive"),
+    "bomb.docx": (bomb("word/document.xml"), "inflates to more than 20 MB"),
+    "liar.docx": (lying_bomb(), "damaged .*CRC"),
 }
 
 
@@ -247,14 +169,56 @@ def test_a_bad_file_is_an_error_that_names_it_and_the_reason(name):
         load(data, name, Limits(max_expanded_bytes=20 << 20))
 
 
+@pytest.mark.parametrize(
+    "suffix, member, make",
+    [
+        ("docx", "word/document.xml", word),
+        ("pptx", "ppt/slides/slide1.xml", slides),
+        ("epub", "META-INF/container.xml", epub),
+    ],
+)
+def test_entities_are_never_expanded(suffix, member, make):
+    try:
+        text = load(xml_bomb(member, unzipped(make())), f"f.{suffix}", Limits(memory_bytes=1 << 30)).text
+    except DocumentError as error:
+        text = error.reason
+    assert "haha" not in text and "needs more" not in text and "more than" not in text
+
+
+def test_a_zip_of_countless_members_is_not_even_listed(monkeypatch):
+    monkeypatch.setattr(zips, "MAX_MEMBERS", 5)
+    with pytest.raises(DocumentError, match="more than 5 files"):
+        load(word(), "h.docx")
+
+
 def test_the_rest_of_a_batch_goes_on(tmp_path):
-    good, bad, folder = tmp_path / "good.txt", tmp_path / "bad.pdf", tmp_path / "folder"
+    good, bad, folder, pipe = (tmp_path / name for name in ("good.txt", "bad.pdf", "folder", "pipe"))
     good.write_text("fine")
     bad.write_text("not a pdf")
     folder.mkdir()
-    found = list(load_many([bad, tmp_path / "missing.txt", folder, good]))
-    assert [type(f) for f in found] == [DocumentError] * 3 + [Document]
-    assert "no such file" in str(found[1]) and "folder" in str(found[2]) and found[3].text == "fine"
+    os.mkfifo(pipe)
+    sources = [bad, tmp_path / "missing.txt", folder, pipe, "a\0b", "n" * 5000, good, b"bytes"]
+    found = list(load_many(sources))
+    assert [type(f) for f in found] == [DocumentError] * 6 + [Document] * 2
+    reasons = ["looks like plain text", "no such file", "a folder", "no ordinary file", "the path of", "too long"]
+    for error, reason in zip(found, reasons, strict=False):
+        assert reason in str(error)
+    assert [document.text for document in found[6:]] == ["fine", "bytes"]
+
+
+def test_an_unreadable_file_says_why(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_text("x")
+
+    def denied(*args):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", denied)
+    with pytest.raises(DocumentError, match=r"a\.txt: it cannot be opened \(Permission denied\)"):
+        load(path)
+
+
+# Names, limits, the worker
 
 
 @pytest.mark.parametrize(
@@ -265,30 +229,102 @@ def test_the_rest_of_a_batch_goes_on(tmp_path):
         ("<img src=x onerror=y>.txt", "<img src=x onerror=y>.txt"),
         ("a\0b\n.txt", "ab.txt"),
         ("\u202etxt.exe.txt", "txt.exe.txt"),
+        ("\udcff.txt", ".txt"),
         ("", "unnamed"),
+        ("/", "unnamed"),
         ("n" * 300 + ".txt", "n" * 196 + ".txt"),
+        ("n" * 300, "n" * 200),
     ],
 )
 def test_a_name_is_only_a_label(name, label):
     assert load(b"text", name).name == label
 
 
-def test_too_large_is_told_with_both_numbers():
-    with pytest.raises(DocumentError, match="3 MB; at most 1 MB"):
-        load(b"x" * (3 << 20), "a.txt", Limits(max_bytes=1 << 20))
+def test_limits_are_told_with_their_numbers():
+    with pytest.raises(DocumentError, match="more than 0.5 MB"):
+        load(b"x" * (3 << 20), "a.txt", Limits(max_bytes=1 << 19))
     with pytest.raises(DocumentError, match="1,000 characters of text; at most 10"):
         load(b"x" * 1000, "a.txt", Limits(max_chars=10))
+    with pytest.raises(DocumentError, match="41 characters of text; at most 10"):
+        load(b"<p>" + b"x" * 40, "a.html", Limits(max_chars=10))
     with pytest.raises(DocumentError, match="2 pages; at most 1"):
         load(pdf("a", "b"), "a.pdf", Limits(max_pages=1))
 
 
-def test_a_parser_that_takes_too_long_or_too_much_is_given_up():
-    with pytest.raises(DocumentError, match="more than 0 s"):
-        load(word(), "h.docx", Limits(timeout_s=0.01))
-    with pytest.raises(DocumentError, match="needs more than 30 MB|crashed"):
+@pytest.mark.parametrize("value", [0, -1, float("nan")])
+def test_a_limit_is_more_than_nothing(value):
+    with pytest.raises(ValueError, match=f"timeout_s is {value}"):
+        Limits(timeout_s=value)
+
+
+def test_a_file_too_large_is_not_read_whole(tmp_path):
+    with open(tmp_path / "sparse.txt", "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(DocumentError, match="more than 1 MB"):
+        load(tmp_path / "sparse.txt", limits=Limits(max_bytes=1 << 20))
+
+
+def python(code: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", code)
+
+
+@pytest.mark.parametrize(
+    "code, reason",
+    [
+        ("import time; time.sleep(60)", "more than 0.5 s"),
+        ("import os; os.abort()", "its parser crashed"),
+        ("import no_such_library", "its reader failed .*No module named 'no_such_library'"),
+    ],
+)
+def test_a_parser_that_hangs_or_dies_is_an_error(monkeypatch, code, reason):
+    monkeypatch.setattr(sandbox, "COMMAND", python(code))
+    with pytest.raises(DocumentError, match=f"^f.pdf: .*{reason}"):
+        load(pdf("text"), "f.pdf", Limits(timeout_s=0.5))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such limit")
+def test_a_parser_that_wants_too_much_memory_is_an_error():
+    with pytest.raises(DocumentError, match="needs more than 30 MB|crashed|failed"):
         load(word(), "h.docx", Limits(memory_bytes=30 << 20))
-    with pytest.raises(ValueError, match="max_pages is 0"):
-        Limits(max_pages=0)
+
+
+def test_what_a_parser_prints_is_not_taken_for_its_answer(monkeypatch):
+    noisy = "html.read = lambda *given: os.system('echo noise') or print('noise') or 'text'"
+    code = f"import os; from blockrag.documents import html, worker; {noisy}; worker.main()"
+    monkeypatch.setattr(sandbox, "COMMAND", python(code))
+    assert load(b"<p>a", "a.html").text == "text"
+
+
+@pytest.mark.parametrize(
+    "text, error, answer",
+    [
+        ("text", None, {"text": "text"}),
+        ("longer text", None, {"reason": "11 characters of text; at most 5 are read; split it"}),
+        ("", DocumentError("f", "it is encrypted"), {"reason": "it is encrypted"}),
+        ("", MemoryError(), {"reason": "it needs more than 2048 MB to read"}),
+        ("", KeyError("x"), {"reason": "the file is damaged (KeyError: 'x')"}),
+    ],
+)
+def test_the_worker_answers_whatever_happens(text, error, answer):
+    def read(*given):
+        if error:
+            raise error
+        return text
+
+    assert worker._answer(SimpleNamespace(read=read), "f", b"", Limits(max_chars=5)) == answer
+
+
+def test_the_worker_imports_what_this_process_does(monkeypatch):
+    monkeypatch.setattr(sandbox, "COMMAND", python("import os; print('{\"text\": \"%s\"}' % os.environ['PYTHONPATH'])"))
+    monkeypatch.setattr(sys, "path", ["", "/elsewhere"])
+    root = str(Path(sandbox.__file__).parents[2])
+    assert load(b"<p>a", "a.html").text.split(os.pathsep) == [root, "/elsewhere"]
+
+
+def test_the_worker_is_found_from_any_folder_and_takes_nothing_from_it(tmp_path, monkeypatch):
+    (tmp_path / "docx.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    assert "It is long." in load(word(), "h.docx").text
 
 
 def test_fifty_megabytes_and_a_line_of_a_million_characters_load():
@@ -301,36 +337,7 @@ def test_equal_text_is_the_same_document_whatever_its_name():
     assert load(b"same", "a.txt").sha256 == load(b"same", "b.md").sha256 != load(b"other", "a.txt").sha256
 
 
-def test_an_unreadable_file_says_why(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("x")
-    path.chmod(0)
-    if os.access(path, os.R_OK):
-        pytest.skip("this user may read everything")
-    with pytest.raises(DocumentError, match="cannot be opened"):
-        load(path)
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    data=st.binary(max_size=300), suffix=st.sampled_from([s for s in BY_SUFFIX if s not in (".html", ".htm", ".xhtml")])
-)
-def test_any_bytes_give_a_document_or_its_error(data, suffix):
-    try:
-        assert load(data, "f" + suffix).text.strip()
-    except DocumentError as error:
-        assert error.name == "f" + suffix and error.reason
-
-
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    kind=st.sampled_from(["pdf", "docx", "pptx", "epub"]), at=st.lists(st.integers(0, 10**6), min_size=1, max_size=20)
-)
-def test_mutated_files_never_do_worse_than_an_error(kind, at):
-    data = bytearray({"pdf": lambda: pdf("some text"), "docx": word, "pptx": slides, "epub": epub}[kind]())
-    for i in at:
-        data[i % len(data)] ^= 0xFF
-    try:
-        load(bytes(data), f"f.{kind}")
-    except DocumentError as error:
-        assert error.reason
+def test_pages_are_told_where_there_are_some():
+    assert load(b"text", "a.txt").page_of(2) is None
+    document = load(slides(), "d.pptx")
+    assert [document.page_of(document.text.index(title)) for title in ("First", "Second")] == [1, 2]

@@ -9,16 +9,26 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-SPEAKERS = ("role", "author", "from", "sender", "speaker", "user", "username", "user_name", "name")
+SPEAKERS = ("user_profile", "role", "author", "from", "sender", "speaker", "user", "username", "user_name")
+"""Keys of who speaks, the most telling first; Slack's ``user`` is an id, its ``user_profile`` has the name."""
+
 TEXTS = ("content", "text", "message", "body", "value")
 LISTS = ("messages", "chat_messages", "conversation", "conversations")
+_NAMES = ("role", "display_name", "real_name", "name", "username")
 _TITLES = ("title", "name")
+
+_CSV_SPEAKERS = (*SPEAKERS, "name")
+_CSV_BESIDE = {
+    "", "id", "message_id", "conversation_id", "index", "time", "timestamp", "ts", "date", "datetime", "created_at",
+    "channel", "thread",
+}  # fmt: skip
+"""Columns that a table of turns may have beside its two; any other makes it a table, of which nothing may be lost."""
 
 
 def turns_of_json(text: str) -> str | None:
     """Turns of a JSON export, or None where it is none (or no JSON)."""
     try:
-        return _join(_conversations(json.loads(text)))
+        return _joined(json.loads(text))
     except (ValueError, RecursionError):
         return None
 
@@ -26,74 +36,111 @@ def turns_of_json(text: str) -> str | None:
 def turns_of_jsonl(text: str) -> str | None:
     """Turns of an export of one JSON value a line, or None where it is none."""
     try:
-        values = [json.loads(line) for line in text.split("\n") if line.strip()]
-        return _join(_conversations(values))
+        return _joined([json.loads(line) for line in text.split("\n") if line.strip()])
     except (ValueError, RecursionError):
         return None
 
 
 def turns_of_csv(text: str) -> str | None:
-    """Turns of a table with a column of speakers and one of texts, or None where it has none."""
+    """Turns of a table with a column of speakers, one of texts, and none but times and ids beside."""
+    header = text.partition("\n")[0]
+    reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=header.count))
     try:
-        rows = list(csv.DictReader(io.StringIO(text), dialect=_dialect(text)))
-    except csv.Error:
+        columns = [column.strip().lower() for column in next(reader)]
+        rows = [row for row in reader if row]
+    except (csv.Error, StopIteration):
         return None
-    return _join(["\n\n".join(filter(None, map(_turn, [{k.lower(): v for k, v in row.items() if k} for row in rows])))])
+    speaker = next((columns.index(key) for key in _CSV_SPEAKERS if key in columns), None)
+    content = next((columns.index(key) for key in TEXTS if key in columns), None)
+    if speaker is None or content is None or any(len(row) != len(columns) for row in rows):
+        return None
+    if not {*columns} - {columns[speaker], columns[content]} <= _CSV_BESIDE:
+        return None
+    turns = [f"{row[speaker].strip()}: {row[content].strip()}" for row in rows if row[content].strip()]
+    return "\n\n".join(turns) + "\n" if turns else None
 
 
-def _dialect(text: str) -> type[csv.Dialect] | csv.Dialect:
-    return csv.excel_tab if "\t" in text.split("\n", 1)[0] else csv.excel
-
-
-def _join(conversations: Any) -> str | None:
-    found = [conversation for conversation in conversations if conversation]
-    return "\n\n".join(found) + "\n" if found else None
+def _joined(value: Any) -> str | None:
+    parts = list(_conversations(value))
+    return "\n\n".join(parts) + "\n" if parts else None
 
 
 def _conversations(value: Any) -> Iterator[str]:
-    """Text of every conversation in `value`, with its title as a heading where it has one."""
+    """Titles and turns of every conversation in `value`; nothing where it is of any other shape."""
     if isinstance(value, dict):
-        yield _titled(value, _messages(value))
-    elif isinstance(value, list):
-        turns = [_turn(item) for item in value if isinstance(item, dict)]
-        if turns and all(turns):
-            yield "\n\n".join(turns)
-        else:
+        yield from _titled(value)
+    elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        if _are_messages(value):
+            yield from filter(None, map(_turn, value))
+        elif all(_messages(item) is not None for item in value):
             for item in value:
-                yield from _conversations(item) if isinstance(item, dict) else ()
+                yield from _titled(item)
 
 
-def _messages(conversation: dict[str, Any]) -> list[Any]:
-    if isinstance(conversation.get("mapping"), dict):  # ChatGPT: a tree of messages
-        nodes = [node.get("message") for node in conversation["mapping"].values() if isinstance(node, dict)]
-        return sorted((n for n in nodes if isinstance(n, dict)), key=lambda n: n.get("create_time") or 0)
-    return next((conversation[key] for key in LISTS if isinstance(conversation.get(key), list)), [])
+def _titled(conversation: dict[str, Any]) -> Iterator[str]:
+    """Its turns (or those of conversations in it), below its title as a heading where it has one."""
+    found = list(_conversations(_messages(conversation)))
+    title = next((conversation[key] for key in _TITLES if isinstance(conversation.get(key), str)), "").strip()
+    if found and title:
+        yield f"# {title}"
+    yield from found
 
 
-def _titled(conversation: dict[str, Any], messages: list[Any]) -> str:
-    turns = [turn for turn in (_turn(m) for m in messages if isinstance(m, dict)) if turn]
-    title = next((conversation[key] for key in _TITLES if isinstance(conversation.get(key), str)), "")
-    return "\n\n".join([*([f"# {title}"] if title and turns else []), *turns])
+def _messages(conversation: dict[str, Any]) -> list[Any] | None:
+    if isinstance(conversation.get("mapping"), dict):
+        return _branch(conversation["mapping"], conversation.get("current_node"))
+    return next((conversation[key] for key in LISTS if isinstance(conversation.get(key), list)), None)
+
+
+def _branch(mapping: dict[str, Any], node: Any) -> list[dict[str, Any]]:
+    """Messages of a ChatGPT tree: those that led to the current one, or all by time where none is current."""
+    entries = {id: entry for id, entry in mapping.items() if isinstance(entry, dict)}
+    if not isinstance(node, str) or node not in entries:
+        messages = [entry["message"] for entry in entries.values() if isinstance(entry.get("message"), dict)]
+        return sorted(messages, key=_time)
+    branch = []
+    while isinstance(node, str) and node in entries:
+        entry = entries.pop(node)  # taken out, so that a circle ends
+        branch.append(entry.get("message"))
+        node = entry.get("parent")
+    return [message for message in reversed(branch) if isinstance(message, dict)]
+
+
+def _time(message: dict[str, Any]) -> float:
+    time = message.get("create_time")
+    return time if isinstance(time, int | float) else 0.0
+
+
+def _are_messages(items: list[dict[str, Any]]) -> bool:
+    """Whether most have a speaker and a place for a text, empty as it may be (a picture); the rest are notices."""
+    return 2 * sum(bool(_speaker(item)) and any(key in item for key in TEXTS) for item in items) > len(items)
 
 
 def _turn(message: dict[str, Any]) -> str:
-    """``Name: text``, or nothing where the message has no speaker or no text."""
-    speaker = next((_name(message[key]) for key in SPEAKERS if message.get(key)), "")
-    text = next((_text(message[key]) for key in TEXTS if message.get(key)), "")
-    return f"{speaker}: {text}" if speaker and text else ""
+    """``Name: text``, or what there is of it; nothing without a text."""
+    return ": ".join(filter(None, (_speaker(message), _content(message)))) if _content(message) else ""
+
+
+def _speaker(message: dict[str, Any]) -> str:
+    return next((name for key in SPEAKERS if (name := _name(message.get(key)))), "")
+
+
+def _content(message: dict[str, Any]) -> str:
+    return next((text for key in TEXTS if (text := _text(message.get(key)).strip())), "")
 
 
 def _name(value: Any) -> str:
     if isinstance(value, dict):
-        return next((value[key] for key in ("role", "name", "username") if isinstance(value.get(key), str)), "")
-    return value.strip() if isinstance(value, str) else ""
+        return next((name for key in _NAMES if (name := _name(value.get(key)))), "")
+    return " ".join(value.split()) if isinstance(value, str) else ""
 
 
 def _text(value: Any) -> str:
     if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, dict):  # ChatGPT: {"content_type": "text", "parts": [...]}
+        return value
+    if isinstance(value, dict):  # ChatGPT: {"content_type": "text", "parts": [...]}; Claude: {"type", "text"}
         return _text(value.get("parts") or value.get("text"))
     if isinstance(value, list):
-        return "\n".join(filter(None, map(_text, value)))
+        inline = {type(part) for part in value} >= {str, dict}  # Telegram: strings with links between
+        return ("" if inline else "\n").join(filter(None, map(_text, value)))
     return ""

@@ -18,7 +18,7 @@ class Limits:
     max_pages : int
         Of a PDF.
     timeout_s : float
-        For parsing a rich format, in seconds.
+        For parsing a rich format, in seconds: of wall-clock and of processor time alike.
     memory_bytes : int
         Address space of the process that parses it.
 
@@ -37,5 +37,5 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value <= 0:
+            if not value > 0:  # so that NaN is refused as well
                 raise ValueError(f"{name} is {value}; expected more than 0")

@@ -4,10 +4,10 @@ A name is a claim; bytes are evidence. Where they contradict each other, the fil
 something it is not.
 """
 
-import io
-import zipfile
 from pathlib import PurePath
 
+from blockrag.documents.text import decode
+from blockrag.documents.zips import members
 from blockrag.errors import DocumentError
 
 TEXT = "text/plain"
@@ -22,7 +22,7 @@ DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
 EPUB = "application/epub+zip"
 
-BY_SUFFIX = {
+SUFFIXES = {
     **dict.fromkeys(("", ".txt", ".text", ".log", ".rst", ".adoc", ".tex", ".eml", ".srt", ".vtt"), TEXT),
     **dict.fromkeys((".md", ".markdown", ".mdx", ".qmd"), MARKDOWN),
     **dict.fromkeys((".html", ".htm", ".xhtml"), HTML),
@@ -46,7 +46,7 @@ RICH = {PDF: "a PDF", DOCX: "a Word document", PPTX: "a PowerPoint file", EPUB: 
 """Types that are known by their content, in words."""
 
 _MAGIC = (
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old or encrypted Office file"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old or encrypted Office file; save it as .docx or .pptx, no password"),
     (b"MZ\x90\0", "a Windows program"),
     (b"\x7fELF", "a Linux program"),
     (b"\x89PNG", "a PNG picture"),
@@ -55,9 +55,11 @@ _MAGIC = (
     (b"\x1f\x8b", "a gzip archive"),
     (b"\x28\xb5\x2f\xfd", "a zstd archive"),
     (b"Rar!", "a RAR archive"),
-    (b"7z\xbc\xaf", "a 7-Zip archive"),
-    (b"{\\rtf", "an RTF file"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"SQLite format 3\0", "a SQLite database"),
+    (b"{\\rtf", "an RTF file; save it as .docx"),
 )
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _ZIP_MEMBERS = (("word/document.xml", DOCX), ("ppt/presentation.xml", PPTX), ("META-INF/container.xml", EPUB))
 
 
@@ -70,36 +72,32 @@ def media_type(name: str, data: bytes) -> str:
         If the content is no document, or of another type than the name says.
     """
     suffix = PurePath(name).suffix.lower()
-    claimed, found = BY_SUFFIX.get(suffix), _by_content(name, data)
+    claimed, found = SUFFIXES.get(suffix), _by_content(name, data)
     if found is None:
         if claimed in RICH:
-            raise DocumentError(name, f"the name says {suffix}, but the content is not: it is damaged or disguised")
+            looks = f"the content looks like {_looks_like(name, data)}"
+            raise DocumentError(name, f"the name says {suffix}, but {looks}: it is damaged or disguised")
         return claimed or TEXT
     if found not in RICH:
-        raise DocumentError(name, f"this is {found}, not a document that can be read")
-    if suffix in BY_SUFFIX and suffix and claimed != found:
+        raise DocumentError(name, f"not a document that can be read: this is {found}")
+    if suffix in SUFFIXES and suffix and claimed != found:
         raise DocumentError(name, f"the name says {suffix}, but the content is {RICH[found]}; rename or convert it")
     return found
 
 
 def _by_content(name: str, data: bytes) -> str | None:
     """A media type, words for something that is no document, or None where the bytes may be text."""
-    if data[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-        return _by_members(name, data)
+    if data.startswith(_ZIP):
+        inside = members(name, data)
+        return next((found for member, found in _ZIP_MEMBERS if member in inside), "a zip archive")
     if b"%PDF-" in data[:1024]:  # readers allow some bytes before it
         return PDF
-    for magic, found in _MAGIC:
-        if data.startswith(magic):
-            return found
-    return None
+    return next((found for magic, found in _MAGIC if data.startswith(magic)), None)
 
 
-def _by_members(name: str, data: bytes) -> str:
+def _looks_like(name: str, data: bytes) -> str:
     try:
-        members = set(zipfile.ZipFile(io.BytesIO(data)).namelist())
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise DocumentError(name, f"damaged zip structure ({error}); the file was cut short or altered") from error
-    for member, found in _ZIP_MEMBERS:
-        if member in members:
-            return found
-    return "a zip archive"
+        decode(name, data)
+    except DocumentError:
+        return "unknown binary data"
+    return "plain text"

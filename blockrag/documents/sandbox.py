@@ -4,12 +4,19 @@ Bytes go to its standard input, one JSON object comes back; nothing is pickled, 
 """
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 from blockrag.documents.limits import Limits
 from blockrag.errors import DocumentError
+
+COMMAND = (sys.executable, "-P", "-m", "blockrag.documents.worker")
+"""``-P``: a module that happens to lie in the working directory is not imported."""
+
+_ROOT = Path(__file__).parents[2]
 
 
 def parse_apart(name: str, media_type: str, data: bytes, limits: Limits) -> str:
@@ -21,11 +28,20 @@ def parse_apart(name: str, media_type: str, data: bytes, limits: Limits) -> str:
         If it cannot be read, takes too long or too much memory, or crashes its parser.
     """
     task = json.dumps({"name": name, "media_type": media_type, "limits": asdict(limits)}).encode() + b"\n"
-    command = [sys.executable, "-m", "blockrag.documents.worker"]
+    path = os.pathsep.join([str(_ROOT), *filter(None, sys.path)])  # it imports what this process does
     try:
-        done = subprocess.run(command, input=task + data, capture_output=True, timeout=limits.timeout_s)
+        done = subprocess.run(
+            COMMAND,
+            input=task + data,
+            capture_output=True,
+            timeout=limits.timeout_s,
+            env={**os.environ, "PYTHONPATH": path},
+        )
     except subprocess.TimeoutExpired as error:
-        raise DocumentError(name, f"reading it took more than {limits.timeout_s:.0f} s; it was given up") from error
+        raise DocumentError(name, f"reading it took more than {limits.timeout_s:g} s; it was given up") from error
+    if done.returncode == 1:  # Python's own: an error that the worker did not expect, such as a missing library
+        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise DocumentError(name, f"its reader failed ({last[:200]})")
     if done.returncode != 0:
         raise DocumentError(name, "the file is damaged: its parser crashed")
     answer = json.loads(done.stdout)

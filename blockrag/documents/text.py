@@ -1,10 +1,14 @@
-"""Bytes -> text, and nothing lost: encodings, newlines. Knows no structure."""
+"""Bytes -> text, and nothing lost: encodings, newlines, length. Knows no structure."""
 
 import codecs
 
 from charset_normalizer import from_bytes
 
+from blockrag.documents.limits import Limits
 from blockrag.errors import DocumentError
+
+MAX_CONTROLS = 0.01
+"""Share of control characters in what still counts as text."""
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -13,10 +17,8 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_SAMPLE = 1 << 20
-_SIBLINGS = {"cp1250", "cp1254", "cp1257", "cp1258", "iso8859_2", "iso8859_9", "iso8859_15", "latin_1", "mac_roman"}
-"""Fit texts of Windows-1252 as well as itself, which is by far the most common of them."""
-_CONTROLS = dict.fromkeys(c for c in range(32) if chr(c) not in "\t\n\r\f\x1b")
+_SAMPLE_BYTES = 1 << 20
+_CONTROLS = [chr(c) for c in range(32) if chr(c) not in "\t\n\r\f\x1b"]
 
 
 def decode(name: str, data: bytes) -> str:
@@ -27,13 +29,25 @@ def decode(name: str, data: bytes) -> str:
     Raises
     ------
     DocumentError
-        If the bytes are no text.
+        If the bytes are no text, or their encoding cannot be told.
     """
     text = _decode(name, data)
-    controls = sum(text.count(chr(c)) for c in _CONTROLS)
-    if controls > len(text) / 100:
-        raise DocumentError(name, "the content is binary, not text")
+    if sum(map(text.count, _CONTROLS)) > MAX_CONTROLS * len(text):
+        raise _binary(name)
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def check_length(name: str, text: str, limits: Limits) -> None:
+    """Refuse a text of more characters than `limits` allow.
+
+    Raises
+    ------
+    DocumentError
+        With both numbers.
+    """
+    if len(text) > limits.max_chars:
+        reason = f"{len(text):,} characters of text; at most {limits.max_chars:,} are read; split it"
+        raise DocumentError(name, reason)
 
 
 def _decode(name: str, data: bytes) -> str:
@@ -42,19 +56,41 @@ def _decode(name: str, data: bytes) -> str:
             return _strictly(name, data, encoding)
     try:
         return data.decode("utf-8")
-    except UnicodeDecodeError:
-        pass
-    if b"\0" in data[:_SAMPLE]:
-        raise DocumentError(name, "the content is binary, not text")
-    best = from_bytes(data[:_SAMPLE]).best()
+    except UnicodeDecodeError as error:
+        sample = _sample(data, error.start)
+        if b"\0" in sample:
+            raise _binary(name) from error
+        if _is_damaged_utf8(sample):
+            reason = f"it is UTF-8 with a damaged character at byte {error.start:,}; mend it, or save it anew as UTF-8"
+            raise DocumentError(name, reason) from error
+    return _strictly(name, data, _guess(name, sample))
+
+
+def _sample(data: bytes, start: int) -> bytes:
+    """Whole lines from the one with byte `start`, the first that is not UTF-8; all of the data if it is not long."""
+    if len(data) <= _SAMPLE_BYTES:
+        return data
+    begin = data.rfind(b"\n", 0, start) + 1
+    end = data.rfind(b"\n", begin, begin + _SAMPLE_BYTES)
+    return data[begin : end if end > start else begin + _SAMPLE_BYTES]
+
+
+def _is_damaged_utf8(sample: bytes) -> bool:
+    """Whether most characters beyond ASCII are whole UTF-8, which is no chance in any other encoding."""
+    text = sample.decode("utf-8", "replace")
+    n_damaged = text.count("\ufffd")
+    return len(text) - len(text.encode("ascii", "ignore")) > 10 * n_damaged
+
+
+def _guess(name: str, sample: bytes) -> str:
+    """The likeliest encoding; of those that fit equally well, the most common one."""
+    matches = from_bytes(sample)
+    best = matches.best()
     if best is None:
         raise DocumentError(name, "its encoding is not known; save it as UTF-8")
-    if best.encoding in _SIBLINGS:
-        try:
-            return data.decode("cp1252")
-        except UnicodeDecodeError:
-            pass
-    return _strictly(name, data, best.encoding)
+    common = "cp1254" if best.language == "Turkish" else "cp1252"
+    tied = [m for m in matches if (m.chaos, m.coherence) == (best.chaos, best.coherence)]
+    return common if any(common in match.could_be_from_charset for match in tied) else best.encoding
 
 
 def _strictly(name: str, data: bytes, encoding: str) -> str:
@@ -62,3 +98,7 @@ def _strictly(name: str, data: bytes, encoding: str) -> str:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         raise DocumentError(name, f"it seems to be {encoding}, but is not so throughout; save it as UTF-8") from error
+
+
+def _binary(name: str) -> DocumentError:
+    return DocumentError(name, "the content is binary, not text")

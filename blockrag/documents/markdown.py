@@ -1,0 +1,30 @@
+"""Pieces of Markdown that every rich format is written in: headings, list items, table rows, paragraphs."""
+
+from collections.abc import Iterable
+
+MAX_LEVEL = 6
+
+
+def heading(text: str, level: int) -> str:
+    """A heading of level 1 (coarsest) to 6, on one line."""
+    return f"{'#' * min(max(level, 1), MAX_LEVEL)} {' '.join(text.split())}"
+
+
+def item(text: str, depth: int = 0) -> str:
+    """An item of a list, indented by its depth from 0."""
+    return f"{'  ' * depth}- {text.strip()}"
+
+
+def row(cells: Iterable[str]) -> str:
+    """A row of a table, every cell on one line."""
+    return "| " + " | ".join(" ".join(cell.split()) for cell in cells) + " |"
+
+
+def paragraphs(parts: Iterable[str]) -> str:
+    """Parts with a blank line between, but none between two items of a list; empty parts are dropped."""
+    text, before = "", ""
+    for part in (part.rstrip() for part in parts if part.strip()):
+        tight = before.lstrip().startswith("- ") and part.lstrip().startswith("- ")
+        text += ("\n" if tight else "\n\n" if before else "") + part
+        before = part
+    return text + "\n" if text else ""

@@ -1,0 +1,56 @@
+"""Zip containers: their members, and whether they are safe to inflate. Knows no format that lives in one."""
+
+import io
+import zipfile
+
+from blockrag.documents.limits import Limits
+from blockrag.errors import DocumentError
+
+MAX_MEMBERS = 1 << 16
+"""Of one container; real documents have hundreds, and listing a million is an attack on memory."""
+
+_ENTRY = b"PK\x01\x02"
+"""Begins every member's entry in the list of members."""
+_ENCRYPTED = 1
+"""Flag of a member."""
+_CHUNK_BYTES = 1 << 20
+
+
+def members(name: str, data: bytes) -> set[str]:
+    """Names of the members of a zip file; nothing is inflated.
+
+    Raises
+    ------
+    DocumentError
+        If its structure is damaged, or it has more than `MAX_MEMBERS`.
+    """
+    if data.count(_ENTRY) > MAX_MEMBERS:
+        raise DocumentError(name, f"it holds more than {MAX_MEMBERS:,} files (a zip bomb?)")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return set(archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        reason = f"damaged zip structure ({error}); the file was cut short or altered"
+        raise DocumentError(name, reason) from error
+
+
+def check_inflated(name: str, data: bytes, limits: Limits) -> None:
+    """Refuse a bomb before a parser holds it in memory, by the declared sizes; then see that these are the real ones.
+
+    Raises
+    ------
+    DocumentError
+        If the members are encrypted or inflate to more than `limits` allow.
+    zipfile.BadZipFile
+        If a member is not of the size and the checksum that it declares.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if sum(info.file_size for info in archive.infolist()) > limits.max_expanded_bytes:
+            most = limits.max_expanded_bytes >> 20
+            raise DocumentError(name, f"it inflates to more than {most} MB (a zip bomb?)")
+        for info in archive.infolist():
+            if info.flag_bits & _ENCRYPTED:
+                raise DocumentError(name, "it is encrypted; save it without a password")
+            with archive.open(info) as member:
+                while member.read(_CHUNK_BYTES):  # raises at the declared size if it was a lie
+                    pass
