@@ -27,7 +27,7 @@ def load(source: str | os.PathLike[str] | bytes, name: str | None = None, limits
     Parameters
     ----------
     source : path or bytes
-        Bytes need a `name`.
+        Of bytes only the content tells the type, unless a `name` comes with them.
     name : str, optional
         Shown to the user, and its suffix is what the content is compared with; the path's own name by default. Folders
         and control characters in it are dropped.
