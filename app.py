@@ -6,8 +6,11 @@ python app.py --host 0.0.0.0         to other machines too
 
 import argparse
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+
+from blockrag.segment import DEFAULT_SEGMENTER, SEGMENTERS
 
 GIB = 1 << 30
 
@@ -22,6 +25,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--model", default="smollm2", help="answering model: catalog name, hub name or folder")
     parser.add_argument("--embedder", default="minilm", help="sentence encoder: catalog name, hub name or folder")
+    parser.add_argument(
+        "--segmenter", choices=SEGMENTERS, default=DEFAULT_SEGMENTER, help="for new documents (default: %(default)s)"
+    )
     parser.add_argument("--device", help="such as cpu or cuda (default: a GPU where there is one)")
     parser.add_argument("--allow-unverified", action="store_true", help="accept model families that are not verified")
     parser.add_argument("--kv-memory-gb", type=float, default=4, help="memory for block KV (default: %(default)s)")
@@ -49,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         device=args.device,
         allow_unverified=args.allow_unverified,
     )
-    page = build(Workspaces(engine, data_dir / "visits"))
+    workspaces = Workspaces(engine, data_dir / "visits", args.segmenter)
+    threading.Thread(target=workspaces.keep_expiring, daemon=True).start()
+    page = build(workspaces)
     launch(page, host=args.host, port=args.port, data_dir=data_dir)
 
 

@@ -1,10 +1,12 @@
 """Step 2 on the page: which document, the slider, the segmenter, the blocks themselves."""
 
+import html
 from typing import Any
 
 import gradio as gr
 
-from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, SizeBounds
+from blockrag.errors import SegmentationError
+from blockrag.segment import DEFAULT_GRANULARITY, SizeBounds
 from ui import strings
 from ui.components import BlockView
 from ui.handlers import blocks, documents
@@ -19,7 +21,9 @@ class BlocksStep:
         self._visit = visit
         bounds = SizeBounds()
         with gr.Row():
-            self.document = gr.Dropdown(label=strings.DOCUMENT, choices=[], interactive=True, elem_id="document")
+            self.document = gr.Dropdown(
+                label=strings.DOCUMENT, choices=[], interactive=True, min_width=260, elem_id="document"
+            )
             self.granularity = gr.Slider(
                 0,
                 1,
@@ -29,11 +33,12 @@ class BlocksStep:
                 info=strings.GRANULARITY_INFO,
                 elem_id="granularity",
                 scale=2,
+                min_width=300,
             )
-        with gr.Accordion(strings.SEGMENTER, open=False):
+        with gr.Accordion(strings.SEGMENTER_SETTINGS, open=False):
             self.segmenter = gr.Radio(
                 [(text, name) for name, text in strings.SEGMENTER_CHOICES.items()],
-                value=DEFAULT_SEGMENTER,
+                value=visit.workspaces.segmenter,
                 label=strings.SEGMENTER,
                 info=strings.SEGMENTER_INFO,
                 elem_id="segmenter",
@@ -43,7 +48,8 @@ class BlocksStep:
                 self.maximum = gr.Number(bounds.maximum, label=strings.MAX_TOKENS, precision=0, minimum=16)
                 self.apply = gr.Button(strings.APPLY, elem_id="apply")
         self.view = BlockView({"empty": strings.NO_BLOCKS}, elem_id="blocks", server_functions=[reader(visit)])
-        self.next = gr.Button(strings.NEXT_INDEX, variant="primary", elem_id="next-index")
+        with gr.Row(elem_classes="actions"):
+            self.next = gr.Button(strings.NEXT_INDEX, variant="primary", elem_id="next-index")
         self._wire()
 
     def _wire(self) -> None:
@@ -99,19 +105,25 @@ class BlocksStep:
     def _toggle(self, workspace_id: str, event: gr.EventData) -> dict[str, Any]:
         with self._visit.open(workspace_id) as workspace:
             entry = _entry(workspace, event)
-            blocks.toggle(entry, int(event.char), int(event.version), bool(event.add))
+            try:
+                blocks.toggle(workspace, entry, int(event.char), bool(event.add))
+            except SegmentationError as error:  # said, and the blocks shown as they are: another tab may have cut them
+                gr.Warning(html.escape(str(error)))
             return blocks.view(workspace, entry.document.sha256)
 
     def _undo(self, workspace_id: str, event: gr.EventData) -> dict[str, Any]:
         with self._visit.open(workspace_id) as workspace:
             entry = _entry(workspace, event)
-            blocks.undo(entry)
+            blocks.undo(workspace, entry)
             return blocks.view(workspace, entry.document.sha256)
 
 
 def _entry(workspace: Workspace, event: gr.EventData) -> Entry:
     """The document an event of the view speaks of: the browser's word, so that it is looked up, not believed."""
-    return workspace.entries[str(event.doc)]
+    entry = workspace.entries.get(str(event.doc))
+    if entry is None:
+        raise SegmentationError(strings.REMOVED)
+    return entry
 
 
 def reader(visit: Visit) -> Any:

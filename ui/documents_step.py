@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from ui import strings
+from ui.components import DocumentsView
 from ui.handlers import documents
 from ui.visit import Visit
 
@@ -14,58 +15,50 @@ SAMPLE = Path(__file__).parent.parent / "README.md"
 
 
 class DocumentsStep:
-    """Layout and events of step 1. Nothing can be loaded before `ready`; `changed` fires after the documents did."""
+    """Layout and events of step 1. Nothing can be loaded before `ready`; `changed` fire after the documents did."""
 
     def __init__(self, visit: Visit):
         self._visit = visit
         self.upload = gr.File(
-            label=strings.UPLOAD, file_count="multiple", height=180, elem_id="upload", interactive=False
-        )
-        self.table = gr.Dataframe(
-            headers=strings.DOCUMENT_HEADERS,
-            datatype="str",
-            column_count=len(strings.DOCUMENT_HEADERS),
-            interactive=False,
-            wrap=True,
-            elem_id="documents",
+            label=strings.UPLOAD,
             show_label=False,
-            column_widths=["34%", "12%", "14%", "10%", "30%"],
+            file_count="multiple",
+            height=170,
+            elem_id="upload",
+            interactive=False,
         )
-        with gr.Row():
-            self.sample = gr.Button(strings.SAMPLE, elem_id="sample", scale=2, interactive=False)
-            self.chosen = gr.Dropdown(
-                label=strings.REMOVE_CHOICE, choices=[], interactive=True, container=False, elem_id="to-remove", scale=2
-            )
-            self.remove = gr.Button(strings.REMOVE, variant="stop", elem_id="remove", scale=1)
-        self.next = gr.Button(strings.NEXT_BLOCKS, variant="primary", elem_id="next-blocks")
+        gr.Markdown(strings.UPLOAD_INFO, elem_classes="aside")
+        self.table = DocumentsView({"empty": strings.NO_DOCUMENTS}, elem_id="documents")
+        with gr.Row(elem_classes="actions"):
+            self.sample = gr.Button(strings.SAMPLE, elem_id="sample", interactive=False)
+            self.next = gr.Button(strings.NEXT_BLOCKS, variant="primary", elem_id="next-blocks", interactive=False)
         self._wire()
 
     def _wire(self) -> None:
-        changes = [self.upload, self.table]
+        id, private = self._visit.id, {"api_visibility": "private"}
         uploaded = self.upload.upload(
-            self._load, [self._visit.id, self.upload], changes, concurrency_limit=4, api_visibility="private"
+            self._load, [id, self.upload], [self.upload, self.table], concurrency_limit=4, **private
         )
-        sampled = self.sample.click(self._load_sample, self._visit.id, self.table, api_visibility="private")
-        removed = self.remove.click(self._remove, [self._visit.id, self.chosen], self.table, api_visibility="private")
+        sampled = self.sample.click(self._load_sample, id, self.table, **private)
+        removed = self.table.remove(self._remove, id, self.table, show_progress="hidden", **private)
         self.changed = (uploaded, sampled, removed)
 
-    def ready(self, workspace_id: str) -> tuple[Any, Any, list[documents.Row]]:
+    def ready(self, workspace_id: str) -> tuple[Any, Any, dict[str, Any]]:
         """The visit has a workspace: open the doors, and show what is in it."""
         with self._visit.open(workspace_id) as workspace:
-            return gr.File(interactive=True), gr.Button(interactive=True), documents.rows(workspace)
+            return gr.File(interactive=True), gr.Button(interactive=True), documents.view(workspace)
 
     def _load(self, workspace_id: str, paths: list[str]) -> Iterator[tuple[Any, Any]]:
         with self._visit.open(workspace_id) as workspace:
-            for rows in documents.load_files(workspace, [Path(path) for path in paths]):
-                yield gr.skip(), rows
-            yield None, rows
+            for view in documents.load_files(workspace, [Path(path) for path in paths]):
+                yield gr.skip(), view
+            yield None, gr.skip()
 
-    def _load_sample(self, workspace_id: str) -> list[documents.Row]:
+    def _load_sample(self, workspace_id: str) -> dict[str, Any]:
         with self._visit.open(workspace_id) as workspace:
             return documents.load_sample(workspace, SAMPLE)
 
-    def _remove(self, workspace_id: str, document_id: str | None) -> list[documents.Row]:
+    def _remove(self, workspace_id: str, event: gr.EventData) -> dict[str, Any]:
         with self._visit.open(workspace_id) as workspace:
-            if document_id:
-                workspace.remove(document_id)
-            return documents.rows(workspace)
+            workspace.remove(str(event.doc))
+            return documents.view(workspace)

@@ -17,26 +17,27 @@ class IndexStep:
     def __init__(self, visit: Visit):
         self._visit = visit
         gr.Markdown(strings.INDEX_EXPLAINED)
-        with gr.Row():
-            self.start = gr.Button(strings.INDEX_BUTTON, variant="primary", elem_id="index", scale=3)
-            self.stop = gr.Button(strings.STOP, variant="stop", elem_id="stop-index", scale=1)
         self.view = ProgressView({"empty": strings.NOTHING_TO_INDEX}, elem_id="progress")
-        self.next = gr.Button(strings.NEXT_ASK, variant="primary", elem_id="next-ask")
-        running = self.start.click(
-            self._index,
-            visit.id,
-            self.view,
-            concurrency_id=MODEL_QUEUE,
-            concurrency_limit=1,
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        self.stop.click(self.overview, visit.id, self.view, cancels=[running], api_visibility="private")
+        with gr.Row(elem_classes="actions"):
+            self.start = gr.Button(strings.INDEX_BUTTON, variant="primary", elem_id="index")
+            self.stop = gr.Button(strings.STOP, elem_id="stop-index")
+            self.next = gr.Button(strings.NEXT_ASK, elem_id="next-ask")
+        self._wire()
+
+    def _wire(self) -> None:
+        id, quick = self._visit.id, {"show_progress": "hidden", "api_visibility": "private"}
+        queued = self.start.click(self._queued, id, self.view, queue=False, **quick)
+        running = queued.then(self._index, id, self.view, concurrency_id=MODEL_QUEUE, concurrency_limit=1, **quick)
+        self.stop.click(self.overview, id, self.view, cancels=[running], **quick)
 
     def overview(self, workspace_id: str) -> dict[str, Any]:
         """What is indexed and what is not."""
         with self._visit.open(workspace_id) as workspace:
             return index.overview(workspace)
+
+    def _queued(self, workspace_id: str) -> dict[str, Any]:
+        with self._visit.open(workspace_id) as workspace:
+            return index.queued(workspace)
 
     def _index(self, workspace_id: str) -> Iterator[dict[str, Any]]:
         with self._visit.open(workspace_id) as workspace:

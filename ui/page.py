@@ -10,7 +10,6 @@ from ui import strings
 from ui.ask_step import AskStep
 from ui.blocks_step import BlocksStep
 from ui.documents_step import DocumentsStep
-from ui.handlers import documents
 from ui.index_step import IndexStep
 from ui.visit import Visit
 from ui.workspace import GoneError, Workspaces
@@ -19,7 +18,6 @@ CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 MAX_FILE_SIZE = "64mb"
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Helvetica", "Arial", "sans-serif")
 FONT_MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
-"""Fonts that are there already: the page fetches nothing from elsewhere."""
 
 
 def build(workspaces: Workspaces) -> gr.Blocks:
@@ -58,21 +56,39 @@ def _connect(
         except GoneError:
             return visit.workspaces.create().id
 
-    def to_remove(workspace_id: str) -> Any:
+    def enable_next(workspace_id: str) -> Any:
         with visit.open(workspace_id) as workspace:
-            return gr.Dropdown(choices=documents.choices(workspace), value=None)
+            return gr.Button(interactive=bool(workspace.entries))
 
     begun = page.load(begin, visit.id, visit.id, **quick).then(
         loading.ready, visit.id, [loading.upload, loading.sample, loading.table], **quick
     )
     for changed in (begun, *loading.changed):
         refreshed = changed.then(cutting.refresh, [visit.id, cutting.document], cutting.document, **quick)
-        refreshed.then(to_remove, visit.id, loading.chosen, **quick)
+        refreshed.then(enable_next, visit.id, loading.next, **quick)
     index_tab.select(indexing.overview, visit.id, indexing.view, **quick)
     for button, step in ((loading.next, "blocks"), (cutting.next, "index"), (indexing.next, "ask")):
         go = button.click(lambda step=step: gr.Tabs(selected=step), None, tabs, **quick)
         if step == "index":
             go.then(indexing.overview, visit.id, indexing.view, **quick)
+
+
+def _theme() -> gr.themes.Base:
+    """Quiet surfaces, one accent, and fonts that are there already: the page fetches nothing from elsewhere."""
+    theme = gr.themes.Default(
+        primary_hue="indigo", neutral_hue="slate", radius_size="lg", font=FONT, font_mono=FONT_MONO
+    )
+    return theme.set(
+        block_shadow="none",
+        block_title_text_weight="600",
+        block_title_text_color="*body_text_color",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_500",
+        button_primary_text_color="white",
+        slider_color="*primary_600",
+    )
 
 
 def launch(page: gr.Blocks, *, host: str | None, port: int | None, data_dir: Path, block: bool = True) -> str:
@@ -84,7 +100,7 @@ def launch(page: gr.Blocks, *, host: str | None, port: int | None, data_dir: Pat
     _, address, _ = page.launch(
         server_name=host,
         server_port=port,
-        theme=gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=FONT, font_mono=FONT_MONO),
+        theme=_theme(),
         css=CSS,
         max_file_size=MAX_FILE_SIZE,
         blocked_paths=[str(data_dir)],

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 from blockrag.documents import Document
@@ -20,6 +21,7 @@ from blockrag.pipeline import BlockRAG
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Segmentation, SizeBounds
 
 IDLE_S = 4 * 3600
+SWEEP_S = 600
 
 
 class GoneError(BlockRAGError):
@@ -28,12 +30,15 @@ class GoneError(BlockRAGError):
 
 @dataclass
 class Entry:
-    """A document of a workspace, its present cut, and the cut that is indexed."""
+    """A document of a workspace, its present cut, and the cut that is indexed.
+
+    `version` grows with every change of the segmentation, so that a page can tell an older view from a newer one.
+    """
 
     segmentation: Segmentation
-    segmenter: str = DEFAULT_SEGMENTER
+    segmenter: str
+    version: int
     granularity: float = DEFAULT_GRANULARITY
-    version: int = 0
     indexed: tuple[int, ...] | None = None
 
     @property
@@ -51,11 +56,6 @@ class Entry:
         """Whether the index holds the present cut."""
         return self.indexed == self.starts
 
-    def change(self, segmentation: Segmentation) -> None:
-        """Take another segmentation of the same document."""
-        self.segmentation = segmentation
-        self.version += 1
-
 
 @dataclass
 class Workspace:
@@ -63,23 +63,31 @@ class Workspace:
 
     id: str
     rag: BlockRAG
+    last_used: float
+    segmenter: str = DEFAULT_SEGMENTER
     entries: dict[str, Entry] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
-    last_used: float = field(default_factory=time.monotonic)
+    versions: Iterator[int] = field(default_factory=count)
 
     def add(self, document: Document) -> Entry:
         """Take a document in and segment it; the same text twice is one document."""
-        entry = Entry(self.rag.segment(document))
+        segmentation = self.rag.segment(document, self.segmenter)
         with self.lock:
+            entry = Entry(segmentation, self.segmenter, next(self.versions))
             return self.entries.setdefault(document.sha256, entry)
+
+    def change(self, entry: Entry, edit: Callable[[Segmentation], Segmentation]) -> None:
+        """Replace a document's segmentation by what `edit` makes of it. Edits that come together take turns."""
+        with self.lock:
+            entry.segmentation = edit(entry.segmentation)
+            entry.version = next(self.versions)
 
     def segment(self, document_id: str, segmenter: str, bounds: SizeBounds) -> Entry:
         """Score a document's boundaries again, by another segmenter or for other sizes; edits are kept."""
         entry = self.entries[document_id]
         fresh = self.rag.segment(entry.document, segmenter, bounds)
-        with self.lock:
-            entry.change(replace(fresh, edits=entry.segmentation.edits))
-            entry.segmenter = segmenter
+        self.change(entry, lambda present: replace(fresh, edits=present.edits))
+        entry.segmenter = segmenter
         return entry
 
     def remove(self, document_id: str) -> None:
@@ -90,9 +98,13 @@ class Workspace:
 
     def index(self, entry: Entry) -> Iterator[Progress]:
         """Index a document's present cut; closing the iterator leaves the index as it was."""
-        starts, granularity = entry.starts, entry.granularity
-        yield from self.rag.add(entry.segmentation, granularity)
-        entry.indexed = starts
+        with self.lock:
+            starts, steps = entry.starts, self.rag.add(entry.segmentation, entry.granularity)
+        yield from steps
+        with self.lock:
+            entry.indexed = starts
+            if entry.document.sha256 not in self.entries:  # removed meanwhile
+                self.rag.delete(entry.document.sha256)
 
 
 class Workspaces:
@@ -104,12 +116,21 @@ class Workspaces:
         Shared by all.
     root : Path
         Emptied at the start: no visit outlives the process.
+    segmenter : str
+        Of documents just loaded.
     clock : callable
         Seconds, for tests.
     """
 
-    def __init__(self, engine: Engine, root: Path, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        engine: Engine,
+        root: Path,
+        segmenter: str = DEFAULT_SEGMENTER,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self.engine = engine
+        self.segmenter = segmenter
         self._root = root
         self._clock = clock
         self._open: dict[str, Workspace] = {}
@@ -118,11 +139,10 @@ class Workspaces:
         root.mkdir(parents=True)
 
     def create(self) -> Workspace:
-        """A new, empty workspace; those that have been idle for long are removed."""
-        self._expire()
+        """A new, empty workspace."""
         workspace_id = secrets.token_urlsafe(24)
-        workspace = Workspace(workspace_id, BlockRAG(self.engine, self._root / workspace_id))
-        workspace.last_used = self._clock()
+        rag = BlockRAG(self.engine, self._root / workspace_id)
+        workspace = Workspace(workspace_id, rag, self._clock(), self.segmenter)
         with self._lock:
             self._open[workspace_id] = workspace
         return workspace
@@ -151,7 +171,14 @@ class Workspaces:
             workspace.rag.index.close()
             shutil.rmtree(workspace.rag.index.directory, ignore_errors=True)
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """Remove the workspaces that have been idle for long."""
         for workspace in list(self._open.values()):
             if self._clock() - workspace.last_used > IDLE_S:
                 self.close(workspace.id)
+
+    def keep_expiring(self) -> None:
+        """Expire for ever, for a thread of its own: a visit ends after its time though no other one begins."""
+        while True:
+            time.sleep(SWEEP_S)
+            self.expire()

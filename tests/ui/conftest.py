@@ -2,10 +2,11 @@
 
 import os
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
-from serving import ARGUMENTS, CHROMIUM, serve
+from serving import ARGUMENTS, CHROMIUM, hold, serve
 from tiny import tiny_engine
 
 
@@ -13,7 +14,9 @@ from tiny import tiny_engine
 def browser():
     if CHROMIUM is None:
         pytest.skip("no Chromium here: install Debian's package chromium to run the browser tests")
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415
+    from playwright.sync_api import expect, sync_playwright  # noqa: PLC0415
+
+    expect.set_options(timeout=20_000)  # a busy machine is slow, not wrong
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
@@ -31,12 +34,25 @@ def address(browser):
 
 
 @pytest.fixture
+def held(browser, tmp_path):
+    """A page over an engine that encodes a few blocks and then waits; and the event that lets it go on."""
+    engine, gate = tiny_engine(), threading.Event()
+    engine.warm = hold(engine.warm, gate)
+    url, close = serve(engine, tmp_path)
+    yield url, gate
+    close()
+
+
+@pytest.fixture
 def visit(browser, address):
     """Opens the page as a new visitor; fails the test on any script error or request to elsewhere."""
     opened, troubles = [], []
 
-    def open_page(url: str = address, **options):
-        context = browser.new_context(**{"viewport": {"width": 1400, "height": 900}, **options})
+    def open_page(url: str = address, beside=None, **options):
+        """Of a new visitor, or, with `beside`, in another tab of that page's."""
+        context = (
+            beside.context if beside else browser.new_context(**{"viewport": {"width": 1400, "height": 900}, **options})
+        )
         page = context.new_page()
         page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: troubles.append(f"script error: {error}"))

@@ -19,6 +19,22 @@ ARGUMENTS = [
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
+HELD_AT = 2
+"""Blocks that an engine held by a gate encodes before it waits."""
+
+
+def hold(warm, gate):
+    """`Engine.warm` that waits at `HELD_AT` blocks until the gate is open, and can be closed while it does."""
+
+    def held(texts):
+        for step in warm(texts):
+            yield step
+            while step.done == HELD_AT and not gate.wait(0.05):
+                yield step
+
+    return held
+
+
 def serve(engine: Engine, folder: Path):
     """Address of a page over `engine`, and what closes it."""
     page = build(Workspaces(engine, folder / "visits"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from fpdf import FPDF
 from playwright.sync_api import Page, expect
-from serving import serve
+from serving import HELD_AT, serve
 
 from blockrag.engine import Engine
 
@@ -40,6 +40,15 @@ def set_slider(page: Page, value: float) -> None:
     box = page.locator("#granularity input[type=number]")
     box.fill(str(value))
     box.press("Tab")
+
+
+def first_line(page: Page) -> dict:
+    """The first piece in view, and where it is."""
+    return page.locator("#blocks .text").evaluate(
+        """text => { const edge = text.getBoundingClientRect().top;
+        const piece = [...text.querySelectorAll('.piece')].find((p) => p.getBoundingClientRect().bottom > edge);
+        return {text: piece.textContent, top: piece.getBoundingClientRect().top}; }"""
+    )
 
 
 @pytest.fixture
@@ -83,9 +92,57 @@ def test_the_keyboard_can_do_it_all(visit, rivers):
         page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     expect(page.locator("#blocks section")).to_have_count(before - 1)
-    page.locator("#blocks .gap").first.focus()
+    assert page.evaluate("document.activeElement.ariaLabel").startswith("Begin a block at"), (
+        "the focus stays in its place"
+    )
     page.keyboard.press("Control+z")
     expect(page.locator("#blocks section")).to_have_count(before)
+    assert page.evaluate("document.activeElement.ariaLabel").startswith("Merge with the block")
+
+
+def test_quick_clicks_are_all_taken(visit, rivers):
+    page = visit()
+    upload(page, rivers)
+    to_blocks(page)
+    set_slider(page, 1)
+    page.wait_for_timeout(500)
+    before = shown(page)
+    page.evaluate("document.querySelectorAll('#blocks .gap.join').forEach((g, i) => i % 3 || g.click())")
+    clicked = (before - 1 + 2) // 3
+    expect(page.locator("#blocks .undo")).to_have_text(f"Undo ({clicked})")
+    expect(page.locator("#blocks section")).to_have_count(before - clicked)
+
+
+def test_a_tab_with_an_older_cut_is_told_and_shown_the_present_one(visit, rivers):
+    page = visit()
+    upload(page, rivers)
+    other = visit(beside=page)
+    for tab in (page, other):
+        to_blocks(tab)
+        set_slider(tab, 1)
+    page.wait_for_timeout(500)
+    before = shown(page)
+    page.locator("#blocks .gap.join").nth(1).click()
+    expect(page.locator("#blocks section")).to_have_count(before - 1)
+    other.locator("#blocks .gap.join").nth(1).click()
+    expect(other.locator(".toast-body")).to_contain_text("No block begins at")
+    expect(other.locator("#blocks section")).to_have_count(before - 1)
+
+
+def test_the_text_stays_in_its_place_when_it_is_cut_anew(visit, tmp_path):
+    path = tmp_path / "long.md"
+    path.write_text(TEXT * 20)
+    page = visit()
+    upload(page, path)
+    to_blocks(page)
+    page.locator("#blocks .text").evaluate("text => { text.scrollTop = text.scrollHeight / 2; }")
+    page.wait_for_timeout(300)
+    for granularity in (1, 0):
+        before = first_line(page)
+        set_slider(page, granularity)
+        page.wait_for_timeout(800)
+        after = first_line(page)
+        assert after["text"] == before["text"] and abs(after["top"] - before["top"]) < 3, (before, after)
 
 
 def test_a_refused_edit_says_why(visit, rivers):
@@ -176,7 +233,38 @@ def test_a_phone_shows_it_without_sideways_scrolling(visit, rivers):
     page = visit(viewport={"width": 390, "height": 800}, has_touch=True)
     upload(page, rivers)
     to_blocks(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for step in ("Documents", "Blocks", "Index", "Ask"):
+        page.get_by_role("tab", name=step).tap()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_indexing_stops_goes_on_and_others_wait_without_being_blocked(visit, held, rivers):
+    url, gate = held
+    page, other = visit(url), visit(url)
+    for tab in (page, other):
+        upload(tab, rivers)
+        to_blocks(tab)
+    n_blocks = shown(page)
+    page.click("#next-index")
+    page.click("#index")
+    expect(page.locator("#progress .row.running")).to_contain_text(f"encoded {HELD_AT} of {n_blocks} blocks")
+    set_slider(other, 0)
+    expect(other.locator("#blocks section")).not_to_have_count(n_blocks)
+    other.get_by_role("tab", name="Ask").click()
+    other.fill("#question textarea, #question input", "Which river?")
+    other.click("#ask")
+    expect(other.locator("#block-answer")).to_contain_text("waiting for the model")
+    other.click("#stop-ask")
+    expect(other.locator("#block-answer")).to_contain_text("stopped")
+    page.click("#stop-index")
+    expect(page.locator("#progress .row.waiting")).to_contain_text("not indexed")
+    page.wait_for_timeout(500)
+    expect(page.locator("#progress .row.waiting")).to_be_visible()
+    expect(other.locator("#block-answer")).to_contain_text("stopped")
+    page.click("#index")
+    expect(page.locator("#progress .row.running")).to_contain_text(f"{HELD_AT} were cached")
+    gate.set()
+    expect(page.locator("#progress .row.done")).to_have_count(1)
 
 
 @pytest.mark.weights

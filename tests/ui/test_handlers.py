@@ -1,5 +1,6 @@
 """What the page does, without the page: workspaces, edits, indexing, asking."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def clock():
 
 @pytest.fixture
 def workspaces(tmp_path, clock):
-    return Workspaces(tiny_engine(tmp_path / "kv"), tmp_path / "visits", clock)
+    return Workspaces(tiny_engine(tmp_path / "kv"), tmp_path / "visits", clock=clock)
 
 
 @pytest.fixture
@@ -49,20 +50,25 @@ def test_good_files_go_on_and_bad_ones_say_why(workspaces, tmp_path):
     paths = [tmp_path / "a.txt", tmp_path / "b.pdf", tmp_path / "c.txt"]
     for path in paths:
         path.write_text(f"text of {path.name}")
-    *_, rows = documents.load_files(workspace, paths)
-    assert [(row[0], row[-1]) for row in rows[:2]] == [("a.txt", "ready"), ("c.txt", "ready")]
-    assert rows[2][0] == "b.pdf" and "disguised" in rows[2][-1] and not any(path.exists() for path in paths)
+    first, *_, last = documents.load_files(workspace, paths)
+    assert [(row["name"], row["state"]) for row in first["rows"]] == [("a.txt", "reading …")]
+    good, bad = last["rows"][:2], last["rows"][2]
+    assert [(row["name"], row["state"]) for row in good] == [("a.txt", "ready"), ("c.txt", "ready")]
+    assert bad["name"] == "b.pdf" and "disguised" in bad["state"] and bad["failed"] and not bad["id"]
+    assert not any(path.exists() for path in paths)
 
 
 def test_the_same_text_twice_is_one_document(workspace, tmp_path):
     (tmp_path / "again.md").write_text(TEXT)
-    *_, rows = documents.load_files(workspace, [tmp_path / "again.md"])
-    assert len(rows) == 1 and documents.choices(workspace)[0][0] == "rivers.md"
+    *_, view = documents.load_files(workspace, [tmp_path / "again.md"])
+    assert len(view["rows"]) == 1 and documents.choices(workspace)[0][0] == "rivers.md"
 
 
 def test_a_sample_stays_where_it_is(workspace, tmp_path):
     (tmp_path / "sample.md").write_text("A sample. " * 20)
-    assert len(documents.load_sample(workspace, tmp_path / "sample.md")) == 2 and (tmp_path / "sample.md").exists()
+    assert (
+        len(documents.load_sample(workspace, tmp_path / "sample.md")["rows"]) == 2 and (tmp_path / "sample.md").exists()
+    )
 
 
 def test_pieces_are_the_text(workspace):
@@ -86,13 +92,13 @@ def test_edits_survive_the_slider_and_can_be_undone(workspace):
     entry.granularity = 1.0
     before = blocks.view(workspace, document_id)
     char = before["starts"][2]
-    blocks.toggle(entry, char, entry.version, add=False)
+    blocks.toggle(workspace, entry, char, add=False)
     for granularity in (0.0, 0.3, 1.0):
         entry.granularity = granularity
         assert char not in blocks.view(workspace, document_id)["starts"]
     assert blocks.view(workspace, document_id)["edits"] == 1
-    blocks.undo(entry)
-    blocks.undo(entry)
+    blocks.undo(workspace, entry)
+    blocks.undo(workspace, entry)
     assert blocks.view(workspace, document_id)["starts"] == before["starts"]
 
 
@@ -100,17 +106,41 @@ def test_edits_survive_another_segmenter(workspace):
     document_id, entry = only(workspace)
     entry.granularity = 0.0
     char = TEXT.index("# River 5")
-    blocks.toggle(entry, char, entry.version, add=True)
+    blocks.toggle(workspace, entry, char, add=True)
+    assert blocks.view(workspace, document_id)["added"] == [char]
     workspace.segment(document_id, "fixed", SizeBounds(16, 500))
     assert char in blocks.view(workspace, document_id)["starts"] and entry.segmenter == "fixed"
 
 
-def test_a_stale_or_impossible_edit_is_refused(workspace):
-    _, entry = only(workspace)
-    with pytest.raises(SegmentationError, match="click again"):
-        blocks.toggle(entry, 5, entry.version - 1, add=True)
+def test_an_impossible_edit_is_refused_and_changes_nothing(workspace):
+    document_id, entry = only(workspace)
+    before = blocks.view(workspace, document_id)
     with pytest.raises(SegmentationError, match="minimum"):
-        blocks.toggle(entry, 3, entry.version, add=True)
+        blocks.toggle(workspace, entry, 3, add=True)
+    with pytest.raises(SegmentationError, match="No block begins"):  # as a tab that shows an older cut may ask
+        blocks.toggle(workspace, entry, 5, add=False)
+    assert blocks.view(workspace, document_id) == before
+
+
+def test_edits_at_once_are_all_kept_and_versions_only_grow(workspace):
+    document_id, entry = only(workspace)
+    entry.granularity = 1.0
+    chars = blocks.view(workspace, document_id)["starts"][1::3]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda char: blocks.toggle(workspace, entry, char, add=False), chars))
+    view = blocks.view(workspace, document_id)
+    assert view["edits"] == len(chars) > 2 and not set(chars) & set(view["starts"])
+    workspace.remove(document_id)
+    again = workspace.add(entry.document)
+    assert again.version > view["version"], "a page that still shows the old entry takes the new one for newer"
+
+
+def test_a_document_removed_while_it_is_indexed_stays_removed(workspace):
+    document_id, _ = only(workspace)
+    running = index.index_all(workspace)
+    next(running)
+    workspace.remove(document_id)
+    assert list(running)[-1]["rows"] == [] and len(workspace.rag.index) == 0
 
 
 def test_indexing_is_told_block_by_block_and_once(workspace):
@@ -144,8 +174,17 @@ def test_both_modes_answer_and_are_compared(workspace):
     for bar, mode in zip(times["bars"], exchange.modes, strict=True):
         assert bar["total"] == pytest.approx(sum(stage["ms"] for stage in bar["stages"]))
         assert ask.answer_view(exchange, mode)["text"] == exchange.answers[mode].text
-    assert "4 from memory" in times["detail"] and len(ask.sources_view(exchange)["sources"]) == 4
+    cards = ask.sources_view(exchange)["sources"]
+    assert "4 from memory" in times["detail"] and [card["badge"] for card in cards] == ["cached"] * 4
     assert ask.find_source(exchange, 2).number == 2 and ask.find_source(exchange, 99) is None
+
+
+def test_a_block_that_is_not_cached_is_not_said_to_be(workspace):
+    list(index.index_all(workspace))
+    engine = workspace.rag.engine
+    engine.kv.delete(engine.kv_key(last(workspace, modes=("full",)).sources[1].text))
+    badges = [card["badge"] for card in ask.sources_view(last(workspace))["sources"]]
+    assert badges == ["cached", "", "cached", "cached"]
 
 
 def test_one_mode_alone(workspace):
@@ -159,7 +198,7 @@ def test_one_mode_alone(workspace):
 def test_an_answer_on_its_way_says_so(workspace):
     list(index.index_all(workspace))
     exchange = next(ask.ask(workspace, "why?", ("block", "full"), 4, 6))
-    assert ask.answer_view(exchange, "block")["busy"] and ask.answer_view(exchange, "full")["state"] == "waiting"
+    assert ask.answer_view(exchange, "block")["busy"] and "waiting" in ask.answer_view(exchange, "full")["state"]
     assert ask.times_view(exchange)["bars"][0]["pending"]
     exchange.stopped = True
     assert ask.answer_view(exchange, "block")["state"] == "stopped" and not ask.answer_view(exchange, "block")["busy"]
@@ -185,7 +224,7 @@ def test_blocks_left_out_are_named(workspaces, tmp_path):
 def test_a_source_is_shown_in_its_document(workspace):
     _, entry = only(workspace)
     view = blocks.source_view(workspace, entry.document, 20, 90, "caption")
-    assert view["starts"] == [0, 20, 90] and view["highlight"] == 20 and view["readonly"]
+    assert view["starts"] == [0, 20, 90] and view["highlight"] == 20 and "version" not in view
     assert blocks.source_view(workspace, entry.document, 0, len(TEXT), "")["starts"] == [0]
     assert "empty" in blocks.source_view(workspace, None, 0, 0, "") and "empty" in blocks.view(workspace, "nothing")
 
@@ -211,10 +250,10 @@ def test_idle_visits_are_removed_with_all_they_held(workspaces, workspace, clock
     clock.now = 3 * 3600
     workspaces.get(workspace.id)
     clock.now = 6 * 3600
-    workspaces.create()
+    workspaces.expire()
     assert workspaces.get(workspace.id) is workspace, "three hours of silence are not enough"
     clock.now = 11 * 3600
-    workspaces.create()
+    workspaces.expire()
     with pytest.raises(GoneError):
         workspaces.get(workspace.id)
     assert not list((tmp_path / "kv").glob("*/*.safetensors"))

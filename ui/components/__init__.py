@@ -1,5 +1,5 @@
 """Page parts of our own: static templates, JSON values, and text that becomes text nodes only."""
 
-from ui.components.static import AnswerView, BlockView, ProgressView, SourcesView, TimesView
+from ui.components.static import AnswerView, BlockView, DocumentsView, ProgressView, SourcesView, TimesView
 
-__all__ = ["AnswerView", "BlockView", "ProgressView", "SourcesView", "TimesView"]
+__all__ = ["AnswerView", "BlockView", "DocumentsView", "ProgressView", "SourcesView", "TimesView"]

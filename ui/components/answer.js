@@ -13,6 +13,7 @@ draw((value) => {
     shown = end;
   }
   body.append(make("span", "", points.slice(shown).join("")));
+  body.firstChild.textContent = body.firstChild.textContent.trimStart();
   if (value.busy) body.append(make("span", "caret"));
   root.replaceChildren(title, body);
 });

@@ -34,6 +34,12 @@ class _Static(gr.HTML):
         return {"type": "object"}
 
 
+class DocumentsView(_Static):
+    """The documents of a visit, one a row. Event: `remove` (of a document)."""
+
+    file = "documents"
+
+
 class BlockView(_Static):
     """A document cut into blocks. Events: `toggle` (a boundary was clicked), `undo`."""
 

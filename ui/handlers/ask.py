@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from blockrag.answer import Answer, Event, Mode, Piece, Report, Retrieved, Source
+from blockrag.answer import Answer, Mode, Piece, Report, Retrieved, Source
 from blockrag.errors import BlockRAGError
 from ui import strings
 from ui.workspace import Workspace
@@ -18,6 +18,8 @@ STAGES = {
     "prefill": "prefill_ms",
 }
 
+CARD_CHARS = 400
+
 
 @dataclass
 class Exchange:
@@ -27,6 +29,7 @@ class Exchange:
     modes: tuple[Mode, ...] = ()
     sources: tuple[Source, ...] = ()
     left_out: tuple[Source, ...] = ()
+    cached: frozenset[int] = frozenset()
     texts: dict[Mode, str] = field(default_factory=dict)
     answers: dict[Mode, Answer] = field(default_factory=dict)
     stopped: bool = False
@@ -46,17 +49,26 @@ def ask(
             exchange.texts[mode] = ""
             yield exchange
             for event in workspace.rag.ask(question, mode, k, max_new_tokens):
-                _take(exchange, mode, event)
+                if isinstance(event, Retrieved):
+                    _take_sources(exchange, event, workspace)
+                else:
+                    _take(exchange, mode, event)
                 yield exchange
     except BlockRAGError as error:
         exchange.error, exchange.stopped = str(error), True
         yield exchange
 
 
-def _take(exchange: Exchange, mode: Mode, event: Event) -> None:
-    if isinstance(event, Retrieved):
-        exchange.sources, exchange.left_out = event.sources, event.left_out
-    elif isinstance(event, Piece):
+def _take_sources(exchange: Exchange, event: Retrieved, workspace: Workspace) -> None:
+    """What was retrieved, and which of it was cached when the question came: before the first mode caches the rest."""
+    engine = workspace.rag.engine
+    if not exchange.sources:
+        exchange.cached = frozenset(s.number for s in event.sources if engine.kv_key(s.text) in engine.kv)
+    exchange.sources, exchange.left_out = event.sources, event.left_out
+
+
+def _take(exchange: Exchange, mode: Mode, event: Piece | Answer) -> None:
+    if isinstance(event, Piece):
         exchange.texts[mode] += event.text
     else:
         exchange.answers[mode] = event
@@ -73,7 +85,7 @@ def answer_view(exchange: Exchange, mode: Mode) -> dict[str, Any]:
     elif exchange.stopped:
         state = exchange.error or strings.STOPPED
     else:
-        state = strings.WAITING if text is None else "" if text else strings.READING
+        state = strings.QUEUED if text is None else strings.READING if not text else ""
     return {
         "title": TITLES[mode],
         "text": text or "",
@@ -85,15 +97,19 @@ def answer_view(exchange: Exchange, mode: Mode) -> dict[str, Any]:
 
 def sources_view(exchange: Exchange, shown: int | None = None) -> dict[str, Any]:
     """Cards of the sources."""
-    return {"sources": [_card(s) for s in exchange.sources], "shown": shown, "empty": strings.NO_SOURCES}
+    cards = [_card(source, source.number in exchange.cached) for source in exchange.sources]
+    return {"sources": cards, "shown": shown, "empty": strings.NO_SOURCES}
 
 
-def _card(source: Source) -> dict[str, Any]:
-    page = f"page {source.page}, " if source.page else ""
-    detail = (
-        f"{page}characters {source.start:,} to {source.end:,}, {source.n_tokens} tokens, similarity {source.score:.2f}"
-    )
-    return {"number": source.number, "title": source.document, "detail": detail, "text": source.text[:400]}
+def _card(source: Source, cached: bool) -> dict[str, Any]:
+    where = f"page {source.page}" if source.page else f"characters {source.start:,} to {source.end:,}"
+    return {
+        "number": source.number,
+        "title": source.document,
+        "detail": f"{where} · {source.n_tokens} tokens · similarity {source.score:.2f}",
+        "badge": strings.CACHED if cached else "",
+        "text": source.text[:CARD_CHARS].strip(),
+    }
 
 
 def times_view(exchange: Exchange) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from blockrag.documents import Document
-from blockrag.errors import SegmentationError
+from blockrag.segment import Segmentation
 from ui import strings
 from ui.workspace import Entry, Workspace
 
@@ -21,37 +21,36 @@ def view(workspace: Workspace, document_id: str | None) -> dict[str, Any]:
         return {"empty": strings.NO_BLOCKS}
     blocks = entry.segmentation.blocks(entry.granularity)
     sizes = [block.n_tokens for block in blocks]
-    return {
-        "workspace": workspace.id,
-        "doc": document_id,
+    return _shown(workspace, entry.document) | {
         "version": entry.version,
         "starts": [block.start for block in blocks],
         "tokens": sizes,
         "scores": [round(block.score, 3) for block in blocks],
+        "added": _added(entry.segmentation),
         "edits": len(entry.segmentation.edits),
-        "readonly": False,
-        "highlight": None,
         "summary": f"{len(blocks)} blocks of {min(sizes)} to {max(sizes)} tokens, median {median(sizes):.0f}",
+        "hint": strings.EDIT_HINT,
     }
 
 
 def source_view(workspace: Workspace, document: Document | None, start: int, end: int, caption: str) -> dict[str, Any]:
-    """A document with one span marked."""
+    """A document with one span marked, for reading only."""
     if document is None:
         return {"empty": strings.NO_SOURCE}
-    starts = sorted({0, start, end} - ({end} if end >= len(document.text) else set()))
-    return {
-        "workspace": workspace.id,
-        "doc": document.sha256,
-        "version": 0,
-        "starts": starts,
-        "tokens": [0] * len(starts),
-        "scores": [0] * len(starts),
-        "edits": 0,
-        "readonly": True,
-        "highlight": start,
-        "summary": caption,
-    }
+    starts = sorted({0, start, end} - {len(document.text)})
+    return _shown(workspace, document) | {"starts": starts, "highlight": start, "summary": caption}
+
+
+def _shown(workspace: Workspace, document: Document) -> dict[str, Any]:
+    return {"workspace": workspace.id, "doc": document.sha256, "length": len(document.text)}
+
+
+def _added(segmentation: Segmentation) -> list[int]:
+    """Where the user began a block and did not take it back; adding and removing cancel each other."""
+    balance: dict[int, int] = {}
+    for edit in segmentation.edits:
+        balance[edit.char] = balance.get(edit.char, 0) + (1 if edit.kind == "added" else -1)
+    return [char for char, n in balance.items() if n > 0]
 
 
 def read_pieces(workspace: Workspace, document_id: str, first: int, n: int) -> dict[str, Any]:
@@ -68,21 +67,20 @@ def read_pieces(workspace: Workspace, document_id: str, first: int, n: int) -> d
     }
 
 
-def toggle(entry: Entry, char: int, version: int, add: bool) -> None:
-    """Begin a block at `char`, or merge the one that begins there with its neighbour.
+def toggle(workspace: Workspace, entry: Entry, char: int, add: bool) -> None:
+    """Begin a block at `char`, or merge the one that begins there with the one before it.
 
     Raises
     ------
     SegmentationError
-        If the edit would break a bound.
+        If the edit would break a bound, or no block begins at `char` any more.
     """
-    if version != entry.version:
-        raise SegmentationError(strings.STALE)
-    cut = entry.segmentation
-    entry.change(cut.with_boundary(char) if add else cut.without_boundary(char, entry.granularity))
+    if add:
+        workspace.change(entry, lambda cut: cut.with_boundary(char))
+    else:
+        workspace.change(entry, lambda cut: cut.without_boundary(char, entry.granularity))
 
 
-def undo(entry: Entry) -> None:
+def undo(workspace: Workspace, entry: Entry) -> None:
     """Take the last edit back, if there is one."""
-    if entry.segmentation.edits:
-        entry.change(entry.segmentation.undo())
+    workspace.change(entry, lambda cut: cut.undo() if cut.edits else cut)

@@ -14,6 +14,15 @@ def overview(workspace: Workspace) -> dict[str, Any]:
     return {"rows": [_rest(entry) for entry in workspace.entries.values()], "empty": strings.NOTHING_TO_INDEX}
 
 
+def queued(workspace: Workspace) -> dict[str, Any]:
+    """The same, while the model is still busy with something else."""
+    rows = [_rest(entry) for entry in workspace.entries.values()]
+    return {
+        "rows": [row if row["state"] == "done" else row | {"text": strings.QUEUED} for row in rows],
+        "empty": strings.NOTHING_TO_INDEX,
+    }
+
+
 def index_all(workspace: Workspace) -> Iterator[dict[str, Any]]:
     """Index what is not indexed, yielding the view after each step. Closing it stops after the present block batch."""
     failed: dict[str, str] = {}
