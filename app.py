@@ -6,10 +6,12 @@ python app.py --host 0.0.0.0         to other machines too
 
 import argparse
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from blockrag.errors import BlockRAGError
 from blockrag.segment import DEFAULT_SEGMENTER, SEGMENTERS
 
 GIB = 1 << 30
@@ -62,4 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BlockRAGError as error:
+        sys.exit(f"blockrag: {error}")

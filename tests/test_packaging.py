@@ -58,6 +58,13 @@ def test_importing_the_application_does_nothing():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+def test_the_application_tells_what_keeps_it_from_starting():
+    command = [sys.executable, "app.py", "--model", "nonsense"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "no model 'nonsense'; give one of smollm2" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_every_public_name_can_be_had():
     import blockrag  # noqa: PLC0415
 
