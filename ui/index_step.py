@@ -26,20 +26,23 @@ class IndexStep:
 
     def _wire(self) -> None:
         id, quick = self._visit.id, {"show_progress": "hidden", "api_visibility": "private"}
-        queued = self.start.click(self._queued, id, self.view, queue=False, **quick)
-        running = queued.then(self._index, id, self.view, concurrency_id=MODEL_QUEUE, concurrency_limit=1, **quick)
-        self.stop.click(self.overview, id, self.view, cancels=[running], **quick)
+        started = self.start.click(self._start, id, self.view, queue=False, **quick)
+        started.then(self._index, id, self.view, concurrency_id=MODEL_QUEUE, concurrency_limit=1, **quick)
+        self.stop.click(self._stop, id, self.view, queue=False, **quick)
 
     def overview(self, workspace_id: str) -> dict[str, Any]:
         """What is indexed and what is not."""
         with self._visit.open(workspace_id) as workspace:
             return index.overview(workspace)
 
-    def _queued(self, workspace_id: str) -> dict[str, Any]:
+    def _start(self, workspace_id: str) -> dict[str, Any]:
         with self._visit.open(workspace_id) as workspace:
-            return index.queued(workspace)
+            return index.start(workspace)
+
+    def _stop(self, workspace_id: str) -> dict[str, Any]:
+        with self._visit.open(workspace_id) as workspace:
+            return index.stop(workspace)
 
     def _index(self, workspace_id: str) -> Iterator[dict[str, Any]]:
         with self._visit.open(workspace_id) as workspace:
-            yield index.overview(workspace)
             yield from index.index_all(workspace)

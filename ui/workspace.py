@@ -9,7 +9,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -59,7 +59,11 @@ class Entry:
 
 @dataclass
 class Workspace:
-    """One visitor's documents and index."""
+    """One visitor's documents and index.
+
+    `stopped` asks whoever indexes it to stop. (Gradio can cancel an event too, but what the event had yielded by then
+    may still arrive after what the stop button shows.)
+    """
 
     id: str
     rag: BlockRAG
@@ -68,6 +72,7 @@ class Workspace:
     entries: dict[str, Entry] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
     versions: Iterator[int] = field(default_factory=count)
+    stopped: bool = False
 
     def add(self, document: Document) -> Entry:
         """Take a document in and segment it; the same text twice is one document."""
@@ -96,7 +101,7 @@ class Workspace:
             self.entries.pop(document_id, None)
             self.rag.delete(document_id)
 
-    def index(self, entry: Entry) -> Iterator[Progress]:
+    def index(self, entry: Entry) -> Generator[Progress, None, None]:
         """Index a document's present cut; closing the iterator leaves the index as it was."""
         with self.lock:
             starts, steps = entry.starts, self.rag.add(entry.segmentation, entry.granularity)

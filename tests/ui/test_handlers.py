@@ -149,16 +149,30 @@ def test_indexing_is_told_block_by_block_and_once(workspace):
     views = list(index.index_all(workspace))
     done = [view["rows"][0]["done"] for view in views]
     assert done == sorted(done) and done[-1] == len(entry.starts) and len(set(done)) == len(entry.starts) + 1
-    assert views[-1]["rows"][0]["state"] == "done" and list(index.index_all(workspace)) == []
+    assert views[-1]["rows"][0]["state"] == "done"
+    assert list(index.index_all(workspace)) == [index.overview(workspace)], "nothing is left to do"
     entry.granularity = 0.0
     assert "cut anew" in index.overview(workspace)["rows"][0]["text"]
 
 
-def test_stopped_indexing_leaves_the_index_as_it_was(workspace):
+@pytest.mark.parametrize("stop", ["button", "closed page", "before it began"])
+def test_stopped_indexing_leaves_the_index_as_it_was(workspace, stop):
     running = index.index_all(workspace)
-    next(running)
-    running.close()
+    assert "waiting" in index.start(workspace)["rows"][0]["text"]
+    if stop == "before it began":
+        index.stop(workspace)
+    views = [next(running)]
+    if stop == "button":
+        index.stop(workspace)
+    if stop == "closed page":
+        running.close()
+    *_, last = [*views, *running]
+    assert stop == "closed page" or last == index.overview(workspace), (
+        "nothing is said after the stop but how it stands"
+    )
     assert len(workspace.rag.index) == 0 and index.overview(workspace)["rows"][0]["state"] == "waiting"
+    index.start(workspace)
+    assert [*index.index_all(workspace)][-1]["rows"][0]["state"] == "done"
 
 
 def last(workspace, question="How long is river 3?", modes=("block", "full"), **options):

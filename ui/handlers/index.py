@@ -1,6 +1,7 @@
 """Step 3: index every document that is not indexed as it is cut now, told block by block."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 from blockrag.engine import Progress
@@ -14,8 +15,9 @@ def overview(workspace: Workspace) -> dict[str, Any]:
     return {"rows": [_rest(entry) for entry in workspace.entries.values()], "empty": strings.NOTHING_TO_INDEX}
 
 
-def queued(workspace: Workspace) -> dict[str, Any]:
+def start(workspace: Workspace) -> dict[str, Any]:
     """The same, while the model is still busy with something else."""
+    workspace.stopped = False
     rows = [_rest(entry) for entry in workspace.entries.values()]
     return {
         "rows": [row if row["state"] == "done" else row | {"text": strings.QUEUED} for row in rows],
@@ -23,18 +25,27 @@ def queued(workspace: Workspace) -> dict[str, Any]:
     }
 
 
+def stop(workspace: Workspace) -> dict[str, Any]:
+    """Have the indexing stop at its next step."""
+    workspace.stopped = True
+    return overview(workspace)
+
+
 def index_all(workspace: Workspace) -> Iterator[dict[str, Any]]:
-    """Index what is not indexed, yielding the view after each step. Closing it stops after the present block batch."""
+    """Index what is not indexed, yielding the view after each step; the last one is what stands when all is over."""
     failed: dict[str, str] = {}
     for document_id, entry in list(workspace.entries.items()):
-        if entry.is_indexed:
+        if entry.is_indexed or workspace.stopped:
             continue
         try:
-            for step in workspace.index(entry):
-                yield _with(workspace, document_id, _running(entry, step), failed)
+            with closing(workspace.index(entry)) as steps:
+                for step in steps:
+                    if workspace.stopped:
+                        break
+                    yield _with(workspace, document_id, _running(entry, step), failed)
         except BlockRAGError as error:
             failed[document_id] = str(error)
-        yield _with(workspace, "", {}, failed)
+    yield _with(workspace, "", {}, failed)
 
 
 def _with(workspace: Workspace, running_id: str, running: dict[str, Any], failed: dict[str, str]) -> dict[str, Any]:
