@@ -59,6 +59,7 @@ class Report:
 
     `n_context_tokens` counts the blocks' tokens; `n_prefill_tokens` those that were computed after the question came;
     `n_tokens_saved` those that were not computed because their KV was cached. `kv_hits` counts blocks by tier.
+    `path` names the way the network ran: see `blockrag.attention.runner`.
     """
 
     mode: Mode
@@ -75,6 +76,7 @@ class Report:
     n_new_tokens: int
     kv_hits: dict[str, int] = field(default_factory=dict)
     kv_misses: int = 0
+    path: str = ""
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

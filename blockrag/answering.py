@@ -7,12 +7,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from blockrag.answer import Answer, Mode, Piece, Report, Source
-from blockrag.attention.assemble import assemble
 from blockrag.attention.encode import encode_blocks
 from blockrag.cite import cite
 from blockrag.engine import Engine
 from blockrag.errors import PromptTooLongError
-from blockrag.generate import TextStream, end_tokens, prefill
+from blockrag.generate import TextStream, end_tokens
 from blockrag.kv.block_kv import BlockKV
 from blockrag.stopwatch import Stopwatch
 
@@ -37,6 +36,7 @@ class Request:
     n_new_tokens: int = 0
     kv_hits: Counter[str] = field(default_factory=Counter)
     kv_misses: int = 0
+    path: str = ""
     notes: list[str] = field(default_factory=list)
 
 
@@ -100,14 +100,13 @@ def _tokens(engine: Engine, request: Request) -> Iterator[int]:
     """The answer's tokens, most likely ones, without the one that ends it."""
     context = _block_context if request.mode == "block" else _full_context
     parts, prompt_ids = context(engine, request)
-    n_tokens = sum(part.n_tokens for part in parts) + len(prompt_ids) + request.max_new_tokens
     with ExitStack() as held:
         with request.watch.stage("assemble"):
-            storage = held.enter_context(engine.storage.take(n_tokens))
-            cache = assemble(parts, engine.model.rope, storage)
+            joined = held.enter_context(engine.runner.join(parts, len(prompt_ids) + request.max_new_tokens))
+        tokens = joined.greedy(prompt_ids)
         with request.watch.stage("prefill"):
-            token = int(prefill(engine.model, prompt_ids, cache).argmax())
-        request.n_prefill_tokens += len(prompt_ids)
+            token = next(tokens)
+        request.path, request.n_prefill_tokens = joined.path, request.n_prefill_tokens + len(prompt_ids)
         ends = end_tokens(engine.model)
         while token not in ends:
             request.n_new_tokens += 1
@@ -115,7 +114,7 @@ def _tokens(engine: Engine, request: Request) -> Iterator[int]:
             if request.n_new_tokens == request.max_new_tokens:
                 return
             with request.watch.stage("decode"):
-                token = int(prefill(engine.model, [token], cache).argmax())
+                token = next(tokens)
 
 
 def _block_context(engine: Engine, request: Request) -> tuple[list[BlockKV], list[int]]:
@@ -172,5 +171,6 @@ def _report(request: Request) -> Report:
         n_new_tokens=request.n_new_tokens,
         kv_hits=dict(request.kv_hits),
         kv_misses=request.kv_misses,
+        path=request.path,
         notes=tuple(request.notes),
     )

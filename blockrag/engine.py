@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from blockrag.attention.encode import encode_blocks, encode_prefix
-from blockrag.attention.storage import StoragePool
+from blockrag.attention.runner import make_runner
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.key import KVIdentity
 from blockrag.kv.memory import MemoryTier
@@ -50,8 +50,8 @@ class Engine:
     identity : KVIdentity
     prefix_kv : BlockKV
         KV of the prompt's prefix, encoded once.
-    storage : StoragePool
-        Where prompts are assembled.
+    runner : Runner
+        Joins blocks and runs the question over them.
     """
 
     def __init__(self, model: AnswerModel, embedder: Embedder, kv: TieredKV):
@@ -62,7 +62,7 @@ class Engine:
         self.prompt.final_ids("")  # makes its tokenizers now, and not while the first question waits
         self.identity = kv_identity(model)
         self.prefix_kv = encode_prefix(model, self.prompt.prefix_ids)
-        self.storage = StoragePool(model)
+        self.runner = make_runner(model)
 
     @classmethod
     def from_pretrained(

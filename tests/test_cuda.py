@@ -1,20 +1,34 @@
 """The CUDA path against the reference; runs where there is a GPU: ``pytest -m gpu --no-cov``."""
 
+from itertools import islice
+
 import pytest
 import torch
 from paths import cached_logits, encode_all
 from tiny import FAMILIES, ROPE, tiny_model
 
 from blockrag.attention.assemble import assemble, has_kernel
+from blockrag.attention.encode import encode_prefix
+from blockrag.attention.format import BlockFormat
+from blockrag.attention.pack import has_packs
 from blockrag.attention.reference import reference_logits
+from blockrag.attention.rope import Rope
+from blockrag.attention.runner import PlainRunner
+from blockrag.kv.block_kv import BlockKV
 from blockrag.models.answer_model import AnswerModel
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")]
 
+if torch.cuda.is_available():
+    from blockrag.attention.cuda.attend import attend_blocks, tiling_for
+    from blockrag.attention.cuda.fused import fused
+    from blockrag.attention.cuda.runner import GraphRunner
+    from blockrag.attention.cuda.table import BlockTable
+
 
 def gpu_model(family: str = "llama", rope: str = "default", **changes) -> AnswerModel:
     model = tiny_model(family, rope=rope, **changes)
-    return AnswerModel(model.network.cuda(), None, "gpu")
+    return AnswerModel(model.network.cuda(), None, "gpu", model.format)
 
 
 def tokens(n: int) -> list[int]:
@@ -48,32 +62,144 @@ def test_the_kernel_moves_keys_as_the_plain_path(dtype, tolerance):
     assert all(torch.equal(part.keys, kept) for part, kept in zip(parts, before, strict=True))
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 5e-3)])
-@pytest.mark.parametrize(
-    "heads, kv_heads, dim, n_queries, n_before", [(32, 8, 128, 64, 5000), (32, 8, 128, 1, 777), (9, 3, 64, 16, 0)]
-)
-def test_split_attention_is_causal_attention(heads, kv_heads, dim, n_queries, n_before, dtype, tolerance):
-    from blockrag.attention.cuda.attend import attend_split  # noqa: PLC0415
+def joined_logits(model: AnswerModel, parts, final: list[int], following: list[int]) -> torch.Tensor:
+    """Logits of the last of `final` and of each following token, by captured graphs."""
+    with GraphRunner(model).join(parts, len(final) + len(following)) as joined:
+        rows = [joined.logits(final).clone()]
+        rows += [joined.logits([token]).clone() for token in following]
+    return torch.stack(rows)
 
+
+@pytest.mark.parametrize("rope", ROPE)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_graphs_prefill_and_decode_as_the_reference(family, rope):
+    model = gpu_model(family, rope)
+    parts = [encode_prefix(model, tokens(7)), *encode_all(model, BLOCKS)]
+    before = [part.keys.clone() for part in parts]
+    found = joined_logits(model, parts, FINAL, [5, 6])
+    expected = reference_logits(model, tokens(7), BLOCKS, [*FINAL, 5, 6])[-3:]
+    assert (found - expected).abs().max() <= 1e-4
+    assert all(torch.equal(part.keys, kept) for part, kept in zip(parts, before, strict=True)), "rule 5"
+
+
+@pytest.mark.parametrize("n", [1, 16, 17, 256, 257, 700])
+def test_questions_of_any_length_are_run(n):
+    model = gpu_model()
+    final = torch.randint(3, 128, (n,)).tolist()
+    found = joined_logits(model, encode_all(model, BLOCKS), final, [])
+    assert (found[0] - reference_logits(model, [], BLOCKS, final)[-1]).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize("n", [5, 300])
+def test_a_prompt_without_blocks_is_the_networks_own(n):
+    model = gpu_model()
+    ids = torch.randint(3, 128, (n,)).tolist()
+    expected = model.network(input_ids=torch.tensor([[*ids, 5, 6]], device="cuda")).logits[0, -3:]
+    assert (joined_logits(model, [], ids, [5, 6]) - expected).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize("final", [FINAL, FINAL * 20])
+@pytest.mark.parametrize("blocks", [BLOCKS, []])
+def test_greedy_tokens_are_the_plain_paths(blocks, final):
+    model = gpu_model()
+    parts = encode_all(model, blocks)
+    streams = []
+    for runner in (GraphRunner(model), PlainRunner(model)):
+        with runner.join(parts, len(final) + 30) as joined:
+            streams.append(list(islice(joined.greedy(final), 30)))
+    assert streams[0] == streams[1]
+
+
+def test_an_answer_beyond_the_room_is_an_error():
+    with GraphRunner(gpu_model()).join([], 20) as joined, pytest.raises(ValueError, match="holds 1024 tokens"):
+        list(islice(joined.greedy(FINAL), 1100))
+
+
+def test_lanes_are_used_again_and_do_not_mix():
+    model = gpu_model()
+    runner, parts = GraphRunner(model), encode_all(model, BLOCKS)
+    one, other = parts[:3], parts[2:]
+    with runner.join(one, 50) as a, runner.join(other, 50) as b:
+        found = [a.logits(FINAL).clone(), b.logits(FINAL).clone(), a.logits([5]).clone(), b.logits([5]).clone()]
+    with runner.join(one, 50) as a:
+        assert torch.equal(a.logits(FINAL), found[0])
+    for blocks, first, second in ((BLOCKS[:3], *found[::2]), (BLOCKS[2:], *found[1::2])):
+        expected = reference_logits(model, [], blocks, [*FINAL, 5])[-2:]
+        assert (torch.stack([first, second]) - expected).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 8e-3)])
+@pytest.mark.parametrize("n_queries, n_tail", [(64, 0), (1, 60), (16, 3)])
+@pytest.mark.parametrize("heads, kv_heads, dim", [(32, 8, 128), (9, 3, 64), (8, 1, 256)])
+def test_attention_over_blocks_is_causal_attention_over_turned_keys(
+    heads, kv_heads, dim, n_queries, n_tail, dtype, tolerance
+):
     generator = torch.Generator("cuda").manual_seed(0)
     draw = lambda *shape: torch.randn(*shape, device="cuda", dtype=dtype, generator=generator)  # noqa: E731
-    query, n = draw(1, heads, n_queries, dim), n_before + n_queries
-    keys, values = draw(1, kv_heads, n + 100, dim), draw(1, kv_heads, n + 100, dim)
-    found = attend_split(query, keys, values, torch.tensor(n_before, device="cuda"), dim**-0.5, 16).double()
-    k, v = (t[:, :, :n].repeat_interleave(heads // kv_heads, 1).double() for t in (keys, values))
-    seen = torch.arange(n, device="cuda") <= n_before + torch.arange(n_queries, device="cuda")[:, None]
-    weights = (query.double() @ k.transpose(2, 3) * dim**-0.5).masked_fill(~seen, float("-inf")).softmax(-1)
-    expected = (weights @ v).transpose(1, 2)
-    assert (found - expected).norm() / expected.norm() <= tolerance
+    rope = Rope(1.0 / 10_000 ** (torch.arange(dim // 2).double() / (dim // 2)))
+    parts = [BlockKV(draw(2, kv_heads, n, dim), draw(2, kv_heads, n, dim), i) for i, n in enumerate((1, 700, 512, 33))]
+    tail, query = draw(2, 1, kv_heads, 128, dim), draw(1, heads, n_queries, dim)
+    tiling = tiling_for(heads // kv_heads * n_queries, kv_heads, dim, query.itemsize)
+    table = BlockTable(rope, {tiling.splits, 4}, query.device)
+    n = table.write(parts)
+    places = torch.tensor([n, n_tail], device="cuda")
+    found = attend_blocks(
+        query, *tail, table.view(tiling.splits), places, layer=1, turn=True, scale=dim**-0.5, tiling=tiling
+    )
+    double = [BlockKV(part.keys.double(), part.values.double(), part.first_position) for part in parts]
+    storage = torch.stack([_join_in_double(double, rope), torch.cat([part.values for part in double], 2)])[:, 1]
+    k, v = (
+        torch.cat([joined, own[0, :, : n_tail + n_queries].double()], 1).repeat_interleave(heads // kv_heads, 0)
+        for joined, own in zip(storage, tail, strict=True)
+    )
+    seen = torch.arange(k.shape[1], device="cuda") <= n + n_tail + torch.arange(n_queries, device="cuda")[:, None]
+    weights = (query[0].double() @ k.transpose(1, 2) * dim**-0.5).masked_fill(~seen, float("-inf")).softmax(-1)
+    expected = (weights @ v).transpose(0, 1)[None]
+    assert (found.double() - expected).norm() / expected.norm() <= tolerance
 
 
-def test_captured_graphs_prefill_and_decode_as_the_reference():
-    from blockrag.attention.cuda.runner import NAME, GraphRunner  # noqa: PLC0415
+def _join_in_double(parts: list[BlockKV], rope: Rope) -> torch.Tensor:
+    rows, start = [], 0
+    for part in parts:
+        angle = (rope.inv_freq * (start - part.first_position)).cuda()
+        low, high = part.keys.chunk(2, -1)
+        rows.append(torch.cat([low * angle.cos() - high * angle.sin(), high * angle.cos() + low * angle.sin()], -1))
+        start += part.n_tokens
+    return torch.cat(rows, 2)
 
-    model = gpu_model()
-    cache = assemble(encode_all(model, BLOCKS), model.rope, model.kv_storage(1400))
-    expected = reference_logits(model, [], BLOCKS, [*FINAL, 5])
-    model.network.set_attn_implementation(NAME)
-    runner = GraphRunner(model, cache.storage)
-    assert (runner.logits(FINAL, cache.n_tokens) - expected[-2]).abs().max() <= 1e-4
-    assert (runner.logits([5], cache.n_tokens + len(FINAL)) - expected[-1]).abs().max() <= 1e-4
+
+FORMATS = {
+    "plain": BlockFormat(),
+    "sinks": BlockFormat(sink_ids=(5, 6)),
+    "learned sinks": BlockFormat(sink_embeddings=torch.linspace(-1, 1, 2 * 64).view(2, 64)),
+    "prefix visible": BlockFormat(sink_ids=(7,), prefix_visible=True),
+}
+
+
+@pytest.mark.parametrize("block_format", FORMATS.values(), ids=FORMATS)
+def test_packed_blocks_are_isolated_to_the_bit_and_as_exact_as_the_networks_own_pass(block_format, monkeypatch):
+    """How far bfloat16 may be from float32 is derived from how far `transformers`' own pass in it is."""
+    plain = gpu_model(block_format=block_format)
+    exact = encode_all(plain, BLOCKS, encode_prefix(plain, tokens(7)))
+    plain.network.to(torch.bfloat16)
+    assert has_packs(plain)
+    prefix = encode_prefix(plain, tokens(7))
+    together = encode_all(plain, BLOCKS, prefix)
+    monkeypatch.setattr("blockrag.attention.encode.has_packs", lambda model: False)
+    rows = encode_all(plain, BLOCKS, prefix)
+    monkeypatch.undo()
+    for block, packed, row, true in zip(BLOCKS, together, rows, exact, strict=True):
+        (alone,) = encode_all(plain, [block], prefix)
+        assert torch.equal(alone.keys, packed.keys) and torch.equal(alone.values, packed.values)
+        assert (packed.keys - true.keys).norm() <= 1.5 * (row.keys - true.keys).norm()
+
+
+def test_fused_steps_are_taken_away_again():
+    model = gpu_model("qwen3")
+    ids = torch.randint(3, 128, (1, 40), device="cuda")
+    before = model.network(input_ids=ids).logits
+    with fused(model.network):
+        during = model.network(input_ids=ids).logits
+    assert torch.equal(model.network(input_ids=ids).logits, before)
+    assert not torch.equal(during, before), "something was replaced"
+    assert (during - before).abs().max() <= 1e-4

@@ -2,8 +2,9 @@
 
 Isolation to the bit (rule 4) needs more than a mask: matrix products of different shapes add in different orders, so
 that a block encoded beside a longer neighbour would differ in its last bits. Here the shape of a block's batch follows
-from the block's own length alone: rows are padded to a multiple of `LENGTH_STEP`, and a batch always has the same
-number of rows for its length, filled up with empty ones.
+from the block's own length alone. In rows (everywhere), rows are padded to a multiple of `LENGTH_STEP`, and a batch
+always has the same number of rows for its length, filled up with empty ones. In packs (`blockrag.attention.pack`, on
+CUDA), blocks of any length stand behind one another in packs of one size.
 """
 
 from collections import defaultdict
@@ -13,12 +14,13 @@ from dataclasses import dataclass
 import torch
 
 from blockrag.attention.cache import PreallocatedCache
+from blockrag.attention.pack import encode_pack, has_packs, pack
 from blockrag.kv.block_kv import BlockKV
 from blockrag.models.answer_model import AnswerModel
 
 LENGTH_STEP = 32
 BATCH_TOKENS = {"cpu": 256, "cuda": 16384}
-"""Tokens a batch holds: where more rows of a length bring no more speed."""
+"""Tokens a batch of rows holds: where more rows of a length bring no more speed."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,20 @@ def encode_prefix(model: AnswerModel, token_ids: Sequence[int]) -> BlockKV:
 def _encode(
     model: AnswerModel, parts: Sequence[Sequence[int]], sinks: torch.Tensor, prefix: BlockKV | None
 ) -> Iterator[Encoded]:
+    yield from (_in_packs if has_packs(model) else _in_rows)(model, parts, sinks, prefix)
+
+
+def _in_packs(
+    model: AnswerModel, parts: Sequence[Sequence[int]], sinks: torch.Tensor, prefix: BlockKV | None
+) -> Iterator[Encoded]:
+    for numbers, n_tokens in pack([len(sinks) + len(token_ids) for token_ids in parts]):
+        blocks = encode_pack(model, [parts[n] for n in numbers], sinks, prefix, n_tokens)
+        yield from (Encoded(n, kv) for n, kv in zip(numbers, blocks, strict=True))
+
+
+def _in_rows(
+    model: AnswerModel, parts: Sequence[Sequence[int]], sinks: torch.Tensor, prefix: BlockKV | None
+) -> Iterator[Encoded]:
     by_length = defaultdict(list)
     for number, token_ids in enumerate(parts):
         length = len(sinks) + len(token_ids)
@@ -101,10 +117,4 @@ def _encode_batch(
         inputs_embeds=embeddings, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
     )
     ends = [start + n_sinks + len(part) for part in parts]
-    return [_cut(storage[:, :, row, :, start:end], start) for row, end in enumerate(ends)]
-
-
-def _cut(storage: torch.Tensor, first_position: int) -> BlockKV:
-    """A block KV of its own memory, so that it keeps no batch alive."""
-    keys, values = storage.clone(memory_format=torch.contiguous_format)
-    return BlockKV(keys, values, first_position)
+    return [BlockKV.cut(storage[:, :, row, :, start:end], start) for row, end in enumerate(ends)]

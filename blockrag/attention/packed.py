@@ -4,8 +4,11 @@ Under grouped-query attention several query heads share a key/value head. `trans
 each of them where a mask is needed, which for a short question over a long context copies the context several times a
 layer. Here the query heads of a group are laid one behind the other as if they were more tokens, and share the keys as
 they are. Same sums, same results.
+
+Whoever runs the network may bring an attention of its own for that run, as the keyword argument `attend`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,6 +20,12 @@ from transformers.masking_utils import sdpa_mask
 NAME = "blockrag_packed"
 """What a network's `attn_implementation` is set to."""
 
+Attend = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
+"""(attention module, query, key, value, scaling) -> output ``(batch, queries, heads, head_dim)``."""
+
+UNMASKED = torch.zeros(1, 1, 1, 1)
+"""Stands for the mask where an `attend` needs none, so that `transformers` builds none."""
+
 
 def packed_attention(
     module: torch.nn.Module,
@@ -25,6 +34,7 @@ def packed_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
+    attend: Attend | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of `query` ``(batch, heads, queries, head_dim)`` over `key` and `value` ``(batch, kv_heads, keys,
@@ -33,6 +43,8 @@ def packed_attention(
     `attention_mask` is ``(batch, 1, queries, keys)``, or None for a plain causal or single-token pass, which
     `transformers` does without repeating. Returns ``(batch, queries, heads, head_dim)``.
     """
+    if attend is not None:
+        return attend(module, query, key, value, scaling or query.shape[-1] ** -0.5), None
     if attention_mask is None:
         return sdpa_attention_forward(module, query, key, value, None, scaling=scaling, **kwargs)
     batch, heads, n_queries, head_dim = query.shape

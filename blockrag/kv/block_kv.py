@@ -1,6 +1,7 @@
 """The block KV: keys and values of one block, encoded alone. Knows no model and no store."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -22,12 +23,31 @@ class BlockKV:
     values: torch.Tensor
     first_position: int = 0
 
+    @classmethod
+    def cut(cls, storage: torch.Tensor, first_position: int = 0) -> "BlockKV":
+        """A copy of ``(2, layers, kv_heads, tokens, head_dim)``, so that no batch is kept alive."""
+        keys, values = storage.clone(memory_format=torch.contiguous_format)
+        return cls(keys, values, first_position)
+
     @property
     def n_tokens(self) -> int:
         """Tokens of the block, sinks included."""
         return self.keys.shape[2]
 
+    @cached_property
+    def addresses(self) -> tuple[int, int]:
+        """Where the keys begin, and the values."""
+        return self.keys.data_ptr(), self.values.data_ptr()
+
     @property
     def nbytes(self) -> int:
         """Bytes of keys and values together."""
         return self.keys.nbytes + self.values.nbytes
+
+    def to(self, device: torch.device | str) -> "BlockKV":
+        """The same on `device`; itself where it is there already."""
+        if self.keys.device == device:
+            return self
+        asynchronous = torch.device(device).type == "cuda"
+        keys, values = (t.to(device, non_blocking=asynchronous) for t in (self.keys, self.values))
+        return BlockKV(keys, values, self.first_position)

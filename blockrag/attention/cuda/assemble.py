@@ -14,7 +14,7 @@ from blockrag.attention.cache import PreallocatedCache
 from blockrag.attention.rope import Rope
 from blockrag.kv.block_kv import BlockKV
 
-TILE = 64
+TILE = 16
 
 
 @triton.jit

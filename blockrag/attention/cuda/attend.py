@@ -1,17 +1,66 @@
-"""Attention of a few queries over a long context on CUDA, split over the keys. Knows tensors, not blocks.
+"""Attention of a few queries over cached blocks on CUDA, where the blocks lie. Knows tensors, not blocks' texts.
 
-The queries of all heads that share a key/value head stand together, so that keys are read once; each program attends to
-one stretch of keys and leaves its result with the logarithm of its weight, and a second kernel joins the stretches
-(flash decoding; FlashAttention-2, arXiv 2307.08691, section 3.1). The number of keys is read on the device, so that a
-captured graph serves every length.
+Nothing is copied and no key is moved: a block's keys keep their local positions, and the queries are turned the other
+way when a program comes to the block, q R(offset) k = (R(-offset) q) k. (The same choice as LazyAttention's and
+MiniPIC's, but on the side of the query, of which there is little, and once a block.) The queries of all heads that
+share a key/value head stand together, so that keys are read once; each program attends to one stretch of tokens and
+leaves its result with the logarithm of its weight, and a second kernel joins the stretches (flash decoding;
+FlashAttention-2, arXiv 2307.08691, section 3.1). How much there is to attend to is read on the device, so that a
+captured graph serves every set of blocks.
 """
+
+from dataclasses import dataclass
 
 import torch
 import triton
 import triton.language as tl
 
-KEYS = 64
-"""Keys a step."""
+LOG2_E = 1.4426950408889634
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How the work is cut: rows of queries and keys a step, warps, loads in flight, stretches of tokens."""
+
+    rows: int
+    keys: int
+    warps: int
+    stages: int
+    splits: int
+
+
+@dataclass(frozen=True)
+class Table:
+    """Where the blocks lie, on the device; see `blockrag.attention.cuda.table`.
+
+    Attributes
+    ----------
+    blocks : torch.Tensor
+        int64 ``(capacity, 3)``: address of the keys, address of the values, tokens.
+    turns : torch.Tensor
+        float32 ``(capacity, 2, rotary_dim / 2)``: cosine and sine of each block's offset.
+    stretches : torch.Tensor
+        int64 ``(splits, 3)``: first block of a stretch, first token in that block, tokens of the stretch.
+    """
+
+    blocks: torch.Tensor
+    turns: torch.Tensor
+    stretches: torch.Tensor
+
+
+@triton.jit
+def _turned(queries, row, in_row, cos_at, sin_at, DIM: tl.constexpr, HALF: tl.constexpr):
+    """Queries ``(ROWS, DIM)``, turned back by the angles at `cos_at`, `sin_at`; components from 2 HALF on stay."""
+    dim = tl.arange(0, DIM)
+    rotated, low = dim < 2 * HALF, dim < HALF
+    other = tl.where(low, dim + HALF, tl.where(rotated, dim - HALF, dim))
+    angle = tl.where(low, dim, dim - HALF)
+    cos = tl.load(cos_at + angle, mask=rotated, other=1.0)
+    sin = tl.load(sin_at + angle, mask=rotated, other=0.0)
+    sin = tl.where(low, sin, -sin)
+    q = tl.load(queries + row[:, None] * DIM + dim[None, :], mask=in_row[:, None], other=0.0)
+    swapped = tl.load(queries + row[:, None] * DIM + other[None, :], mask=in_row[:, None], other=0.0)
+    return (q.to(tl.float32) * cos[None, :] + swapped.to(tl.float32) * sin[None, :]).to(q.dtype)
 
 
 @triton.jit
@@ -19,15 +68,16 @@ def _step(
     q, top, total, result, at, keys, values, last, n_keys, scale,
     DIM: tl.constexpr, KEYS: tl.constexpr, EDGE: tl.constexpr,
 ):  # fmt: skip
-    """Attend to the keys from `at` on; at the `EDGE` some of them are not to be seen."""
+    """Attend to the keys from `at` on; at the `EDGE` a row sees those up to its `last` alone."""
     key, dim = at + tl.arange(0, KEYS), tl.arange(0, DIM)
+    place = key[:, None] * DIM + dim[None, :]
     if EDGE:
-        k = tl.load(keys + key[None, :] * DIM + dim[:, None], mask=key[None, :] < n_keys, other=0.0)
-        v = tl.load(values + key[:, None] * DIM + dim[None, :], mask=key[:, None] < n_keys, other=0.0)
+        k = tl.load(keys + place, mask=key[:, None] < n_keys, other=0.0)
+        v = tl.load(values + place, mask=key[:, None] < n_keys, other=0.0)
     else:
-        k = tl.load(keys + key[None, :] * DIM + dim[:, None])
-        v = tl.load(values + key[:, None] * DIM + dim[None, :])
-    score = tl.dot(q, k, input_precision="ieee") * scale
+        k = tl.load(keys + place)
+        v = tl.load(values + place)
+    score = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
     if EDGE:
         score = tl.where(key[None, :] <= last[:, None], score, float("-inf"))
     new_top = tl.maximum(top, tl.max(score, 1))
@@ -40,87 +90,130 @@ def _step(
 
 
 @triton.jit
-def _stretches(
-    queries,  # (kv_heads, rows, head_dim): row = head in group * n_queries + query
-    keys,  # (kv_heads, capacity, head_dim)
-    values,
-    n_before,  # () int64: keys before the first query's own
-    partial,  # (kv_heads, splits, rows, head_dim) float32
-    weights,  # (kv_heads, splits, rows) float32: log2 of the sum of exponentials
-    head_stride,
-    n_queries,
-    n_rows,
+def _stretch(
+    queries,  # (kv_heads, rows, DIM): row = head in group * n_queries + query
+    blocks, turns, stretches,  # the table
+    tail_keys, tail_values,  # (kv_heads, capacity, DIM): the final block's own, at their places in the prompt
+    places,  # int64 (2,): tokens in the blocks, tokens in the tail before the queries'
+    partial,  # (kv_heads, SPLITS + 1, rows, DIM) float32
+    weights,  # (kv_heads, SPLITS + 1, rows) float32: log2 of the sum of exponentials
+    layer, tail_stride, n_queries, n_rows,
     scale,  # includes log2(e)
-    DIM: tl.constexpr,
-    ROWS: tl.constexpr,
-    KEYS: tl.constexpr,
-    SPLITS: tl.constexpr,
-):
-    row_block, split, head = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    TURN: tl.constexpr, DIM: tl.constexpr, HALF: tl.constexpr,
+    ROWS: tl.constexpr, KEYS: tl.constexpr, SPLITS: tl.constexpr,
+):  # fmt: skip
+    split, row_block, head = SPLITS - tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     row, dim = row_block * ROWS + tl.arange(0, ROWS), tl.arange(0, DIM)
-    before = tl.load(n_before).to(tl.int32)
-    n_keys = before + n_queries
-    steps = tl.cdiv(tl.cdiv(n_keys, KEYS), SPLITS)
-    start, stop = split * steps * KEYS, tl.minimum((split + 1) * steps * KEYS, n_keys)
-    last = before + row % n_queries  # the last key that a row may see
-    q = tl.load(queries + (head * n_rows + row[:, None]) * DIM + dim[None, :], mask=row[:, None] < n_rows, other=0.0)
-    keys += head * head_stride
-    values += head * head_stride
+    in_row = row < n_rows
+    queries += head * n_rows * DIM
     top = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     result = tl.zeros([ROWS, DIM], tl.float32)
-    edge = tl.minimum(tl.maximum(start, before // KEYS * KEYS), stop)  # keys before it are seen by every row
-    for at in range(start, edge, KEYS):
-        top, total, result = _step(q, top, total, result, at, keys, values, last, n_keys, scale, DIM, KEYS, False)
-    for at in range(edge, stop, KEYS):
-        top, total, result = _step(q, top, total, result, at, keys, values, last, n_keys, scale, DIM, KEYS, True)
-    out = (head * SPLITS + split) * n_rows + row
+    if split == SPLITS:
+        before = tl.load(places + 1).to(tl.int32)
+        n_keys = before + n_queries
+        last = before + row % n_queries
+        q = tl.load(queries + row[:, None] * DIM + dim[None, :], mask=in_row[:, None], other=0.0)
+        keys, values = tail_keys + head * tail_stride, tail_values + head * tail_stride
+        for at in range(0, n_keys, KEYS):
+            top, total, result = _step(q, top, total, result, at, keys, values, last, n_keys, scale, DIM, KEYS, True)
+    else:
+        block = tl.load(stretches + split * 3)
+        token = tl.load(stretches + split * 3 + 1)
+        left = tl.load(stretches + split * 3 + 2)
+        plane = layer * tl.num_programs(2) + head
+        while left > 0:
+            n_tokens = tl.load(blocks + block * 3 + 2)
+            n_keys = tl.minimum(left, n_tokens - token).to(tl.int32)
+            # Without the promise of alignment each element would be loaded alone.
+            start = (plane * n_tokens + token) * DIM
+            kind = tl.pointer_type(queries.dtype.element_ty)
+            keys = tl.multiple_of(tl.load(blocks + block * 3).to(kind), 16) + start
+            values = tl.multiple_of(tl.load(blocks + block * 3 + 1).to(kind), 16) + start
+            if TURN:
+                at_turn = turns + block * 2 * HALF
+                q = _turned(queries, row, in_row, at_turn, at_turn + HALF, DIM, HALF)
+            else:
+                q = tl.load(queries + row[:, None] * DIM + dim[None, :], mask=in_row[:, None], other=0.0)
+            last = tl.zeros([ROWS], tl.int32) + n_keys - 1
+            whole = n_keys // KEYS * KEYS
+            for at in range(0, whole, KEYS):
+                top, total, result = _step(
+                    q, top, total, result, at, keys, values, last, n_keys, scale, DIM, KEYS, False
+                )
+            if whole < n_keys:
+                top, total, result = _step(
+                    q, top, total, result, whole, keys, values, last, n_keys, scale, DIM, KEYS, True
+                )
+            left -= n_keys
+            token = token * 0
+            block += 1
+    out = (head * (SPLITS + 1) + split) * n_rows + row
     none = total == 0.0
-    tl.store(weights + out, tl.where(none, float("-inf"), top + tl.log2(total)), mask=row < n_rows)
+    tl.store(weights + out, tl.where(none, float("-inf"), top + tl.log2(total)), mask=in_row)
     mean = result / tl.where(none, 1.0, total)[:, None]
-    tl.store(partial + out[:, None] * DIM + dim[None, :], mean, mask=row[:, None] < n_rows)
+    tl.store(partial + out[:, None] * DIM + dim[None, :], mean, mask=in_row[:, None])
 
 
 @triton.jit
 def _join(
-    partial,
-    weights,
-    output,  # (rows, kv_heads * DIM) by query and head: see below
-    n_queries,
-    n_rows,
-    n_heads,
-    group,
-    DIM: tl.constexpr,
-    SPLITS: tl.constexpr,
-):
+    partial, weights,
+    output,  # (n_queries, heads, DIM)
+    n_queries, n_rows, n_heads, group,
+    DIM: tl.constexpr, PARTS: tl.constexpr, ROOM: tl.constexpr,
+):  # fmt: skip
     row, head = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    split, dim = tl.arange(0, SPLITS), tl.arange(0, DIM)
-    place = (head * SPLITS + split) * n_rows + row
-    weight = tl.load(weights + place)
+    part, dim = tl.arange(0, ROOM), tl.arange(0, DIM)
+    place = (head * PARTS + part) * n_rows + row
+    weight = tl.load(weights + place, mask=part < PARTS, other=float("-inf"))
     share = tl.exp2(weight - tl.max(weight, 0))
-    part = tl.load(partial + place[:, None] * DIM + dim[None, :])
-    joined = tl.sum(part * share[:, None], 0) / tl.sum(share, 0)
+    mean = tl.load(partial + place[:, None] * DIM + dim[None, :], mask=part[:, None] < PARTS, other=0.0)
+    joined = tl.sum(mean * share[:, None], 0) / tl.sum(share, 0)
     query, query_head = row % n_queries, head * group + row // n_queries
     tl.store(output + (query * n_heads + query_head) * DIM + dim, joined.to(output.dtype.element_ty))
 
 
-def attend_split(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, n_before: torch.Tensor, scale: float, splits: int
+def tiling_for(n_rows: int, kv_heads: int, dim: int, itemsize: int) -> Tiling:
+    """A tiling that fills a GPU of about 130 multiprocessors with `n_rows` rows for each of `kv_heads` heads."""
+    widest = (128 if dim <= 128 else 64) if itemsize == 2 else 32
+    rows = max(16, min(widest, triton.next_power_of_2(n_rows)))
+    n_programs = triton.cdiv(n_rows, rows) * kv_heads
+    splits = max(1, min(32, triton.next_power_of_2(132 // n_programs)))
+    if itemsize == 4:
+        return Tiling(rows, keys=32, warps=4, stages=1, splits=splits)
+    return Tiling(rows, keys=64, warps=8 if rows == 128 else 4, stages=3 if dim <= 128 else 2, splits=splits)
+
+
+def attend_blocks(
+    query: torch.Tensor,
+    tail_keys: torch.Tensor,
+    tail_values: torch.Tensor,
+    table: Table,
+    places: torch.Tensor,
+    *,
+    layer: int,
+    turn: bool,
+    scale: float,
+    tiling: Tiling,
 ) -> torch.Tensor:
-    """Causal attention of the newest tokens over all.
+    """Attention of the newest tokens over all blocks of the table and, causally, over the tail.
 
     Parameters
     ----------
     query : torch.Tensor
-        Shape ``(1, heads, n_queries, head_dim)``.
-    keys, values : torch.Tensor
-        Shape ``(1, kv_heads, capacity, head_dim)``; those of the queries themselves are written already.
-    n_before : torch.Tensor
-        int64 scalar on the device: keys before the first query's own.
+        Shape ``(1, heads, n_queries, head_dim)``, rotated to their places in the prompt.
+    tail_keys, tail_values : torch.Tensor
+        Shape ``(1, kv_heads, capacity, head_dim)``: of the final block and the answer, those of the queries included.
+    table : Table
+    places : torch.Tensor
+        int64 ``(2,)`` on the device: tokens in the blocks, and tokens in the tail before the queries' own.
+    layer : int
+        Whose keys and values of the blocks are meant.
+    turn : bool
+        Whether this layer's keys are rotated at all.
     scale : float
         Of the dot products.
-    splits : int
-        Stretches of keys, a power of two; together with the heads they are to fill the GPU.
+    tiling : Tiling
 
     Returns
     -------
@@ -128,19 +221,21 @@ def attend_split(
         Shape ``(1, n_queries, heads, head_dim)``.
     """
     _, heads, n_queries, dim = query.shape
-    _, kv_heads, capacity, _ = keys.shape
-    group = heads // kv_heads
+    _, kv_heads, capacity, _ = tail_keys.shape
+    group, parts = heads // kv_heads, tiling.splits + 1
     n_rows = group * n_queries
     q = query.reshape(kv_heads, n_rows, dim)
-    partial = torch.empty(kv_heads, splits, n_rows, dim, dtype=torch.float32, device=query.device)
-    weights = torch.empty(kv_heads, splits, n_rows, dtype=torch.float32, device=query.device)
+    partial = torch.empty(kv_heads, parts, n_rows, dim, dtype=torch.float32, device=query.device)
+    weights = torch.empty(kv_heads, parts, n_rows, dtype=torch.float32, device=query.device)
     output = torch.empty(1, n_queries, heads, dim, dtype=query.dtype, device=query.device)
-    rows = max(16, min(128 if query.itemsize == 2 else 32, triton.next_power_of_2(n_rows)))
-    _stretches[(triton.cdiv(n_rows, rows), splits, kv_heads)](
-        q, keys, values, n_before, partial, weights, capacity * dim, n_queries, n_rows, scale * 1.4426950408889634,
-        DIM=dim, ROWS=rows, KEYS=KEYS, SPLITS=splits, num_warps=4, num_stages=2,
+    _stretch[(parts, triton.cdiv(n_rows, tiling.rows), kv_heads)](
+        q, table.blocks, table.turns, table.stretches, tail_keys, tail_values, places, partial, weights,
+        layer, capacity * dim, n_queries, n_rows, scale * LOG2_E,
+        TURN=turn, DIM=dim, HALF=table.turns.shape[-1], ROWS=tiling.rows, KEYS=tiling.keys, SPLITS=tiling.splits,
+        num_warps=tiling.warps, num_stages=tiling.stages,
     )  # fmt: skip
     _join[(n_rows, kv_heads)](
-        partial, weights, output, n_queries, n_rows, heads, group, DIM=dim, SPLITS=splits, num_warps=4
-    )
+        partial, weights, output, n_queries, n_rows, heads, group,
+        DIM=dim, PARTS=parts, ROOM=triton.next_power_of_2(parts), num_warps=4,
+    )  # fmt: skip
     return output

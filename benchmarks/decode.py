@@ -1,0 +1,58 @@
+"""Decoding over cached blocks: ``python -m benchmarks.decode --model llama-3.1-8b --lengths 8192``.
+
+The floor of a token is every weight and the whole context's KV read once, at the rate at which the machine copies.
+"""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+from benchmarks import common
+from benchmarks.machine import Machine, median_s
+from benchmarks.shapes import Subject
+from blockrag.attention.runner import PlainRunner, Runner, make_runner
+from blockrag.kv.block_kv import BlockKV
+
+LENGTHS = (512, 4096)
+TOKENS = 16
+"""Tokens of a run."""
+
+
+def measure(subject: Subject, machine: Machine, lengths: Sequence[int], repeats: int) -> list[dict[str, Any]]:
+    """A row for each length."""
+    parts = common.encode_all(subject, common.cut(common.random_ids(subject, max(lengths))))
+    fast, plain = make_runner(subject.model), PlainRunner(subject.model)
+    rows = []
+    for length in sorted(lengths):
+        blocks = parts[: -(-length // common.BLOCK_TOKENS)]
+        token = _token_s(subject, fast, blocks, repeats)
+        nbytes = subject.weights_nbytes + sum(part.nbytes for part in blocks)
+        floor = nbytes / machine.copy_gb_per_s / 1e9
+        rows.append(
+            {
+                "context": sum(part.n_tokens for part in blocks),
+                "token_ms": 1e3 * token,
+                "plain_token_ms": 1e3 * _token_s(subject, plain, blocks, repeats),
+                "tokens_per_s": 1 / token,
+                "floor_ms": 1e3 * floor,
+                "share_of_bandwidth": floor / token,
+            }
+        )
+    return rows
+
+
+def _token_s(subject: Subject, runner: Runner, parts: list[BlockKV], repeats: int) -> float:
+    with runner.join(parts, (repeats + 4) * TOKENS) as joined:
+        tokens = joined.greedy([5])
+        return median_s(lambda: list(islice(tokens, TOKENS)), subject.model.device, repeats) / TOKENS
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    args = common.parse("Time of one decoded token.", LENGTHS, argv)
+    subject, machine = common.prepare(args)
+    common.finish(args, subject, machine, measure(subject, machine, args.lengths, min(args.repeats, 10)))
+
+
+if __name__ == "__main__":
+    main()

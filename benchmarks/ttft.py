@@ -1,0 +1,93 @@
+"""Time to first token of block mode against full mode: ``python -m benchmarks.ttft --model llama-3.1-8b``.
+
+Blocks of 512 tokens lie in the device tier, a question of 50 tokens follows. Both modes run through the engine's
+runner, in one process, on the same tokens; block mode counts joining, the question's pass and the choice of the token.
+"""
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from benchmarks import common
+from benchmarks.machine import Machine, median_s, synchronize
+from benchmarks.shapes import Subject
+from blockrag.attention.runner import Runner, make_runner
+from blockrag.kv.block_kv import BlockKV
+
+LENGTHS = (256, 512, 1024, 2048, 4096)
+ROOM = 64
+
+
+def measure(subject: Subject, machine: Machine, lengths: Sequence[int], repeats: int) -> list[dict[str, Any]]:
+    """A row for each length."""
+    runner = make_runner(subject.model)
+    ids, question = common.random_ids(subject, max(lengths)), common.random_ids(subject, common.QUESTION_TOKENS, 1)
+    parts = common.encode_all(subject, common.cut(ids))
+    rows = []
+    for length in sorted(lengths):
+        blocks = _first(subject, parts, ids, length)
+        rows.append(_row(subject, machine, runner, blocks, [*ids[:length], *question], repeats))
+    return rows
+
+
+def _first(subject: Subject, parts: list[BlockKV], ids: list[int], length: int) -> list[BlockKV]:
+    whole, rest = divmod(length, common.BLOCK_TOKENS)
+    return parts[:whole] + (common.encode_all(subject, [ids[length - rest : length]]) if rest else [])
+
+
+def _row(
+    subject: Subject, machine: Machine, runner: Runner, parts: list[BlockKV], prompt: list[int], repeats: int
+) -> dict[str, Any]:
+    device = subject.model.device
+    question = prompt[-common.QUESTION_TOKENS :]
+    n_full = max(1, min(repeats // 2, 8192 // len(prompt)))
+    n_warm = int(len(prompt) < 2048 or device.type == "cuda")
+    full = median_s(lambda: _first_token(runner, [], prompt), device, n_full, n_warm)
+    block = median_s(lambda: _first_token(runner, parts, question), device, repeats, warm=3)
+    assemble, query = _stages(subject, runner, parts, question, repeats)
+    nbytes = subject.weights_nbytes + 3 * sum(part.nbytes for part in parts)
+    floor = nbytes / machine.copy_gb_per_s / 1e9
+    return {
+        "context": len(prompt) - len(question),
+        "full_ms": 1e3 * full,
+        "block_ms": 1e3 * block,
+        "assemble_ms": 1e3 * assemble,
+        "query_ms": 1e3 * query,
+        "floor_ms": 1e3 * floor,
+        "ratio": full / block,
+        "times_floor": block / floor,
+    }
+
+
+def _first_token(runner: Runner, parts: Sequence[BlockKV], prompt: Sequence[int]) -> int:
+    with runner.join(parts, len(prompt) + ROOM) as joined:
+        return int(joined.logits(prompt).argmax())
+
+
+def _stages(
+    subject: Subject, runner: Runner, parts: list[BlockKV], question: list[int], repeats: int
+) -> tuple[float, float]:
+    """Median seconds of joining, and of the question's pass."""
+    device, times = subject.model.device, []
+    for _ in range(repeats):
+        synchronize(device)
+        with ExitStack() as held:
+            start = time.perf_counter()
+            joined = held.enter_context(runner.join(parts, len(question) + ROOM))
+            synchronize(device)
+            middle = time.perf_counter()
+            int(joined.logits(question).argmax())
+            times.append((middle - start, time.perf_counter() - middle))
+    return tuple(sorted(stage)[len(times) // 2] for stage in zip(*times, strict=True))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    args = common.parse("Time to first token, block mode against full mode.", LENGTHS, argv)
+    subject, machine = common.prepare(args)
+    common.finish(args, subject, machine, measure(subject, machine, args.lengths, args.repeats))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""A network whose small steps are one kernel each, while a context lasts. Knows modules, not blocks.
+
+What is replaced: normalisations, rotations, gated feed-forward layers, and the three products that make query, key and
+value (done as one, over weights laid side by side; the modules' own weights become views of them, so that nothing is
+kept twice). The replacements stand where the network's own functions stood, and only where they give what those give:
+each kind is tried on random input first.
+"""
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+from weakref import WeakKeyDictionary
+
+import torch
+from torch.nn.functional import linear
+
+from blockrag.attention.cuda.steps import gated, normalise, rotate_both
+
+Replacement = tuple[Any, str, Callable[..., Any]]
+"""Owner, name of its attribute, and what stands there instead."""
+
+CLOSE = 2**-6
+"""Relative difference of two ways to round the same sums in bfloat16: a few units of its last place."""
+
+
+class Fused:
+    """The replacements for one network. Several threads may be inside at once; the last one out takes them away."""
+
+    def __init__(self, network: torch.nn.Module):
+        self._lock = threading.Lock()
+        self._n_inside = 0
+        self._patches = ExitStack()
+        self._replacements = [*_norms(network), *_rotation(network), *_projections(network), *_feed_forwards(network)]
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Let the network normalise and rotate by one kernel each; for batches of one."""
+        self._count(1)
+        try:
+            yield
+        finally:
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            if self._n_inside == 0:
+                for owner, name, replacement in self._replacements:
+                    self._patches.enter_context(patch.object(owner, name, replacement))
+            self._n_inside += change
+            if self._n_inside == 0:
+                self._patches.close()
+
+
+_MADE: WeakKeyDictionary[torch.nn.Module, Fused] = WeakKeyDictionary()
+
+
+def fused(network: torch.nn.Module) -> AbstractContextManager[None]:
+    """Context in which `network`, on a GPU, normalises and rotates by one kernel each; for batches of one."""
+    if network not in _MADE:
+        _MADE[network] = Fused(network)
+    return _MADE[network]()
+
+
+def _norms(network: torch.nn.Module) -> Iterator[Replacement]:
+    """Root-mean-square normalisations of the common form."""
+    for module in network.modules():
+        if hasattr(module, "variance_epsilon"):
+            forward = _norm(module)
+            if _alike(module, forward, torch.randn_like(module.weight)[None]):
+                yield module, "forward", forward
+
+
+def _norm(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda hidden: normalise(hidden, module.weight, module.variance_epsilon)
+
+
+def _projections(network: torch.nn.Module) -> Iterator[Replacement]:
+    """Query, key and value of each attention module in one product."""
+    for module in network.modules():
+        linears = [getattr(module, name, None) for name in ("q_proj", "k_proj", "v_proj")]
+        if all(type(projection) is torch.nn.Linear for projection in linears):
+            yield from _together(linears)
+
+
+def _together(linears: Sequence[Any]) -> Iterator[Replacement]:
+    """The first one's pass computes all, and the others' hand out theirs."""
+    weight, bias = _side_by_side(linears, "weight"), None
+    if linears[0].bias is not None:
+        bias = _side_by_side(linears, "bias")
+    sizes, waiting = [projection.out_features for projection in linears], threading.local()
+
+    def first(hidden: torch.Tensor) -> torch.Tensor:
+        own, *waiting.rest = linear(hidden, weight, bias).split(sizes, dim=-1)
+        return own
+
+    def later(hidden: torch.Tensor) -> torch.Tensor:
+        return waiting.rest.pop(0)
+
+    yield from ((projection, "forward", later if i else first) for i, projection in enumerate(linears))
+
+
+@torch.no_grad()
+def _side_by_side(linears: Sequence[Any], name: str) -> torch.Tensor:
+    """One tensor of all weights (or biases), of which each module's own becomes a view."""
+    whole = torch.cat([getattr(projection, name) for projection in linears])
+    for projection, piece in zip(linears, whole.split([p.out_features for p in linears]), strict=True):
+        getattr(projection, name).data = piece
+    return whole
+
+
+def _feed_forwards(network: torch.nn.Module) -> Iterator[Replacement]:
+    """Gated feed-forward layers with SiLU and without biases."""
+    for module in network.modules():
+        linears = [getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
+        if all(type(projection) is torch.nn.Linear and projection.bias is None for projection in linears):
+            forward = _feed_forward(module)
+            if _alike(module, forward, torch.randn_like(module.gate_proj.weight[:1])):
+                yield module, "forward", forward
+
+
+def _feed_forward(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    weight = _side_by_side([module.gate_proj, module.up_proj], "weight")
+    return lambda hidden: module.down_proj(gated(linear(hidden, weight)))
+
+
+def _rotation(network: Any) -> Iterator[Replacement]:
+    family = sys.modules[type(network).__module__]
+    original = getattr(family, "apply_rotary_pos_emb", None)
+    dim = 2 * len(network.model.rotary_emb.inv_freq)
+    if original is None or dim & (dim - 1):
+        return
+    draw = torch.randn(4, 1, 2, 3, dim, device=network.device, dtype=network.dtype)
+    cos, sin = (part.repeat(1, 1, 2) for part in draw[2:, :, 0, :, : dim // 2])
+    if _alike(original, rotate_both, draw[0], draw[1], cos, sin):
+        yield family, "apply_rotary_pos_emb", rotate_both
+
+
+@torch.no_grad()
+def _alike(one: Callable[..., Any], other: Callable[..., Any], *args: torch.Tensor) -> bool:
+    pairs = zip(*(r if isinstance(r, tuple) else (r,) for r in (one(*args), other(*args))), strict=True)
+    return all((a - b).abs().max() <= CLOSE * a.abs().max() for a, b in pairs)

@@ -1,0 +1,165 @@
+"""What one answer in flight needs at fixed addresses: a tail for its own KV, a table of its blocks, graphs over both.
+
+A forward pass of a few tokens is a thousand small kernels, and launching them takes longer than running them; a graph
+launches them as one. A graph has fixed addresses and shapes, so that questions are padded to a few lengths, and where
+the blocks lie and how many tokens there are is read on the device. No block is copied.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from blockrag.attention.cuda.attend import attend_blocks, tiling_for
+from blockrag.attention.cuda.fused import fused
+from blockrag.attention.cuda.steps import write_tail
+from blockrag.attention.cuda.table import BlockTable
+from blockrag.attention.packed import UNMASKED
+from blockrag.kv.block_kv import BlockKV
+from blockrag.models.answer_model import AnswerModel
+
+LENGTHS = (1, 16, 32, 64, 128, 256)
+"""Numbers of tokens for which there is a graph; more are run in several."""
+
+
+class _TailLayer(CacheLayerMixin):
+    """One layer's tail, written at a place that is read on the device."""
+
+    is_sliding = False
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, places: torch.Tensor):
+        super().__init__()
+        self.keys, self.values, self._places = keys, values, places
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Nothing is left to do."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write the new states to their places; return the whole tail."""
+        write_tail(key_states, value_states, self.keys, self.values, self._places)
+        return self.keys, self.values
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Of no use: the attention needs no mask."""
+        return self.keys.shape[2], 0
+
+    def get_seq_length(self) -> int:
+        """Of no use: positions are given."""
+        return 0
+
+    def get_max_length(self) -> int:
+        """Tokens that fit."""
+        return self.keys.shape[2]
+
+    def get_max_cache_shape(self) -> int:
+        """The same, under the name that earlier releases ask for."""
+        return self.keys.shape[2]
+
+
+class Lane:
+    """Tail, table and graphs.
+
+    Parameters
+    ----------
+    model : AnswerModel
+    capacity : int
+        Tokens that the tail holds.
+
+    Attributes
+    ----------
+    n_before, n_tail : int
+        Tokens in the blocks, and in the tail.
+    """
+
+    def __init__(self, model: AnswerModel, capacity: int):
+        self._model, self.capacity = model, capacity
+        group = model.network.config.num_attention_heads // model.n_kv_heads
+        self._tilings = {
+            n: tiling_for(group * n, model.n_kv_heads, model.head_dim, model.dtype.itemsize) for n in LENGTHS
+        }
+        self._table = BlockTable(model.rope, {tiling.splits for tiling in self._tilings.values()}, model.device)
+        self._tail = model.kv_storage(capacity + LENGTHS[-1])  # padded tokens are written too
+        new = {"dtype": torch.long, "device": model.device}
+        self._inputs = {n: torch.zeros(n + 1, **new) for n in LENGTHS}  # token ids, and the place of the last one
+        self._places = torch.zeros(2, **new)  # n_before and n_tail
+        self._told = torch.zeros((), dtype=torch.long).pin_memory()
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, torch.Tensor]] = {}
+        self.n_before = self.n_tail = 0
+        self._capture()
+
+    def hold(self, parts: Sequence[BlockKV]) -> None:
+        """Begin anew over `parts`, which the caller keeps alive."""
+        self.n_before, self.n_tail = self._table.write(parts), 0
+        self._places[0] = self.n_before
+
+    def logits(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Run up to `LENGTHS[-1]` tokens; logits of the last, shape ``(vocab_size,)``, valid until the next call."""
+        n = len(token_ids)
+        if self.n_tail + n > self.capacity:
+            raise ValueError(f"the lane holds {self.capacity} tokens, {self.n_tail + n} were asked for")
+        length = next(length for length in LENGTHS if length >= n)
+        padding = [0] * (length - n)
+        self._inputs[length].copy_(torch.tensor([*token_ids, *padding, n - 1]).pin_memory(), non_blocking=True)
+        return self._replay(length, n)
+
+    def follow(self, token: torch.Tensor) -> torch.Tensor:
+        """The most likely token after `token`, a scalar on the device that need not have been read."""
+        self._inputs[1][0] = token
+        return self._replay(1, 1).argmax()
+
+    def tell(self, token: torch.Tensor) -> Callable[[], int]:
+        """Begin to read `token`, a scalar on the device; what is returned waits for it alone, not for later work."""
+        self._told.copy_(token, non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record()
+
+        def wait() -> int:
+            arrived.synchronize()
+            return int(self._told)
+
+        return wait
+
+    def _replay(self, length: int, n: int) -> torch.Tensor:
+        graph, logits = self._graphs[length]
+        self._places[1] = self.n_tail
+        graph.replay()
+        self.n_tail += n
+        return logits[0, 0]
+
+    @torch.inference_mode()
+    def _capture(self) -> None:
+        pool = torch.cuda.graph_pool_handle()
+        with fused(self._model.network), torch.cuda.stream(torch.cuda.Stream()):
+            for length in reversed(LENGTHS):  # the largest first: the others fit into its memory
+                for _ in range(2):  # kernels are compiled and libraries set up outside of the capture
+                    self._forward(length)
+                torch.cuda.synchronize()
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+                    logits = self._forward(length)
+                self._graphs[length] = graph, logits
+
+    def _forward(self, length: int) -> torch.Tensor:
+        ids, last = self._inputs[length].split([length, 1])
+        layers = [_TailLayer(k, v, self._places) for k, v in zip(*self._tail, strict=True)]
+        table, tiling = self._table.view(self._tilings[length].splits), self._tilings[length]
+
+        def attend(module: Any, query: Any, key: Any, value: Any, scaling: float) -> torch.Tensor:
+            return attend_blocks(
+                query, key, value, table, self._places,
+                layer=module.layer_idx, turn=True, scale=scaling, tiling=tiling,
+            )  # fmt: skip
+
+        return self._model.network(
+            input_ids=ids[None],
+            position_ids=(self._places.sum() + torch.arange(length, device=ids.device))[None],
+            attention_mask=UNMASKED,
+            past_key_values=Cache(layers=layers),
+            use_cache=True,
+            logits_to_keep=last,
+            attend=attend,
+        ).logits

@@ -1,0 +1,113 @@
+"""Small steps of a network as one kernel each. Knows tensors, not modules.
+
+A normalisation is six kernels in plain PyTorch and a rotation ten; on the few tokens of a question each of them takes
+longer to start than to run. All of them compute in float32 and round once.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _rotate(
+    query, key,  # (heads, n_queries, DIM), strided
+    cos, sin,  # (n_queries, DIM)
+    query_out, key_out,  # the same, contiguous
+    heads, n_queries, query_head, query_row, key_head, key_row,
+    DIM: tl.constexpr,
+):  # fmt: skip
+    row, head = tl.program_id(0), tl.program_id(1)
+    dim = tl.arange(0, DIM)
+    low = dim < DIM // 2
+    other = tl.where(low, dim + DIM // 2, dim - DIM // 2)
+    c = tl.load(cos + row * DIM + dim).to(tl.float32)
+    s = tl.load(sin + row * DIM + dim).to(tl.float32)
+    s = tl.where(low, -s, s)
+    if head < heads:
+        source, target = query + head * query_head + row * query_row, query_out + (head * n_queries + row) * DIM
+    else:
+        at = head - heads
+        source, target = key + at * key_head + row * key_row, key_out + (at * n_queries + row) * DIM
+    x, swapped = tl.load(source + dim).to(tl.float32), tl.load(source + other).to(tl.float32)
+    tl.store(target + dim, (x * c + swapped * s).to(query_out.dtype.element_ty))
+
+
+@triton.jit
+def _normalise(source, weight, target, epsilon, n, WIDTH: tl.constexpr):
+    row, column = tl.program_id(0).to(tl.int64), tl.arange(0, WIDTH)
+    inside = column < n
+    x = tl.load(source + row * n + column, mask=inside, other=0.0).to(tl.float32)
+    w = tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
+    scale = 1.0 / tl.sqrt(tl.sum(x * x, 0) / n + epsilon)
+    tl.store(target + row * n + column, (x * scale * w).to(target.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _gate(source, target, n, WIDTH: tl.constexpr):
+    row, column = tl.program_id(0).to(tl.int64), tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
+    inside = column < n
+    gate = tl.load(source + row * 2 * n + column, mask=inside, other=0.0).to(tl.float32)
+    up = tl.load(source + row * 2 * n + n + column, mask=inside, other=0.0).to(tl.float32)
+    tl.store(target + row * n + column, (gate * tl.sigmoid(gate) * up).to(target.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _write(
+    keys, values,  # (kv_heads, n, DIM), strided
+    tail_keys, tail_values,  # (kv_heads, capacity, DIM)
+    places,  # int64 (2,)
+    key_head, key_row, value_head, value_row, tail_head,
+    DIM: tl.constexpr,
+):  # fmt: skip
+    row, head, dim = tl.program_id(0), tl.program_id(1), tl.arange(0, DIM)
+    target = head * tail_head + (tl.load(places + 1) + row) * DIM + dim
+    tl.store(tail_keys + target, tl.load(keys + head * key_head + row * key_row + dim))
+    tl.store(tail_values + target, tl.load(values + head * value_head + row * value_row + dim))
+
+
+def rotate_both(
+    query: torch.Tensor, key: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, unsqueeze_dim: int = 1
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`apply_rotary_pos_emb` of `transformers` (half-split layout), for batches of one.
+
+    `query`, `key`: ``(1, heads, n, dim)``, the last dimension contiguous; `cos`, `sin`: ``(1, n, dim)``.
+    """
+    _, heads, n_queries, dim = query.shape
+    out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+    key_out = torch.empty(key.shape, dtype=key.dtype, device=key.device)
+    _rotate[(n_queries, heads + key.shape[1])](
+        query, key, cos.contiguous(), sin.contiguous(), out, key_out,
+        heads, n_queries, query.stride(1), query.stride(2), key.stride(1), key.stride(2), DIM=dim, num_warps=1,
+    )  # fmt: skip
+    return out, key_out
+
+
+def normalise(hidden: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """Root-mean-square normalisation over the last dimension, in float32 inside."""
+    n = hidden.shape[-1]
+    hidden = hidden.contiguous()
+    out, width = torch.empty_like(hidden), triton.next_power_of_2(n)
+    _normalise[(hidden.numel() // n,)](
+        hidden, weight, out, epsilon, n, WIDTH=width, num_warps=max(1, min(16, width // 512))
+    )
+    return out
+
+
+def gated(gate_and_up: torch.Tensor) -> torch.Tensor:
+    """``silu(gate) * up`` of ``(..., 2 n)``, gate first; shape ``(..., n)``."""
+    n = gate_and_up.shape[-1] // 2
+    out = torch.empty(*gate_and_up.shape[:-1], n, dtype=gate_and_up.dtype, device=gate_and_up.device)
+    _gate[(out.numel() // n, triton.cdiv(n, 1024))](gate_and_up, out, n, WIDTH=1024, num_warps=4)
+    return out
+
+
+def write_tail(
+    keys: torch.Tensor, values: torch.Tensor, tail_keys: torch.Tensor, tail_values: torch.Tensor, places: torch.Tensor
+) -> None:
+    """Write ``(1, kv_heads, n, head_dim)`` behind the ``places[1]`` tokens of the tails, read on the device."""
+    _, kv_heads, n, dim = keys.shape
+    _write[(n, kv_heads)](
+        keys, values, tail_keys, tail_values, places,
+        keys.stride(1), keys.stride(2), values.stride(1), values.stride(2), tail_keys.stride(1), DIM=dim, num_warps=1,
+    )  # fmt: skip

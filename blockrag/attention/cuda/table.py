@@ -1,0 +1,86 @@
+"""The block table: tells the attention kernel where blocks lie, how far they are turned, and who attends to what.
+
+All of it has fixed addresses, so that a captured graph reads the blocks of whichever answer wrote them last.
+"""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import torch
+
+from blockrag.attention.cuda.attend import Table
+from blockrag.attention.rope import Rope
+from blockrag.kv.block_kv import BlockKV
+
+CAPACITY = 8192
+"""Blocks of one prompt at most."""
+
+STEP = 64
+"""Stretches begin at multiples of it, so that few steps of keys are cut."""
+
+
+class BlockTable:
+    """Tables for every number of stretches that the kernels are captured with.
+
+    Parameters
+    ----------
+    rope : Rope
+    splits : collection of int
+    device : torch.device
+    """
+
+    def __init__(self, rope: Rope, splits: Collection[int], device: torch.device):
+        self._inv_freq = rope.inv_freq.to(device)
+        self._splits = sorted(set(splits))
+        self._staged = torch.zeros(4 * CAPACITY + 3 * sum(self._splits), dtype=torch.long).pin_memory()
+        self._device = torch.zeros(self._staged.shape, dtype=torch.long, device=device)
+        self._turns = torch.zeros(CAPACITY, 2, len(rope.inv_freq), device=device)
+
+    def write(self, parts: Sequence[BlockKV]) -> int:
+        """Enter the parts of a prompt, in order; returns their tokens. What was there must have been used.
+
+        Raises
+        ------
+        ValueError
+            If there are more than `CAPACITY`.
+        """
+        if len(parts) > CAPACITY:
+            raise ValueError(f"{len(parts)} blocks in one prompt; the table holds {CAPACITY}")
+        sizes = np.array([part.n_tokens for part in parts], dtype=np.int64)
+        ends = sizes.cumsum()
+        starts, staged = ends - sizes, self._staged.numpy()
+        blocks = staged[: 3 * CAPACITY].reshape(CAPACITY, 3)
+        blocks[: len(parts), :2] = np.array([part.addresses for part in parts], dtype=np.int64).reshape(-1, 2)
+        blocks[: len(parts), 2] = sizes
+        offsets = staged[3 * CAPACITY : 4 * CAPACITY]
+        offsets[: len(parts)] = starts - [part.first_position for part in parts]
+        for splits in self._splits:
+            self._view(self._staged, splits).numpy()[:] = _stretches(starts, ends, splits)
+        self._device.copy_(self._staged, non_blocking=True)
+        self._turn(len(parts))
+        return int(sizes.sum())
+
+    def _turn(self, n: int) -> None:
+        angles = self._device[3 * CAPACITY : 3 * CAPACITY + n, None] * self._inv_freq
+        self._turns[:n, 0] = angles.cos()
+        self._turns[:n, 1] = angles.sin()
+
+    def view(self, splits: int) -> Table:
+        """The table for one number of stretches."""
+        blocks = self._device[: 3 * CAPACITY].view(CAPACITY, 3)
+        return Table(blocks, self._turns, self._view(self._device, splits))
+
+    def _view(self, tensor: torch.Tensor, splits: int) -> torch.Tensor:
+        start = 4 * CAPACITY + 3 * sum(other for other in self._splits if other < splits)
+        return tensor[start : start + 3 * splits].view(splits, 3)
+
+
+def _stretches(starts: np.ndarray, ends: np.ndarray, splits: int) -> np.ndarray:
+    """Stretches of about equal size, shape ``(splits, 3)``: first block, first token in it, tokens."""
+    total = int(ends[-1]) if len(ends) else 0
+    size = -(-total // (splits * STEP)) * STEP
+    begin = np.minimum(np.arange(splits) * size, total)
+    n_tokens = np.minimum(size, total - begin)
+    first = np.where(n_tokens > 0, np.searchsorted(ends, begin, side="right"), 0)
+    token = np.where(n_tokens > 0, begin - starts[first] if total else 0, 0)
+    return np.stack([first, token, n_tokens], axis=1)

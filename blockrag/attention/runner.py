@@ -1,0 +1,114 @@
+"""How the final block runs over joined blocks: the seam, the plain way, and the choice between ways.
+
+`make_runner` is the one place where a path is chosen; each report names the one that was taken.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
+
+import torch
+
+from blockrag.attention.assemble import assemble
+from blockrag.attention.cache import PreallocatedCache
+from blockrag.attention.storage import StoragePool
+from blockrag.generate import prefill
+from blockrag.kv.block_kv import BlockKV
+from blockrag.models.answer_model import AnswerModel
+
+
+class Joined(ABC):
+    """Blocks joined into one prompt, and what was computed over them. `path` names the way it is computed."""
+
+    path: str
+
+    @property
+    @abstractmethod
+    def n_tokens(self) -> int:
+        """Tokens held; the position of the next one."""
+
+    @abstractmethod
+    def logits(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Run the next tokens over all that is held. Decoding is the same with one token.
+
+        Returns
+        -------
+        torch.Tensor
+            Logits of the last token, shape ``(vocab_size,)``, on the device; valid until the next call.
+        """
+
+    def greedy(self, token_ids: Sequence[int]) -> Iterator[int]:
+        """Run `token_ids`, then the most likely token again and again; yields each, without end.
+
+        The one after it may have been begun when a token is yielded.
+        """
+        token = int(self.logits(token_ids).argmax())
+        while True:
+            yield token
+            token = int(self.logits([token]).argmax())
+
+
+class Runner(ABC):
+    """Joins blocks. Safe to use from several threads, each with its own `Joined`."""
+
+    @abstractmethod
+    def join(self, parts: Sequence[BlockKV], room: int) -> AbstractContextManager[Joined]:
+        """A context in which `parts` are joined.
+
+        Parameters
+        ----------
+        parts : sequence of BlockKV
+            Prefix first, then the blocks, in prompt order; on any device. They are read, never written (rule 5).
+            Without parts, all is computed: full mode.
+        room : int
+            Tokens that will be run over them at most.
+        """
+
+
+class PlainRunner(Runner):
+    """Copies the blocks together, keys rotated on the way, and runs the network as `transformers` does."""
+
+    def __init__(self, model: AnswerModel):
+        self._model = model
+        self._storage = StoragePool(model)
+
+    @contextmanager
+    def join(self, parts: Sequence[BlockKV], room: int) -> Iterator[Joined]:
+        """See `Runner`."""
+        n_tokens = sum(part.n_tokens for part in parts) + room
+        with self._storage.take(n_tokens) as storage:
+            yield _PlainJoined(self._model, assemble(parts, self._model.rope, storage))
+
+
+class _PlainJoined(Joined):
+    path = "plain"
+
+    def __init__(self, model: AnswerModel, cache: PreallocatedCache):
+        self._model, self._cache = model, cache
+
+    @property
+    def n_tokens(self) -> int:
+        return self._cache.n_tokens
+
+    def logits(self, token_ids: Sequence[int]) -> torch.Tensor:
+        return prefill(self._model, token_ids, self._cache)
+
+
+def make_runner(model: AnswerModel) -> Runner:
+    """The fastest way that this model, device and installation allow.
+
+    On CUDA with Triton, for heads of 2^n components: kernels that read the blocks where they lie, in captured graphs
+    (`GraphRunner`). Everywhere else: `PlainRunner`.
+    """
+    if has_kernels(model):
+        from blockrag.attention.cuda.runner import GraphRunner  # noqa: PLC0415  (Triton, where there is a GPU)
+
+        return GraphRunner(model)
+    return PlainRunner(model)
+
+
+def has_kernels(model: AnswerModel) -> bool:
+    """Whether there are CUDA kernels for this model here."""
+    power_of_two = model.head_dim >= 16 and model.head_dim & (model.head_dim - 1) == 0
+    return model.device.type == "cuda" and power_of_two and find_spec("triton") is not None
