@@ -59,7 +59,8 @@ class Report:
 
     `n_context_tokens` counts the blocks' tokens; `n_prefill_tokens` those that were computed after the question came;
     `n_tokens_saved` those that were not computed because their KV was cached. `kv_hits` counts blocks by tier.
-    `path` names the way the network ran: see `blockrag.attention.runner`.
+    `path` names the way the network ran: see `blockrag.attention.runner`. `queued_ms` was waited for a turn, and is not
+    part of TTFT.
     """
 
     mode: Mode
@@ -77,6 +78,7 @@ class Report:
     kv_hits: dict[str, int] = field(default_factory=dict)
     kv_misses: int = 0
     path: str = ""
+    queued_ms: float = 0.0
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,8 +87,15 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Queued:
+    """May come before all others, again and again: the question waits, and `ahead` others go first."""
+
+    ahead: int
+
+
+@dataclass(frozen=True)
 class Retrieved:
-    """First event: the blocks that the answer will be given, and those found but left out for want of room."""
+    """First event of an answer: the blocks it will be given, and those found but left out for want of room."""
 
     sources: tuple[Source, ...]
     left_out: tuple[Source, ...] = ()
@@ -112,4 +121,4 @@ class Answer:
     left_out: tuple[Source, ...] = ()
 
 
-Event = Retrieved | Piece | Answer
+Event = Queued | Retrieved | Piece | Answer

@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+import torch
+
 from blockrag.answer import Answer, Mode, Piece, Report, Source
-from blockrag.attention.encode import encode_blocks
 from blockrag.cite import cite
-from blockrag.engine import Engine
-from blockrag.errors import PromptTooLongError
+from blockrag.engine import NO_MEMORY, Engine
+from blockrag.errors import DeviceMemoryError, PromptTooLongError
 from blockrag.generate import TextStream, end_tokens
 from blockrag.kv.block_kv import BlockKV
 from blockrag.stopwatch import Stopwatch
@@ -37,6 +38,7 @@ class Request:
     kv_hits: Counter[str] = field(default_factory=Counter)
     kv_misses: int = 0
     path: str = ""
+    queued_ms: float = 0.0
     notes: list[str] = field(default_factory=list)
 
 
@@ -98,15 +100,8 @@ def answer(engine: Engine, request: Request) -> Iterator[Piece | Answer]:
 
 def _tokens(engine: Engine, request: Request) -> Iterator[int]:
     """The answer's tokens, most likely ones, without the one that ends it."""
-    context = _block_context if request.mode == "block" else _full_context
-    parts, prompt_ids = context(engine, request)
     with ExitStack() as held:
-        with request.watch.stage("assemble"):
-            joined = held.enter_context(engine.runner.join(parts, len(prompt_ids) + request.max_new_tokens))
-        tokens = joined.greedy(prompt_ids)
-        with request.watch.stage("prefill"):
-            token = next(tokens)
-        request.path, request.n_prefill_tokens = joined.path, request.n_prefill_tokens + len(prompt_ids)
+        token, following = _begin(engine, request, held)
         ends = end_tokens(engine.model)
         while token not in ends:
             request.n_new_tokens += 1
@@ -114,7 +109,32 @@ def _tokens(engine: Engine, request: Request) -> Iterator[int]:
             if request.n_new_tokens == request.max_new_tokens:
                 return
             with request.watch.stage("decode"):
-                token = next(tokens)
+                token = next(following)
+
+
+def _begin(engine: Engine, request: Request, held: ExitStack) -> tuple[int, Iterator[int]]:
+    """The first token and those that follow. A device out of memory is relieved, and it is tried once more."""
+    for relieved in (False, True):
+        try:
+            return _first_token(engine, request, held)
+        except torch.OutOfMemoryError:
+            held.close()
+            if relieved:
+                raise DeviceMemoryError(NO_MEMORY) from None
+        engine.relieve(request.notes)
+    raise AssertionError("the second try returns or raises")
+
+
+def _first_token(engine: Engine, request: Request, held: ExitStack) -> tuple[int, Iterator[int]]:
+    context = _block_context if request.mode == "block" else _full_context
+    parts, prompt_ids = context(engine, request)
+    with request.watch.stage("assemble"):
+        joined = held.enter_context(engine.runner.join(parts, len(prompt_ids) + request.max_new_tokens))
+    request.path = joined.path
+    request.n_prefill_tokens += len(prompt_ids)
+    tokens = joined.greedy(prompt_ids)
+    with request.watch.stage("prefill"):
+        return next(tokens), tokens
 
 
 def _block_context(engine: Engine, request: Request) -> tuple[list[BlockKV], list[int]]:
@@ -134,6 +154,7 @@ def _full_context(engine: Engine, request: Request) -> tuple[list[BlockKV], list
 
 def _gather(engine: Engine, request: Request) -> list[BlockKV]:
     """KV of every source, in order: from the store, or encoded now and kept."""
+    request.kv_hits, request.kv_misses, request.n_tokens_saved, request.n_prefill_tokens = Counter(), 0, 0, 0
     found: dict[str, BlockKV] = {}
     missing: dict[str, list[int]] = {}
     with request.watch.stage("kv_load"):
@@ -149,10 +170,9 @@ def _gather(engine: Engine, request: Request) -> list[BlockKV]:
                 request.kv_hits[hit.tier] += 1
                 request.n_tokens_saved += len(part)
     with request.watch.stage("encode"):
-        for encoded in encode_blocks(engine.model, list(missing.values()), engine.prefix_kv):
-            key = list(missing)[encoded.number]
-            found[key] = encoded.kv
-            engine.kv.put(key, encoded.kv)
+        for key, kv in engine.encode(missing, request.notes):
+            found[key] = kv
+            engine.kv.put(key, kv)
             request.kv_misses += 1
             request.n_prefill_tokens += len(missing[key])
     return [found[key] for key in keys]
@@ -172,5 +192,6 @@ def _report(request: Request) -> Report:
         kv_hits=dict(request.kv_hits),
         kv_misses=request.kv_misses,
         path=request.path,
+        queued_ms=request.queued_ms,
         notes=tuple(request.notes),
     )

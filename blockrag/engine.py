@@ -1,6 +1,6 @@
 """The engine: one model, one embedder and one KV store, shared by all who ask. Knows no collection of documents."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +9,8 @@ import torch
 
 from blockrag.attention.encode import encode_blocks, encode_prefix
 from blockrag.attention.runner import make_runner
+from blockrag.errors import DeviceMemoryError
+from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.key import KVIdentity
 from blockrag.kv.memory import MemoryTier
@@ -20,8 +22,18 @@ from blockrag.models.load import load_answer_model
 from blockrag.prompt import Prompt
 from blockrag.retrieve.embedder import Embedder
 from blockrag.segment import HFTokenCounter
+from blockrag.turnstile import Turnstile
 
 GIB = 1 << 30
+
+SLOTS = {"cpu": 2, "cuda": 4}
+"""Answers at once: each more has the others wait longer between two tokens."""
+
+
+NO_MEMORY = (
+    "the device's memory does not suffice, even with every cached block evicted from it. Ask for fewer blocks or a "
+    "shorter answer, or use a smaller model."
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,8 @@ class Engine:
         KV of the prompt's prefix, encoded once.
     runner : Runner
         Joins blocks and runs the question over them.
+    turnstile : Turnstile
+        Lets questions through.
     """
 
     def __init__(self, model: AnswerModel, embedder: Embedder, kv: TieredKV):
@@ -63,6 +77,7 @@ class Engine:
         self.identity = kv_identity(model)
         self.prefix_kv = encode_prefix(model, self.prompt.prefix_ids)
         self.runner = make_runner(model)
+        self.turnstile = Turnstile(SLOTS[model.device.type])
 
     @classmethod
     def from_pretrained(
@@ -118,10 +133,43 @@ class Engine:
         missing = [key for key in by_key if key not in self.kv]
         reused = len(by_key) - len(missing)
         yield Progress("encode", reused, len(by_key), reused)
-        parts = [self.prompt.block_ids(by_key[key]) for key in missing]
-        for n_done, encoded in enumerate(encode_blocks(self.model, parts, self.prefix_kv), start=1):
-            self.kv.put(missing[encoded.number], encoded.kv)
+        parts = {key: self.prompt.block_ids(by_key[key]) for key in missing}
+        for n_done, (key, kv) in enumerate(self.encode(parts, []), start=1):
+            self.kv.put(key, kv)
             yield Progress("encode", reused + n_done, len(by_key), reused)
+
+    def encode(self, blocks: Mapping[str, Sequence[int]], notes: list[str]) -> Iterator[tuple[str, BlockKV]]:
+        """Encode blocks given by key, yielding each key with its KV, not in the order given.
+
+        Where the device's memory runs out, what is cached there is evicted and the rest tried once more.
+
+        Raises
+        ------
+        DeviceMemoryError
+            If it runs out again.
+        """
+        left, relieved = dict(blocks), False
+        while left:
+            keys = list(left)
+            try:
+                for encoded in encode_blocks(self.model, [left[key] for key in keys], self.prefix_kv):
+                    del left[keys[encoded.number]]
+                    yield keys[encoded.number], encoded.kv
+            except torch.OutOfMemoryError:
+                if relieved:
+                    raise DeviceMemoryError(NO_MEMORY) from None
+                relieved = True
+            if left:
+                self.relieve(notes)
+
+    def relieve(self, notes: list[str]) -> None:
+        """Evict every block KV from the device's memory that no answer in flight needs, and note it."""
+        evicted = [(tier, key) for tier in self.kv.tiers if tier.name == "device" for key in tier.keys()]
+        for tier, key in evicted:
+            tier.delete(key)
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        notes.append(f"the device's memory was full: {len(evicted)} cached blocks were evicted, and it was tried again")
 
 
 def kv_identity(model: AnswerModel) -> KVIdentity:

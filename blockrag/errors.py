@@ -48,3 +48,11 @@ class IndexStoreError(BlockRAGError):
 
 class PromptTooLongError(BlockRAGError):
     """The question alone does not fit the model's context."""
+
+
+class BusyError(BlockRAGError):
+    """Too many questions wait already, or this one has waited too long."""
+
+
+class DeviceMemoryError(BlockRAGError):
+    """The device's memory does not suffice, even with every block KV evicted that no answer in flight needs."""

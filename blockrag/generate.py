@@ -6,6 +6,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from blockrag.attention.cache import PreallocatedCache
+from blockrag.attention.packed import UNMASKED, attend_past_and_own
 from blockrag.models.answer_model import AnswerModel
 
 
@@ -21,12 +22,15 @@ def prefill(model: AnswerModel, token_ids: Sequence[int], cache: PreallocatedCac
         Logits of the last token, shape ``(vocab_size,)``, on the device.
     """
     start = cache.n_tokens
+    unmasked = start > 0 and len(token_ids) > 1 and model.device.type == "cpu"
     output = model.network(
         input_ids=torch.tensor([list(token_ids)], device=model.device),
         position_ids=torch.arange(start, start + len(token_ids), device=model.device)[None],
+        attention_mask=UNMASKED if unmasked else None,
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
+        attend=attend_past_and_own if unmasked else None,
     )
     return output.logits[0, -1]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from blockrag.answer import Event, Mode, Retrieved, Source
+from blockrag.answer import Event, Mode, Queued, Retrieved, Source
 from blockrag.answering import Request, answer, fit
 from blockrag.documents import Document
 from blockrag.engine import Engine, Progress
@@ -20,6 +20,9 @@ from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Segmentatio
 from blockrag.stopwatch import Stopwatch
 
 EMBED_BATCH = 32
+
+WAIT_STEP_S = 0.25
+"""How often a waiting question tells its place."""
 
 
 class BlockRAG:
@@ -85,7 +88,9 @@ class BlockRAG:
         for orphan in self.index.delete(document_id):
             self.engine.kv.delete(orphan)
 
-    def ask(self, question: str, mode: Mode = "block", k: int = 8, max_new_tokens: int = 128) -> Iterator[Event]:
+    def ask(
+        self, question: str, mode: Mode = "block", k: int = 8, max_new_tokens: int = 128, asker: str = ""
+    ) -> Iterator[Event]:
         """Answer from the `k` blocks nearest to the question.
 
         Parameters
@@ -97,10 +102,12 @@ class BlockRAG:
             Blocks to retrieve; those that do not fit the model's context are left out, which `Retrieved` says.
         max_new_tokens : int
             Longest answer.
+        asker : str
+            Who asks; where many do, they take turns.
 
         Yields
         ------
-        Retrieved, then Piece for each piece of text, then Answer
+        Queued while others go first, Retrieved, then Piece for each piece of text, then Answer
             Closing the generator stops the answer.
 
         Raises
@@ -109,15 +116,23 @@ class BlockRAG:
             If the index is empty.
         PromptTooLongError
             If the question does not fit the model's context.
+        BusyError
+            If too many questions wait, or this one has waited too long.
+        DeviceMemoryError
+            If the device's memory does not suffice.
         """
         if not len(self.index):
             raise IndexStoreError("the index is empty: add a document before asking")
         request = Request(question, mode, max_new_tokens, Stopwatch(self.engine.model.device))
-        with request.watch.stage("retrieval"):
-            found = self.index.search(self.engine.embedder.embed([question])[0], k)
-            fit(self.engine, request, tuple(_source(n, f) for n, f in enumerate(found, start=1)))
-        yield Retrieved(request.sources, request.left_out)
-        yield from answer(self.engine, request)
+        with self.engine.turnstile.ticket(asker) as ticket:
+            while not ticket.wait(WAIT_STEP_S):
+                yield Queued(ticket.ahead)
+            request.queued_ms = ticket.waited_ms
+            with request.watch.stage("retrieval"):
+                found = self.index.search(self.engine.embedder.embed([question])[0], k)
+                fit(self.engine, request, tuple(_source(n, f) for n, f in enumerate(found, start=1)))
+            yield Retrieved(request.sources, request.left_out)
+            yield from answer(self.engine, request)
 
 
 def _source(number: int, found: Found) -> Source:

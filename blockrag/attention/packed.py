@@ -56,5 +56,26 @@ def packed_attention(
     return output.reshape(batch, heads, n_queries, head_dim).transpose(1, 2).contiguous(), None
 
 
+def attend_past_and_own(
+    module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float
+) -> torch.Tensor:
+    """Attention of the newest tokens on a CPU: over all before them without a mask, over themselves causally.
+
+    The two results are joined by the logarithms of their weights (FlashAttention-2, arXiv 2307.08691, section 3.1); a
+    mask over everything would be made, repeated and looked at for the sake of its last few columns. Shapes as in
+    `packed_attention`; `key` and `value` hold more tokens than `query`.
+    """
+    batch, heads, n_queries, head_dim = query.shape
+    group, past = heads // key.shape[1], key.shape[2] - n_queries
+    packed = query.reshape(batch, key.shape[1], group * n_queries, head_dim)
+    before, weight = _flash(packed, key[:, :, :past], value[:, :, :past], scale=scaling)
+    own_key, own_value = (t[:, :, past:].repeat_interleave(group, 1) for t in (key, value))
+    own, own_weight = _flash(query, own_key, own_value, is_causal=True, scale=scaling)
+    share = torch.sigmoid(own_weight - weight.reshape(own_weight.shape))
+    return torch.lerp(before.reshape(query.shape), own, share[..., None]).transpose(1, 2)
+
+
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
 AttentionInterface.register(NAME, packed_attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from blockrag.answer import Answer, Mode, Piece, Report, Retrieved, Source
+from blockrag.answer import Answer, Mode, Piece, Queued, Report, Retrieved, Source
 from blockrag.errors import BlockRAGError
 from ui import strings
 from ui.workspace import Workspace
@@ -48,7 +48,7 @@ def ask(
         for mode in modes:
             exchange.texts[mode] = ""
             yield exchange
-            for event in workspace.rag.ask(question, mode, k, max_new_tokens):
+            for event in workspace.rag.ask(question, mode, k, max_new_tokens, asker=workspace.id):
                 if isinstance(event, Retrieved):
                     _take_sources(exchange, event, workspace)
                 else:
@@ -67,10 +67,10 @@ def _take_sources(exchange: Exchange, event: Retrieved, workspace: Workspace) ->
     exchange.sources, exchange.left_out = event.sources, event.left_out
 
 
-def _take(exchange: Exchange, mode: Mode, event: Piece | Answer) -> None:
+def _take(exchange: Exchange, mode: Mode, event: Queued | Piece | Answer) -> None:
     if isinstance(event, Piece):
         exchange.texts[mode] += event.text
-    else:
+    elif isinstance(event, Answer):
         exchange.answers[mode] = event
 
 

@@ -1,0 +1,128 @@
+"""Lets so many answers through at once, while the others wait their turn. Knows no model.
+
+Who asks most waits longest: places go round the askers, and within one asker in the order of coming. The queue is
+bounded in length and in time, so that a server that is asked too much says so instead of growing.
+"""
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from blockrag.errors import BusyError
+
+
+class Ticket:
+    """A place in the queue, or past it.
+
+    Attributes
+    ----------
+    asker : str
+    ahead : int
+        Tickets that will be let through before this one, as things stand; 0 when it may go.
+    """
+
+    def __init__(self, turnstile: "Turnstile", asker: str):
+        self._turnstile, self.asker = turnstile, asker
+        self._admitted = threading.Event()
+        self._drawn = time.monotonic()
+        self._deadline = self._drawn + turnstile.max_wait_s
+        self._went = self._drawn
+
+    @property
+    def waited_ms(self) -> float:
+        """Time from drawing to being let through."""
+        return 1000 * (self._went - self._drawn)
+
+    @property
+    def ahead(self) -> int:
+        return self._turnstile.ahead_of(self)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most so long; whether it may go.
+
+        Raises
+        ------
+        BusyError
+            If it has waited longer than the turnstile allows.
+        """
+        if self._admitted.wait(min(seconds, max(0.0, self._deadline - time.monotonic()))):
+            return True
+        if time.monotonic() >= self._deadline:
+            raise BusyError(f"no turn came within {self._turnstile.max_wait_s:g} seconds; ask again a little later.")
+        return False
+
+    def admit(self) -> None:
+        """Called by the turnstile."""
+        self._went = time.monotonic()
+        self._admitted.set()
+
+
+class Turnstile:
+    """Fair, bounded admission. Safe to use from several threads.
+
+    Parameters
+    ----------
+    slots : int
+        Answers at once.
+    max_waiting : int
+        Tickets that may wait.
+    max_wait_s : float
+        Seconds after which waiting is given up.
+    """
+
+    def __init__(self, slots: int, max_waiting: int = 64, max_wait_s: float = 120.0):
+        self.max_waiting, self.max_wait_s = max_waiting, max_wait_s
+        self._free = slots
+        self._lock = threading.Lock()
+        self._waiting: OrderedDict[str, deque[Ticket]] = OrderedDict()  # the asker whose turn is next comes first
+
+    @contextmanager
+    def ticket(self, asker: str = "") -> Iterator[Ticket]:
+        """Draw a ticket; leaving the context gives the place back, waiting or not.
+
+        Raises
+        ------
+        BusyError
+            If too many wait already.
+        """
+        ticket = Ticket(self, asker)
+        with self._lock:
+            n_waiting = sum(map(len, self._waiting.values()))
+            if not self._free and n_waiting >= self.max_waiting:
+                raise BusyError(f"{n_waiting} questions wait already, which is the most; ask again a little later.")
+            self._waiting.setdefault(asker, deque()).append(ticket)
+            self._admit()
+        try:
+            yield ticket
+        finally:
+            self._leave(ticket)
+
+    def ahead_of(self, ticket: Ticket) -> int:
+        """Tickets that will go before `ticket`."""
+        with self._lock:
+            return next((n for n, other in enumerate(self._in_order()) if other is ticket), 0)
+
+    def _in_order(self) -> Iterator[Ticket]:
+        for rank in range(max(map(len, self._waiting.values()), default=0)):
+            yield from (queue[rank] for queue in self._waiting.values() if rank < len(queue))
+
+    def _admit(self) -> None:
+        while self._free and self._waiting:
+            asker, queue = self._waiting.popitem(last=False)
+            queue.popleft().admit()
+            self._free -= 1
+            if queue:
+                self._waiting[asker] = queue  # behind all others now
+
+    def _leave(self, ticket: Ticket) -> None:
+        with self._lock:
+            queue = self._waiting.get(ticket.asker, deque())
+            if ticket in queue:
+                queue.remove(ticket)
+                if not queue:
+                    del self._waiting[ticket.asker]
+            else:
+                self._free += 1
+            self._admit()

@@ -1,0 +1,74 @@
+"""A device out of memory: cached blocks are evicted, it is tried once more, then there is a clear error."""
+
+import pytest
+import torch
+from tiny import tiny_engine
+
+from blockrag.answer import Answer
+from blockrag.documents import Document
+from blockrag.errors import DeviceMemoryError
+from blockrag.models.answer_model import AnswerModel
+from blockrag.pipeline import BlockRAG
+
+QUESTION = "How long is river 3?"
+
+
+@pytest.fixture
+def rag(tmp_path):
+    rag = BlockRAG(tiny_engine(tmp_path / "kv"), tmp_path)
+    text = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 + "\n\n" for i in range(6))
+    list(rag.add(rag.segment(Document("rivers.txt", "text/plain", text))))
+    return rag
+
+
+def answer(rag, mode="block") -> Answer:
+    return [*rag.ask(QUESTION, mode, k=3, max_new_tokens=6)][-1]
+
+
+def out_of_memory(monkeypatch, owner, name: str, times: int) -> None:
+    """The first `times` calls fail as an allocator does."""
+    original, left = getattr(owner, name), [times]
+
+    def failing(*args, **kwargs):
+        if left[0]:
+            left[0] -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, failing)
+
+
+@pytest.mark.parametrize("mode", ["block", "full"])
+def test_joining_is_tried_again_with_the_device_cleared(rag, monkeypatch, mode):
+    expected = answer(rag, mode).text
+    assert rag.engine.kv.tiers[0].nbytes
+    out_of_memory(monkeypatch, rag.engine.runner, "join", 1)
+    again = answer(rag, mode)
+    assert again.text == expected and "memory was full" in again.report.notes[0]
+    if mode == "block":
+        assert sum(again.report.kv_hits.values()) == 3 and again.report.n_tokens_saved > 0, "counted once"
+
+
+def test_a_second_failure_is_a_clear_error_and_the_next_question_works(rag, monkeypatch):
+    expected = answer(rag).text
+    out_of_memory(monkeypatch, rag.engine.runner, "join", 2)
+    with pytest.raises(DeviceMemoryError, match="Ask for fewer blocks"):
+        answer(rag)
+    assert answer(rag).text == expected
+
+
+def test_encoding_goes_on_where_it_stopped(rag, monkeypatch):
+    expected = answer(rag).text
+    for key in rag.engine.kv.tiers[1].keys():
+        rag.engine.kv.delete(key)
+    out_of_memory(monkeypatch, AnswerModel, "embed", 1)
+    again = answer(rag)
+    assert again.text == expected and again.report.kv_misses == 3 and "memory was full" in again.report.notes[0]
+
+
+def test_encoding_that_never_fits_is_a_clear_error(rag, monkeypatch):
+    out_of_memory(monkeypatch, AnswerModel, "embed", 10**6)
+    with pytest.raises(DeviceMemoryError):
+        list(rag.engine.warm(["a block that is not known"]))
+    monkeypatch.undo()
+    list(rag.engine.warm(["a block that is not known"]))

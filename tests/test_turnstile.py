@@ -1,0 +1,116 @@
+"""The queue before the model: fair, bounded, and giving back what it lent."""
+
+import threading
+import time
+from contextlib import ExitStack
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import tiny_engine
+
+from blockrag.answer import Answer, Queued
+from blockrag.documents import Document
+from blockrag.errors import BusyError
+from blockrag.pipeline import BlockRAG
+from blockrag.turnstile import Turnstile
+
+
+def may_go(ticket) -> bool:
+    return ticket.wait(0)
+
+
+def test_as_many_go_as_there_are_slots_and_then_in_order():
+    turnstile = Turnstile(slots=2)
+    with ExitStack() as first, ExitStack() as rest:
+        a, b = (first.enter_context(turnstile.ticket()) for _ in range(2))
+        c, d = (rest.enter_context(turnstile.ticket()) for _ in range(2))
+        assert may_go(a) and may_go(b) and not may_go(c) and not may_go(d) and (c.ahead, d.ahead) == (0, 1)
+        first.close()
+        assert may_go(c) and may_go(d)
+
+
+def test_who_asks_most_waits_longest():
+    turnstile, inside = Turnstile(slots=1), []
+    for name in ("greedy", "greedy", "greedy", "greedy", "modest", "late"):
+        context = turnstile.ticket(name)
+        inside.append((name, context, context.__enter__()))
+    assert [ticket.ahead for _, _, ticket in inside] == [0, 0, 3, 4, 1, 2]
+    order = []
+    while inside:
+        (going,) = (held for held in inside if may_go(held[2]))
+        order.append(going[0])
+        inside.remove(going)
+        going[1].__exit__(None, None, None)
+    assert order == ["greedy", "greedy", "modest", "late", "greedy", "greedy"]
+
+
+def test_a_full_queue_and_a_long_wait_are_told():
+    turnstile = Turnstile(slots=1, max_waiting=1, max_wait_s=0.05)
+    with turnstile.ticket(), turnstile.ticket() as waiting:
+        with pytest.raises(BusyError, match="1 questions wait already"), turnstile.ticket():
+            pass
+        with pytest.raises(BusyError, match=r"within 0\.05 seconds"):
+            waiting.wait(1)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=30), st.integers(1, 3))
+def test_no_place_is_lost_whatever_comes_and_goes(events, slots):
+    turnstile, inside = Turnstile(slots=slots, max_waiting=100), []
+    for name, leaves in events:
+        if leaves and inside:
+            inside.pop(len(name) % len(inside)).close()
+        else:
+            held = ExitStack()
+            held.ticket = held.enter_context(turnstile.ticket(name))
+            inside.append(held)
+        assert sum(may_go(held.ticket) for held in inside) == min(slots, len(inside))
+    for held in inside:
+        held.close()
+    assert turnstile._free == slots and not turnstile._waiting
+
+
+@pytest.fixture
+def rag(tmp_path):
+    engine = tiny_engine()
+    engine.turnstile = Turnstile(slots=1, max_waiting=2, max_wait_s=20)
+    rag = BlockRAG(engine, tmp_path)
+    text = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 + "\n\n" for i in range(6))
+    list(rag.add(rag.segment(Document("rivers.txt", "text/plain", text))))
+    return rag
+
+
+def test_questions_wait_are_told_so_and_are_answered_alike(rag, monkeypatch):
+    monkeypatch.setattr("blockrag.pipeline.WAIT_STEP_S", 0.01)
+    (*_, alone) = rag.ask("How long is river 3?", k=2, max_new_tokens=8)
+    answers, places = [], []
+
+    def ask() -> None:
+        for event in rag.ask("How long is river 3?", k=2, max_new_tokens=8):
+            if isinstance(event, Queued):
+                places.append(event.ahead)
+            elif isinstance(event, Answer):
+                answers.append(event.text)
+
+    running = rag.ask("Which river is long?", k=2, max_new_tokens=8)
+    next(running)
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    with pytest.raises(BusyError, match="wait already"):
+        next(rag.ask("One more?"))
+    list(running)
+    for thread in threads:
+        thread.join()
+    assert answers == [alone.text] * 2 and {0, 1} <= set(places)
+
+
+def test_a_cancelled_question_frees_its_place_waiting_or_not(rag):
+    running, waiting = rag.ask("Which river is long?"), rag.ask("How long is river 3?")
+    next(running)
+    assert isinstance(next(waiting), Queued)
+    waiting.close()
+    running.close()
+    assert rag.engine.turnstile._free == 1
+    assert isinstance([*rag.ask("How long is river 3?", max_new_tokens=4)][-1], Answer)
