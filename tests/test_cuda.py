@@ -115,6 +115,22 @@ def test_an_answer_beyond_the_room_is_an_error():
         list(islice(joined.greedy(FINAL), 1100))
 
 
+@pytest.mark.parametrize("n_on_host", [1, 3, len(BLOCKS)])
+def test_blocks_in_host_memory_are_loaded_on_the_way(n_on_host):
+    model = gpu_model(num_hidden_layers=6)
+    parts = encode_all(model, BLOCKS)
+    on_host = [BlockKV(part.keys.cpu().pin_memory(), part.values.cpu().pin_memory()) for part in parts[:n_on_host]]
+    expected = reference_logits(model, [], BLOCKS, [*FINAL, 5])[-2:]
+    runner = GraphRunner(model)
+    for _ in range(3):
+        with runner.join([*on_host, *parts[n_on_host:]], 50) as joined:
+            found = torch.stack([joined.logits(FINAL).clone(), joined.logits([5]).clone()])
+            assert all(torch.equal(a.keys, b.keys) for a, b in zip(joined.parts, parts, strict=True))
+        assert (found - expected).abs().max() <= 1e-4
+        with runner.join([*on_host, *parts[n_on_host:]], 50):
+            pass  # given up before a token came
+
+
 def test_lanes_are_used_again_and_do_not_mix():
     model = gpu_model()
     runner, parts = GraphRunner(model), encode_all(model, BLOCKS)

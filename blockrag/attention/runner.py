@@ -19,9 +19,18 @@ from blockrag.models.answer_model import AnswerModel
 
 
 class Joined(ABC):
-    """Blocks joined into one prompt, and what was computed over them. `path` names the way it is computed."""
+    """Blocks joined into one prompt, and what was computed over them.
+
+    Attributes
+    ----------
+    path : str
+        Names the way it is computed.
+    parts : sequence of BlockKV
+        The blocks where they are read; once the first logits are there, they are whole.
+    """
 
     path: str
+    parts: Sequence[BlockKV]
 
     @property
     @abstractmethod
@@ -78,14 +87,14 @@ class PlainRunner(Runner):
         """See `Runner`."""
         n_tokens = sum(part.n_tokens for part in parts) + room
         with self._storage.take(n_tokens) as storage:
-            yield _PlainJoined(self._model, assemble(parts, self._model.rope, storage))
+            yield _PlainJoined(self._model, parts, assemble(parts, self._model.rope, storage))
 
 
 class _PlainJoined(Joined):
     path = "plain"
 
-    def __init__(self, model: AnswerModel, cache: PreallocatedCache):
-        self._model, self._cache = model, cache
+    def __init__(self, model: AnswerModel, parts: Sequence[BlockKV], cache: PreallocatedCache):
+        self._model, self.parts, self._cache = model, parts, cache
 
     @property
     def n_tokens(self) -> int:

@@ -43,11 +43,3 @@ class BlockKV:
     def nbytes(self) -> int:
         """Bytes of keys and values together."""
         return self.keys.nbytes + self.values.nbytes
-
-    def to(self, device: torch.device | str) -> "BlockKV":
-        """The same on `device`; itself where it is there already."""
-        if self.keys.device == device:
-            return self
-        asynchronous = torch.device(device).type == "cuda"
-        keys, values = (t.to(device, non_blocking=asynchronous) for t in (self.keys, self.values))
-        return BlockKV(keys, values, self.first_position)

@@ -179,6 +179,8 @@ def tiling_for(n_rows: int, kv_heads: int, dim: int, itemsize: int) -> Tiling:
     rows = max(16, min(widest, triton.next_power_of_2(n_rows)))
     n_programs = triton.cdiv(n_rows, rows) * kv_heads
     splits = max(1, min(32, triton.next_power_of_2(132 // n_programs)))
+    if rows == 16 and itemsize == 2:  # decoding: the rate of memory counts, not that of products
+        return Tiling(rows, keys=32, warps=2, stages=3, splits=2 * splits)
     if itemsize == 4:
         return Tiling(rows, keys=32, warps=4, stages=1, splits=splits)
     return Tiling(rows, keys=64, warps=8 if rows == 128 else 4, stages=3 if dim <= 128 else 2, splits=splits)

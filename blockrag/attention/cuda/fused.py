@@ -15,9 +15,9 @@ from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
 import torch
-from torch.nn.functional import linear
+from torch.nn.functional import linear as many_row_product
 
-from blockrag.attention.cuda.steps import gated, normalise, rotate_both
+from blockrag.attention.cuda.steps import gated, normalise, rotate_both, row_product
 
 Replacement = tuple[Any, str, Callable[..., Any]]
 """Owner, name of its attribute, and what stands there instead."""
@@ -33,7 +33,8 @@ class Fused:
         self._lock = threading.Lock()
         self._n_inside = 0
         self._patches = ExitStack()
-        self._replacements = [*_norms(network), *_rotation(network), *_projections(network), *_feed_forwards(network)]
+        kinds = (_norms, _rotation, _projections, _outputs, _feed_forwards)
+        self._replacements = [replacement for kind in kinds for replacement in kind(network)]
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
@@ -93,7 +94,7 @@ def _together(linears: Sequence[Any]) -> Iterator[Replacement]:
     sizes, waiting = [projection.out_features for projection in linears], threading.local()
 
     def first(hidden: torch.Tensor) -> torch.Tensor:
-        own, *waiting.rest = linear(hidden, weight, bias).split(sizes, dim=-1)
+        own, *waiting.rest = _product(hidden, weight, bias).split(sizes, dim=-1)
         return own
 
     def later(hidden: torch.Tensor) -> torch.Tensor:
@@ -122,8 +123,34 @@ def _feed_forwards(network: torch.nn.Module) -> Iterator[Replacement]:
 
 
 def _feed_forward(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    weight = _side_by_side([module.gate_proj, module.up_proj], "weight")
-    return lambda hidden: module.down_proj(gated(linear(hidden, weight)))
+    weight, down = _side_by_side([module.gate_proj, module.up_proj], "weight"), module.down_proj.weight
+
+    def forward(hidden: torch.Tensor) -> torch.Tensor:
+        if _is_row(hidden):
+            return row_product(row_product(hidden, weight, gate=True), down)
+        return module.down_proj(gated(many_row_product(hidden, weight)))
+
+    return forward
+
+
+def _outputs(network: torch.nn.Module) -> Iterator[Replacement]:
+    """The product behind each attention."""
+    for module in network.modules():
+        projection = getattr(module, "o_proj", None)
+        if type(projection) is torch.nn.Linear:
+            yield projection, "forward", _output(projection)
+
+
+def _output(projection: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda hidden: _product(hidden, projection.weight, projection.bias)
+
+
+def _product(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return (row_product if _is_row(hidden) else many_row_product)(hidden, weight, bias)
+
+
+def _is_row(hidden: torch.Tensor) -> bool:
+    return hidden.numel() == hidden.shape[-1] and hidden.is_contiguous()
 
 
 def _rotation(network: Any) -> Iterator[Replacement]:

@@ -17,6 +17,7 @@ from blockrag.attention.cuda.steps import write_tail
 from blockrag.attention.cuda.table import BlockTable
 from blockrag.attention.packed import UNMASKED
 from blockrag.kv.block_kv import BlockKV
+from blockrag.kv.transfer import Transfer
 from blockrag.models.answer_model import AnswerModel
 
 LENGTHS = (1, 16, 32, 64, 128, 256)
@@ -82,6 +83,7 @@ class Lane:
             n: tiling_for(group * n, model.n_kv_heads, model.head_dim, model.dtype.itemsize) for n in LENGTHS
         }
         self._table = BlockTable(model.rope, {tiling.splits for tiling in self._tilings.values()}, model.device)
+        self._transfer = Transfer(model.device, model.n_layers)
         self._tail = model.kv_storage(capacity + LENGTHS[-1])  # padded tokens are written too
         new = {"dtype": torch.long, "device": model.device}
         self._inputs = {n: torch.zeros(n + 1, **new) for n in LENGTHS}  # token ids, and the place of the last one
@@ -91,10 +93,16 @@ class Lane:
         self.n_before = self.n_tail = 0
         self._capture()
 
-    def hold(self, parts: Sequence[BlockKV]) -> None:
-        """Begin anew over `parts`, which the caller keeps alive."""
-        self.n_before, self.n_tail = self._table.write(parts), 0
+    def hold(self, parts: Sequence[BlockKV]) -> list[BlockKV]:
+        """Begin anew over `parts`; returns them on the device, where the caller keeps them alive until `release`."""
+        on_device = self._transfer.start(parts)
+        self.n_before, self.n_tail = self._table.write(on_device), 0
         self._places[0] = self.n_before
+        return on_device
+
+    def release(self) -> None:
+        """The parts may go."""
+        self._transfer.settle()
 
     def logits(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Run up to `LENGTHS[-1]` tokens; logits of the last, shape ``(vocab_size,)``, valid until the next call."""
@@ -149,6 +157,7 @@ class Lane:
         table, tiling = self._table.view(self._tilings[length].splits), self._tilings[length]
 
         def attend(module: Any, query: Any, key: Any, value: Any, scaling: float) -> torch.Tensor:
+            self._transfer.await_layer(module.layer_idx)
             return attend_blocks(
                 query, key, value, table, self._places,
                 layer=module.layer_idx, turn=True, scale=scaling, tiling=tiling,

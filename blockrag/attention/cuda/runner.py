@@ -38,6 +38,7 @@ class GraphRunner(Runner):
         try:
             yield _GraphJoined(self._model, lane, parts)
         finally:
+            lane.release()
             with self._lock:
                 self._spare.append(lane)
 
@@ -60,16 +61,14 @@ class _GraphJoined(Joined):
 
     def _hold(self, parts: Sequence[BlockKV]) -> None:
         """Keeps the blocks alive while the table has their addresses."""
-        device = self._model.device
-        self._parts = [part.to(device) for part in parts]
-        self._lane.hold(self._parts)
+        self.parts = self._lane.hold(parts)
 
     @property
     def n_tokens(self) -> int:
         return self._lane.n_before + self._lane.n_tail
 
     def logits(self, token_ids: Sequence[int]) -> torch.Tensor:
-        if not self._parts and not self._lane.n_tail and len(token_ids) > LENGTHS[-1]:
+        if not self.parts and not self._lane.n_tail and len(token_ids) > LENGTHS[-1]:
             return self._prefill_whole(token_ids)
         for start in range(0, len(token_ids), LENGTHS[-1]):
             logits = self._lane.logits(token_ids[start : start + LENGTHS[-1]])

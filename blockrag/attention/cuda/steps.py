@@ -66,6 +66,49 @@ def _write(
     tl.store(tail_values + target, tl.load(values + head * value_head + row * value_row + dim))
 
 
+@triton.jit
+def _row_product(
+    hidden, weight, bias, out, n_out, n_in,
+    BIAS: tl.constexpr, GATED: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    inside = row < n_out
+    at_row = tl.where(inside, row, 0).to(tl.int64)[:, None] * n_in
+    total = tl.zeros([ROWS, WIDTH], tl.float32)
+    up = tl.zeros([ROWS, WIDTH], tl.float32)
+    for start in range(0, n_in, WIDTH):
+        column = start + tl.arange(0, WIDTH)
+        there = column < n_in
+        h = tl.load(hidden + column, mask=there, other=0.0).to(tl.float32)[None, :]
+        total += tl.load(weight + at_row + column[None, :], mask=there[None, :], other=0.0).to(tl.float32) * h
+        if GATED:
+            lower = weight + n_out.to(tl.int64) * n_in
+            up += tl.load(lower + at_row + column[None, :], mask=there[None, :], other=0.0).to(tl.float32) * h
+    result = tl.sum(total, 1)
+    if BIAS:
+        result += tl.load(bias + row, mask=inside, other=0.0).to(tl.float32)
+    if GATED:
+        result = result * tl.sigmoid(result) * tl.sum(up, 1)
+    tl.store(out + row, result.to(out.dtype.element_ty), mask=inside)
+
+
+def row_product(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, *, gate: bool = False
+) -> torch.Tensor:
+    """`torch.nn.functional.linear` of one row ``(..., n_in)`` at the rate of memory; decoding is made of these.
+
+    With `gate`, the upper half of `weight` is the gate's and the lower half ``up``'s: ``silu(gate) * up``.
+    """
+    n_out, n_in = weight.shape[0] // (2 if gate else 1), weight.shape[1]
+    out = torch.empty(*hidden.shape[:-1], n_out, dtype=hidden.dtype, device=hidden.device)
+    rows, width = 2 if n_out <= 8192 else 4, 1024 if n_in % 1024 == 0 else 512
+    _row_product[(triton.cdiv(n_out, rows),)](
+        hidden, weight, bias if bias is not None else weight, out, n_out, n_in,
+        BIAS=bias is not None, GATED=gate, ROWS=rows, WIDTH=width, num_warps=4 if width == 1024 else 2,
+    )  # fmt: skip
+    return out
+
+
 def rotate_both(
     query: torch.Tensor, key: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, unsqueeze_dim: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor]:
