@@ -1,0 +1,115 @@
+"""One picture for each result: ``python -m benchmarks.plot benchmarks/results/*.json``."""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+matplotlib.use("Agg")
+
+COLOURS = {"full": "#8a8f98", "block": "#3b5bdb", "floor": "#2b8a3e", "plain": "#e8590c"}
+
+
+def draw_ttft(axes: Axes, result: dict[str, Any]) -> None:
+    """Time to first token by context, both modes and the floor, on logarithmic axes."""
+    _lines(axes, result, {"full_ms": "full", "block_ms": "block", "floor_ms": "floor"})
+    axes.set_ylabel("time to first token, ms")
+    for row in result["rows"]:
+        at = row["context"], 1.15 * row["full_ms"]
+        axes.text(*at, f"{row['ratio']:.3g}×", ha="center", color=COLOURS["full"])
+
+
+def draw_decode(axes: Axes, result: dict[str, Any]) -> None:
+    """Time of a decoded token by context."""
+    _lines(axes, result, {"plain_token_ms": "plain", "token_ms": "block", "floor_ms": "floor"})
+    axes.set_ylabel("time of a token, ms")
+
+
+def draw_encode(axes: Axes, result: dict[str, Any]) -> None:
+    """Tokens per second, encoded and prefilled."""
+    rows = result["rows"]
+    names = [f"{row['context']:,} tokens\n{row['blocks']}" for row in rows]
+    full = [1e3 * row["context"] / row["full_ms"] for row in rows]
+    for shift, values, name in ((-0.2, full, "full"), (0.2, [row["encode_tokens_per_s"] for row in rows], "block")):
+        label = {"full": "full prefill", "block": "encoding of blocks"}[name]
+        axes.bar([i + shift for i in range(len(rows))], values, 0.38, color=COLOURS[name], label=label)
+    axes.set_xticks(range(len(rows)), names)
+    axes.set_ylabel("tokens a second")
+
+
+def draw_tiers(axes: Axes, result: dict[str, Any]) -> None:
+    """Time to first token by context, a line for each tier."""
+    for tier in dict.fromkeys(row["tier"] for row in result["rows"]):
+        rows = [row for row in result["rows"] if row["tier"] == tier]
+        axes.plot([row["context"] for row in rows], [row["ttft_ms"] for row in rows], "o-", label=f"blocks on {tier}")
+    _logarithmic(axes, result)
+    axes.set_ylabel("time to first token, ms")
+
+
+def draw_quantize(axes: Axes, result: dict[str, Any]) -> None:
+    """Difference of the next token's distribution by form at rest."""
+    rows = result["rows"]
+    axes.barh([row["form"] for row in rows], [row["kl"] for row in rows], color=COLOURS["block"])
+    axes.set_xlabel("divergence of the next token's distribution from exact KV, nats")
+
+
+DRAWINGS: dict[str, Callable[[Axes, dict[str, Any]], None]] = {
+    "ttft": draw_ttft,
+    "decode": draw_decode,
+    "encode": draw_encode,
+    "tiers": draw_tiers,
+    "quantize": draw_quantize,
+}
+"""By the first part of the file's name, such as ``ttft-llama-3.1-8b.json``."""
+
+
+def _lines(axes: Axes, result: dict[str, Any], columns: dict[str, str]) -> None:
+    names = {"full": "full mode", "block": "block mode", "floor": "floor of the memory", "plain": "plain code"}
+    for column, kind in columns.items():
+        x, y = ([row[name] for row in result["rows"]] for name in ("context", column))
+        style = "--" if kind == "floor" else "o-"
+        axes.plot(x, y, style, color=COLOURS[kind], label=names[kind])
+    _logarithmic(axes, result)
+
+
+def _logarithmic(axes: Axes, result: dict[str, Any]) -> None:
+    contexts = sorted({row["context"] for row in result["rows"]})
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(contexts, [f"{n // 1024}K" if n >= 1024 and n % 1024 == 0 else str(n) for n in contexts])
+    axes.minorticks_off()
+    axes.set_xlabel("tokens of context")
+    axes.grid(alpha=0.25)
+
+
+def draw(source: Path) -> Path:
+    """Draw one result beside its file; returns the picture's path."""
+    result = json.loads(source.read_text())
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    DRAWINGS[source.stem.split("-")[0]](axes, result)
+    weights = ", random weights" if result["random_weights"] else ""
+    axes.set_title(f"{result['model']}{weights}, {result['dtype']}, {result['machine']['device']}", fontsize=10)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
+    target = source.with_suffix(".png")
+    figure.savefig(target, dpi=110, metadata={"Software": None})
+    return target
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw every file given whose kind is known."""
+    parser = argparse.ArgumentParser(description="Draw results of the benchmarks.")
+    parser.add_argument("files", type=Path, nargs="+")
+    for path in parser.parse_args(argv).files:
+        if path.stem.split("-")[0] in DRAWINGS:
+            print(draw(path))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""The measurements run, tell what they promise, and compare like with like; on a tiny model."""
+
+import importlib
+import json
+
+import pytest
+import torch
+from tiny import tiny_model
+
+from benchmarks import common, machine, plot, shapes
+from benchmarks.machine import Machine
+
+MACHINE = Machine("a CPU", 2, torch.__version__, 20.0, None, 1.0, 0.3)
+COLUMNS = {
+    "ttft": {"context", "full_ms", "block_ms", "assemble_ms", "query_ms", "floor_ms", "ratio", "times_floor"},
+    "encode": {"context", "blocks", "encode_ms", "full_ms", "ratio", "share_of_matmul"},
+    "decode": {"context", "token_ms", "plain_token_ms", "floor_ms", "share_of_bandwidth"},
+}
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    subject = shapes.Subject("tiny", tiny_model(), random_weights=True)
+    monkeypatch.setattr(common, "open_subject", lambda name, device: subject)
+    monkeypatch.setattr(common, "measure_machine", lambda device, dtype: MACHINE)
+    return subject
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_the_last_line_and_the_file_are_the_result(name, tmp_path, capsys):
+    path = tmp_path / f"{name}-tiny.json"
+    arguments = ["--device", "cpu", "--lengths", "512", "100", "--repeats", "3", "--json", str(path)]
+    importlib.import_module(f"benchmarks.{name}").main(arguments)
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result == json.loads(path.read_text())
+    assert result["model"] == "tiny" and result["random_weights"] and result["device"] == "cpu"
+    assert result["dtype"] == "float32" and len(result["commit"].removesuffix("-dirty")) >= 7
+    assert result["machine"]["copy_gb_per_s"] == 20.0
+    assert all(COLUMNS[name] <= set(row) for row in result["rows"])
+    assert {100, 512} <= {row["context"] for row in result["rows"]} or name == "decode"
+    assert plot.draw(path).stat().st_size > 5000
+
+
+def test_the_first_tokens_of_both_modes_come_from_the_same_prompt(monkeypatch, tiny):
+    ttft, seen = importlib.import_module("benchmarks.ttft"), []
+    original = ttft._first_token
+
+    def first_token(runner, parts, prompt):
+        n_parts = sum(part.n_tokens for part in parts)
+        seen.append((n_parts, n_parts + len(prompt), tuple(prompt[-5:])))
+        return original(runner, parts, prompt)
+
+    monkeypatch.setattr(ttft, "_first_token", first_token)
+    (row,) = ttft.measure(tiny, MACHINE, [600], repeats=2)
+    assert {n_parts for n_parts, _, _ in seen} == {0, 600}
+    assert len({(total, end) for _, total, end in seen}) == 1
+    assert row["context"] == 600
+
+
+def test_the_floor_counts_what_the_memory_must_move(tiny):
+    network = tiny.model.network
+    everything = sum(p.numel() for p in network.parameters())
+    assert tiny.weights_nbytes == 4 * (everything - network.get_input_embeddings().weight.numel())
+
+
+def test_the_machine_is_measured(tmp_path):
+    found = machine.measure_machine(torch.device("cpu"), torch.float32, tmp_path)
+    assert found.copy_gb_per_s > 0.1 and found.matmul_tflop_per_s > 1e-3 and found.pinned_gb_per_s is None
+    assert found.disk_gb_per_s > 0 and not list(tmp_path.iterdir())
+
+
+def test_shapes_are_those_of_the_published_models():
+    for name, n_layers, n_parameters in (("llama-3.1-8b", 32, 8.03e9), ("qwen3-4b", 36, 4.02e9)):
+        settings = dict(shapes.SHAPES[name])
+        with torch.device("meta"):
+            config = shapes.AutoConfig.for_model(settings.pop("model_type"), **settings)
+            network = shapes.AutoModelForCausalLM.from_config(config)
+        assert config.num_hidden_layers == n_layers
+        assert sum(p.numel() for p in network.parameters()) == pytest.approx(n_parameters, rel=0.01)
