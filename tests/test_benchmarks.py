@@ -15,6 +15,7 @@ COLUMNS = {
     "ttft": {"context", "full_ms", "block_ms", "assemble_ms", "query_ms", "floor_ms", "ratio", "times_floor"},
     "encode": {"context", "blocks", "encode_ms", "full_ms", "ratio", "share_of_matmul"},
     "decode": {"context", "token_ms", "plain_token_ms", "floor_ms", "share_of_bandwidth"},
+    "tiers": {"tier", "context", "load_ms", "ttft_ms", "gb_per_s", "share_of_link"},
 }
 
 
@@ -37,7 +38,7 @@ def test_the_last_line_and_the_file_are_the_result(name, tmp_path, capsys):
     assert result["dtype"] == "float32" and len(result["commit"].removesuffix("-dirty")) >= 7
     assert result["machine"]["copy_gb_per_s"] == 20.0
     assert all(COLUMNS[name] <= set(row) for row in result["rows"])
-    assert {100, 512} <= {row["context"] for row in result["rows"]} or name == "decode"
+    assert {100, 512} <= {row["context"] for row in result["rows"]} or name in ("decode", "tiers")
     assert plot.draw(path).stat().st_size > 5000
 
 

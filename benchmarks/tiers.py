@@ -1,0 +1,122 @@
+"""First token with the blocks on each tier, and how near loading is to the link: ``python -m benchmarks.tiers``.
+
+`load_ms` is the time until the last block is where the network reads it; `ttft_ms` counts loading, joining, the
+question's pass and the choice of the token, which overlap where they can. Files are dropped from the page cache before
+each run as far as the system allows; where it does not, the disk's own rate was measured as warm as this.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from benchmarks import common
+from benchmarks.machine import Machine, drop_from_page_cache, synchronize
+from benchmarks.shapes import Subject
+from blockrag.answering import KV_READERS
+from blockrag.attention.runner import Runner, make_runner
+from blockrag.kv.block_kv import BlockKV
+from blockrag.kv.disk import DiskTier
+
+LENGTHS = (1024, 4096)
+ROOM = 64
+IDENTITY = "measured"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where blocks lie: a tier's name, the rate of the link to it, how they come, and what is done before each run."""
+
+    tier: str
+    link_gb_per_s: float | None
+    load: Callable[[], list[BlockKV]]
+    prepare: Callable[[], None] = lambda: None
+
+
+def measure(subject: Subject, machine: Machine, lengths: Sequence[int], repeats: int) -> list[dict[str, Any]]:
+    """A row for each tier and length."""
+    runner, rows = make_runner(subject.model), []
+    question = common.random_ids(subject, common.QUESTION_TOKENS, 1)
+    everything = common.encode_all(subject, common.cut(common.random_ids(subject, max(lengths))))
+    for length in sorted(lengths):
+        parts = everything[: -(-length // common.BLOCK_TOKENS)]
+        with TemporaryDirectory() as folder:
+            for place in _places(parts, machine, Path(folder)):
+                rows.append(_row(place, subject.model.device, runner, question, repeats))
+    return rows
+
+
+def _places(parts: list[BlockKV], machine: Machine, folder: Path) -> Iterator[Place]:
+    yield Place("device", None, lambda: parts)
+    if machine.pinned_gb_per_s:
+        host = [BlockKV(part.keys.cpu().pin_memory(), part.values.cpu().pin_memory()) for part in parts]
+        yield Place("host", machine.pinned_gb_per_s, lambda: host)
+    yield _disk(parts, machine, folder)
+
+
+def _disk(parts: list[BlockKV], machine: Machine, folder: Path) -> Place:
+    tier, keys = DiskTier(folder, 1 << 50, IDENTITY), [f"{number:064x}" for number in range(len(parts))]
+    for key, part in zip(keys, parts, strict=True):
+        tier.put(key, part)
+
+    def load() -> list[BlockKV]:
+        with ThreadPoolExecutor(KV_READERS) as pool:
+            return [kv for kv in pool.map(tier.get, keys) if kv is not None]
+
+    def prepare() -> None:
+        for path in folder.glob("*/*"):
+            drop_from_page_cache(path)
+
+    return Place("disk", machine.disk_gb_per_s, load, prepare)
+
+
+def _row(place: Place, device: torch.device, runner: Runner, question: list[int], repeats: int) -> dict[str, Any]:
+    seconds, parts = [], place.load()
+    for measured in (_load_s, _ttft_s):
+        runs = []
+        for _ in range(1 + (repeats if place.tier != "disk" else min(repeats, 5))):
+            place.prepare()
+            synchronize(device)
+            runs.append(measured(place.load, runner, question, device))
+        seconds.append(median(runs[1:]))
+    rate = sum(part.nbytes for part in parts) / seconds[0] / 1e9
+    return {
+        "tier": place.tier,
+        "context": sum(part.n_tokens for part in parts),
+        "load_ms": 1e3 * seconds[0],
+        "ttft_ms": 1e3 * seconds[1],
+        "gb_per_s": rate,
+        "share_of_link": rate / place.link_gb_per_s if place.link_gb_per_s else None,
+    }
+
+
+def _load_s(load: Callable[[], list[BlockKV]], runner: Runner, question: list[int], device: torch.device) -> float:
+    start = time.perf_counter()
+    with runner.join(load(), ROOM):
+        pass
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def _ttft_s(load: Callable[[], list[BlockKV]], runner: Runner, question: list[int], device: torch.device) -> float:
+    start = time.perf_counter()
+    with runner.join(load(), len(question) + ROOM) as joined:
+        int(joined.logits(question).argmax())
+    return time.perf_counter() - start
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    args = common.parse("First token with the blocks on each tier.", LENGTHS, argv)
+    subject, machine = common.prepare(args)
+    common.finish(args, subject, machine, measure(subject, machine, args.lengths, args.repeats))
+
+
+if __name__ == "__main__":
+    main()
