@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import encode_all, logits_over
-from tiny import VOCABULARY, tiny_model
+from tiny import OTHER_FAMILIES, VOCABULARY, tiny_model
 
 from blockrag.attention.encode import encode_blocks, encode_prefix
 from blockrag.attention.format import BlockFormat
@@ -32,6 +32,14 @@ def test_other_blocks_move_no_bit(block, others, changed, place):
         at = min(place, len(company))
         kv = encode_all(MODEL, company[:at] + [block] + company[at:])[at]
         assert same_bits(kv, alone), "a block's KV depends on what is encoded beside it"
+
+
+@pytest.mark.parametrize("family", OTHER_FAMILIES)
+def test_no_familys_blocks_move_a_bit_of_one_another(family):
+    model = tiny_model(family, hidden_size=256, intermediate_size=512, head_dim=64)
+    block, others = [7] * 40, [[5 + n] * n for n in (1, 33, 60, 90)]
+    kv = encode_all(model, [*others, block])[-1]
+    assert same_bits(kv, encode_all(model, [block, [9] * 50])[0])
 
 
 def test_a_block_of_its_own_changes_with_its_tokens():

@@ -9,6 +9,7 @@ from transformers import AutoConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
 from blockrag.attention.rope import Rope, use_exact_angles
+from blockrag.errors import UnsupportedModelError
 
 ROPE_OF_64 = Rope(1.0 / 10_000.0 ** (torch.arange(0, 64, 2).double() / 64))
 
@@ -51,6 +52,45 @@ def test_components_beyond_the_rotary_dimension_pass_through():
     rope, keys = Rope(torch.tensor([1.0, 0.1]).double()), torch.randn(5, 6)
     out = rotated(rope, keys, 7)
     assert torch.equal(out[:, 4:], keys[:, 4:]) and not torch.equal(out[:, :4], keys[:, :4])
+
+
+def test_neighbours_turn_together_where_they_are_pairs():
+    halves, pairs = ROPE_OF_64, Rope(ROPE_OF_64.inv_freq, interleaved=True)
+    keys = torch.randn(5, 64)
+    side_by_side = keys.view(5, 2, 32).transpose(1, 2).reshape(5, 64)  # component i beside i + 32
+    expected = rotated(halves, keys, 7).view(5, 2, 32).transpose(1, 2).reshape(5, 64)
+    assert torch.equal(rotated(pairs, side_by_side, 7), expected)
+
+
+def test_keys_of_layers_without_rotation_stay():
+    rope, keys = Rope(ROPE_OF_64.inv_freq, rotated_layers=(True, False, True)), torch.randn(3, 2, 5, 64)
+    out = rotated(rope, keys, 7)
+    assert torch.equal(out[1], keys[1]) and torch.equal(out[::2], rotated(ROPE_OF_64, keys[::2], 7))
+    assert [rope.rotates(layer) for layer in range(3)] == [True, False, True] and ROPE_OF_64.rotates(1)
+
+
+@pytest.mark.parametrize(
+    "rope, common",
+    [
+        (ROPE_OF_64, True),
+        (Rope(ROPE_OF_64.inv_freq, interleaved=True), False),
+        (Rope(ROPE_OF_64.inv_freq, rotated_layers=(False, True)), False),
+        (Rope(ROPE_OF_64.inv_freq[:16]), False),
+    ],
+)
+def test_what_is_not_the_common_case_is_told(rope, common):
+    assert rope.is_common(64) == common
+
+
+def test_a_module_with_angles_of_its_own_is_refused():
+    class Reversed(LlamaRotaryEmbedding):
+        def forward(self, x, position_ids):
+            cos, sin = super().forward(x, -position_ids)
+            return sin, cos
+
+    config = AutoConfig.for_model("llama", hidden_size=64, num_attention_heads=4)
+    with pytest.raises(UnsupportedModelError, match="Reversed computes its angles in a way of its own"):
+        use_exact_angles(Reversed(config))
 
 
 def test_exact_angles_until_the_handle_is_removed():

@@ -42,6 +42,29 @@ ROPE = {
 }
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+"""Tested with every RoPE type in every format."""
+
+OTHER_FAMILIES = (
+    "gemma", "phi3", "granite", "olmo", "olmo2", "smollm3", "arcee", "seed_oss", "apertus", "hyperclovax",
+    "phi", "glm", "glm4", "cohere", "ernie4_5", "helium",
+)  # fmt: skip
+"""Tested with every RoPE type in one format, and in every format with one RoPE type."""
+
+ONE_ROPE_TYPE = ("phi3",)
+"""Families whose configuration allows no other than "default" of `ROPE`."""
+
+OWN_SETTINGS = {
+    "mistral": {"sliding_window": None},
+    "granite": {
+        "embedding_multiplier": 12.0,
+        "attention_multiplier": 0.1,
+        "residual_multiplier": 0.22,
+    },
+    "olmo": {"clip_qkv": 8.0},
+    "smollm3": {"no_rope_layer_interval": 2},
+    "cohere": {"use_qk_norm": True, "logit_scale": 1.0},
+}
+"""What a family has beyond the settings of all, with values that matter."""
 
 
 def tiny_model(
@@ -52,6 +75,7 @@ def tiny_model(
     block_format: BlockFormat = PLAIN,
     seed: int = 0,
     tokenizer=None,
+    allow_unverified: bool = False,
     **changes,
 ) -> AnswerModel:
     """A random model of `family`, float32, 4 query heads of 16, in eval mode."""
@@ -65,18 +89,18 @@ def tiny_model(
         "head_dim": 16,
         "max_position_embeddings": 4096,
         "rope_parameters": dict(ROPE[rope]),
-        "sliding_window": None,
         "bos_token_id": 1,
         "eos_token_id": 2,
+        "pad_token_id": 0,
         "initializer_range": 0.2,
+        **OWN_SETTINGS.get(family, {}),
         **changes,
     }
-    if family != "mistral":
-        settings.pop("sliding_window") if settings["sliding_window"] is None else None
     torch.manual_seed(seed)
     config = AutoConfig.for_model(family, **settings)
     network = AutoModelForCausalLM.from_config(config, attn_implementation=packed.NAME).eval()
-    return AnswerModel(network, tokenizer, weights_id=f"{family}-{rope}-{seed}", format=block_format)
+    weights_id = f"{family}-{rope}-{seed}"
+    return AnswerModel(network, tokenizer, weights_id, format=block_format, allow_unverified=allow_unverified)
 
 
 @cache

@@ -28,7 +28,7 @@ def assemble(parts: Sequence[BlockKV], rope: Rope, storage: torch.Tensor) -> Pre
     PreallocatedCache
         Over `storage`, holding the parts' tokens.
     """
-    if parts and has_kernel(storage):
+    if parts and has_kernel(storage) and rope.is_common(storage.shape[-1]):
         from blockrag.attention.cuda.assemble import assemble_cuda  # noqa: PLC0415  (Triton, where there is a GPU)
 
         return assemble_cuda(parts, rope, storage)

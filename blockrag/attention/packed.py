@@ -17,6 +17,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from blockrag.errors import UnsupportedModelError
+
 NAME = "blockrag_packed"
 """What a network's `attn_implementation` is set to."""
 
@@ -47,6 +49,11 @@ def packed_attention(
         return attend(module, query, key, value, scaling or query.shape[-1] ** -0.5), None
     if attention_mask is None:
         return sdpa_attention_forward(module, query, key, value, None, scaling=scaling, **kwargs)
+    if attention_mask.shape[-1] != key.shape[2]:
+        raise UnsupportedModelError(
+            f"{type(module).__name__} has a mask for {attention_mask.shape[-1]} of {key.shape[2]} keys: its layers do "
+            "not hand on the attention that they are run with; use a model of a verified family."
+        )
     batch, heads, n_queries, head_dim = query.shape
     kv_heads = key.shape[1]
     group = heads // kv_heads

@@ -5,11 +5,14 @@ turn by one angle per frequency, whatever their own positions. A scaling of the 
 is applied once, at encoding, and commutes with the turn.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils.hooks import RemovableHandle
+
+from blockrag.errors import UnsupportedModelError
 
 STATIC_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 """RoPE types whose frequencies do not depend on the length of the prompt; only these compose."""
@@ -23,10 +26,24 @@ class Rope:
     ----------
     inv_freq : torch.Tensor
         Angles per position in radians, float64, shape ``(rotary_dim / 2,)``. The first `rotary_dim` components of a
-        head are rotated, in the half-split layout of `transformers` (component i pairs with i + rotary_dim / 2).
+        head are rotated; those behind them stay.
+    rotated_layers : tuple of bool, optional
+        Layer by layer, whether its keys are rotated; by default all are.
+    interleaved : bool
+        Whether components 2 i and 2 i + 1 turn together; by default i and i + rotary_dim / 2 do.
     """
 
     inv_freq: torch.Tensor
+    rotated_layers: tuple[bool, ...] | None = None
+    interleaved: bool = False
+
+    def rotates(self, layer: int) -> bool:
+        """Whether the keys of `layer` are rotated."""
+        return self.rotated_layers is None or self.rotated_layers[layer]
+
+    def is_common(self, head_dim: int) -> bool:
+        """Whether all components of all layers turn, in halves: the case that CUDA kernels are written for."""
+        return self.rotated_layers is None and not self.interleaved and 2 * len(self.inv_freq) == head_dim
 
     def turn(self, offset: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosine and sine of a turn by `offset` positions, float32, shape ``(rotary_dim / 2,)`` each."""
@@ -39,20 +56,31 @@ class Rope:
         Parameters
         ----------
         keys, out : torch.Tensor
-            Shape ``(..., tokens, head_dim)``, any float dtype; must not overlap. Arithmetic is float32 inside.
+            Shape ``(..., tokens, head_dim)``, any float dtype; must not overlap. Arithmetic is float32 inside. The
+            first dimension is that of the layers where some of them are not rotated.
         offset : int
             Positions to move by, of either sign.
         """
         if offset == 0:
             out.copy_(keys)
             return
-        half = len(self.inv_freq)
-        rotary = 2 * half
         cos, sin = (part.to(keys.device) for part in self.turn(offset))
-        low, high = keys[..., :half].float(), keys[..., half:rotary].float()
-        out[..., :half] = (low * cos).addcmul_(high, sin, value=-1)
-        out[..., half:rotary] = (high * cos).addcmul_(low, sin)
+        low, high = (part.float() for part in self._pairs(keys))
+        low_out, high_out = self._pairs(out)
+        low_out.copy_((low * cos).addcmul_(high, sin, value=-1))
+        high_out.copy_((high * cos).addcmul_(low, sin))
+        rotary = 2 * len(self.inv_freq)
         out[..., rotary:] = keys[..., rotary:]
+        if self.rotated_layers is not None:
+            still = [layer for layer, rotated in enumerate(self.rotated_layers) if not rotated]
+            out[still] = keys[still]
+
+    def _pairs(self, heads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Views of the components that turn together, shape ``(..., rotary_dim / 2)`` each."""
+        half = len(self.inv_freq)
+        if self.interleaved:
+            return heads[..., 0 : 2 * half : 2], heads[..., 1 : 2 * half : 2]
+        return heads[..., :half], heads[..., half : 2 * half]
 
 
 def use_exact_angles(rotary: torch.nn.Module) -> RemovableHandle:
@@ -68,13 +96,40 @@ def use_exact_angles(rotary: torch.nn.Module) -> RemovableHandle:
     rotary : torch.nn.Module
         A `transformers` rotary embedding: buffer `inv_freq`, attribute `attention_scaling`, called with hidden states
         and position ids.
-    """
 
-    def recompute(module: Any, args: tuple, kwargs: dict[str, Any], _output: Any) -> Any:
+    Raises
+    ------
+    UnsupportedModelError
+        If its angles are something else than positions times `inv_freq`.
+    """
+    twice = _layout(rotary)
+
+    def recompute(module: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
         positions = kwargs["position_ids"] if "position_ids" in kwargs else args[1]
-        angles = positions[..., None].double() * module.inv_freq.double()
-        angles = torch.cat([angles, angles], dim=-1)
-        dtype = args[0].dtype
-        return tuple((f(angles) * module.attention_scaling).to(dtype) for f in (torch.cos, torch.sin))
+        angles = twice(positions[..., None].double() * module.inv_freq.double())
+        return tuple((f(angles) * module.attention_scaling).to(output[0].dtype) for f in (torch.cos, torch.sin))
 
     return rotary.register_forward_hook(recompute, with_kwargs=True)
+
+
+def _layout(rotary: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """How the module writes each angle twice: all of them and all again, or each beside itself."""
+    inv_freq = rotary.inv_freq.float()
+    one = torch.ones(1, 1, dtype=torch.long, device=inv_freq.device)
+    cos = rotary(torch.zeros(1, 1, device=inv_freq.device), one)[0][0, 0]
+    for twice in (_halves, _neighbours):
+        expected = twice(inv_freq).cos() * rotary.attention_scaling
+        if cos.shape == expected.shape and torch.allclose(cos, expected, atol=1e-5):
+            return twice
+    raise UnsupportedModelError(
+        f"{type(rotary).__name__} computes its angles in a way of its own, so that cached keys cannot be moved; "
+        "expected are cosines and sines of positions times inv_freq. Use a model of a verified family."
+    )
+
+
+def _halves(angles: torch.Tensor) -> torch.Tensor:
+    return torch.cat([angles, angles], dim=-1)
+
+
+def _neighbours(angles: torch.Tensor) -> torch.Tensor:
+    return angles.repeat_interleave(2, dim=-1)

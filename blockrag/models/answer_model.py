@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blockrag.attention.format import PLAIN, BlockFormat
 from blockrag.attention.rope import Rope, use_exact_angles
-from blockrag.models.families import check_supported
+from blockrag.errors import UnsupportedModelError
+from blockrag.models.families import check_supported, family_of, rotated_layers
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,25 @@ class AnswerModel:
     def __post_init__(self) -> None:
         check_supported(self.network.config, allow_unverified=self.allow_unverified)
         self.network.eval()
-        use_exact_angles(self.network.model.rotary_emb)
+        use_exact_angles(self._rotary)
 
     @cached_property
     def rope(self) -> Rope:
         """The rotary positions of all layers."""
-        return Rope(self.network.model.rotary_emb.inv_freq.detach().double().cpu())
+        config = self.network.config
+        inv_freq = self._rotary.inv_freq.detach().double().cpu()
+        return Rope(inv_freq, rotated_layers(config), family_of(config).interleaved)
+
+    @property
+    def _rotary(self) -> Any:
+        """The one module that computes all layers' angles."""
+        rotary = getattr(getattr(self.network, "model", None), "rotary_emb", None)
+        if rotary is None:
+            raise UnsupportedModelError(
+                f"{type(self.network).__name__}: no module model.rotary_emb computes the rotary angles of all layers, "
+                "as expected; use a model of a verified family."
+            )
+        return rotary
 
     @property
     def device(self) -> torch.device:

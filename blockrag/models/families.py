@@ -1,15 +1,73 @@
-"""Which model families are verified for block attention, and why others are refused. Knows configurations, not weights.
+"""Which model families are verified for block attention, and what each does in its own way. Knows configurations only.
 
-To add a family: enter its `model_type` here and in the exactness tests' table; it is in once they pass.
+To add a family: enter its `model_type` here and its tiny settings in `tests/tiny.py`; it is in once the exactness tests
+pass. What no family may have is in `blockrag.models.refusals`.
 """
+
+from dataclasses import dataclass
 
 from transformers import PreTrainedConfig
 
-from blockrag.attention.rope import STATIC_ROPE_TYPES
 from blockrag.errors import UnsupportedModelError
+from blockrag.models.refusals import check_layers, check_positions
 
-VERIFIED_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+
+@dataclass(frozen=True)
+class Family:
+    """What a family does differently from Llama.
+
+    Attributes
+    ----------
+    partial : bool
+        Whether models that rotate only the first components of a head are verified.
+    interleaved : bool
+        Whether components 2 i and 2 i + 1 of a head turn together.
+    rotated_layers : str or None
+        Attribute of the configuration that says layer by layer whether keys are rotated.
+    """
+
+    partial: bool = False
+    interleaved: bool = False
+    rotated_layers: str | None = None
+
+
+FAMILIES = {
+    "llama": Family(),
+    "mistral": Family(),
+    "qwen2": Family(),
+    "qwen3": Family(),
+    "gemma": Family(),
+    "phi3": Family(),
+    "granite": Family(),
+    "olmo": Family(),
+    "olmo2": Family(),
+    "smollm3": Family(rotated_layers="no_rope_layers"),
+    "arcee": Family(),
+    "seed_oss": Family(),
+    "apertus": Family(),
+    "hyperclovax": Family(),
+    "phi": Family(partial=True),
+    "glm": Family(partial=True, interleaved=True),
+    "glm4": Family(partial=True, interleaved=True),
+    "cohere": Family(interleaved=True),
+    "ernie4_5": Family(interleaved=True),
+    "helium": Family(interleaved=True),
+}
 """`model_type`s whose exactness tests pass (rule 3)."""
+
+
+def family_of(config: PreTrainedConfig) -> Family:
+    """The family's row, or Llama's ways where it has none."""
+    return FAMILIES.get(config.model_type, Family())
+
+
+def rotated_layers(config: PreTrainedConfig) -> tuple[bool, ...] | None:
+    """Layer by layer, whether keys are rotated; None where all are."""
+    attribute = family_of(config).rotated_layers
+    if attribute is None:
+        return None
+    layers = tuple(bool(rotated) for rotated in getattr(config, attribute)[: config.num_hidden_layers])
+    return None if all(layers) else layers
 
 
 def check_supported(config: PreTrainedConfig, *, allow_unverified: bool = False) -> None:
@@ -20,47 +78,17 @@ def check_supported(config: PreTrainedConfig, *, allow_unverified: bool = False)
     config : PreTrainedConfig
         The model's configuration.
     allow_unverified : bool
-        Accept a `model_type` outside `VERIFIED_FAMILIES`. Layers and positions that cannot work are refused still.
+        Accept a `model_type` outside `FAMILIES`. Layers and positions that cannot work are refused still.
 
     Raises
     ------
     UnsupportedModelError
         Naming what was found, what is expected and what to do.
     """
-    if config.model_type not in VERIFIED_FAMILIES and not allow_unverified:
+    check_layers(config)
+    check_positions(config, partial=family_of(config).partial)
+    if config.model_type not in FAMILIES and not allow_unverified:
         raise UnsupportedModelError(
             f"model family {config.model_type!r} is not verified for block attention; verified are "
-            f"{', '.join(VERIFIED_FAMILIES)}. Pass --allow-unverified (allow_unverified=True) to try it all the same."
-        )
-    _check_layers(config)
-    _check_positions(config)
-
-
-def _check_layers(config: PreTrainedConfig) -> None:
-    layer_types = getattr(config, "layer_types", None) or ()
-    other = sorted({kind for kind in layer_types if kind != "full_attention"})
-    if other:
-        raise UnsupportedModelError(
-            f"{config.model_type}: layers of type {', '.join(other)} cannot be block-cached as they are; "
-            "only models whose layers all use full attention can."
-        )
-    window = getattr(config, "sliding_window", None)
-    if window and not layer_types:
-        raise UnsupportedModelError(
-            f"{config.model_type}: a sliding window of {window} tokens cannot be block-cached as it is; use a model "
-            "without one, or set sliding_window to null in its config.json if it was trained without."
-        )
-
-
-def _check_positions(config: PreTrainedConfig) -> None:
-    rope = config.rope_parameters
-    if "rope_type" not in rope or rope["rope_type"] not in STATIC_ROPE_TYPES:
-        raise UnsupportedModelError(
-            f"{config.model_type}: rotary positions of type {rope.get('rope_type', rope)!r} change with the length of "
-            f"the prompt, so that cached keys cannot be moved; supported are {', '.join(STATIC_ROPE_TYPES)}."
-        )
-    partial = rope.get("partial_rotary_factor", 1.0)
-    if partial != 1.0:
-        raise UnsupportedModelError(
-            f"{config.model_type}: partial rotary positions (factor {partial}) are not verified; expected 1.0."
+            f"{', '.join(FAMILIES)}. Pass --allow-unverified (allow_unverified=True) to try it all the same."
         )
