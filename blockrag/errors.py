@@ -31,7 +31,7 @@ class WeightsError(BlockRAGError):
 
 
 class UnsupportedModelError(BlockRAGError):
-    """The model's family or positions are not verified for block attention."""
+    """The model's family, layers, positions or chat template are not such as block attention needs."""
 
 
 class KVMismatchError(BlockRAGError):

@@ -4,11 +4,15 @@ Parts are tokenised one by one, in full and in block mode alike, so that a block
 """
 
 import copy
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
+from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
+
+from blockrag.errors import UnsupportedModelError
 
 SYSTEM = (
     "Answer the question from the documents that the user gives. Be brief and use the documents' own words. "
@@ -38,13 +42,36 @@ class Prompt:
         """Text before the blocks, between blocks and question, and after the question."""
         user = f"Documents:\n\n{_BLOCKS}Question: {_QUESTION}"
         if self.tokenizer.chat_template is None:
-            text = f"{self.system}\n\n{user}\nAnswer:"
-        else:
-            messages = [{"role": "system", "content": self.system}, {"role": "user", "content": user}]
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        before, rest = text.split(_BLOCKS)
-        between, after = rest.split(_QUESTION)
+            return self._cut(f"{self.system}\n\n{user}\nAnswer:")
+        try:
+            text = self._chat({"role": "system", "content": self.system}, {"role": "user", "content": user})
+        except UnsupportedModelError:  # Gemma's template refuses a system's turn
+            text = ""
+        if not text or self.system.strip() not in text:  # others leave it out
+            text = self._chat({"role": "user", "content": f"{self.system}\n\n{user}".lstrip()})
+        return self._cut(text)
+
+    def _chat(self, *messages: dict[str, str]) -> str:
+        """`messages` and the header of an answer, without thinking where the template has a switch for it."""
+        try:
+            return self.tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=True, enable_thinking=False
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            raise self._unusable(f"it fails ({error})") from error
+
+    def _cut(self, text: str) -> tuple[str, str, str]:
+        pieces = re.split(f"{_BLOCKS}|{_QUESTION}", text)
+        if len(pieces) != 3:
+            raise self._unusable(f"of the user's turn it makes {text!r}")
+        before, between, after = pieces
         return before, between, after
+
+    def _unusable(self, reason: str) -> UnsupportedModelError:
+        return UnsupportedModelError(
+            f"the chat template of {self.tokenizer.name_or_path or 'the tokenizer'} does not hand on what the user "
+            f"says once and whole: {reason}. Use another model, or remove the template for a plain form without one."
+        )
 
     @cached_property
     def prefix_ids(self) -> tuple[int, ...]:
