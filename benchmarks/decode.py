@@ -3,8 +3,11 @@
 The floor of a token is every weight and the whole context's KV read once, at the rate at which the machine copies.
 """
 
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from threading import Barrier
 from typing import Any
 
 from benchmarks import common
@@ -17,11 +20,14 @@ LENGTHS = (512, 4096)
 TOKENS = 16
 """Tokens of a run."""
 
+AT_ONCE = 4
+"""Answers that are decoded at once, in the last column."""
+
 
 def measure(subject: Subject, machine: Machine, lengths: Sequence[int], repeats: int) -> list[dict[str, Any]]:
     """A row for each length."""
     parts = common.encode_all(subject, common.cut(common.random_ids(subject, max(lengths))))
-    fast, plain = make_runner(subject.model), PlainRunner(subject.model)
+    fast, plain = make_runner(subject.model, AT_ONCE), PlainRunner(subject.model)
     rows = []
     for length in sorted(lengths):
         blocks = parts[: -(-length // common.BLOCK_TOKENS)]
@@ -36,6 +42,8 @@ def measure(subject: Subject, machine: Machine, lengths: Sequence[int], repeats:
                 "tokens_per_s": 1 / token,
                 "floor_ms": 1e3 * floor,
                 "share_of_bandwidth": floor / token,
+                "answers_at_once": AT_ONCE,
+                "tokens_per_s_at_once": _rate_at_once(fast, blocks),
             }
         )
     return rows
@@ -45,6 +53,24 @@ def _token_s(subject: Subject, runner: Runner, parts: list[BlockKV], repeats: in
     with runner.join(parts, (repeats + 4) * TOKENS) as joined:
         tokens = joined.greedy([5])
         return median_s(lambda: list(islice(tokens, TOKENS)), subject.model.device, repeats) / TOKENS
+
+
+def _rate_at_once(runner: Runner, parts: list[BlockKV]) -> float:
+    """Tokens a second of `AT_ONCE` answers together, each in a thread of its own."""
+    begun, times = Barrier(AT_ONCE), []
+
+    def answer(number: int) -> None:
+        with runner.join(parts, 8 * TOKENS) as joined:
+            tokens = joined.greedy([5 + number])
+            list(islice(tokens, TOKENS))
+            begun.wait()
+            start = time.perf_counter()
+            list(islice(tokens, 4 * TOKENS))
+            times.append(time.perf_counter() - start)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(answer, range(AT_ONCE)))
+    return AT_ONCE * 4 * TOKENS / max(times)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -76,8 +76,9 @@ class Engine:
         self.prompt.final_ids("")  # makes its tokenizers now, and not while the first question waits
         self.identity = kv_identity(model)
         self.prefix_kv = encode_prefix(model, self.prompt.prefix_ids)
-        self.runner = make_runner(model)
-        self.turnstile = Turnstile(SLOTS[model.device.type])
+        slots = SLOTS[model.device.type]
+        self.runner = make_runner(model, slots)
+        self.turnstile = Turnstile(slots)
 
     @classmethod
     def from_pretrained(

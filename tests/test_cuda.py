@@ -1,5 +1,6 @@
 """The CUDA path against the reference; runs where there is a GPU: ``pytest -m gpu --no-cov``."""
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import pytest
@@ -121,6 +122,26 @@ def test_greedy_tokens_are_the_plain_paths(blocks, final):
         with runner.join(parts, len(final) + 30) as joined:
             streams.append(list(islice(joined.greedy(final), 30)))
     assert streams[0] == streams[1]
+
+
+@pytest.mark.parametrize("n_answers", [2, 4, 6])
+def test_answers_in_company_are_those_alone(n_answers):
+    model = gpu_model()
+    parts = encode_all(model, BLOCKS)
+    questions = [(parts[i % 4 :], [5 + i] * (3 + i)) for i in range(n_answers)]
+
+    def answer(runner, question, n=40) -> list[int]:
+        blocks, final = question
+        with runner.join(blocks, 100) as joined:
+            return list(islice(joined.greedy(final), n))
+
+    plain, choir = PlainRunner(model), GraphRunner(model, n_lanes=4)
+    expected = [answer(plain, question, 40 - 5 * i) for i, question in enumerate(questions)]
+    for _ in range(3):
+        with ThreadPoolExecutor(n_answers) as pool:
+            found = list(pool.map(lambda i: answer(choir, questions[i], 40 - 5 * i), range(n_answers)))
+        assert found == expected
+    assert answer(choir, questions[0]) == expected[0], "alone again"
 
 
 def test_an_answer_beyond_the_room_is_an_error():

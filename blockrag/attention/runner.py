@@ -104,20 +104,23 @@ class _PlainJoined(Joined):
         return prefill(self._model, token_ids, self._cache)
 
 
-def make_runner(model: AnswerModel) -> Runner:
+def make_runner(model: AnswerModel, n_together: int = 1) -> Runner:
     """The fastest way that this model, device and installation allow.
 
-    On CUDA with Triton, for heads of 2^n components: kernels that read the blocks where they lie, in captured graphs
-    (`GraphRunner`). Everywhere else: `PlainRunner`.
+    `n_together` answers at once are decoded together where that is faster.
+
+    On CUDA with Triton, for heads of 2^n components that are rotated in halves: kernels that read the blocks where they
+    lie, in captured graphs (`GraphRunner`). Everywhere else: `PlainRunner`.
     """
     if has_kernels(model):
         from blockrag.attention.cuda.runner import GraphRunner  # noqa: PLC0415  (Triton, where there is a GPU)
 
-        return GraphRunner(model)
+        return GraphRunner(model, n_together)
     return PlainRunner(model)
 
 
 def has_kernels(model: AnswerModel) -> bool:
     """Whether there are CUDA kernels for this model here."""
     power_of_two = model.head_dim >= 16 and model.head_dim & (model.head_dim - 1) == 0
-    return model.device.type == "cuda" and power_of_two and find_spec("triton") is not None
+    suits = power_of_two and not model.rope.interleaved
+    return model.device.type == "cuda" and suits and find_spec("triton") is not None

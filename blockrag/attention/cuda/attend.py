@@ -226,7 +226,7 @@ def attend_blocks(
     _, kv_heads, capacity, _ = tail_keys.shape
     group, parts = heads // kv_heads, tiling.splits + 1
     n_rows = group * n_queries
-    q = query.reshape(kv_heads, n_rows, dim)
+    q = query.reshape(kv_heads, n_rows, dim).contiguous()
     partial = torch.empty(kv_heads, parts, n_rows, dim, dtype=torch.float32, device=query.device)
     weights = torch.empty(kv_heads, parts, n_rows, dtype=torch.float32, device=query.device)
     output = torch.empty(1, n_queries, heads, dim, dtype=query.dtype, device=query.device)

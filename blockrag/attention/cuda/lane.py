@@ -5,6 +5,7 @@ launches them as one. A graph has fixed addresses and shapes, so that questions 
 the blocks lie and how many tokens there are is read on the device. No block is copied.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,14 +25,14 @@ LENGTHS = (1, 16, 32, 64, 128, 256)
 """Numbers of tokens for which there is a graph; more are run in several."""
 
 
-class _TailLayer(CacheLayerMixin):
+class TailLayer(CacheLayerMixin):
     """One layer's tail, written at a place that is read on the device."""
 
     is_sliding = False
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, places: torch.Tensor):
         super().__init__()
-        self.keys, self.values, self._places = keys, values, places
+        self.keys, self.values, self.places = keys, values, places
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
@@ -41,7 +42,7 @@ class _TailLayer(CacheLayerMixin):
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write the new states to their places; return the whole tail."""
-        write_tail(key_states, value_states, self.keys, self.values, self._places)
+        write_tail(key_states, value_states, self.keys, self.values, self.places)
         return self.keys, self.values
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -74,14 +75,17 @@ class Lane:
     ----------
     n_before, n_tail : int
         Tokens in the blocks, and in the tail.
+    launching : threading.Lock
+        Held while work is put on the device's queue and counted, so that passes of several lanes see whole states.
     """
+
+    launching = threading.RLock()
 
     def __init__(self, model: AnswerModel, capacity: int):
         self._model, self.capacity = model, capacity
         group = model.network.config.num_attention_heads // model.n_kv_heads
-        self._tilings = {
-            n: tiling_for(group * n, model.n_kv_heads, model.head_dim, model.dtype.itemsize) for n in LENGTHS
-        }
+        head = model.n_kv_heads, model.head_dim, model.dtype.itemsize
+        self._tilings = {n: tiling_for(group * n, *head) for n in LENGTHS}
         self._table = BlockTable(model.rope, {tiling.splits for tiling in self._tilings.values()}, model.device)
         self._transfer = Transfer(model.device, model.n_layers)
         self._tail = model.kv_storage(capacity + LENGTHS[-1])  # padded tokens are written too
@@ -95,14 +99,17 @@ class Lane:
 
     def hold(self, parts: Sequence[BlockKV]) -> list[BlockKV]:
         """Begin anew over `parts`; returns them on the device, where the caller keeps them alive until `release`."""
-        on_device = self._transfer.start(parts)
-        self.n_before, self.n_tail = self._table.write(on_device), 0
-        self._places[0] = self.n_before
+        with Lane.launching:
+            on_device = self._transfer.start(parts)
+            self.n_before, self.n_tail = self._table.write(on_device), 0
+            self._places[0] = self.n_before
         return on_device
 
     def release(self) -> None:
-        """The parts may go."""
-        self._transfer.settle()
+        """The parts may go: nothing that is launched from here on reads them."""
+        with Lane.launching:
+            self._transfer.settle()
+            self._table.clear()
 
     def logits(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Run up to `LENGTHS[-1]` tokens; logits of the last, shape ``(vocab_size,)``, valid until the next call."""
@@ -111,13 +118,16 @@ class Lane:
             raise ValueError(f"the lane holds {self.capacity} tokens, {self.n_tail + n} were asked for")
         length = next(length for length in LENGTHS if length >= n)
         padding = [0] * (length - n)
-        self._inputs[length].copy_(torch.tensor([*token_ids, *padding, n - 1]).pin_memory(), non_blocking=True)
-        return self._replay(length, n)
+        staged = torch.tensor([*token_ids, *padding, n - 1]).pin_memory()
+        with Lane.launching:
+            self._inputs[length].copy_(staged, non_blocking=True)
+            return self._replay(length, n)
 
-    def follow(self, token: torch.Tensor) -> torch.Tensor:
-        """The most likely token after `token`, a scalar on the device that need not have been read."""
-        self._inputs[1][0] = token
-        return self._replay(1, 1).argmax()
+    def follow(self, token: torch.Tensor | int) -> torch.Tensor:
+        """The most likely token after `token`, which may be a scalar on the device that has not been read."""
+        with Lane.launching:
+            self._inputs[1][0] = token
+            return self._replay(1, 1).argmax()
 
     def tell(self, token: torch.Tensor) -> Callable[[], int]:
         """Begin to read `token`, a scalar on the device; what is returned waits for it alone, not for later work."""
@@ -131,9 +141,30 @@ class Lane:
 
         return wait
 
+    def place(self) -> None:
+        """Tell the device how many tokens the tail holds."""
+        self._places[1] = self.n_tail
+
+    @property
+    def position(self) -> torch.Tensor:
+        """Position of the next token, a scalar on the device."""
+        return self._places.sum()
+
+    def tail(self, layer: int) -> TailLayer:
+        """The tail of one layer."""
+        return TailLayer(self._tail[0, layer], self._tail[1, layer], self._places)
+
+    def attend(self, module: Any, query: torch.Tensor, scaling: float, length: int) -> torch.Tensor:
+        """Attention of one of the network's layers over this lane's blocks and tail."""
+        layer, tiling = module.layer_idx, self._tilings[length]
+        return attend_blocks(
+            query, *self._tail[:, layer], self._table.view(tiling.splits), self._places,
+            layer=layer, turn=self._model.rope.rotates(layer), scale=scaling, tiling=tiling,
+        )  # fmt: skip
+
     def _replay(self, length: int, n: int) -> torch.Tensor:
         graph, logits = self._graphs[length]
-        self._places[1] = self.n_tail
+        self.place()
         graph.replay()
         self.n_tail += n
         return logits[0, 0]
@@ -153,21 +184,16 @@ class Lane:
 
     def _forward(self, length: int) -> torch.Tensor:
         ids, last = self._inputs[length].split([length, 1])
-        layers = [_TailLayer(k, v, self._places) for k, v in zip(*self._tail, strict=True)]
-        table, tiling = self._table.view(self._tilings[length].splits), self._tilings[length]
 
         def attend(module: Any, query: Any, key: Any, value: Any, scaling: float) -> torch.Tensor:
             self._transfer.await_layer(module.layer_idx)
-            return attend_blocks(
-                query, key, value, table, self._places,
-                layer=module.layer_idx, turn=True, scale=scaling, tiling=tiling,
-            )  # fmt: skip
+            return self.attend(module, query, scaling, length)
 
         return self._model.network(
             input_ids=ids[None],
-            position_ids=(self._places.sum() + torch.arange(length, device=ids.device))[None],
+            position_ids=(self.position + torch.arange(length, device=ids.device))[None],
             attention_mask=UNMASKED,
-            past_key_values=Cache(layers=layers),
+            past_key_values=Cache(layers=[self.tail(layer) for layer in range(self._model.n_layers)]),
             use_cache=True,
             logits_to_keep=last,
             attend=attend,

@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
 from blockrag.attention.cache import PreallocatedCache
+from blockrag.attention.cuda.choir import Choir
 from blockrag.attention.cuda.lane import LENGTHS, Lane
 from blockrag.attention.runner import Joined, Runner
 from blockrag.generate import prefill
@@ -18,25 +19,31 @@ TAIL_TOKENS = 1024
 
 
 class GraphRunner(Runner):
-    """Keeps as many lanes as there were answers in flight at once.
+    """Lends lanes.
 
     Parameters
     ----------
     model : AnswerModel
         On a GPU, with heads of 2^n components.
+    n_lanes : int
+        Answers that are decoded together. For more than that at once, and for longer ones than their tails hold, lanes
+        are made as they are needed, and kept.
     """
 
-    def __init__(self, model: AnswerModel):
+    def __init__(self, model: AnswerModel, n_lanes: int = 1):
         self._model = model
         self._lock = threading.Lock()
-        self._spare = [Lane(model, TAIL_TOKENS)]
+        lanes = [Lane(model, TAIL_TOKENS) for _ in range(n_lanes)]
+        self._choir = Choir(model, lanes) if n_lanes > 1 else None
+        self._choristers, self._spare = frozenset(lanes), lanes[:]
 
     @contextmanager
     def join(self, parts: Sequence[BlockKV], room: int) -> Iterator[Joined]:
         """See `Runner`."""
         lane = self._take(room) or Lane(self._model, max(room, TAIL_TOKENS))
+        choir = self._choir if lane in self._choristers else None
         try:
-            yield _GraphJoined(self._model, lane, parts)
+            yield _GraphJoined(self._model, lane, choir, parts)
         finally:
             lane.release()
             with self._lock:
@@ -55,8 +62,8 @@ class GraphRunner(Runner):
 class _GraphJoined(Joined):
     path = "cuda graphs"
 
-    def __init__(self, model: AnswerModel, lane: Lane, parts: Sequence[BlockKV]):
-        self._model, self._lane = model, lane
+    def __init__(self, model: AnswerModel, lane: Lane, choir: Choir | None, parts: Sequence[BlockKV]):
+        self._model, self._lane, self._choir = model, lane, choir
         self._hold(parts)
 
     def _hold(self, parts: Sequence[BlockKV]) -> None:
@@ -82,14 +89,31 @@ class _GraphJoined(Joined):
         return logits
 
     def greedy(self, token_ids: Sequence[int]) -> Iterator[int]:
-        """Each step but the first begins before its predecessor's token is read here, so that the GPU never waits."""
-        token = self.logits(token_ids).argmax()
-        yield int(token)
-        token = self._lane.follow(token)
-        while True:
-            told = self._lane.tell(token)
-            following = self._lane.follow(token) if self._lane.n_tail < self._lane.capacity else None
-            yield told()
-            if following is None:
-                raise ValueError(f"the lane holds {self._lane.capacity} tokens, and more were asked for")
-            token = following
+        """Alone, each step but the first begins before its predecessor's token is read, so that the GPU never waits;
+        in company, it is the choir's."""
+        token = int(self.logits(token_ids).argmax())
+        yield token
+        with self._choir.taking_part(self._lane) if self._choir else nullcontext():
+            begun: torch.Tensor | None = None
+            while True:
+                self._check_room(begun)
+                if begun is None and self._has_company():
+                    token = self._choir.step(self._lane, token)
+                else:
+                    token, begun = self._step_alone(token if begun is None else begun)
+                yield token
+
+    def _step_alone(self, before: int | torch.Tensor) -> tuple[int, torch.Tensor | None]:
+        """The next token (`before` is the last one, or the next one, begun already), and the one after it, begun."""
+        token = self._lane.follow(before) if isinstance(before, int) else before
+        told = self._lane.tell(token)
+        more = self._lane.n_tail < self._lane.capacity and not self._has_company()
+        begun = self._lane.follow(token) if more else None
+        return told(), begun
+
+    def _has_company(self) -> bool:
+        return self._choir is not None and self._choir.has_company()
+
+    def _check_room(self, begun: torch.Tensor | None) -> None:
+        if begun is None and self._lane.n_tail >= self._lane.capacity:
+            raise ValueError(f"the lane holds {self._lane.capacity} tokens, and more were asked for")

@@ -33,11 +33,12 @@ class BlockTable:
         self._inv_freq = rope.inv_freq.to(device)
         self._splits = sorted(set(splits))
         self._staged = torch.zeros(4 * CAPACITY + 3 * sum(self._splits), dtype=torch.long).pin_memory()
+        self._copied = torch.cuda.Event()
         self._device = torch.zeros(self._staged.shape, dtype=torch.long, device=device)
         self._turns = torch.zeros(CAPACITY, 2, len(rope.inv_freq), device=device)
 
     def write(self, parts: Sequence[BlockKV]) -> int:
-        """Enter the parts of a prompt, in order; returns their tokens. What was there must have been used.
+        """Enter the parts of a prompt, in order; returns their tokens.
 
         Raises
         ------
@@ -46,6 +47,7 @@ class BlockTable:
         """
         if len(parts) > CAPACITY:
             raise ValueError(f"{len(parts)} blocks in one prompt; the table holds {CAPACITY}")
+        self._copied.synchronize()  # the last table is on its way no more
         sizes = np.array([part.n_tokens for part in parts], dtype=np.int64)
         ends = sizes.cumsum()
         starts, staged = ends - sizes, self._staged.numpy()
@@ -57,8 +59,13 @@ class BlockTable:
         for splits in self._splits:
             self._view(self._staged, splits).numpy()[:] = _stretches(starts, ends, splits)
         self._device.copy_(self._staged, non_blocking=True)
+        self._copied.record()
         self._turn(len(parts))
         return int(sizes.sum())
+
+    def clear(self) -> None:
+        """Leave no one anything to attend to."""
+        self._device[4 * CAPACITY :].zero_()
 
     def _turn(self, n: int) -> None:
         angles = self._device[3 * CAPACITY : 3 * CAPACITY + n, None] * self._inv_freq
