@@ -6,7 +6,7 @@ from itertools import islice
 import pytest
 import torch
 from paths import cached_logits, encode_all
-from tiny import FAMILIES, ROPE, tiny_model
+from tiny import FAMILIES, OTHER_FAMILIES, ROPE, tiny_model
 
 from blockrag.attention.assemble import assemble, has_kernel
 from blockrag.attention.encode import encode_prefix
@@ -14,7 +14,7 @@ from blockrag.attention.format import BlockFormat
 from blockrag.attention.pack import has_packs
 from blockrag.attention.reference import reference_logits
 from blockrag.attention.rope import Rope
-from blockrag.attention.runner import PlainRunner
+from blockrag.attention.runner import PlainRunner, make_runner
 from blockrag.kv.block_kv import BlockKV
 from blockrag.models.answer_model import AnswerModel
 
@@ -58,14 +58,15 @@ def test_the_kernel_moves_keys_as_the_plain_path(dtype, tolerance):
     on_cpu = [type(part)(part.keys.cpu(), part.values.cpu()) for part in parts]
     expected = assemble(on_cpu, model.rope, torch.empty_like(on_gpu.storage, device="cpu"))
     n = expected.n_tokens
-    moved, wanted = on_gpu.storage[..., :n, :].cpu().float(), expected.storage[..., :n, :].float()
+    wanted = torch.stack([torch.stack(layer.joined()) for layer in expected.layers], dim=1).float()
+    moved = on_gpu.storage[..., :n, :].cpu().float()
     assert on_gpu.n_tokens == n and (moved - wanted).abs().max() <= tolerance
     assert all(torch.equal(part.keys, kept) for part, kept in zip(parts, before, strict=True))
 
 
 def joined_logits(model: AnswerModel, parts, final: list[int], following: list[int]) -> torch.Tensor:
-    """Logits of the last of `final` and of each following token, by captured graphs."""
-    with GraphRunner(model).join(parts, len(final) + len(following)) as joined:
+    """Logits of the last of `final` and of each following token, by the path that is chosen for the model."""
+    with make_runner(model).join(parts, len(final) + len(following)) as joined:
         rows = [joined.logits(final).clone()]
         rows += [joined.logits([token]).clone() for token in following]
     return torch.stack(rows)
@@ -81,6 +82,16 @@ def test_graphs_prefill_and_decode_as_the_reference(family, rope):
     expected = reference_logits(model, tokens(7), BLOCKS, [*FINAL, 5, 6])[-3:]
     assert (found - expected).abs().max() <= 1e-4
     assert all(torch.equal(part.keys, kept) for part, kept in zip(parts, before, strict=True)), "rule 5"
+
+
+@pytest.mark.parametrize("family", OTHER_FAMILIES)
+def test_the_chosen_path_of_other_families_is_exact(family):
+    model = gpu_model(family)
+    parts = [encode_prefix(model, tokens(7)), *encode_all(model, BLOCKS)]
+    with make_runner(model).join(parts, 1) as joined:
+        assert joined.path == ("plain" if model.rope.interleaved else "cuda graphs")
+    found = joined_logits(model, parts, FINAL, [5, 6])
+    assert (found - reference_logits(model, tokens(7), BLOCKS, [*FINAL, 5, 6])[-3:]).abs().max() <= 1e-4
 
 
 @pytest.mark.parametrize("family", FAMILIES)

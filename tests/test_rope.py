@@ -8,15 +8,17 @@ from tiny import FAMILIES, ROPE, tiny_model
 from transformers import AutoConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
+from blockrag.attention.assemble import assemble
 from blockrag.attention.rope import Rope, use_exact_angles
 from blockrag.errors import UnsupportedModelError
+from blockrag.kv.block_kv import BlockKV
 
 ROPE_OF_64 = Rope(1.0 / 10_000.0 ** (torch.arange(0, 64, 2).double() / 64))
 
 
 def rotated(rope: Rope, keys: torch.Tensor, offset: int) -> torch.Tensor:
     out = torch.full_like(keys, float("nan"))
-    rope.rotate(keys, offset, out)
+    rope.rotate(keys, rope.turn(offset), out)
     return out
 
 
@@ -64,7 +66,9 @@ def test_neighbours_turn_together_where_they_are_pairs():
 
 def test_keys_of_layers_without_rotation_stay():
     rope, keys = Rope(ROPE_OF_64.inv_freq, rotated_layers=(True, False, True)), torch.randn(3, 2, 5, 64)
-    out = rotated(rope, keys, 7)
+    before, part = BlockKV(torch.zeros(3, 2, 7, 64), torch.zeros(3, 2, 7, 64)), BlockKV(keys, keys)
+    cache = assemble([before, part], rope, torch.empty(2, 3, 1, 2, 12, 64))
+    out = torch.stack([layer.joined()[0][0, :, 7:] for layer in cache.layers])
     assert torch.equal(out[1], keys[1]) and torch.equal(out[::2], rotated(ROPE_OF_64, keys[::2], 7))
     assert [rope.rotates(layer) for layer in range(3)] == [True, False, True] and ROPE_OF_64.rotates(1)
 

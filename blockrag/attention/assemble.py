@@ -26,20 +26,34 @@ def assemble(parts: Sequence[BlockKV], rope: Rope, storage: torch.Tensor) -> Pre
     Returns
     -------
     PreallocatedCache
-        Over `storage`, holding the parts' tokens.
+        Over `storage`, holding the parts' tokens. Each layer is joined when it is first read, so that parts may still
+        be on their way.
     """
     if parts and has_kernel(storage) and rope.is_common(storage.shape[-1]):
         from blockrag.attention.cuda.assemble import assemble_cuda  # noqa: PLC0415  (Triton, where there is a GPU)
 
         return assemble_cuda(parts, rope, storage)
-    keys, values = storage[:, :, 0]
-    start = 0
-    for part in parts:
-        end = start + part.n_tokens
-        rope.rotate(part.keys, start - part.first_position, out=keys[:, :, start:end])
-        values[:, :, start:end] = part.values
-        start = end
-    return PreallocatedCache(storage, n_tokens=start)
+    joining = _Joining(parts, rope, storage)
+    return PreallocatedCache(storage, joining.n_tokens, joining.fill)
+
+
+class _Joining:
+    """Joins one layer at a time, when the network comes to it: what was just written is still near the processor."""
+
+    def __init__(self, parts: Sequence[BlockKV], rope: Rope, storage: torch.Tensor):
+        self._rope, self._storage = rope, storage
+        self._places = []
+        self.n_tokens = 0
+        for part in parts:
+            start, self.n_tokens = self.n_tokens, self.n_tokens + part.n_tokens
+            self._places.append((part, slice(start, self.n_tokens), rope.turn(start - part.first_position)))
+
+    def fill(self, layer: int) -> None:
+        keys, values = self._storage[:, layer, 0]
+        for part, place, turn in self._places:
+            part.await_layer(layer)
+            values[:, place] = part.values[layer]
+            self._rope.rotate(part.keys[layer], turn if self._rope.rotates(layer) else None, out=keys[:, place])
 
 
 def has_kernel(storage: torch.Tensor) -> bool:

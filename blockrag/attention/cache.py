@@ -4,6 +4,8 @@
 here the room for the answer is there from the start and a step writes only its own rows.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,15 +13,26 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 
 class PreallocatedLayer(CacheLayerMixin):
-    """One layer: a view ``(batch, kv_heads, capacity, head_dim)`` into the cache's storage, filled up to `n_tokens`."""
+    """One layer: a view ``(batch, kv_heads, capacity, head_dim)`` into the cache's storage, filled up to `n_tokens`.
+
+    `fill`, where it is given, is called once, before the first tokens are read.
+    """
 
     is_sliding = False
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, n_tokens: int):
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, n_tokens: int, fill: Callable[[], None] | None = None):
         super().__init__()
         self.keys, self.values = keys, values
         self.n_tokens = n_tokens
         self.is_initialized = True
+        self._fill = fill
+
+    def joined(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of the tokens held, shape ``(batch, kv_heads, n_tokens, head_dim)``."""
+        if self._fill is not None:
+            self._fill()
+            self._fill = None
+        return self.keys[:, :, : self.n_tokens], self.values[:, :, : self.n_tokens]
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Nothing is left to do: the storage exists from the start."""
@@ -34,7 +47,7 @@ class PreallocatedLayer(CacheLayerMixin):
         self.keys[:, :, start:end] = key_states
         self.values[:, :, start:end] = value_states
         self.n_tokens = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        return self.joined()
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Keys that the next `query_length` tokens are masked against, and the offset of the first."""
@@ -61,11 +74,17 @@ class PreallocatedCache(Cache):
     storage : torch.Tensor
         Shape ``(2, layers, batch, kv_heads, capacity, head_dim)``: keys, then values. Of the capacity the first
         `n_tokens` are filled.
+    n_tokens : int
+    fill : callable, optional
+        Given a layer's number, fills its storage; called once for each, before it is first read.
     """
 
-    def __init__(self, storage: torch.Tensor, n_tokens: int = 0):
+    def __init__(self, storage: torch.Tensor, n_tokens: int = 0, fill: Callable[[int], None] | None = None):
         self.storage = storage
-        super().__init__(layers=[PreallocatedLayer(k, v, n_tokens) for k, v in zip(*storage, strict=True)])
+        pairs = enumerate(zip(*storage, strict=True))
+        super().__init__(
+            layers=[PreallocatedLayer(k, v, n_tokens, fill and partial(fill, layer)) for layer, (k, v) in pairs]
+        )
 
     @property
     def n_tokens(self) -> int:

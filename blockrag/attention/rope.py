@@ -18,6 +18,10 @@ STATIC_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 """RoPE types whose frequencies do not depend on the length of the prompt; only these compose."""
 
 
+Turn = tuple[torch.Tensor, torch.Tensor]
+"""Cosine and sine for each frequency, float32, shape ``(rotary_dim / 2,)`` each."""
+
+
 @dataclass(frozen=True)
 class Rope:
     """Frequencies of a model's rotary positions.
@@ -45,35 +49,35 @@ class Rope:
         """Whether all components of all layers turn, in halves: the case that CUDA kernels are written for."""
         return self.rotated_layers is None and not self.interleaved and 2 * len(self.inv_freq) == head_dim
 
-    def turn(self, offset: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosine and sine of a turn by `offset` positions, float32, shape ``(rotary_dim / 2,)`` each."""
+    def turn(self, offset: int) -> Turn | None:
+        """The turn by `offset` positions, of either sign; None where nothing turns."""
+        if offset == 0:
+            return None
         angle = self.inv_freq * offset
         return angle.cos().float(), angle.sin().float()
 
-    def rotate(self, keys: torch.Tensor, offset: int, out: torch.Tensor) -> None:
-        """Write `keys`, moved by `offset` positions, into `out`; `keys` is left as it is (rule 5).
+    def rotate(self, keys: torch.Tensor, turn: Turn | None, out: torch.Tensor) -> None:
+        """Write `keys` of layers that rotate, turned, into `out`; `keys` is left as it is (rule 5).
 
         Parameters
         ----------
         keys, out : torch.Tensor
-            Shape ``(..., tokens, head_dim)``, any float dtype; must not overlap. Arithmetic is float32 inside. The
-            first dimension is that of the layers where some of them are not rotated.
-        offset : int
-            Positions to move by, of either sign.
+            Shape ``(..., tokens, head_dim)``, any float dtype; must not overlap. Arithmetic is float32 inside.
+        turn : Turn or None
+            See `turn`.
         """
-        if offset == 0:
+        if turn is None:
             out.copy_(keys)
             return
-        cos, sin = (part.to(keys.device) for part in self.turn(offset))
+        cos, sin = (part.to(keys.device) for part in turn)
         low, high = (part.float() for part in self._pairs(keys))
-        low_out, high_out = self._pairs(out)
-        low_out.copy_((low * cos).addcmul_(high, sin, value=-1))
-        high_out.copy_((high * cos).addcmul_(low, sin))
+        for target, one, other, sign in zip(self._pairs(out), (low, high), (high, low), (-1, 1), strict=True):
+            turned = target if out.dtype == torch.float32 else torch.empty_like(one)
+            torch.mul(one, cos, out=turned).addcmul_(other, sin, value=sign)
+            if turned is not target:
+                target.copy_(turned)
         rotary = 2 * len(self.inv_freq)
         out[..., rotary:] = keys[..., rotary:]
-        if self.rotated_layers is not None:
-            still = [layer for layer, rotated in enumerate(self.rotated_layers) if not rotated]
-            out[still] = keys[still]
 
     def _pairs(self, heads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Views of the components that turn together, shape ``(..., rotary_dim / 2)`` each."""

@@ -43,3 +43,6 @@ class BlockKV:
     def nbytes(self) -> int:
         """Bytes of keys and values together."""
         return self.keys.nbytes + self.values.nbytes
+
+    def await_layer(self, layer: int) -> None:
+        """Return once the keys and values of `layer` are there; of what lies in memory they are."""

@@ -68,7 +68,7 @@ def fused(network: torch.nn.Module) -> AbstractContextManager[None]:
 def _norms(network: torch.nn.Module) -> Iterator[Replacement]:
     """Root-mean-square normalisations of the common form."""
     for module in network.modules():
-        if hasattr(module, "variance_epsilon"):
+        if hasattr(module, "variance_epsilon") and module.weight.dim() == 1:
             forward = _norm(module)
             if _alike(module, forward, torch.randn_like(module.weight)[None]):
                 yield module, "forward", forward

@@ -117,6 +117,10 @@ def rotate_both(
     `query`, `key`: ``(1, heads, n, dim)``, the last dimension contiguous; `cos`, `sin`: ``(1, n, dim)``.
     """
     _, heads, n_queries, dim = query.shape
+    if cos.shape[-1] != dim:
+        raise ValueError(
+            f"heads of {dim} components are to be rotated whole, by as many cosines; {cos.shape[-1]} given"
+        )
     out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     key_out = torch.empty(key.shape, dtype=key.dtype, device=key.device)
     _rotate[(n_queries, heads + key.shape[1])](
