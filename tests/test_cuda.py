@@ -155,9 +155,12 @@ def test_answers_in_company_are_those_alone(n_answers):
     assert answer(choir, questions[0]) == expected[0], "alone again"
 
 
-def test_an_answer_beyond_the_room_is_an_error():
-    with GraphRunner(gpu_model()).join([], 20) as joined, pytest.raises(ValueError, match="holds 1024 tokens"):
-        list(islice(joined.greedy(FINAL), 1100))
+def test_an_answer_beyond_the_room_is_an_error_and_a_long_one_takes_the_plain_way():
+    runner = GraphRunner(gpu_model())
+    with runner.join([], 20) as joined, pytest.raises(ValueError, match="holds 2048 tokens"):
+        list(islice(joined.greedy(FINAL), 2100))
+    with runner.join([], 2100) as joined:
+        assert joined.path == "plain" and len(list(islice(joined.greedy(FINAL), 30))) == 30
 
 
 @pytest.mark.parametrize("n_on_host", [1, 3, len(BLOCKS)])
@@ -178,7 +181,7 @@ def test_blocks_in_host_memory_are_loaded_on_the_way(n_on_host):
 
 def test_lanes_are_used_again_and_do_not_mix():
     model = gpu_model()
-    runner, parts = GraphRunner(model), encode_all(model, BLOCKS)
+    runner, parts = GraphRunner(model, n_lanes=2), encode_all(model, BLOCKS)
     one, other = parts[:3], parts[2:]
     with runner.join(one, 50) as a, runner.join(other, 50) as b:
         found = [a.logits(FINAL).clone(), b.logits(FINAL).clone(), a.logits([5]).clone(), b.logits([5]).clone()]

@@ -13,7 +13,7 @@ import torch
 from blockrag.models.answer_model import AnswerModel
 
 WARM_TOKENS = 4608
-"""Tokens for which there is storage from the start: a context of 4,096 with its question and answer."""
+"""Tokens for which there is storage from the start on a CPU: a context of 4,096 with its question and answer."""
 
 
 class StoragePool:
@@ -28,7 +28,9 @@ class StoragePool:
     def __init__(self, model: AnswerModel):
         self._model = model
         self._lock = threading.Lock()
-        self._spare: torch.Tensor | None = model.kv_storage(min(WARM_TOKENS, model.max_tokens)).zero_()
+        self._spare: torch.Tensor | None = None
+        if model.device.type == "cpu":
+            self._spare = model.kv_storage(min(WARM_TOKENS, model.max_tokens)).zero_()
 
     @contextmanager
     def take(self, n_tokens: int) -> Iterator[torch.Tensor]:

@@ -57,6 +57,16 @@ class Transfer:
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
 
 
+def on_device(parts: Sequence[BlockKV], device: torch.device) -> list[BlockKV]:
+    """The parts on the device, those that were not there copied."""
+    return [
+        part
+        if part.keys.device == device
+        else BlockKV(part.keys.to(device), part.values.to(device), part.first_position)
+        for part in parts
+    ]
+
+
 def _like(part: BlockKV, device: torch.device) -> BlockKV:
     keys, values = (torch.empty_like(t, device=device) for t in (part.keys, part.values))
     return BlockKV(keys, values, part.first_position)

@@ -9,54 +9,57 @@ import torch
 from blockrag.attention.cache import PreallocatedCache
 from blockrag.attention.cuda.choir import Choir
 from blockrag.attention.cuda.lane import LENGTHS, Lane
-from blockrag.attention.runner import Joined, Runner
+from blockrag.attention.runner import Joined, PlainRunner, Runner
 from blockrag.generate import prefill
 from blockrag.kv.block_kv import BlockKV
+from blockrag.kv.transfer import on_device
 from blockrag.models.answer_model import AnswerModel
 
-TAIL_TOKENS = 1024
-"""Room of a lane's tail at least: a question and its answer."""
+TAIL_TOKENS = 2048
+"""Room of a lane's tail: a question and its answer. Longer ones take the plain way."""
 
 
 class GraphRunner(Runner):
-    """Lends lanes.
+    """Lends lanes; who comes when all are lent waits for one.
+
+    All graphs are captured when it is made: nothing else may run on the device while a graph is captured.
 
     Parameters
     ----------
     model : AnswerModel
         On a GPU, with heads of 2^n components.
     n_lanes : int
-        Answers that are decoded together. For more than that at once, and for longer ones than their tails hold, lanes
-        are made as they are needed, and kept.
+        Answers at once; several are decoded together.
     """
 
     def __init__(self, model: AnswerModel, n_lanes: int = 1):
-        self._model = model
-        self._lock = threading.Lock()
-        lanes = [Lane(model, TAIL_TOKENS) for _ in range(n_lanes)]
-        self._choir = Choir(model, lanes) if n_lanes > 1 else None
-        self._choristers, self._spare = frozenset(lanes), lanes[:]
+        self._model, self._plain = model, PlainRunner(model)
+        self._spare = [Lane(model, TAIL_TOKENS) for _ in range(n_lanes)]
+        self._choir = Choir(model, tuple(self._spare)) if n_lanes > 1 else None
+        self._returned = threading.Condition()
 
     @contextmanager
     def join(self, parts: Sequence[BlockKV], room: int) -> Iterator[Joined]:
         """See `Runner`."""
-        lane = self._take(room) or Lane(self._model, max(room, TAIL_TOKENS))
-        choir = self._choir if lane in self._choristers else None
+        if room > TAIL_TOKENS:
+            with self._plain.join(on_device(parts, self._model.device), room) as joined:
+                yield joined
+            return
+        with self._lane() as lane:
+            yield _GraphJoined(self._model, lane, self._choir, parts)
+
+    @contextmanager
+    def _lane(self) -> Iterator[Lane]:
+        with self._returned:
+            self._returned.wait_for(lambda: self._spare)
+            lane = self._spare.pop()
         try:
-            yield _GraphJoined(self._model, lane, choir, parts)
+            yield lane
         finally:
             lane.release()
-            with self._lock:
+            with self._returned:
                 self._spare.append(lane)
-
-    def _take(self, room: int) -> Lane | None:
-        with self._lock:
-            fitting = [lane for lane in self._spare if lane.capacity >= room]
-            if not fitting:
-                return None
-            lane = min(fitting, key=lambda lane: lane.capacity)
-            self._spare.remove(lane)
-            return lane
+                self._returned.notify()
 
 
 class _GraphJoined(Joined):
