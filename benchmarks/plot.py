@@ -40,6 +40,7 @@ def draw_encode(axes: Axes, result: dict[str, Any]) -> None:
         axes.bar([i + shift for i in range(len(rows))], values, 0.38, color=COLOURS[name], label=label)
     axes.set_xticks(range(len(rows)), names)
     axes.set_ylabel("tokens a second")
+    axes.margins(y=0.2)
 
 
 def draw_tiers(axes: Axes, result: dict[str, Any]) -> None:
@@ -84,6 +85,7 @@ def _logarithmic(axes: Axes, result: dict[str, Any]) -> None:
     axes.set_xticks(contexts, [f"{n // 1024}K" if n >= 1024 and n % 1024 == 0 else str(n) for n in contexts])
     axes.minorticks_off()
     axes.set_xlabel("tokens of context")
+    axes.margins(y=0.12)
     axes.grid(alpha=0.25)
 
 

@@ -1,6 +1,7 @@
 """The README tells the truth: its code runs, its tree is complete, its commands and fields exist."""
 
 import argparse
+import json
 import re
 from pathlib import Path
 
@@ -53,3 +54,15 @@ def test_flags_of_the_application_are_as_the_readme_says():
     assert isinstance(args, argparse.Namespace) and args.port == 1 and args.model == "smollm2"
     for flag in re.findall(r"`(--kv-[a-z-]+)`", README):
         assert hasattr(args, flag.removeprefix("--").replace("-", "_"))
+
+
+@pytest.mark.parametrize("column, model", [(0, "llama-3.1-8b"), (1, "qwen3-4b")])
+def test_figures_are_those_of_the_results(column, model):
+    rows = json.loads((ROOT / "benchmarks" / "results" / f"ttft-{model}.json").read_text())["rows"]
+    assert len(rows) == 6
+    for row in rows:
+        n = row["context"]
+        (line,) = re.findall(rf"^\| {f'{n // 1024}K' if n >= 1024 else n} \|.*$", README, re.MULTILINE)
+        full, block, sooner, floor = [cell.strip(" *×") for cell in line.strip("|").split("|")[1:]][4 * column :][:4]
+        assert full == f"{row['full_ms']:,.0f}" and block == f"{row['block_ms']:.1f}"
+        assert float(sooner) == pytest.approx(row["ratio"], abs=0.5) and floor == f"{row['times_floor']:.2f}"
