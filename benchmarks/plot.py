@@ -54,8 +54,10 @@ def draw_tiers(axes: Axes, result: dict[str, Any]) -> None:
 
 def draw_quantize(axes: Axes, result: dict[str, Any]) -> None:
     """Difference of the next token's distribution by form at rest."""
-    rows = result["rows"]
-    axes.barh([row["form"] for row in rows], [row["kl"] for row in rows], color=COLOURS["block"])
+    rows = result["rows"][1:]
+    names = [f"{row['form']}\na scale a {row['keys']}; values: a {row['values']}" for row in rows]
+    axes.barh(names, [row["kl"] for row in rows], color=COLOURS["block"])
+    axes.tick_params(axis="y", labelsize=7)
     axes.set_xlabel("divergence of the next token's distribution from exact KV, nats")
 
 

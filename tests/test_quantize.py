@@ -1,0 +1,68 @@
+"""Block KV in 8 bits: small, near, and what it was made of stays."""
+
+import importlib
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import tiny_model, tiny_tokenizer
+
+from benchmarks import common, plot, shapes
+from blockrag.kv.block_kv import BlockKV
+from blockrag.kv.quantize import LARGEST, dequantize, quantize
+
+
+def kv(seed: int, n_tokens: int = 20, size: float = 1.0) -> BlockKV:
+    keys, values = size * torch.randn(2, 3, 2, n_tokens, 16, generator=torch.Generator().manual_seed(seed))
+    return BlockKV(keys, values, first_position=seed)
+
+
+@given(seed=st.integers(0, 999), n_tokens=st.integers(1, 40), size=st.sampled_from([1e-30, 1e-3, 1.0, 1e4]))
+def test_no_number_is_off_by_more_than_half_a_step(seed, n_tokens, size):
+    block = kv(seed, n_tokens, size)
+    before = block.keys.clone()
+    stored = quantize(block)
+    back = dequantize(stored, torch.float32)
+    for found, true, scales in (
+        (back.keys, block.keys, stored.key_scales),
+        (back.values, block.values, stored.value_scales),
+    ):
+        assert ((found - true).abs() <= 0.5001 * scales).all()
+    assert torch.equal(block.keys, before) and back.first_position == seed
+    assert stored.keys.abs().max() <= LARGEST
+
+
+def test_it_takes_little_more_than_a_byte_a_number():
+    block = kv(1, n_tokens=300)
+    assert quantize(block).nbytes < 1.3 * block.nbytes / 4
+
+
+def test_zeros_stay_zeros_and_types_come_back():
+    nothing = BlockKV(torch.zeros(2, 3, 4, 16), torch.zeros(2, 3, 4, 16))
+    assert torch.equal(dequantize(quantize(nothing), torch.float32).keys, nothing.keys)
+    block = kv(3)
+    half = BlockKV(block.keys.bfloat16(), block.values.bfloat16())
+    assert dequantize(quantize(half), torch.bfloat16).keys.dtype == torch.bfloat16
+
+
+def test_quantizing_again_changes_nothing():
+    once = dequantize(quantize(kv(5)), torch.float32)
+    torch.testing.assert_close(dequantize(quantize(once), torch.float32).keys, once.keys, atol=1e-6, rtol=1e-5)
+
+
+def test_the_measurement_tells_every_way_apart(monkeypatch, tmp_path, capsys):
+    measurement = importlib.import_module("benchmarks.quantize")
+    subject = shapes.Subject("tiny", tiny_model(tokenizer=tiny_tokenizer()), random_weights=True)
+    machine = common.Machine("a CPU", 2, torch.__version__, 20.0, None, 1.0, 0.3)
+    monkeypatch.setattr(measurement, "open_subject", lambda name, device: subject)
+    monkeypatch.setattr(measurement, "measure_machine", lambda device, dtype: machine)
+    monkeypatch.setattr(measurement, "TEXTS", ("NOTICE",))
+    path = tmp_path / "quantize-tiny.json"
+    measurement.main(["--json", str(path)])
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    assert len(rows) == 9 and rows[0]["kl"] == 0 and rows[0]["bytes_per_token"] == 2 * 2 * 2 * 16 * 4
+    assert all(0 < row["key_error"] < 0.05 and row["bytes_per_token"] < 200 for row in rows[1:])
+    assert rows[1]["key_error"] != pytest.approx(rows[5]["key_error"]), "before and after rotation differ"
+    assert plot.draw(path).stat().st_size > 5000
