@@ -1,8 +1,8 @@
 """What 8 bits at rest change: ``python -m benchmarks.quantize --json FILE``.
 
 Blocks of this repository's own texts are encoded, stored in 8 bits in each way, and questions are put to them and to
-the exact ones. `kl` is the divergence of the next token's distribution from the exact one's, in nats; `equal_tokens` the
-share of 32 greedy tokens that are the same, up to the first that is not. "Before rotation" turns each key back to
+the exact ones. `kl` is the divergence of the next token's distribution from the exact one's, in nats; `equal_tokens`
+the share of 32 greedy tokens that are the same, up to the first that is not. "Before rotation" turns each key back to
 position 0 before it is stored.
 """
 

@@ -14,6 +14,7 @@ from blockrag.engine import NO_MEMORY, Engine
 from blockrag.errors import DeviceMemoryError, PromptTooLongError
 from blockrag.generate import TextStream, end_tokens
 from blockrag.kv.block_kv import BlockKV
+from blockrag.kv.tiered import Lease
 from blockrag.stopwatch import Stopwatch
 
 KV_READERS = 4
@@ -32,6 +33,7 @@ class Request:
     watch: Stopwatch
     sources: tuple[Source, ...] = ()
     left_out: tuple[Source, ...] = ()
+    keys: list[str] = field(default_factory=list)
     n_prefill_tokens: int = 0
     n_tokens_saved: int = 0
     n_new_tokens: int = 0
@@ -127,24 +129,28 @@ def _begin(engine: Engine, request: Request, held: ExitStack) -> tuple[int, Iter
 
 def _first_token(engine: Engine, request: Request, held: ExitStack) -> tuple[int, Iterator[int]]:
     context = _block_context if request.mode == "block" else _full_context
-    parts, prompt_ids = context(engine, request)
+    lease = held.enter_context(engine.kv.lease())
+    parts, prompt_ids = context(engine, request, lease)
     with request.watch.stage("assemble"):
         joined = held.enter_context(engine.runner.join(parts, len(prompt_ids) + request.max_new_tokens))
     request.path = joined.path
     request.n_prefill_tokens += len(prompt_ids)
     tokens = joined.greedy(prompt_ids)
     with request.watch.stage("prefill"):
-        return next(tokens), tokens
+        token = next(tokens)
+    for key, part in zip(request.keys, joined.parts[1:], strict=False):
+        lease.moved(key, part)
+    return token, tokens
 
 
-def _block_context(engine: Engine, request: Request) -> tuple[list[BlockKV], list[int]]:
+def _block_context(engine: Engine, request: Request, lease: Lease) -> tuple[list[BlockKV], list[int]]:
     """Prefix and blocks as KV, and the final block that is left to compute."""
-    parts = [engine.prefix_kv, *_gather(engine, request)]
+    parts = [engine.prefix_kv, *_gather(engine, request, lease)]
     with request.watch.stage("assemble"):
         return parts, engine.prompt.final_ids(request.question)
 
 
-def _full_context(engine: Engine, request: Request) -> tuple[list[BlockKV], list[int]]:
+def _full_context(engine: Engine, request: Request, lease: Lease) -> tuple[list[BlockKV], list[int]]:
     """No KV, and the whole prompt that is left to compute; no sinks (they belong to block mode)."""
     prompt = engine.prompt
     with request.watch.stage("assemble"):
@@ -152,16 +158,16 @@ def _full_context(engine: Engine, request: Request) -> tuple[list[BlockKV], list
         return [], [*prompt.prefix_ids, *blocks, *prompt.final_ids(request.question)]
 
 
-def _gather(engine: Engine, request: Request) -> list[BlockKV]:
+def _gather(engine: Engine, request: Request, lease: Lease) -> list[BlockKV]:
     """KV of every source, in order: from the store, or encoded now and kept."""
     request.kv_hits, request.kv_misses, request.n_tokens_saved, request.n_prefill_tokens = Counter(), 0, 0, 0
     found: dict[str, BlockKV] = {}
     missing: dict[str, list[int]] = {}
     with request.watch.stage("kv_load"):
         parts = [engine.prompt.block_ids(source.text) for source in request.sources]
-        keys = [engine.identity.key(part) for part in parts]
+        request.keys = keys = [engine.identity.key(part) for part in parts]
         with ThreadPoolExecutor(KV_READERS) as pool:
-            hits = list(pool.map(lambda key: engine.kv.get(key, request.notes), keys))
+            hits = list(pool.map(lambda key: lease.get(key, request.notes), keys))
         for key, part, hit in zip(keys, parts, hits, strict=True):
             if hit is None:
                 missing[key] = part
@@ -172,7 +178,7 @@ def _gather(engine: Engine, request: Request) -> list[BlockKV]:
     with request.watch.stage("encode"):
         for key, kv in engine.encode(missing, request.notes):
             found[key] = kv
-            engine.kv.put(key, kv)
+            lease.put(key, kv, request.notes)
             request.kv_misses += 1
             request.n_prefill_tokens += len(missing[key])
     return [found[key] for key in keys]

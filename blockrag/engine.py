@@ -14,6 +14,7 @@ from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.key import KVIdentity
 from blockrag.kv.memory import MemoryTier
+from blockrag.kv.policy import SegmentedLRU
 from blockrag.kv.tier import KVTier
 from blockrag.kv.tiered import TieredKV
 from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL, local_path, weights_sha256
@@ -87,6 +88,7 @@ class Engine:
         *,
         embedder: str = DEFAULT_EMBEDDER,
         kv_dir: Path | None = None,
+        device_bytes: int = 8 * GIB,
         memory_bytes: int = 2 * GIB,
         disk_bytes: int = 20 * GIB,
         device: str | None = None,
@@ -100,8 +102,8 @@ class Engine:
             See `blockrag.models.local_path`.
         kv_dir : Path, optional
             Folder of the disk tier; without it block KVs are kept in memory alone.
-        memory_bytes, disk_bytes : int
-            Budgets of the tiers.
+        device_bytes, memory_bytes, disk_bytes : int
+            Budgets of the tiers: a GPU's memory (none on a CPU), the machine's memory, the disk.
         device : str, optional
             Such as ``"cpu"`` or ``"cuda"``; by default a GPU where there is one.
         allow_unverified : bool
@@ -109,12 +111,12 @@ class Engine:
 
         Raises
         ------
-        WeightsError, UnsupportedModelError
+        WeightsError, UnsupportedModelError, KVTierError
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         answer_model = load_answer_model(model, device=device, allow_unverified=allow_unverified)
         folder = local_path(embedder)
-        tiers: list[KVTier] = [MemoryTier(memory_bytes, answer_model.device)]
+        tiers = memory_tiers(answer_model.device, device_bytes, memory_bytes)
         if kv_dir is not None:
             tiers.append(DiskTier(kv_dir, disk_bytes, kv_identity(answer_model).digest))
         return cls(answer_model, Embedder(folder, weights_sha256(folder), device), TieredKV(tiers))
@@ -165,12 +167,24 @@ class Engine:
 
     def relieve(self, notes: list[str]) -> None:
         """Evict every block KV from the device's memory that no answer in flight needs, and note it."""
-        evicted = [(tier, key) for tier in self.kv.tiers if tier.name == "device" for key in tier.keys()]
+        near = [t for t in self.kv.tiers if isinstance(t, MemoryTier) and t.device == self.model.device]
+        evicted = [(tier, key) for tier in near for key in tier.keys()]
         for tier, key in evicted:
             tier.delete(key)
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
         notes.append(f"the device's memory was full: {len(evicted)} cached blocks were evicted, and it was tried again")
+
+
+def memory_tiers(device: torch.device, device_bytes: int, memory_bytes: int) -> list[KVTier]:
+    """On a GPU its memory and, page-locked, the machine's; on a CPU the machine's alone. Blocks that questions use
+    outlast those that indexing adds."""
+    if device.type == "cpu":
+        return [MemoryTier(memory_bytes, policy=SegmentedLRU())]
+    return [
+        MemoryTier(device_bytes, device, "device", policy=SegmentedLRU()),
+        MemoryTier(memory_bytes, "cpu", "host", pin_memory=True, policy=SegmentedLRU()),
+    ]
 
 
 def kv_identity(model: AnswerModel) -> KVIdentity:

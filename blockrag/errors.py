@@ -42,6 +42,10 @@ class KVCorruptError(BlockRAGError):
     """A stored block KV is not what was written: truncated, altered, or of an unknown version."""
 
 
+class KVTierError(BlockRAGError):
+    """A place where block KV is kept fails: full, read-only, gone, or not to be reached."""
+
+
 class IndexStoreError(BlockRAGError):
     """An index directory is missing, empty, damaged, or made by another model."""
 

@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blockrag.errors import KVCorruptError, KVMismatchError
+from blockrag.errors import KVCorruptError, KVMismatchError, KVTierError
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.key import KVIdentity
@@ -220,15 +220,112 @@ def test_two_processes_see_each_others_files(tmp_path):
     assert one.get(key(1)) is None and one.nbytes == 0
 
 
-def test_tiered_reads_through_promotes_and_writes_through(tmp_path):
+def test_tiered_writes_through_and_promotes_when_the_lease_ends(tmp_path):
     memory, slow = MemoryTier(ROOM), disk(tmp_path)
     tiers = TieredKV([memory, slow])
     tiers.put(key(1), kv(1))
     assert key(1) in memory and key(1) in slow and tiers.get(key(1)).tier == "memory"
     memory.delete(key(1))
-    assert tiers.get(key(1)).tier == "disk" and key(1) in memory, "a hit below is copied up"
+    with tiers.lease() as lease:
+        assert lease.get(key(1)).tier == "disk" and key(1) not in memory
+    assert key(1) in memory, "a hit below is copied up"
     tiers.delete(key(1))
     assert key(1) not in tiers and tiers.get(key(1)) is None
+
+
+def test_what_a_lease_uses_is_not_evicted(tmp_path):
+    room = 3 * kv().nbytes
+    memory = MemoryTier(room)
+    tiers = TieredKV([memory, disk(tmp_path)])
+    for i in range(3):
+        tiers.put(key(i), kv(i))
+    with tiers.lease() as lease:
+        held = lease.get(key(0)).kv
+        lease.put(key(3), kv(3))
+        for i in range(4, 9):
+            tiers.put(key(i), kv(i))
+            assert key(0) in memory and key(3) in memory and memory.nbytes <= room
+        assert not memory.put(key(9), kv(9, n_tokens=9)), "what is left beside the pinned is too little"
+        assert same(held, kv(0))
+    for i in range(10, 13):
+        tiers.put(key(i), kv(i))
+    assert key(0) not in memory and key(3) not in memory
+
+
+def test_what_is_deleted_while_it_is_used_goes_afterwards():
+    memory = MemoryTier(ROOM)
+    tiers = TieredKV([memory])
+    tiers.put(key(1), kv(1))
+    with tiers.lease() as first, tiers.lease() as second:
+        first.get(key(1)), second.get(key(1))
+        tiers.delete(key(1))
+        assert key(1) not in tiers and tiers.get(key(1)) is None and memory.keys() == []
+        assert memory.nbytes == kv(1).nbytes, "its bytes are there still, and count"
+    assert memory.nbytes == 0
+
+
+def test_a_copy_on_another_device_is_kept_there(tmp_path):
+    class OtherDevice(MemoryTier):
+        """Stands for a GPU's memory: tensors of another device than the CPU."""
+
+    device = OtherDevice(ROOM, "meta", "device")
+    tiers = TieredKV([device, MemoryTier(ROOM, name="host"), disk(tmp_path)])
+    tiers.tiers[2].put(key(1), kv(1))
+    with tiers.lease() as lease:
+        hit = lease.get(key(1))
+        lease.moved(key(1), BlockKV(hit.kv.keys.to("meta"), hit.kv.values.to("meta")))
+    assert key(1) in device and device.get(key(1)).keys.device.type == "meta"
+    assert same(tiers.tiers[1].get(key(1)), kv(1))
+
+
+class Broken(MemoryTier):
+    """A medium that fails."""
+
+    def get(self, key):
+        raise KVTierError("the medium does not answer")
+
+    def put(self, key, kv):
+        raise KVTierError("the medium is full")
+
+
+def test_a_failing_tier_is_noted_once_and_the_others_serve():
+    tiers, notes = TieredKV([Broken(ROOM), MemoryTier(ROOM)]), []
+    for i in range(3):
+        tiers.put(key(i), kv(i), notes)
+        assert same(tiers.get(key(i), notes).kv, kv(i))
+    assert notes == ["the medium is full", "the medium does not answer"]
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(["put", "get", "delete", "lease", "end"]), st.integers(0, 7)), max_size=40
+    ),
+    budget=st.integers(0, 6000),
+)
+def test_the_budget_holds_whatever_is_pinned(tmp_path_factory, steps, budget):
+    tiers = TieredKV([MemoryTier(budget), disk(tmp_path_factory.mktemp("kv"), budget=2 * budget)])
+    leases = []
+    for step, i in steps:
+        if step == "put":
+            tiers.put(key(i), kv(i, n_tokens=1 + i))
+        elif step == "get":
+            hit = leases[-1][1].get(key(i)) if leases else tiers.get(key(i))
+            assert hit is None or same(hit.kv, kv(i, n_tokens=1 + i))
+        elif step == "delete":
+            tiers.delete(key(i))
+            assert key(i) not in tiers
+        elif step == "lease":
+            context = tiers.lease()
+            leases.append((context, context.__enter__()))
+        elif leases:
+            leases.pop(i % len(leases))[0].__exit__(None, None, None)
+        for tier in tiers.tiers:
+            assert tier.nbytes <= tier.budget_nbytes
+    for context, _ in leases:
+        context.__exit__(None, None, None)
+    memory = tiers.tiers[0]
+    assert not memory._pins and not memory._doomed and memory.nbytes == sum(kv.nbytes for kv in memory._kept.values())
 
 
 def test_tiered_reports_a_damaged_block_as_missing(tmp_path):

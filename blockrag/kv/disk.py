@@ -1,13 +1,17 @@
 """KV tier on disk: one file a block under its key. Survives restarts; several processes may share the folder."""
 
-import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from blockrag.errors import KVCorruptError, KVMismatchError
+from filelock import FileLock
+
+from blockrag.errors import KVCorruptError, KVMismatchError, KVTierError
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.files import read_kv, write_kv
-from blockrag.kv.tier import LRU, KVTier
+from blockrag.kv.policy import EvictionPolicy
+from blockrag.kv.tier import KVTier
 
 HEADER_NBYTES = 1024
 """More than the header of any file; counted against the budget before the size is known."""
@@ -20,7 +24,8 @@ class DiskTier(KVTier):
     """Keeps files ``<first two digits of key>/<key>.safetensors`` in a folder.
 
     What is in the folder is taken up again at the start, oldest use first (by modification time); files that a killed
-    process left half-written are removed.
+    process left half-written are removed. Writers of several processes take turns, each seeing what the others wrote,
+    so that the budget holds for all of them together.
 
     Parameters
     ----------
@@ -30,89 +35,108 @@ class DiskTier(KVTier):
         Most bytes of files to keep.
     identity : str
         `KVIdentity.digest` that files must have; see `read_kv`.
+    policy : EvictionPolicy, optional
+        See `KVTier`.
+
+    Raises
+    ------
+    KVTierError
+        If the folder cannot be made or read.
     """
 
     name = "disk"
 
-    def __init__(self, folder: Path, budget_nbytes: int, identity: str):
-        self.budget_nbytes = budget_nbytes
+    def __init__(self, folder: Path, budget_nbytes: int, identity: str, *, policy: EvictionPolicy | None = None):
+        super().__init__(budget_nbytes, policy)
         self._folder = folder
         self._identity = identity
-        self._sizes: dict[str, int] = {}
-        self._policy = LRU()
-        self._lock = threading.RLock()
-        folder.mkdir(parents=True, exist_ok=True)
-        self._take_up()
-
-    def _take_up(self) -> None:
-        for aside in self._folder.glob("*/*.tmp"):
-            if time.time() - aside.stat().st_mtime > STALE_AFTER_S:
-                aside.unlink(missing_ok=True)
-        stats = [(path, path.stat()) for path in self._folder.glob("*/*.safetensors")]
-        for path, stat in sorted(stats, key=lambda item: item[1].st_mtime_ns):
-            self._sizes[path.stem] = stat.st_size
-            self._policy.touch(path.stem)
-        self._evict(0)
-
-    def _path(self, key: str) -> Path:
-        return self._folder / key[:2] / f"{key}.safetensors"
+        self._seen: dict[str, int] = {}
+        self._writing = FileLock(folder / ".lock")
+        with self._failures("open"):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._look_around()
+        with suppress(KVTierError), self._failures("clean up"), self._writing:  # a disk that is read-only can be read
+            self._clean_up()
+            self._make_room(0)
 
     def get(self, key: str) -> BlockKV | None:
         """Read from disk; see `KVTier`."""
         try:
             kv = read_kv(self._path(key), self._identity)
+            size = self._sizes.get(key) or self._path(key).stat().st_size
         except FileNotFoundError:
-            self._forget(key)
+            with self._lock:
+                self._drop(key)
             return None
         except (KVCorruptError, KVMismatchError):
             self.delete(key)
             raise
+        except OSError as error:
+            raise _failed("read", error) from error
         with self._lock:
-            self._sizes.setdefault(key, self._path(key).stat().st_size)
-            self._policy.touch(key)
+            self._keep(key, size)
         return kv
 
     def put(self, key: str, kv: BlockKV) -> bool:
-        """Write a file, evicting others first until it fits; a key that is kept already has this content."""
+        """Write a file, evicting others first until it fits; a key that is kept has this content already."""
         path = self._path(key)
-        with self._lock:
-            if not path.exists():
-                if not self._evict(kv.nbytes + HEADER_NBYTES):
+        with self._lock, self._failures("write"):
+            if path.exists():
+                self._keep(key, path.stat().st_size)
+                return True
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self._writing:
+                self._look_around()
+                if not self._make_room(kv.nbytes + HEADER_NBYTES):
                     return False
-                path.parent.mkdir(parents=True, exist_ok=True)
                 write_kv(path, kv, self._identity)
-            self._sizes[key] = path.stat().st_size
-            self._policy.touch(key)
+            self._keep(key, path.stat().st_size)
         return True
 
-    def _evict(self, n_wanted: int) -> bool:
-        """Make room for `n_wanted` bytes; False where the budget is too small for them alone."""
-        if n_wanted > self.budget_nbytes:
-            return False
-        while self.nbytes + n_wanted > self.budget_nbytes:
-            self.delete(self._policy.victim())
-        return True
+    def pin(self, key: str) -> None:
+        """Nothing to do: what was read is a copy, and may be removed from disk while it is used."""
 
-    def delete(self, key: str) -> None:
-        """Remove the file of `key`."""
-        with self._lock:
-            self._path(key).unlink(missing_ok=True)
-            self._forget(key)
-
-    def _forget(self, key: str) -> None:
-        with self._lock:
-            self._sizes.pop(key, None)
-            self._policy.forget(key)
+    def unpin(self, key: str) -> None:
+        """See `pin`."""
 
     def __contains__(self, key: str) -> bool:
         return self._path(key).exists()
 
-    def keys(self) -> list[str]:
-        """Least recently used first."""
-        with self._lock:
-            return self._policy.keys()
+    def _path(self, key: str) -> Path:
+        return self._folder / key[:2] / f"{key}.safetensors"
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of files kept."""
-        return sum(self._sizes.values())
+    def _remove(self, key: str) -> None:
+        with self._failures("remove from"):
+            self._path(key).unlink(missing_ok=True)
+
+    def _clean_up(self) -> None:
+        for aside in self._folder.glob("*/*.tmp"):
+            if time.time() - aside.stat().st_mtime > STALE_AFTER_S:
+                aside.unlink(missing_ok=True)
+
+    def _look_around(self) -> None:
+        """Take note of what other processes wrote and removed; folders that have not changed are not read again."""
+        found: dict[str, tuple[int, int]] = {}
+        for folder in (path for path in self._folder.iterdir() if path.is_dir()):
+            changed = folder.stat().st_mtime_ns
+            if self._seen.get(folder.name) == changed:
+                continue
+            self._seen[folder.name] = changed
+            here = {path.stem: path.stat() for path in folder.glob("*.safetensors")}
+            for key in [key for key in self._sizes if key[:2] == folder.name and key not in here]:
+                self._drop(key)
+            found |= {key: (stat.st_mtime_ns, stat.st_size) for key, stat in here.items() if key not in self._sizes}
+        for key, (_, size) in sorted(found.items(), key=lambda item: item[1]):
+            self._keep(key, size)
+
+    @contextmanager
+    def _failures(self, doing: str) -> Iterator[None]:
+        """Failures of the disk (full, read-only, gone) as errors of ours."""
+        try:
+            yield
+        except OSError as error:
+            raise _failed(doing, error) from error
+
+
+def _failed(doing: str, error: OSError) -> KVTierError:
+    return KVTierError(f"disk tier: could not {doing} it ({error.strerror or error}); block KV is not kept there")

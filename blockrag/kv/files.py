@@ -13,6 +13,7 @@ import zlib
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from blockrag.errors import KVCorruptError, KVMismatchError
@@ -33,6 +34,11 @@ def write_kv(path: Path, kv: BlockKV, identity: str) -> None:
         From any device.
     identity : str
         `KVIdentity.digest` of what made it.
+
+    Raises
+    ------
+    OSError
+        If the disk does not take it; nothing half is left.
     """
     tensors = {"keys": kv.keys.cpu().contiguous(), "values": kv.values.cpu().contiguous()}
     crc = zlib.crc32(_as_bytes(tensors["values"]), zlib.crc32(_as_bytes(tensors["keys"])))
@@ -44,12 +50,30 @@ def write_kv(path: Path, kv: BlockKV, identity: str) -> None:
     }
     aside = path.with_suffix(f".{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
-        save_file(tensors, aside, metadata)
+        _save(tensors, aside, metadata)
         with open(aside, "rb") as file:
             os.fsync(file.fileno())
         os.replace(aside, path)
+        _sync_folder(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _save(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """A full disk is an `OSError`, as everywhere; safetensors has an error of its own for it."""
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name survive a crash of the machine, not of the process alone."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_kv(path: Path, identity: str) -> BlockKV:

@@ -1,11 +1,10 @@
 """KV tier in memory: block KVs as they are, on the device or in host memory. Forgets all when the process ends."""
 
-import threading
-
 import torch
 
 from blockrag.kv.block_kv import BlockKV
-from blockrag.kv.tier import LRU, KVTier
+from blockrag.kv.policy import EvictionPolicy
+from blockrag.kv.tier import KVTier
 
 
 class MemoryTier(KVTier):
@@ -18,55 +17,49 @@ class MemoryTier(KVTier):
     device : torch.device or str
         Where they are kept; what comes from elsewhere is copied there.
     name : str
-        As reports show it.
+        As reports show it: "memory" on a CPU; on a GPU "device", and "host" for the memory beside it.
+    pin_memory : bool
+        Keep host memory page-locked, from where a GPU copies it at the full rate of the link.
+    policy : EvictionPolicy, optional
+        See `KVTier`.
     """
 
-    def __init__(self, budget_nbytes: int, device: torch.device | str = "cpu", name: str = "memory"):
+    def __init__(
+        self,
+        budget_nbytes: int,
+        device: torch.device | str = "cpu",
+        name: str = "memory",
+        *,
+        pin_memory: bool = False,
+        policy: EvictionPolicy | None = None,
+    ):
+        super().__init__(budget_nbytes, policy)
         self.name = name
-        self.budget_nbytes = budget_nbytes
-        self._device = torch.device(device)
+        self.device = torch.device(device)
+        self._pin_memory = pin_memory
         self._kept: dict[str, BlockKV] = {}
-        self._nbytes = 0
-        self._policy = LRU()
-        self._lock = threading.RLock()
 
     def get(self, key: str) -> BlockKV | None:
         """The block KV itself, not a copy; see `KVTier`."""
         with self._lock:
-            if key in self._kept:
-                self._policy.touch(key)
-            return self._kept.get(key)
+            if key not in self:
+                return None
+            self._policy.touch(key)
+            return self._kept[key]
 
     def put(self, key: str, kv: BlockKV) -> bool:
-        """Keep `kv`, evicting others until it fits."""
-        if kv.nbytes > self.budget_nbytes:
-            return False
-        kv = BlockKV(kv.keys.to(self._device), kv.values.to(self._device), kv.first_position)
+        """Keep `kv`, evicting others until it fits; a key that is kept has this content already."""
         with self._lock:
-            self.delete(key)
-            while self._nbytes + kv.nbytes > self.budget_nbytes:
-                self.delete(self._policy.victim())
-            self._kept[key] = kv
-            self._nbytes += kv.nbytes
-            self._policy.touch(key)
+            if key not in self._sizes:
+                if not self._make_room(kv.nbytes):
+                    return False
+                self._kept[key] = BlockKV(self._here(kv.keys), self._here(kv.values), kv.first_position)
+            self._keep(key, self._kept[key].nbytes)
         return True
 
-    def delete(self, key: str) -> None:
-        """Forget `key`."""
-        with self._lock:
-            kv = self._kept.pop(key, None)
-            self._nbytes -= kv.nbytes if kv else 0
-            self._policy.forget(key)
+    def _here(self, tensor: torch.Tensor) -> torch.Tensor:
+        tensor = tensor.to(self.device)
+        return tensor.pin_memory() if self._pin_memory and not tensor.is_pinned() else tensor
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._kept
-
-    def keys(self) -> list[str]:
-        """Least recently used first."""
-        with self._lock:
-            return self._policy.keys()
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of block KV kept."""
-        return self._nbytes
+    def _remove(self, key: str) -> None:
+        self._kept.pop(key, None)

@@ -1,45 +1,43 @@
-"""What a KV tier promises, and the order in which one forgets. Knows no medium."""
+"""What a KV tier promises: the seam, and what all tiers with a budget share. Knows no medium."""
 
+import threading
 from abc import ABC, abstractmethod
-from collections import OrderedDict
+from collections import Counter
 
 from blockrag.kv.block_kv import BlockKV
-
-
-class LRU:
-    """Eviction policy: the least recently used key goes first. Holds keys, no bytes."""
-
-    def __init__(self) -> None:
-        self._order: OrderedDict[str, None] = OrderedDict()
-
-    def touch(self, key: str) -> None:
-        """`key` has just been used, or added."""
-        self._order[key] = None
-        self._order.move_to_end(key)
-
-    def forget(self, key: str) -> None:
-        """`key` is gone."""
-        self._order.pop(key, None)
-
-    def victim(self) -> str:
-        """The key to evict next; there must be one."""
-        return next(iter(self._order))
-
-    def keys(self) -> list[str]:
-        """All keys, the next victim first."""
-        return list(self._order)
+from blockrag.kv.policy import LRU, EvictionPolicy
 
 
 class KVTier(ABC):
     """One place where block KVs are kept, within a budget of bytes.
 
-    Safe to use from several threads. `put` may evict others, never what it was just given, and never holds more than
-    `budget_nbytes`; a block KV larger than the budget is not kept, which `put` says by returning False. What `get`
-    returns is not written to by anyone (rule 5).
+    Safe to use from several threads. `put` may evict others, never what it was just given nor what is pinned, and never
+    holds more than `budget_nbytes`; a block KV for which there is no room is not kept, which `put` says by returning
+    False. What `get` returns is not written to by anyone (rule 5).
+
+    Parameters
+    ----------
+    budget_nbytes : int
+        Most bytes to keep.
+    policy : EvictionPolicy, optional
+        Who goes first; by default the least recently used.
+
+    Attributes
+    ----------
+    name : str
+        As reports show it.
     """
 
     name: str
-    budget_nbytes: int
+
+    def __init__(self, budget_nbytes: int, policy: EvictionPolicy | None = None):
+        self.budget_nbytes = budget_nbytes
+        self._policy = policy or LRU()
+        self._lock = threading.RLock()
+        self._sizes: dict[str, int] = {}
+        self._nbytes = 0
+        self._pins: Counter[str] = Counter()
+        self._doomed: set[str] = set()
 
     @abstractmethod
     def get(self, key: str) -> BlockKV | None:
@@ -49,25 +47,80 @@ class KVTier(ABC):
         ------
         KVCorruptError, KVMismatchError
             If what is kept is not what was put. It is removed first, so that the next `get` returns None.
+        KVTierError
+            If the medium fails.
         """
 
     @abstractmethod
     def put(self, key: str, kv: BlockKV) -> bool:
-        """Keep `kv`; afterwards it survives whatever the medium survives. Returns whether it is kept."""
+        """Keep `kv`; afterwards it survives whatever the medium survives. Returns whether it is kept.
+
+        Raises
+        ------
+        KVTierError
+            If the medium fails.
+        """
 
     @abstractmethod
+    def _remove(self, key: str) -> None:
+        """Let go of the bytes of `key`, which may be gone already."""
+
+    def pin(self, key: str) -> None:
+        """Do not evict `key` until it is unpinned as often; it need not be kept (yet)."""
+        with self._lock:
+            self._pins[key] += 1
+
+    def unpin(self, key: str) -> None:
+        """Take one pin away; what was deleted in the meantime goes now."""
+        with self._lock:
+            self._pins[key] -= 1
+            if self._pins[key] <= 0:
+                del self._pins[key]
+                if key in self._doomed:
+                    self._drop(key)
+
     def delete(self, key: str) -> None:
-        """Forget `key`; nothing happens where it is not kept."""
+        """Forget `key`; nothing happens where it is not kept. While it is pinned its bytes stay, and count."""
+        with self._lock:
+            if key in self._pins and key in self._sizes:
+                self._doomed.add(key)
+                self._policy.forget(key)
+            else:
+                self._drop(key)
 
-    @abstractmethod
     def __contains__(self, key: str) -> bool:
-        """Whether `key` is kept, without reading it."""
+        return key in self._sizes and key not in self._doomed
 
-    @abstractmethod
     def keys(self) -> list[str]:
-        """All keys kept, least recently used first."""
+        """All keys kept, the next victim first."""
+        with self._lock:
+            return list(self._policy)
 
     @property
-    @abstractmethod
     def nbytes(self) -> int:
         """Bytes kept now, at most `budget_nbytes`."""
+        return self._nbytes
+
+    def _make_room(self, nbytes: int) -> bool:
+        """Evict until there is room for `nbytes` more; False, and nothing evicted, where there cannot be."""
+        held = sum(self._sizes.get(key, 0) for key in self._pins)
+        if held + nbytes > self.budget_nbytes:
+            return False
+        while self._nbytes + nbytes > self.budget_nbytes:
+            victim = self._policy.victim(spared=self._pins)
+            if victim is None:
+                return False
+            self._drop(victim)
+        return True
+
+    def _keep(self, key: str, nbytes: int) -> None:
+        self._nbytes += nbytes - self._sizes.get(key, 0)
+        self._sizes[key] = nbytes
+        self._doomed.discard(key)
+        self._policy.touch(key)
+
+    def _drop(self, key: str) -> None:
+        self._remove(key)
+        self._nbytes -= self._sizes.pop(key, 0)
+        self._doomed.discard(key)
+        self._policy.forget(key)

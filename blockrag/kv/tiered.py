@@ -1,9 +1,12 @@
 """Several tiers as one: fast ones before slow ones. Knows neither media nor models."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from blockrag.errors import KVCorruptError, KVMismatchError
+from blockrag.errors import KVCorruptError, KVMismatchError, KVTierError
 from blockrag.kv.block_kv import BlockKV
+from blockrag.kv.memory import MemoryTier
 from blockrag.kv.tier import KVTier
 
 
@@ -16,7 +19,10 @@ class Hit:
 
 
 class TieredKV:
-    """Reads from the first tier that has a key and copies it into the faster ones; writes to all (write-through).
+    """Reads from the first tier that has a key; writes to all (write-through).
+
+    A failure of one tier is no failure of the whole: the reason is added to `notes`, for the report of the answer, and
+    the other tiers serve.
 
     Parameters
     ----------
@@ -27,29 +33,44 @@ class TieredKV:
     def __init__(self, tiers: list[KVTier]):
         self.tiers = tiers
 
+    @contextmanager
+    def lease(self) -> Iterator["Lease"]:
+        """A context in which what an answer got or put is not evicted. At its end, what came from a slow tier is
+        copied into the faster ones."""
+        lease = Lease(self)
+        try:
+            yield lease
+        finally:
+            lease.close()
+
     def get(self, key: str, notes: list[str] | None = None) -> Hit | None:
         """The block KV and where it was, or None.
 
-        A damaged or foreign block is not used (its tier has removed it): it counts as missing, and the reason is added
-        to `notes`, for the report of the answer that has to encode it anew.
+        A damaged or foreign block is not used (its tier has removed it): it counts as missing.
         """
-        for level, tier in enumerate(self.tiers):
+        for tier in self.tiers:
             try:
                 kv = tier.get(key)
-            except (KVCorruptError, KVMismatchError) as error:
-                if notes is not None:
-                    notes.append(str(error))
+            except (KVCorruptError, KVMismatchError, KVTierError) as error:
+                _add(notes, error)
                 continue
             if kv is not None:
-                for faster in self.tiers[:level]:
-                    faster.put(key, kv)
                 return Hit(kv, tier.name)
         return None
 
-    def put(self, key: str, kv: BlockKV) -> None:
+    def put(self, key: str, kv: BlockKV, notes: list[str] | None = None) -> None:
         """Keep `kv` in every tier that has room for it at all."""
         for tier in self.tiers:
-            tier.put(key, kv)
+            self._put(tier, key, kv, notes)
+
+    def promote(self, key: str, kv: BlockKV, found_in: str) -> None:
+        """Keep `kv` in the tiers before the one where it was found; copies on another device are left to whoever has
+        one."""
+        for tier in self.tiers:
+            if tier.name == found_in:
+                return
+            if isinstance(tier, MemoryTier) and tier.device == kv.keys.device:
+                self._put(tier, key, kv, None)
 
     def delete(self, key: str) -> None:
         """Remove `key` from every tier."""
@@ -58,3 +79,60 @@ class TieredKV:
 
     def __contains__(self, key: str) -> bool:
         return any(key in tier for tier in self.tiers)
+
+    @staticmethod
+    def _put(tier: KVTier, key: str, kv: BlockKV, notes: list[str] | None) -> None:
+        try:
+            tier.put(key, kv)
+        except KVTierError as error:
+            _add(notes, error)
+
+
+class Lease:
+    """What one answer uses. Safe to use from several threads."""
+
+    def __init__(self, kv: TieredKV):
+        self._kv = kv
+        self._pinned: list[str] = []
+        self._found: dict[str, list[Hit]] = {}
+
+    def get(self, key: str, notes: list[str] | None = None) -> Hit | None:
+        """See `TieredKV.get`; what is found is pinned."""
+        self._pin(key)
+        hit = self._kv.get(key, notes)
+        if hit is not None:
+            self._found.setdefault(key, []).append(hit)
+        return hit
+
+    def put(self, key: str, kv: BlockKV, notes: list[str] | None = None) -> None:
+        """See `TieredKV.put`; what is kept is pinned."""
+        self._pin(key)
+        self._kv.put(key, kv, notes)
+
+    def moved(self, key: str, kv: BlockKV) -> None:
+        """A block that was found lies whole on another device too, where `kv` is; tiers there may keep this copy."""
+        hits = self._found.get(key, [])
+        if hits and hits[0].kv is not kv:
+            hits.append(Hit(kv, hits[0].tier))
+
+    def close(self) -> None:
+        """Unpin everything, and copy what came from slow tiers into the faster ones."""
+        for key, hits in self._found.items():
+            for hit in hits:
+                self._kv.promote(key, hit.kv, hit.tier)
+        for key in self._pinned:
+            for tier in self._kv.tiers:
+                tier.unpin(key)
+        self._pinned.clear()
+        self._found.clear()
+
+    def _pin(self, key: str) -> None:
+        for tier in self._kv.tiers:
+            tier.pin(key)
+        self._pinned.append(key)
+
+
+def _add(notes: list[str] | None, error: Exception) -> None:
+    """Each reason once: a disk that is full fails for every block."""
+    if notes is not None and str(error) not in notes:
+        notes.append(str(error))

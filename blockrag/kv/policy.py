@@ -1,0 +1,86 @@
+"""The order in which a KV tier forgets: eviction policies. They hold keys, no bytes.
+
+To add one: a class and a line in `POLICIES`; the contract tests run over the table.
+"""
+
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Container, Iterator
+from itertools import chain
+
+
+class EvictionPolicy(ABC):
+    """Decides which key goes next. Not safe to use from several threads; its tier's lock guards it."""
+
+    @abstractmethod
+    def touch(self, key: str) -> None:
+        """`key` has just been used, or added."""
+
+    @abstractmethod
+    def forget(self, key: str) -> None:
+        """`key` is gone; nothing happens where it is not known."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[str]:
+        """All keys, the next victim first."""
+
+    def victim(self, spared: Container[str] = ()) -> str | None:
+        """The key to evict next among those that are not `spared`; None where there is none."""
+        return next((key for key in self if key not in spared), None)
+
+
+class LRU(EvictionPolicy):
+    """The least recently used key goes first."""
+
+    def __init__(self) -> None:
+        self._order: OrderedDict[str, None] = OrderedDict()
+
+    def touch(self, key: str) -> None:
+        """See `EvictionPolicy`."""
+        self._order[key] = None
+        self._order.move_to_end(key)
+
+    def forget(self, key: str) -> None:
+        """See `EvictionPolicy`."""
+        self._order.pop(key, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._order)
+
+
+class SegmentedLRU(EvictionPolicy):
+    """Keys that were used again outlast those that came once: indexing a large document, which adds many keys that
+    nobody has asked for yet, pushes out others of its kind first (segmented LRU; Karedla, Love, Wherry 1994).
+
+    Parameters
+    ----------
+    protected : float
+        Share of the keys, in [0, 1], that outlast; beyond it the least recently used of them go back to the others.
+    """
+
+    def __init__(self, protected: float = 0.8):
+        self._share = protected
+        self._once: OrderedDict[str, None] = OrderedDict()
+        self._again: OrderedDict[str, None] = OrderedDict()
+
+    def touch(self, key: str) -> None:
+        """See `EvictionPolicy`."""
+        if key not in self._once and key not in self._again:
+            self._once[key] = None
+            return
+        self.forget(key)
+        self._again[key] = None
+        while len(self._again) > self._share * (len(self._once) + len(self._again)):
+            self._once[self._again.popitem(last=False)[0]] = None
+
+    def forget(self, key: str) -> None:
+        """See `EvictionPolicy`."""
+        self._once.pop(key, None)
+        self._again.pop(key, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(self._once, self._again)
+
+
+POLICIES: dict[str, Callable[[], EvictionPolicy]] = {"lru": LRU, "segmented-lru": SegmentedLRU}
+"""By the name that settings give them."""

@@ -1,0 +1,140 @@
+"""A disk that is full, read-only, gone or altered: the answer comes, and its report says what happened."""
+
+import errno
+import shutil
+
+import pytest
+import torch
+from tiny import tiny_engine
+
+from blockrag.answer import Answer
+from blockrag.documents import Document
+from blockrag.errors import KVTierError
+from blockrag.kv.disk import DiskTier
+from blockrag.pipeline import BlockRAG
+
+QUESTION = "How long is river 3?"
+RIVERS = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 + "\n\n" for i in range(6))
+
+
+@pytest.fixture
+def rag(tmp_path):
+    """An index whose blocks are on disk alone."""
+    rag = BlockRAG(tiny_engine(tmp_path / "kv", memory_bytes=0), tmp_path)
+    list(rag.add(rag.segment(Document("rivers.txt", "text/plain", RIVERS))))
+    rag.expected = answer(rag).text
+    return rag
+
+
+def answer(rag) -> Answer:
+    return [*rag.ask(QUESTION, k=3, max_new_tokens=6)][-1]
+
+
+def files(tmp_path):
+    return sorted((tmp_path / "kv").glob("*/*.safetensors"))
+
+
+def assert_encoded_anew(rag, word: str, misses: int = 3) -> None:
+    told = answer(rag)
+    assert told.text == rag.expected and told.report.kv_misses == misses
+    assert any(word in note for note in told.report.notes), told.report.notes
+
+
+@pytest.mark.parametrize("damage", ["flipped bit", "truncated", "emptied", "version"])
+def test_an_altered_file_is_encoded_anew(rag, tmp_path, damage):
+    for path in files(tmp_path):
+        whole = path.read_bytes()
+        if damage == "flipped bit":
+            path.write_bytes(whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:])
+        elif damage == "version":
+            path.write_bytes(whole.replace(b'"version":"1"', b'"version":"9"'))
+        else:
+            path.write_bytes(whole[: len(whole) // 2 if damage == "truncated" else 0])
+    assert_encoded_anew(rag, "not whole")
+    assert answer(rag).report.kv_misses == 0 and answer(rag).report.notes == ()
+
+
+def test_files_of_another_model_are_encoded_anew(rag, tmp_path):
+    other = DiskTier(tmp_path / "other", 1 << 26, "0" * 64)
+    for path in files(tmp_path):
+        other.put(path.stem, rag.engine.kv.get(path.stem).kv)
+        shutil.copy(other._path(path.stem), path)
+    assert_encoded_anew(rag, "another model")
+
+
+def failing_writes(monkeypatch, error: int) -> None:
+    def fail(*args, **kwargs):
+        raise OSError(error, "No space left on device" if error == errno.ENOSPC else "Read-only file system")
+
+    monkeypatch.setattr("blockrag.kv.disk.write_kv", fail)
+
+
+@pytest.mark.parametrize("error, word", [(errno.ENOSPC, "No space left"), (errno.EROFS, "Read-only")])
+def test_a_disk_that_takes_nothing(rag, monkeypatch, error, word):
+    rag.engine.kv.tiers[1].delete(rag.engine.kv.tiers[1].keys()[0])
+    for key in rag.engine.kv.tiers[1].keys():
+        rag.engine.kv.delete(key)
+    failing_writes(monkeypatch, error)
+    for _ in range(2):
+        assert_encoded_anew(rag, word)
+    monkeypatch.undo()
+    assert answer(rag).report.notes == () and answer(rag).report.kv_misses == 0
+
+
+def test_a_disk_that_is_full_in_earnest(tmp_path):
+    """RLIMIT_FSIZE makes the kernel itself refuse to write on."""
+    resource = pytest.importorskip("resource")
+    import signal  # noqa: PLC0415
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    rag = BlockRAG(tiny_engine(tmp_path / "kv", memory_bytes=0), tmp_path)
+    list(rag.add(rag.segment(Document("rivers.txt", "text/plain", RIVERS))))
+    rag.expected = answer(rag).text
+    for key in rag.engine.kv.tiers[1].keys():
+        rag.engine.kv.delete(key)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        assert_encoded_anew(rag, "disk tier: could not write")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list((tmp_path / "kv").glob("*/*.tmp")), "nothing half is left"
+    assert answer(rag).text == rag.expected and files(tmp_path)
+
+
+def test_a_folder_deleted_while_running(rag, tmp_path):
+    shutil.rmtree(tmp_path / "kv")
+    told = answer(rag)
+    assert told.text == rag.expected and told.report.kv_misses == 3
+    assert answer(rag).report.kv_misses == 0, "it is made again"
+
+
+def test_a_file_where_the_folder_was(rag, tmp_path):
+    shutil.rmtree(tmp_path / "kv")
+    (tmp_path / "kv").write_text("in the way")
+    assert_encoded_anew(rag, "disk tier: could not")
+    with pytest.raises(KVTierError, match="could not open it"):
+        DiskTier(tmp_path / "kv", 1 << 20, "x")
+
+
+def test_a_read_only_folder_can_still_be_read(rag, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("blockrag.kv.disk.FileLock.__enter__", refuse)
+    tier = DiskTier(tmp_path / "kv", 1 << 26, rag.engine.identity.digest)
+    assert tier.keys() and tier.get(tier.keys()[0]) is not None
+    with pytest.raises(KVTierError, match="Read-only"):
+        tier.put("f" * 64, tier.get(tier.keys()[0]))
+
+
+def test_stored_blocks_are_the_same_to_the_bit_after_answers(tmp_path):
+    """Rule 5, on every tier."""
+    rag = BlockRAG(tiny_engine(tmp_path / "kv"), tmp_path)
+    list(rag.add(rag.segment(Document("rivers.txt", "text/plain", RIVERS))))
+    tiers = rag.engine.kv.tiers
+    before = {(t.name, key): t.get(key).keys.clone() for t in tiers for key in t.keys()}
+    for question in (QUESTION, "Which river is short?", "Where do they flow?"):
+        list(rag.ask(question, k=4, max_new_tokens=8))
+    assert {t.name for t in tiers} == {"memory", "disk"} and before
+    assert all(torch.equal(t.get(key).keys, before[t.name, key]) for t in tiers for key in t.keys())

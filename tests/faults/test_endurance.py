@@ -1,0 +1,78 @@
+"""Many questions in a row, and many processes at once: nothing grows, nothing is lost, the budgets hold."""
+
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import tiny_engine
+
+from blockrag.answer import Answer
+from blockrag.documents import Document
+from blockrag.kv.disk import DiskTier
+from blockrag.pipeline import BlockRAG
+
+ROOT = Path(__file__).parents[2]
+
+
+def resident_nbytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
+def test_questions_in_a_row_leak_nothing(tmp_path, rounds):
+    text = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 + "\n\n" for i in range(20))
+    engine = tiny_engine(tmp_path / "kv", memory_bytes=200_000, disk_bytes=600_000)  # evicting all the time
+    rag = BlockRAG(engine, tmp_path)
+    list(rag.add(rag.segment(Document("rivers.txt", "text/plain", text))))
+    n, after_warm_up = rounds(60, 1000), None
+    for i in range(n):
+        (*_, last) = rag.ask(f"How long is river {i % 20}?", k=3, max_new_tokens=4)
+        assert isinstance(last, Answer)
+        assert all(tier.nbytes <= tier.budget_nbytes for tier in engine.kv.tiers)
+        if i == n // 2:
+            gc.collect()
+            after_warm_up = resident_nbytes(), len(os.listdir("/proc/self/fd"))
+    gc.collect()
+    assert resident_nbytes() - after_warm_up[0] < 8 << 20
+    assert len(os.listdir("/proc/self/fd")) <= after_warm_up[1]
+    assert not engine.kv.tiers[0]._pins
+
+
+WRITER = """
+import random, sys, torch
+from pathlib import Path
+from blockrag.kv.block_kv import BlockKV
+from blockrag.kv.disk import DiskTier
+folder, seed, n, budget = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+tier, draw = DiskTier(folder, budget, "shared"), random.Random(seed)
+for _ in range(n):
+    i = draw.randrange(30)
+    kv = BlockKV(torch.full((2, 2, 16, 16), float(i)), torch.full((2, 2, 16, 16), -float(i)))
+    if draw.random() < 0.6:
+        tier.put(f"{i:064x}", kv)
+    found = tier.get(f"{draw.randrange(30):064x}")
+    assert found is None or torch.equal(found.keys, -found.values)
+    on_disk = 0
+    for path in folder.glob("*/*.safetensors"):
+        try:
+            on_disk += path.stat().st_size
+        except FileNotFoundError:
+            pass
+    assert on_disk <= budget, (on_disk, budget)
+"""
+
+
+@pytest.mark.timeout(1800)
+def test_processes_share_a_folder_and_its_budget(tmp_path, rounds):
+    budget, n = 60_000, rounds(60, 2000)
+    running = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), str(seed), str(n), str(budget)], cwd=ROOT)
+        for seed in range(2)
+    ]
+    assert [process.wait() for process in running] == [0, 0]
+    tier = DiskTier(tmp_path, budget, "shared")
+    assert tier.keys() and all(tier.get(key) is not None for key in tier.keys())
