@@ -11,10 +11,9 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from blockrag.cli import options
 from blockrag.errors import BlockRAGError
 from blockrag.segment import DEFAULT_SEGMENTER, SEGMENTERS
-
-GIB = 1 << 30
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -32,9 +31,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--device", help="such as cpu or cuda (default: a GPU where there is one)")
     parser.add_argument("--allow-unverified", action="store_true", help="accept model families that are not verified")
-    parser.add_argument("--kv-device-gb", type=float, default=8, help="GPU memory for block KV (default: %(default)s)")
-    parser.add_argument("--kv-memory-gb", type=float, default=4, help="memory for block KV (default: %(default)s)")
-    parser.add_argument("--kv-disk-gb", type=float, default=20, help="disk for block KV (default: %(default)s)")
+    options.add_kv_options(parser)
     return parser.parse_args(argv)
 
 
@@ -53,11 +50,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.model,
         embedder=args.embedder,
         kv_dir=data_dir / "kv",
-        device_bytes=int(args.kv_device_gb * GIB),
-        memory_bytes=int(args.kv_memory_gb * GIB),
-        disk_bytes=int(args.kv_disk_gb * GIB),
         device=args.device,
         allow_unverified=args.allow_unverified,
+        **options.kv_settings(args),
     )
     workspaces = Workspaces(engine, data_dir / "visits", args.segmenter)
     threading.Thread(target=workspaces.keep_expiring, daemon=True).start()

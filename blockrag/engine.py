@@ -12,9 +12,11 @@ from blockrag.attention.runner import make_runner
 from blockrag.errors import DeviceMemoryError
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
+from blockrag.kv.files import AtRest
 from blockrag.kv.key import KVIdentity
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.policy import SegmentedLRU
+from blockrag.kv.remote import RemoteTier
 from blockrag.kv.tier import KVTier
 from blockrag.kv.tiered import TieredKV
 from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL, local_path, weights_sha256
@@ -91,6 +93,9 @@ class Engine:
         device_bytes: int = 8 * GIB,
         memory_bytes: int = 2 * GIB,
         disk_bytes: int = 20 * GIB,
+        kv_remote: str | None = None,
+        kv_remote_read_only: bool = False,
+        kv_at_rest: AtRest = "exact",
         device: str | None = None,
         allow_unverified: bool = False,
     ) -> "Engine":
@@ -104,6 +109,13 @@ class Engine:
             Folder of the disk tier; without it block KVs are kept in memory alone.
         device_bytes, memory_bytes, disk_bytes : int
             Budgets of the tiers: a GPU's memory (none on a CPU), the machine's memory, the disk.
+        kv_remote : str, optional
+            A store behind the disk, shared by a team; see `RemoteTier`.
+        kv_remote_read_only : bool
+            Take block KV from there, and write and delete none.
+        kv_at_rest : "exact" or "int8"
+            In what form block KV lies on disk and in the store; 8 bits take a quarter of float32's room and are not
+            exact.
         device : str, optional
             Such as ``"cpu"`` or ``"cuda"``; by default a GPU where there is one.
         allow_unverified : bool
@@ -118,7 +130,10 @@ class Engine:
         folder = local_path(embedder)
         tiers = memory_tiers(answer_model.device, device_bytes, memory_bytes)
         if kv_dir is not None:
-            tiers.append(DiskTier(kv_dir, disk_bytes, kv_identity(answer_model).digest))
+            tiers.append(DiskTier(kv_dir, disk_bytes, kv_identity(answer_model).digest, at_rest=kv_at_rest))
+        if kv_remote is not None:
+            identity = kv_identity(answer_model).digest
+            tiers.append(RemoteTier(kv_remote, identity, read_only=kv_remote_read_only, at_rest=kv_at_rest))
         return cls(answer_model, Embedder(folder, weights_sha256(folder), device), TieredKV(tiers))
 
     @cached_property

@@ -17,13 +17,16 @@ from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.key import KVIdentity
 from blockrag.kv.memory import MemoryTier
+from blockrag.kv.remote import RemoteTier
 from blockrag.kv.tiered import TieredKV
 
 IDENTITY = KVIdentity(weights="w", format="f", prefix=(), dtype="float32")
 TIERS = {
     "memory": lambda tmp, budget: MemoryTier(budget),
     "disk": lambda tmp, budget: DiskTier(tmp / "kv", budget, IDENTITY.digest),
+    "remote": lambda tmp, budget: RemoteTier(f"file://{tmp}/kv", IDENTITY.digest),
 }
+WITH_BUDGET = ("memory", "disk")
 ROOM = 1 << 20
 
 
@@ -45,6 +48,11 @@ def make(request, tmp_path):
     return lambda budget=ROOM: TIERS[request.param](tmp_path, budget)
 
 
+@pytest.fixture(params=WITH_BUDGET)
+def make_within(request, tmp_path):
+    return lambda budget=ROOM: TIERS[request.param](tmp_path, budget)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_round_trip_is_exact_to_the_bit(make, dtype):
     tier, block = make(), replace(kv(1, dtype=dtype), first_position=7)
@@ -62,8 +70,8 @@ def test_missing_and_deleted_keys_are_none(make):
     assert tier.get(key(1)) is None and key(1) not in tier and tier.keys() == [] and tier.nbytes == 0
 
 
-def test_the_least_recently_used_goes_first(make):
-    tier, n = make(3 * (kv().nbytes + 1024)), 0
+def test_the_least_recently_used_goes_first(make_within):
+    tier, n = make_within(3 * (kv().nbytes + 1024)), 0
     while len(tier.keys()) == n:  # until one had to go
         tier.put(key(n), kv(n))
         tier.get(key(0))
@@ -71,8 +79,8 @@ def test_the_least_recently_used_goes_first(make):
     assert key(0) in tier and key(1) not in tier and key(n - 1) in tier
 
 
-def test_what_exceeds_the_budget_alone_is_not_kept(make):
-    tier = make(1000 + kv(1).nbytes)
+def test_what_exceeds_the_budget_alone_is_not_kept(make_within):
+    tier = make_within(1000 + kv(1).nbytes)
     assert tier.put(key(1), kv(1, n_tokens=1))
     assert not tier.put(key(2), kv(2, n_tokens=400))
     assert key(1) in tier, "nothing is evicted for a block that cannot be kept"
@@ -88,8 +96,8 @@ def test_putting_again_replaces_and_counts_once(make):
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(numbers=st.lists(st.integers(0, 9), max_size=20), budget=st.integers(0, 20_000))
-def test_the_budget_holds_always(make, numbers, budget):
-    tier = make(budget)
+def test_the_budget_holds_always(make_within, numbers, budget):
+    tier = make_within(budget)
     for i in numbers:
         kept = tier.put(key(i), kv(i, n_tokens=1 + 3 * i))
         assert tier.nbytes <= budget
@@ -115,7 +123,7 @@ def test_threads_share_a_tier(make):
 
 
 @pytest.mark.parametrize(
-    "field, value", [("weights", "v"), ("format", "g"), ("prefix", (1,)), ("dtype", "bfloat16"), ("version", 2)]
+    "field, value", [("weights", "v"), ("format", "g"), ("prefix", (1,)), ("dtype", "bfloat16"), ("version", 3)]
 )
 def test_the_key_depends_on_all_that_determines_the_kv(field, value):
     assert replace(IDENTITY, **{field: value}).key([1, 2]) != IDENTITY.key([1, 2])
@@ -335,3 +343,59 @@ def test_tiered_reports_a_damaged_block_as_missing(tmp_path):
     assert tiers.get(key(1), notes) is None and "not whole" in notes[0]
     tiers.put(key(1), kv(1))
     assert same(tiers.get(key(1)).kv, kv(1))
+
+
+def test_a_shared_store_serves_many_machines_and_is_filled_by_those_that_may(tmp_path):
+    url = f"file://{tmp_path}/team"
+    writer, reader = RemoteTier(url, IDENTITY.digest), RemoteTier(url, IDENTITY.digest, read_only=True)
+    one = TieredKV([MemoryTier(ROOM), writer])
+    other = TieredKV([MemoryTier(ROOM), disk(tmp_path / "own"), reader])
+    one.put(key(1), kv(1))
+    with other.lease() as lease:
+        assert lease.get(key(1)).tier == "remote"
+    assert other.get(key(1)).tier == "memory", "read-through"
+    other.put(key(2), kv(2))
+    other.delete(key(1))
+    assert writer.keys() == [key(1)] and writer.nbytes > kv(1).nbytes, "nothing is written or deleted by a reader"
+    one.delete(key(1))
+    assert key(1) not in reader and not list((tmp_path / "team").glob("*/*"))
+
+
+def test_a_store_in_memory_is_reached_alike():
+    tier = RemoteTier("memory://team", IDENTITY.digest)
+    tier.put(key(1), kv(1))
+    assert same(RemoteTier("memory://team", IDENTITY.digest).get(key(1)), kv(1))
+
+
+def test_a_store_that_fails_is_an_error_of_its_tier_alone(tmp_path, monkeypatch):
+    tier, notes = RemoteTier(f"file://{tmp_path}", IDENTITY.digest), []
+    tiers = TieredKV([MemoryTier(ROOM), tier])
+
+    def unreachable(*args, **kwargs):
+        raise ConnectionError("no route to the store")
+
+    for name in ("exists", "cat_file", "pipe_file"):
+        monkeypatch.setattr(tier._store, name, unreachable)
+    tiers.put(key(1), kv(1), notes)
+    assert tiers.get(key(2), notes) is None and same(tiers.get(key(1)).kv, kv(1))
+    assert all("remote tier" in note and "no route" in note for note in notes) and len(notes) == 2
+    with pytest.raises(KVTierError, match="remote tier: could not reach"):
+        RemoteTier("nonsense://x", IDENTITY.digest)
+
+
+@pytest.mark.parametrize("kind", ["disk", "remote"])
+def test_a_file_in_8_bits_is_small_near_and_only_for_who_allows_it(tmp_path, kind):
+    def tier(at_rest):
+        if kind == "disk":
+            return DiskTier(tmp_path, ROOM, IDENTITY.digest, at_rest=at_rest)
+        return RemoteTier(f"file://{tmp_path}", IDENTITY.digest, at_rest=at_rest)
+
+    block = kv(1, n_tokens=200, dtype=torch.bfloat16)
+    tier("int8").put(key(1), block)
+    back = tier("int8").get(key(1))
+    assert back.keys.dtype == torch.bfloat16 and (back.keys - block.keys).abs().max() < 0.05
+    assert only_file(tmp_path).stat().st_size < 0.85 * block.nbytes
+    with pytest.raises(KVMismatchError, match="--kv-at-rest int8"):
+        tier("exact").get(key(1))
+    tier("exact").put(key(2), block)
+    assert same(tier("int8").get(key(2)), block), "what is exact is used as it is"

@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-new-tokens", type=options.positive, default=128, help="longest answer (default: %(default)s)"
     )
     options.add_model_options(parser)
+    options.add_kv_options(parser)
     options.add_json_option(parser)
 
 

@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_store_option(parser)
     options.add_segment_options(parser)
     options.add_model_options(parser)
+    options.add_kv_options(parser)
     options.add_json_option(parser)
 
 

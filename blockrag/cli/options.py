@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, SEGMENTERS, SizeBounds
 
+GIB = 1 << 30
+
 if TYPE_CHECKING:
     from blockrag.pipeline import BlockRAG
 
@@ -20,6 +22,35 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--embedder", default=DEFAULT_EMBEDDER, help=f"sentence encoder: {where} (default: %(default)s)")
     group.add_argument("--device", help="such as cpu or cuda (default: a GPU where there is one)")
     group.add_argument("--allow-unverified", action="store_true", help="accept model families that are not verified")
+
+
+def add_kv_options(parser: argparse.ArgumentParser) -> None:
+    """``--kv-device-gb --kv-memory-gb --kv-disk-gb --kv-remote --kv-remote-read-only --kv-at-rest``."""
+    group = parser.add_argument_group("block KV")
+    for tier, default, where in (
+        ("device", 8, "a GPU's memory"),
+        ("memory", 4, "the machine's memory"),
+        ("disk", 20, "disk"),
+    ):
+        budget = f"{where} for it, in GiB (default: %(default)s)"
+        group.add_argument(f"--kv-{tier}-gb", type=float, default=default, help=budget)
+    group.add_argument("--kv-remote", metavar="URL", help="a store that a team shares: s3://..., gs://..., file:///...")
+    group.add_argument("--kv-remote-read-only", action="store_true", help="write and delete nothing there")
+    group.add_argument(
+        "--kv-at-rest", choices=("exact", "int8"), default="exact", help="form in files; int8 is smaller, not exact"
+    )
+
+
+def kv_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What these options mean to `Engine.from_pretrained`."""
+    return {
+        "device_bytes": int(args.kv_device_gb * GIB),
+        "memory_bytes": int(args.kv_memory_gb * GIB),
+        "disk_bytes": int(args.kv_disk_gb * GIB),
+        "kv_remote": args.kv_remote,
+        "kv_remote_read_only": args.kv_remote_read_only,
+        "kv_at_rest": args.kv_at_rest,
+    }
 
 
 def add_segment_options(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +86,7 @@ def open_store(args: argparse.Namespace) -> "BlockRAG":
         kv_dir=args.store / "kv",
         device=args.device,
         allow_unverified=args.allow_unverified,
+        **kv_settings(args),
     )
     return BlockRAG(engine, args.store)
 

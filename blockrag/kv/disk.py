@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from blockrag.errors import KVCorruptError, KVMismatchError, KVTierError
 from blockrag.kv.block_kv import BlockKV
-from blockrag.kv.files import read_kv, write_kv
+from blockrag.kv.files import AtRest, read_kv, write_kv
 from blockrag.kv.policy import EvictionPolicy
 from blockrag.kv.tier import KVTier
 
@@ -35,6 +35,8 @@ class DiskTier(KVTier):
         Most bytes of files to keep.
     identity : str
         `KVIdentity.digest` that files must have; see `read_kv`.
+    at_rest : "exact" or "int8"
+        In what form files are written. With "exact", files in 8 bits are not used.
     policy : EvictionPolicy, optional
         See `KVTier`.
 
@@ -46,10 +48,18 @@ class DiskTier(KVTier):
 
     name = "disk"
 
-    def __init__(self, folder: Path, budget_nbytes: int, identity: str, *, policy: EvictionPolicy | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        budget_nbytes: int,
+        identity: str,
+        *,
+        at_rest: AtRest = "exact",
+        policy: EvictionPolicy | None = None,
+    ):
         super().__init__(budget_nbytes, policy)
         self._folder = folder
-        self._identity = identity
+        self._identity, self._at_rest = identity, at_rest
         self._seen: dict[str, int] = {}
         self._writing = FileLock(folder / ".lock")
         with self._failures("open"):
@@ -62,7 +72,7 @@ class DiskTier(KVTier):
     def get(self, key: str) -> BlockKV | None:
         """Read from disk; see `KVTier`."""
         try:
-            kv = read_kv(self._path(key), self._identity)
+            kv = read_kv(self._path(key), self._identity, self._at_rest)
             size = self._sizes.get(key) or self._path(key).stat().st_size
         except FileNotFoundError:
             with self._lock:
@@ -89,7 +99,7 @@ class DiskTier(KVTier):
                 self._look_around()
                 if not self._make_room(kv.nbytes + HEADER_NBYTES):
                     return False
-                write_kv(path, kv, self._identity)
+                write_kv(path, kv, self._identity, self._at_rest)
             self._keep(key, path.stat().st_size)
         return True
 

@@ -47,7 +47,7 @@ def test_an_altered_file_is_encoded_anew(rag, tmp_path, damage):
         if damage == "flipped bit":
             path.write_bytes(whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:])
         elif damage == "version":
-            path.write_bytes(whole.replace(b'"version":"1"', b'"version":"9"'))
+            path.write_bytes(whole.replace(b'"version":"2"', b'"version":"9"'))
         else:
             path.write_bytes(whole[: len(whole) // 2 if damage == "truncated" else 0])
     assert_encoded_anew(rag, "not whole")

@@ -1,0 +1,122 @@
+"""KV tier beyond the machine, for a team that shares one cache: any store that fsspec reaches (s3, gs, a path, ...).
+
+The same files as on disk, under the same keys, read and verified whole. What a store, a network or a missing right
+refuses is an error of this tier alone, which the tiers before it outlive.
+"""
+
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import fsspec
+import numpy as np
+import torch
+
+from blockrag.errors import KVCorruptError, KVMismatchError, KVTierError
+from blockrag.kv.block_kv import BlockKV
+from blockrag.kv.files import AtRest, kv_from_bytes, kv_to_bytes
+from blockrag.kv.tier import KVTier
+
+
+class RemoteTier(KVTier):
+    """Keeps files ``<url>/<first two digits of key>/<key>.safetensors``; without a budget, and evicting nothing.
+
+    Parameters
+    ----------
+    url : str
+        Such as ``s3://bucket/folder`` (package s3fs), ``gs://...`` (gcsfs), ``file:///mnt/team``.
+    identity : str
+        `KVIdentity.digest` that files must have.
+    read_only : bool
+        Neither write nor delete there.
+    at_rest : "exact" or "int8"
+        See `DiskTier`.
+
+    Raises
+    ------
+    KVTierError
+        If the url's protocol is not known here.
+    """
+
+    name = "remote"
+
+    def __init__(self, url: str, identity: str, *, read_only: bool = False, at_rest: AtRest = "exact"):
+        super().__init__(sys.maxsize)
+        self._identity, self._read_only, self._at_rest = identity, read_only, at_rest
+        with self._failures("reach"):
+            self._store, self._root = fsspec.core.url_to_fs(url)
+
+    def get(self, key: str) -> BlockKV | None:
+        """Fetch and verify; see `KVTier`."""
+        path = self._path(key)
+        with self._failures("read"):
+            if not self._store.exists(path):
+                return None
+            raw = self._store.cat_file(path)
+        try:
+            return kv_from_bytes(_tensor(raw), self._identity, self._at_rest, key)
+        except (KVCorruptError, KVMismatchError):
+            self.delete(key)
+            raise
+
+    def put(self, key: str, kv: BlockKV) -> bool:
+        """Write aside and move, where writing is allowed; a key that is there has this content already."""
+        path = self._path(key)
+        with self._failures("write to"):
+            if self._read_only:
+                return self._store.exists(path)
+            if not self._store.exists(path):
+                aside = f"{path}.{uuid.uuid4().hex}.tmp"
+                self._store.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+                self._store.pipe_file(aside, kv_to_bytes(kv, self._identity, self._at_rest))
+                self._store.mv(aside, path)
+        return True
+
+    def delete(self, key: str) -> None:
+        """Remove the file of `key`, where writing is allowed."""
+        if not self._read_only:
+            self._remove(key)
+
+    def pin(self, key: str) -> None:
+        """Nothing to do: what was fetched is a copy."""
+
+    def unpin(self, key: str) -> None:
+        """See `pin`."""
+
+    def __contains__(self, key: str) -> bool:
+        with self._failures("reach"):
+            return self._store.exists(self._path(key))
+
+    def keys(self) -> list[str]:
+        """All keys there, in no order."""
+        with self._failures("list"):
+            found = self._store.glob(f"{self._root}/*/*.safetensors")
+        return [path.rsplit("/", 1)[1].removesuffix(".safetensors") for path in found]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files there."""
+        with self._failures("list"):
+            return sum(info["size"] for info in self._store.glob(f"{self._root}/*/*", detail=True).values())
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{key[:2]}/{key}.safetensors"
+
+    def _remove(self, key: str) -> None:
+        with self._failures("remove from"):
+            if self._store.exists(self._path(key)):
+                self._store.rm_file(self._path(key))
+
+    @contextmanager
+    def _failures(self, doing: str) -> Iterator[None]:
+        """Each store raises the errors of a library of its own; here they are all one."""
+        try:
+            yield
+        except Exception as error:
+            raise KVTierError(f"remote tier: could not {doing} it ({type(error).__name__}: {error})") from error
+
+
+def _tensor(raw: bytes) -> torch.Tensor:
+    """The bytes in memory of their own, which may be written to."""
+    return torch.from_numpy(np.frombuffer(raw, dtype=np.uint8).copy())
