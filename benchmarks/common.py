@@ -27,9 +27,11 @@ def parse(description: str, lengths: Sequence[int], argv: Sequence[str] | None) 
     tokens = "tokens of context (default: %(default)s)"
     parser.add_argument("--lengths", type=int, nargs="+", default=list(lengths), help=tokens)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--repeats", type=int, default=20, help="runs of block mode, of which the median counts")
+    parser.add_argument("--repeats", type=int, help="runs whose median counts (default: 20 on a GPU, 7 on a CPU)")
     parser.add_argument("--json", type=Path, help="file for the result")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    args.repeats = args.repeats or (7 if args.device == "cpu" else 20)
+    return args
 
 
 def prepare(args: argparse.Namespace) -> tuple[Subject, Machine]:

@@ -41,11 +41,11 @@ def _row(
 ) -> dict[str, Any]:
     device = subject.model.device
     question = prompt[-common.QUESTION_TOKENS :]
-    n_full = max(1, min(repeats // 2, 8192 // len(prompt)))
-    n_warm = int(len(prompt) < 2048 or device.type == "cuda")
+    n_full = max(1, min(repeats // 2, 4096 // len(prompt)))
+    n_warm = int(len(prompt) < 1024 or device.type == "cuda")
     full = median_s(lambda: _first_token(runner, [], prompt), device, n_full, n_warm)
-    block = median_s(lambda: _first_token(runner, parts, question), device, repeats, warm=3)
-    assemble, query = _stages(subject, runner, parts, question, repeats)
+    block = median_s(lambda: _first_token(runner, parts, question), device, repeats, warm=2)
+    assemble, query = _stages(subject, runner, parts, question, 1 + repeats // 3)
     nbytes = subject.weights_nbytes + 3 * sum(part.nbytes for part in parts)
     floor = nbytes / machine.copy_gb_per_s / 1e9
     return {
