@@ -367,7 +367,7 @@ def test_a_store_in_memory_is_reached_alike():
     assert same(RemoteTier("memory://team", IDENTITY.digest).get(key(1)), kv(1))
 
 
-def test_a_store_that_fails_is_an_error_of_its_tier_alone(tmp_path, monkeypatch):
+def test_a_store_that_fails_is_an_error_of_its_tier_alone(tmp_path, monkeypatch, caplog):
     tier, notes = RemoteTier(f"file://{tmp_path}", IDENTITY.digest), []
     tiers = TieredKV([MemoryTier(ROOM), tier])
 
@@ -379,6 +379,7 @@ def test_a_store_that_fails_is_an_error_of_its_tier_alone(tmp_path, monkeypatch)
     tiers.put(key(1), kv(1), notes)
     assert tiers.get(key(2), notes) is None and same(tiers.get(key(1)).kv, kv(1))
     assert all("remote tier" in note and "no route" in note for note in notes) and len(notes) == 2
+    assert key(2) not in tiers and "could not reach it (ConnectionError" in caplog.text, "told in the log elsewhere"
     with pytest.raises(KVTierError, match="remote tier: could not reach"):
         RemoteTier("nonsense://x", IDENTITY.digest)
 

@@ -1,5 +1,6 @@
 """Several tiers as one: fast ones before slow ones. Knows neither media nor models."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from blockrag.errors import KVCorruptError, KVMismatchError, KVTierError
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.tier import KVTier
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,15 @@ class TieredKV:
             tier.delete(key)
 
     def __contains__(self, key: str) -> bool:
-        return any(key in tier for tier in self.tiers)
+        return any(self._has(tier, key) for tier in self.tiers)
+
+    @staticmethod
+    def _has(tier: KVTier, key: str) -> bool:
+        try:
+            return key in tier
+        except KVTierError as error:
+            _add(None, error)
+            return False
 
     @staticmethod
     def _put(tier: KVTier, key: str, kv: BlockKV, notes: list[str] | None) -> None:
@@ -133,6 +144,8 @@ class Lease:
 
 
 def _add(notes: list[str] | None, error: Exception) -> None:
-    """Each reason once: a disk that is full fails for every block."""
-    if notes is not None and str(error) not in notes:
+    """Each reason once (a disk that is full fails for every block); where there is no report to go to, it is logged."""
+    if notes is None:
+        _LOG.warning("%s", error)
+    elif str(error) not in notes:
         notes.append(str(error))
