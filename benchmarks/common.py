@@ -4,7 +4,8 @@ import argparse
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ from blockrag.kv.block_kv import BlockKV
 
 BLOCK_TOKENS = 512
 QUESTION_TOKENS = 50
+
+
+Measure = Callable[[Subject, Machine, Sequence[int], int], list[dict[str, Any]]]
+"""(subject, machine, lengths, repeats) -> rows."""
 
 
 def parse(description: str, lengths: Sequence[int], argv: Sequence[str] | None) -> argparse.Namespace:
@@ -32,6 +37,19 @@ def parse(description: str, lengths: Sequence[int], argv: Sequence[str] | None) 
     args = parser.parse_args(argv)
     args.repeats = args.repeats or (7 if args.device == "cpu" else 20)
     return args
+
+
+def run(
+    description: str,
+    lengths: Sequence[int],
+    measure: Measure,
+    argv: Sequence[str] | None,
+    most_repeats: int = sys.maxsize,
+) -> None:
+    """Read the flags, measure the machine and then the model, and report; at most `most_repeats` runs."""
+    args = parse(description, lengths, argv)
+    subject, machine = prepare(args)
+    finish(args, subject, machine, measure(subject, machine, args.lengths, min(args.repeats, most_repeats)))
 
 
 def prepare(args: argparse.Namespace) -> tuple[Subject, Machine]:

@@ -75,9 +75,7 @@ def _rate_at_once(runner: Runner, parts: list[BlockKV]) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and report."""
-    args = common.parse("Time of one decoded token.", LENGTHS, argv)
-    subject, machine = common.prepare(args)
-    common.finish(args, subject, machine, measure(subject, machine, args.lengths, min(args.repeats, 10)))
+    common.run("Time of one decoded token.", LENGTHS, measure, argv, most_repeats=10)
 
 
 if __name__ == "__main__":

@@ -62,9 +62,7 @@ def _row(subject: Subject, machine: Machine, kind: str, blocks: list[Sequence[in
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and report."""
-    args = common.parse("Encoding of blocks against a full prefill of the same tokens.", LENGTHS, argv)
-    subject, machine = common.prepare(args)
-    common.finish(args, subject, machine, measure(subject, machine, args.lengths, min(args.repeats, 5)))
+    common.run("Encoding of blocks against a full prefill of the same tokens.", LENGTHS, measure, argv, most_repeats=5)
 
 
 if __name__ == "__main__":

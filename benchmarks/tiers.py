@@ -19,13 +19,13 @@ import torch
 from benchmarks import common
 from benchmarks.machine import Machine, drop_from_page_cache, synchronize
 from benchmarks.shapes import Subject
+from benchmarks.ttft import ROOM, first_token
 from blockrag.answering import KV_READERS
 from blockrag.attention.runner import Runner, make_runner
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
 
 LENGTHS = (1024, 4096)
-ROOM = 64
 IDENTITY = "measured"
 
 
@@ -106,16 +106,13 @@ def _load_s(load: Callable[[], list[BlockKV]], runner: Runner, question: list[in
 
 def _ttft_s(load: Callable[[], list[BlockKV]], runner: Runner, question: list[int], device: torch.device) -> float:
     start = time.perf_counter()
-    with runner.join(load(), len(question) + ROOM) as joined:
-        int(joined.logits(question).argmax())
+    first_token(runner, load(), question)
     return time.perf_counter() - start
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and report."""
-    args = common.parse("First token with the blocks on each tier.", LENGTHS, argv)
-    subject, machine = common.prepare(args)
-    common.finish(args, subject, machine, measure(subject, machine, args.lengths, args.repeats))
+    common.run("First token with the blocks on each tier.", LENGTHS, measure, argv)
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ def _row(
     question = prompt[-common.QUESTION_TOKENS :]
     n_full = max(1, min(repeats // 2, 4096 // len(prompt)))
     n_warm = int(len(prompt) < 1024 or device.type == "cuda")
-    full = median_s(lambda: _first_token(runner, [], prompt), device, n_full, n_warm)
-    block = median_s(lambda: _first_token(runner, parts, question), device, repeats, warm=2)
+    full = median_s(lambda: first_token(runner, [], prompt), device, n_full, n_warm)
+    block = median_s(lambda: first_token(runner, parts, question), device, repeats, warm=2)
     assemble, query = _stages(subject, runner, parts, question, 1 + repeats // 3)
     nbytes = subject.weights_nbytes + 3 * sum(part.nbytes for part in parts)
     floor = nbytes / machine.copy_gb_per_s / 1e9
@@ -60,7 +60,8 @@ def _row(
     }
 
 
-def _first_token(runner: Runner, parts: Sequence[BlockKV], prompt: Sequence[int]) -> int:
+def first_token(runner: Runner, parts: Sequence[BlockKV], prompt: Sequence[int]) -> int:
+    """The most likely token behind `prompt` over `parts`; without parts, in full mode."""
     with runner.join(parts, len(prompt) + ROOM) as joined:
         return int(joined.logits(prompt).argmax())
 
@@ -84,9 +85,7 @@ def _stages(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and report."""
-    args = common.parse("Time to first token, block mode against full mode.", LENGTHS, argv)
-    subject, machine = common.prepare(args)
-    common.finish(args, subject, machine, measure(subject, machine, args.lengths, args.repeats))
+    common.run("Time to first token, block mode against full mode.", LENGTHS, measure, argv)
 
 
 if __name__ == "__main__":

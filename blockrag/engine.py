@@ -128,11 +128,11 @@ class Engine:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         answer_model = load_answer_model(model, device=device, allow_unverified=allow_unverified)
         folder = local_path(embedder)
+        identity = kv_identity(answer_model).digest
         tiers = memory_tiers(answer_model.device, device_bytes, memory_bytes)
         if kv_dir is not None:
-            tiers.append(DiskTier(kv_dir, disk_bytes, kv_identity(answer_model).digest, at_rest=kv_at_rest))
+            tiers.append(DiskTier(kv_dir, disk_bytes, identity, at_rest=kv_at_rest))
         if kv_remote is not None:
-            identity = kv_identity(answer_model).digest
             tiers.append(RemoteTier(kv_remote, identity, read_only=kv_remote_read_only, at_rest=kv_at_rest))
         return cls(answer_model, Embedder(folder, weights_sha256(folder), device), TieredKV(tiers))
 

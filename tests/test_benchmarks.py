@@ -44,14 +44,14 @@ def test_the_last_line_and_the_file_are_the_result(name, tmp_path, capsys):
 
 def test_the_first_tokens_of_both_modes_come_from_the_same_prompt(monkeypatch, tiny):
     ttft, seen = importlib.import_module("benchmarks.ttft"), []
-    original = ttft._first_token
+    original = ttft.first_token
 
     def first_token(runner, parts, prompt):
         n_parts = sum(part.n_tokens for part in parts)
         seen.append((n_parts, n_parts + len(prompt), tuple(prompt[-5:])))
         return original(runner, parts, prompt)
 
-    monkeypatch.setattr(ttft, "_first_token", first_token)
+    monkeypatch.setattr(ttft, "first_token", first_token)
     (row,) = ttft.measure(tiny, MACHINE, [600], repeats=2)
     assert {n_parts for n_parts, _, _ in seen} == {0, 600}
     assert len({(total, end) for _, total, end in seen}) == 1

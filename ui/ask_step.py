@@ -81,9 +81,7 @@ class AskStep:
             clicked(self._show, [visit.id, self.exchange], shown, **quick)
 
     def _queued(self, question: str, mode: str) -> tuple[Any, ...]:
-        if not question.strip():
-            raise gr.Error(strings.EMPTY_QUESTION, print_exception=False)
-        return _drawn(Exchange(question, CHOSEN[mode]))
+        return _drawn(ask.begin(question, CHOSEN[mode]))
 
     def _ask(
         self, workspace_id: str, question: str, mode: str, k: int, max_new_tokens: int

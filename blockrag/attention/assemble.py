@@ -58,5 +58,9 @@ class _Joining:
 
 def has_kernel(storage: torch.Tensor) -> bool:
     """Whether blocks are joined by one kernel: on CUDA, where Triton is installed, for heads of 2^n components."""
-    head_dim = storage.shape[-1]
-    return storage.is_cuda and head_dim & (head_dim - 1) == 0 and find_spec("triton") is not None
+    return kernels_serve(storage.device, storage.shape[-1])
+
+
+def kernels_serve(device: torch.device, head_dim: int) -> bool:
+    """Whether Triton kernels over whole heads run there: on CUDA, where it is installed, for 2^n components."""
+    return device.type == "cuda" and head_dim & (head_dim - 1) == 0 and find_spec("triton") is not None

@@ -6,11 +6,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from importlib.util import find_spec
 
 import torch
 
-from blockrag.attention.assemble import assemble
+from blockrag.attention.assemble import assemble, kernels_serve
 from blockrag.attention.cache import PreallocatedCache
 from blockrag.attention.storage import StoragePool
 from blockrag.generate import prefill
@@ -121,6 +120,5 @@ def make_runner(model: AnswerModel, n_together: int = 1) -> Runner:
 
 def has_kernels(model: AnswerModel) -> bool:
     """Whether there are CUDA kernels for this model here."""
-    power_of_two = model.head_dim >= 16 and model.head_dim & (model.head_dim - 1) == 0
-    suits = power_of_two and not model.rope.interleaved
-    return model.device.type == "cuda" and suits and find_spec("triton") is not None
+    suits = model.head_dim >= 16 and not model.rope.interleaved
+    return suits and kernels_serve(model.device, model.head_dim)

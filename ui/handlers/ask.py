@@ -36,14 +36,23 @@ class Exchange:
     error: str = ""
 
 
+def begin(question: str, modes: tuple[Mode, ...]) -> Exchange:
+    """The exchange as it is before the model's turn; stopped with an error where nothing was asked."""
+    empty = not question.strip()
+    return Exchange(question, modes, stopped=empty, error=strings.EMPTY_QUESTION if empty else "")
+
+
 def ask(
     workspace: Workspace, question: str, modes: tuple[Mode, ...], k: int, max_new_tokens: int
 ) -> Iterator[Exchange]:
     """Answer in each mode, one after the other, yielding the exchange after every event. Closing it stops the answer.
 
-    An error of ours (an empty index, a question too long) ends it and becomes part of the exchange.
+    An error of ours (no question, an empty index, a question too long) ends it and becomes part of the exchange.
     """
-    exchange = Exchange(question, modes)
+    exchange = begin(question, modes)
+    if exchange.error:
+        yield exchange
+        return
     try:
         for mode in modes:
             exchange.texts[mode] = ""
