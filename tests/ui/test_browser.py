@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from fpdf import FPDF
 from playwright.sync_api import Page, expect
-from serving import HELD_AT, serve
+from serving import HELD_AT, SETTLING_MS, serve
 
 from blockrag.engine import Engine
 
@@ -30,16 +30,13 @@ def upload(page: Page, *paths: Path) -> None:
 def to_blocks(page: Page) -> None:
     page.click("#next-blocks")
     expect(page.locator("#blocks section").first).to_be_visible()
+    page.wait_for_timeout(SETTLING_MS)
 
 
 def ask(page: Page, question: str) -> None:
-    """Type and ask; typed again where Gradio, just then drawing the step, put back the empty text it knew."""
-    box = page.locator("#question textarea, #question input")
-    for _ in range(20):
-        box.fill(question)
-        page.wait_for_timeout(250)
-        if box.input_value() == question:
-            break
+    expect(page.locator("#question")).to_be_visible()
+    page.wait_for_timeout(SETTLING_MS)
+    page.fill("#question textarea, #question input", question)
     page.click("#ask")
 
 
@@ -79,12 +76,12 @@ def test_clicks_edit_undo_takes_back_and_the_slider_keeps_edits(visit, rivers):
     before = shown(page)
     page.locator("#blocks .gap.join").nth(1).click()
     expect(page.locator("#blocks section")).to_have_count(before - 1)
-    merged = page.locator("#blocks section").nth(1).inner_text()
+    merged = page.locator("#blocks section").nth(1).text_content()
     set_slider(page, 0)
     page.wait_for_timeout(500)
     set_slider(page, 1)
     expect(page.locator("#blocks section")).to_have_count(before - 1)
-    assert page.locator("#blocks section").nth(1).inner_text() == merged, "the edit survives the slider"
+    assert page.locator("#blocks section").nth(1).text_content() == merged, "the edit survives the slider"
     expect(page.locator("#blocks .undo")).to_have_text("Undo (1)")
     page.locator("#blocks .undo").click()
     expect(page.locator("#blocks section")).to_have_count(before)
