@@ -1,0 +1,58 @@
+"""A segmenter of a few thousand weights, and texts whose boundaries a word gives away."""
+
+import random
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import BertConfig, BertModel
+
+from blockrag.segment.neural.network import NetworkConfig, SegmenterNetwork
+
+WORDS = "now then the tide comes in and goes out boats wait men sing it is late here .".split()
+SIZES = {
+    "vocab_size": 200,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+}
+
+
+def make_tokenizer() -> Tokenizer:
+    """Word pieces with BERT's special tokens at BERT's places."""
+    special = ["[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = {token: i for i, token in enumerate([*special, *WORDS])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def make_network(**changes) -> SegmenterNetwork:
+    """Random weights, always the same."""
+    torch.manual_seed(0)
+    return SegmenterNetwork(NetworkConfig(SIZES, **{"n_layers": 1, "window": 64, "overlap": 16, **changes})).eval()
+
+
+def write_encoder(folder) -> None:
+    """An encoder to begin with, as `training.segmenter` wants one."""
+    torch.manual_seed(0)
+    BertModel(BertConfig(**SIZES)).save_pretrained(folder)
+    make_tokenizer().save(str(folder / "tokenizer.json"))
+
+
+def make_row(seed: int, n: int = 40, **fields) -> dict:
+    """Sentences, some of which begin with "Now": there a block begins."""
+    draw = random.Random(seed)
+    text, boundaries = "The tide comes in. ", [{"char": 0, "level": 1}]
+    for _ in range(n):
+        begins = draw.random() < 0.2
+        if begins:
+            boundaries.append({"char": len(text), "level": 2})
+        words = [draw.choice(WORDS[2:-1]) for _ in range(draw.randint(3, 9))]
+        text += ("Now " if begins else "Then ") + " ".join(words) + ". "
+    known = {"id": str(seed), "category": "news", "source": "s", "licence": "x", "split": "train", "headings": []}
+    return {**known, "text": text, "boundaries": boundaries, **fields}

@@ -1,0 +1,115 @@
+"""Rows of segmented documents: their schema, the files they come from, and their text without its headings.
+
+A row is a dict: ``{id, category, source, licence, split, text, boundaries: [{char, level}], headings: [[start,
+end]]}``. Offsets are characters of `text`; level 1 is the coarsest boundary; 0 is always one. A heading belongs to the
+block after it.
+"""
+
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import zstandard
+
+Row = dict[str, Any]
+Boundary = dict[str, int]
+
+FIELDS = ("id", "category", "source", "licence", "split", "text", "boundaries", "headings")
+
+
+def read_rows(paths: Iterable[Path | str]) -> Iterator[Row]:
+    """Rows of ``.jsonl``, ``.jsonl.zst`` and ``.parquet`` files, checked.
+
+    Raises
+    ------
+    ValueError
+        If a file is of another kind, or a row breaks the schema: with file, row and reason.
+    """
+    for path in map(Path, paths):
+        for number, row in enumerate(read_file(path), 1):
+            try:
+                check(row)
+            except ValueError as error:
+                raise ValueError(f"{path.name}, row {number} ({row.get('id', 'without an id')}): {error}") from error
+            yield row
+
+
+def check(row: Row) -> None:
+    """Raise `ValueError` if `row` breaks the schema."""
+    missing = [field for field in FIELDS if field not in row]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    chars = [boundary["char"] for boundary in row["boundaries"]]
+    if any(b <= a for a, b in zip(chars, chars[1:], strict=False)) or (chars and not 0 <= chars[0] <= chars[-1]):
+        raise ValueError("its boundaries do not increase from 0 on")
+    if chars and chars[-1] >= max(1, len(row["text"])):
+        raise ValueError(f"a boundary is at character {chars[-1]} of a text of {len(row['text'])}")
+    if any(not 0 <= start <= end <= len(row["text"]) for start, end in row["headings"]):
+        raise ValueError("a heading lies outside the text")
+
+
+def read_file(path: Path) -> Iterator[Row]:
+    """Rows of one file, unchecked."""
+    if path.suffix == ".parquet":
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(64):
+            yield from batch.to_pylist()
+    elif path.name.endswith(".jsonl.zst"):
+        with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
+            yield from map(json.loads, io.TextIOWrapper(stream, "utf-8", newline="\n"))
+    elif path.suffix == ".jsonl":
+        with path.open(encoding="utf-8", newline="\n") as lines:
+            yield from map(json.loads, lines)
+    else:
+        raise ValueError(f"{path} is neither .jsonl, .jsonl.zst nor .parquet.")
+
+
+def strip_headings(
+    text: str, boundaries: Sequence[Boundary], headings: Sequence[Sequence[int]]
+) -> tuple[str, list[Boundary]]:
+    """The text without its headings' lines, and where its boundaries are then.
+
+    A boundary at a heading moves to the first visible character after it. Of two that meet, the coarser stays; one at
+    the end of the text goes.
+    """
+    kept, removed, end = [], [], 0  # removed: (where, how many characters up to there)
+    for start, stop in sorted(map(tuple, headings)):
+        stop = _line_end(text, stop)
+        if stop <= end:
+            continue
+        start = max(start, end)
+        kept.append(text[end:start])
+        removed.append((start, stop))
+        end = stop
+    left = "".join([*kept, text[end:]])
+    levels: dict[int, int] = {}
+    for boundary in boundaries:
+        char = _first_visible(left, _shifted(boundary["char"], removed)) if boundary["char"] else 0
+        if char < len(left):
+            levels[char] = min(boundary["level"], levels.get(char, boundary["level"]))
+    return left, [{"char": char, "level": level} for char, level in sorted(levels.items())]
+
+
+def _line_end(text: str, char: int) -> int:
+    """After the line end that follows `char`, or `char` where visible text follows first."""
+    end = char
+    while end < len(text) and text[end] in " \t\r":
+        end += 1
+    return end + 1 if end < len(text) and text[end] == "\n" else char
+
+
+def _shifted(char: int, removed: list[tuple[int, int]]) -> int:
+    return char - sum(min(char, stop) - start for start, stop in removed if start < char)
+
+
+def _first_visible(text: str, char: int) -> int:
+    while char < len(text) and text[char].isspace():
+        char += 1
+    return char
+
+
+def dataset(row: Row) -> str:
+    """Which collection a row is from: in a built data set its ``dataset``, else its ``source``."""
+    return str(row.get("dataset", row["source"]))

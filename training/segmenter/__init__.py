@@ -1,0 +1,1 @@
+"""Training of the segmenter: rows of SemanticSeg -> weights that `blockrag.segment.neural` reads."""

@@ -1,0 +1,115 @@
+"""Rows -> encoded documents with their levels -> crops, changed at random. Knows no network and no batches."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from blockrag.segment import find_candidates
+from blockrag.segment.neural.encoding import FIRST_MARKER, N_MARKERS, Encoded, encode, join
+from training.corpus import Row
+from training.segmenter.config import SegmenterConfig
+
+NO_LEVEL = 4
+"""Level of a candidate at which no block begins."""
+
+_INDENTS = N_MARKERS // 5
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """An encoded text, and the level of each of its pieces' beginnings, uint8 ``(pieces,)``, `NO_LEVEL` for none."""
+
+    encoded: Encoded
+    levels: np.ndarray
+    category: str
+    source: str
+
+    def crop(self, first: int, stop: int) -> "Example":
+        """Pieces ``[first, stop)``."""
+        return replace(self, encoded=self.encoded.crop(first, stop), levels=self.levels[first:stop])
+
+
+def make_example(row: Row, tokenizer: Tokenizer) -> Example:
+    """Encode one row of the data set."""
+    text, candidates = row["text"], find_candidates(row["text"])
+    level_at = {boundary["char"]: boundary["level"] for boundary in row["boundaries"]}
+    levels = [1, *(level_at.get(char, NO_LEVEL) for char in candidates.tolist())]
+    return Example(encode(text, candidates, tokenizer), np.array(levels, np.uint8), row["category"], row["source"])
+
+
+class Sampler:
+    """Draws crops without end: a category, then a document by its length, then where to begin.
+
+    Parameters
+    ----------
+    examples : Sequence[Example]
+        What there is.
+    config : SegmenterConfig
+        How to draw and change it.
+    seed : int
+        The same seed draws the same.
+    """
+
+    def __init__(self, examples: Sequence[Example], config: SegmenterConfig, seed: int):
+        self._config = config
+        self._random = np.random.default_rng(seed)
+        self._by_category: dict[str, list[Example]] = defaultdict(list)
+        for example in examples:
+            self._by_category[example.category].append(example)
+        self._names = sorted(self._by_category)
+        lengths = {name: [len(e.encoded.ids) for e in self._by_category[name]] for name in self._names}
+        self._shares = {name: np.array(lengths[name]) / sum(lengths[name]) for name in self._names}
+        sizes = np.array([sum(lengths[name]) for name in self._names], float) ** (1 - config.balance)
+        self._weights = sizes / sizes.sum()
+
+    def __iter__(self) -> Iterator[Example]:
+        while True:
+            yield self._draw()
+
+    def _draw(self) -> Example:
+        random, config = self._random, self._config
+        name = str(random.choice(self._names, p=self._weights))
+        if random.random() < config.packed:
+            half = config.max_tokens // 2
+            found = pack([self._crop(name, half), self._crop(name, half)])
+        else:
+            found = self._crop(name, config.max_tokens)
+        if random.random() < config.flattened:
+            found = flatten(found, lines_too=bool(random.random() < 0.3))
+        return lower(found) if random.random() < config.lowered else found
+
+    def _crop(self, category: str, max_tokens: int) -> Example:
+        group = self._by_category[category]
+        example = group[int(self._random.choice(len(group), p=self._shares[category]))]
+        edges = np.append(example.encoded.markers, len(example.encoded.ids))
+        if edges[-1] <= max_tokens:
+            return example
+        last = int(np.searchsorted(edges[:-1], edges[-1] - max_tokens))
+        first = int(self._random.integers(0, last + 1))
+        stop = int(np.searchsorted(edges, edges[first] + max_tokens, "right")) - 1
+        return example.crop(first, max(first + 1, stop))
+
+
+def pack(parts: Iterable[Example]) -> Example:
+    """Documents one after the other, each a block of level 1; their own levels go down by one."""
+    parts = list(parts)
+    levels = [np.where(part.levels < NO_LEVEL, np.minimum(part.levels + 1, 3), NO_LEVEL) for part in parts]
+    for each in levels:
+        each[0] = 1
+    return replace(parts[0], encoded=join([p.encoded for p in parts]), levels=np.concatenate(levels).astype(np.uint8))
+
+
+def flatten(example: Example, lines_too: bool) -> Example:
+    """Without blank lines, or, with `lines_too`, in one line; the words tell where blocks begin, not the layout."""
+    ids, markers = example.encoded.ids.copy(), example.encoded.markers
+    gaps, indents = np.divmod(ids[markers] - FIRST_MARKER, _INDENTS)
+    ids[markers] = FIRST_MARKER if lines_too else FIRST_MARKER + np.minimum(gaps, 1) * _INDENTS + indents
+    return replace(example, encoded=replace(example.encoded, ids=ids))
+
+
+def lower(example: Example) -> Example:
+    """Without capitals."""
+    return replace(example, encoded=replace(example.encoded, cases=np.zeros_like(example.encoded.cases)))

@@ -1,0 +1,70 @@
+"""How well a network orders candidates: the measure that settings are chosen by, on dev. Knows no training."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from blockrag.segment.neural.network import SegmenterNetwork
+from blockrag.segment.neural.segmenter import judge, read
+from blockrag.segment.neural.weights import Scale
+from blockrag.segment.neural.windows import lay
+from training.segmenter.examples import Example
+
+_GRID = 20
+
+
+def predict(network: SegmenterNetwork, examples: Sequence[Example]) -> list[np.ndarray]:
+    """Probabilities float32 ``(candidates, 3)`` of each text, the way the product computes them."""
+    found, config = [], network.config
+    with torch.inference_mode():
+        for example in examples:
+            states = read(network, lay(example.encoded, config.window, config.overlap))
+            found.append(judge(network, states)[1:].sigmoid().cpu().numpy())
+    return found
+
+
+def f1_at_gold_count(scores: np.ndarray, levels: np.ndarray, level: int) -> float | None:
+    """Share of the gold boundaries among as many of the highest scores; None where there is none to find."""
+    gold = levels <= level
+    n = int(gold.sum())
+    if not n:
+        return None
+    best = np.argsort(-scores, kind="stable")[:n]
+    return float(gold[best].mean())
+
+
+def macro_f1(
+    found: Sequence[np.ndarray], examples: Sequence[Example], level: int = 2
+) -> tuple[float, dict[str, float]]:
+    """Mean over categories of the mean over texts, 0 where there is nothing to find; and each category's."""
+    by_category = defaultdict(list)
+    for scores, example in zip(found, examples, strict=True):
+        value = f1_at_gold_count(scores, example.levels[1:], level)
+        if value is not None:
+            by_category[example.category].append(value)
+    means = {name: float(np.mean(values)) for name, values in sorted(by_category.items())}
+    return float(np.mean(list(means.values()) or 0.0)), means
+
+
+def fit_scale(found: Sequence[np.ndarray], examples: Sequence[Example]) -> Scale:
+    """Shares that order boundaries of levels 1 and 2 best; and 0.5 where a text's own F1 at level 2 is best."""
+    shares = max(_simplex(), key=lambda s: sum(macro_f1([p @ s for p in found], examples, k)[0] for k in (1, 2, 2)))
+    raw = [p @ shares for p in found]
+    cut = max(np.linspace(0.02, 0.9, 89), key=lambda c: _macro_f1_above(raw, examples, c))
+    return Scale(tuple(shares.tolist()), (0.0, float(cut), 1.0), (0.0, 0.5, 1.0))
+
+
+def _simplex() -> list[np.ndarray]:
+    grid = range(_GRID + 1)
+    return [np.array((a, b, _GRID - a - b)) / _GRID for a in grid for b in grid if a + b <= _GRID]
+
+
+def _macro_f1_above(scores: Sequence[np.ndarray], examples: Sequence[Example], cut: float) -> float:
+    by_category = defaultdict(list)
+    for each, example in zip(scores, examples, strict=True):
+        taken, gold = each >= cut, example.levels[1:] <= 2
+        if gold.any():
+            by_category[example.category].append(2 * (taken & gold).sum() / (taken.sum() + gold.sum()))
+    return float(np.mean([np.mean(values) for values in by_category.values()]))

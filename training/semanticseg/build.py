@@ -1,0 +1,138 @@
+"""The build, stage after stage; what is done is kept, so that a build that was stopped goes on where it was."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from training.corpus import Row
+from training.semanticseg.annotators import ANNOTATE
+from training.semanticseg.card import write_card
+from training.semanticseg.config import BuildConfig, Source
+from training.semanticseg.duplicates import find_duplicates, signature
+from training.semanticseg.engines import ENGINES
+from training.semanticseg.filters import refuse_document, refuse_instance
+from training.semanticseg.pieces import cut, pack, variants
+from training.semanticseg.sources import expand, read_source
+
+SPLITS = ("train", "dev", "test")
+VERSION = 1
+"""Of what the stages do: a build begun by another version is not gone on with."""
+
+_CHARS_A_TOKEN = 5
+SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("id", "category", "source", "licence", "split", "text")]
+    + [("boundaries", pa.list_(pa.struct([("char", pa.int64()), ("level", pa.int8())])))]
+    + [("headings", pa.list_(pa.list_(pa.int64()))), ("dataset", pa.string()), ("parent", pa.string())]
+    + [("annotator", pa.string()), ("packed", pa.bool_()), ("cut", pa.int8())]
+    + [("n_tokens", pa.int32()), ("variant", pa.string())]
+)
+"""Of the data set: the fields of `training.corpus`, and how the instance came to be."""
+
+Drop = dict[str, str]
+
+
+def build(config: BuildConfig, out: Path, n_workers: int) -> dict[str, int]:
+    """Write ``train``, ``dev`` and ``test.parquet``, ``dropped.jsonl`` and the data card into `out`.
+
+    Returns
+    -------
+    dict[str, int]
+        Number of instances by split.
+    """
+    run = ENGINES[config.engine]
+    drops: list[Drop] = []
+    documents = []
+    for source in config.sources:
+        for name, path in expand(source, config.folder):
+            documents += _kept(out, config, name, partial(_prepare, config, source, name, path, run, n_workers), drops)
+    documents = _without_duplicates(documents, config, drops)
+    packed = list(pack(documents, _CHARS_A_TOKEN * min(each.least for each in config.passes)))
+    results = run(partial(_instances, config=config), packed, n_workers, "cutting")
+    instances = [each for each in results if "reason" not in each]
+    drops += [each for each in results if "reason" in each]
+    counts = {split: _write(out, split, instances) for split in SPLITS}
+    (out / "dropped.jsonl").write_text("".join(json.dumps(drop, ensure_ascii=False) + "\n" for drop in drops))
+    write_card(out, config, instances, drops)
+    return counts
+
+
+def _prepare(
+    config: BuildConfig, source: Source, name: str, path: Path, run: Callable, n_workers: int
+) -> tuple[list[Row], list[Drop]]:
+    """Read, filter and annotate one source; with the signatures that duplicates are found by."""
+    drops: list[Drop] = []
+    rows = list(read_source(source, name, path, lambda i, why: drops.append({"id": f"{name}/{i}", "reason": why})))
+    results = run(partial(_document, config=config, annotator=source.annotator), rows, n_workers, name)
+    return [r for r in results if "reason" not in r], drops + [r for r in results if "reason" in r]
+
+
+def _document(row: Row, config: BuildConfig, annotator: str) -> list[dict[str, Any]]:
+    reason = refuse_document(row, config.filters)
+    if reason:
+        return [{"id": row["id"], "dataset": row["dataset"], "reason": reason}]
+    row = {**row, "split": row["split"] or assign_split(row["parent"]), "annotator": annotator}
+    return [{**ANNOTATE[annotator](row, config.language_model), "signature": signature(row["text"])}]
+
+
+def assign_split(parent: str) -> str:
+    """80, 10, 10 in a hundred by the SHA-1 of the parent document: its pieces stay together."""
+    share = int(hashlib.sha1(parent.encode()).hexdigest(), 16) % 100
+    return "train" if share < 80 else "dev" if share < 90 else "test"
+
+
+def _without_duplicates(rows: list[Row], config: BuildConfig, drops: list[Drop]) -> list[Row]:
+    signatures = [row.pop("signature") for row in rows]
+    if not config.filters.duplicate:
+        return rows
+    repeated = find_duplicates(rows, signatures, config.filters.duplicate)
+    for i, other in sorted(repeated.items()):
+        reason = f"near-duplicate of {rows[other]['id']}"
+        drops.append({"id": rows[i]["id"], "dataset": rows[i]["dataset"], "reason": reason})
+    return [row for i, row in enumerate(rows) if i not in repeated]
+
+
+def _instances(row: Row, config: BuildConfig) -> list[dict[str, Any]]:
+    """All instances of a document, or why there are none."""
+    results: list[dict[str, Any]] = []
+    for piece in cut(row, config.passes, config.tokenizer, config.seed):
+        reason = refuse_instance(piece, config.filters)
+        if reason:
+            results.append({"id": piece["id"], "dataset": row["dataset"], "reason": reason})
+        else:
+            results += variants(piece, config.tokenizer, config.stripped)
+    least = min(each.least for each in config.passes)
+    return results or [{"id": row["id"], "dataset": row["dataset"], "reason": f"under {least} tokens"}]
+
+
+def _kept(
+    out: Path, config: BuildConfig, name: str, make: Callable[[], tuple[list[Row], list[Drop]]], drops: list[Drop]
+) -> list[Row]:
+    """What `make` gave in this build or in one like it that was stopped."""
+    made_by = json.dumps([VERSION, name, asdict(config)], sort_keys=True, default=str)
+    path = out / ".stages" / f"{name}-{hashlib.sha256(made_by.encode()).hexdigest()[:16]}.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(".tmp")
+        aside.write_text(json.dumps(make(), ensure_ascii=False), encoding="utf-8", errors="surrogatepass")
+        aside.replace(path)
+    rows, dropped = json.loads(path.read_text(encoding="utf-8", errors="surrogatepass"))
+    drops += dropped
+    return rows
+
+
+def _write(out: Path, split: str, instances: list[Row]) -> int:
+    """One Parquet file; an instance and the same without headings are neighbours, which compresses them to one."""
+    rows = [{name: row[name] for name in SCHEMA.names} for row in instances if row["split"] == split]
+    table = pa.Table.from_pylist(rows, SCHEMA)
+    aside = out / f".{split}.parquet"
+    options = {"compression": "zstd", "compression_level": 12, "data_page_size": 8 << 20, "use_dictionary": False}
+    pq.write_table(table, aside, row_group_size=512, **options)
+    aside.replace(out / f"{split}.parquet")
+    return len(rows)

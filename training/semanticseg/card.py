@@ -1,0 +1,109 @@
+"""The data card: what is in a built data set, in words, counts and two plots. Knows no text."""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from training.corpus import Row
+from training.semanticseg.config import BuildConfig
+
+_INTRODUCTION = """# SemanticSeg, built from {n_sources} sources
+
+Texts with the boundaries that people gave them, at up to three levels (1 the coarsest), for training and judging
+segmenters; after the data set of arXiv 2605.15913, made anew from open sources.
+
+{n} instances of {least:,} to {most:,} tokens ({tokenizer}'s) in {n_categories} categories: {n_kept} texts with headings
+kept, {n_stripped} of them a second time with their headings removed (`variant`), so that what learns from them does not
+learn to look for marks. {n_packed} are packed from several short documents (`packed`): level 1 there is where a
+document begins. Documents were cut {n_passes} times, to lengths drawn anew (`cut`); so one stretch of text can be in
+{n_passes} instances. Without those repeats, the text is {n_unique:,} tokens. All instances of one parent document are
+in one split.
+
+Fields: `id`, `category`, `source`, `licence`, `split`, `text`, `boundaries` (`char`, `level`), `headings` (spans), and
+`dataset` (the source's name here), `parent`, `annotator`, `packed`, `cut`, `n_tokens`, `variant`.
+"""
+
+
+def write_card(out: Path, config: BuildConfig, instances: Sequence[Row], drops: Sequence[dict[str, str]]) -> None:
+    """Write ``README.md``, ``categories.png``, ``lengths.png`` and ``manifest.json`` into `out`."""
+    _plot(out, instances)
+    parts = [
+        _introduce(config, instances),
+        "## Categories\n\n![By category](categories.png)\n\n" + _table(instances, lambda row: row["category"]),
+        "## Lengths\n\n![Tokens of an instance](lengths.png)\n",
+        "## Sources\n\n" + _table(instances, lambda row: row["dataset"]),
+        "## Licences\n\n" + _counts(Counter(row["licence"] or "not said" for row in instances), "licence"),
+        "## Left out\n\n" + _counts(Counter(_reason(drop) for drop in drops), "reason")
+        + "\nEach one with its reason: `dropped.jsonl`.\n",
+    ]  # fmt: skip
+    (out / "README.md").write_text("\n".join(parts), encoding="utf-8")
+    sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(out.glob("*.parquet"))}
+    (out / "manifest.json").write_text(json.dumps({"sha256": sums, "n_instances": len(instances)}, indent=1) + "\n")
+
+
+def _introduce(config: BuildConfig, instances: Sequence[Row]) -> str:
+    kept = [row for row in instances if row["variant"] == "kept"]
+    longest = [sum(row["n_tokens"] for row in kept if row["cut"] == i) for i in range(len(config.passes))]
+    return _INTRODUCTION.format(
+        n=f"{len(instances):,}",
+        n_sources=len({row["dataset"] for row in instances}),
+        n_categories=len({row["category"] for row in instances}),
+        n_kept=f"{len(kept):,}",
+        n_stripped=f"{len(instances) - len(kept):,}",
+        n_packed=f"{sum(row['packed'] for row in kept):,}",
+        n_passes=len(config.passes),
+        n_unique=max(longest, default=0),
+        tokenizer=config.tokenizer,
+        least=min(each.least for each in config.passes),
+        most=max(each.most for each in config.passes),
+    )
+
+
+def _table(instances: Sequence[Row], group: Callable[[Row], str]) -> str:
+    groups = defaultdict(list)
+    for row in instances:
+        groups[group(row)].append(row)
+    lines = [
+        "| | train | dev | test | without headings | million tokens | boundaries of level 1, 2, 3 an instance |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, rows in sorted(groups.items()):
+        splits = Counter(row["split"] for row in rows)
+        levels = Counter(boundary["level"] for row in rows for boundary in row["boundaries"])
+        each = ", ".join(f"{levels[level] / len(rows):.1f}" for level in (1, 2, 3))
+        stripped = sum(row["variant"] == "stripped" for row in rows)
+        n_tokens = sum(row["n_tokens"] for row in rows) / 1e6
+        counts = " | ".join(f"{splits[split]:,}" for split in ("train", "dev", "test"))
+        lines.append(f"| {name} | {counts} | {stripped:,} | {n_tokens:.2f} | {each} |")
+    return "\n".join(lines) + "\n"
+
+
+def _counts(counts: Counter, title: str) -> str:
+    lines = [f"| {title} | instances |", "|---|---|"]
+    return "\n".join(lines + [f"| {name} | {n:,} |" for name, n in sorted(counts.items())]) + "\n"
+
+
+def _reason(drop: dict[str, str]) -> str:
+    return "near-duplicate" if drop["reason"].startswith("near-duplicate") else drop["reason"].split(":")[0]
+
+
+def _plot(out: Path, instances: Sequence[Row]) -> None:
+    from matplotlib.figure import Figure  # noqa: PLC0415  # slow to import
+
+    by_category = Counter(row["category"] for row in instances)
+    figure = Figure(figsize=(8, 0.3 * len(by_category) + 1), layout="constrained")
+    names = sorted(by_category, key=lambda name: by_category[name])
+    axes = figure.subplots()
+    axes.barh(names, [by_category[name] for name in names], color="#4f46e5")
+    axes.set_xlabel("instances")
+    figure.savefig(out / "categories.png", metadata={"Software": None}, dpi=100)
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    axes = figure.subplots()
+    tokens = [row["n_tokens"] for row in instances] or [1]
+    axes.hist(tokens, bins=np.geomspace(min(tokens), max(tokens) + 1, 40).tolist(), color="#4f46e5")
+    axes.set(xscale="log", xlabel="tokens of an instance", ylabel="instances")
+    figure.savefig(out / "lengths.png", metadata={"Software": None}, dpi=100)
