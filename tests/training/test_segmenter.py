@@ -119,7 +119,7 @@ def test_long_texts_are_judged_in_stitched_groups():
 
 @torch.inference_mode()
 def test_one_sided_sees_nothing_of_what_comes_after():
-    texts = TEXT, TEXT.replace(TEXT.split(". ")[-2], "late late")
+    texts = TEXT, TEXT.replace(TEXT.split(".\n")[-2], "late late")
     n_same = 10
     for one_sided in (True, False):
         network = make_network(one_sided=one_sided, window=512)
@@ -263,7 +263,7 @@ def test_a_setting_out_of_range_is_refused():
 # a whole training
 
 
-def test_a_small_training_learns_the_word_that_gives_boundaries_away(tmp_path, capsys):
+def test_a_small_training_learns_what_is_plain_to_see(tmp_path, capsys):
     write_encoder(tmp_path)
     data = tmp_path / "data.jsonl"
     rows = [make_row(i, split="train" if i < 40 else "dev") for i in range(50)]
@@ -272,7 +272,7 @@ def test_a_small_training_learns_the_word_that_gives_boundaries_away(tmp_path, c
         f"--train {data} --dev {data} --out {tmp_path / 'out'} --encoder {tmp_path} --device cpu --workers 1 --layers 1"
     )
     flags += (
-        " --steps 300 --texts 4 --lr 1e-2 --warmup 5 --window 64 --overlap 16 --max-tokens 256 --packed 0 --flattened 0"
+        " --steps 80 --texts 4 --lr 5e-3 --warmup 5 --window 64 --overlap 16 --max-tokens 256 --packed 0 --flattened 0"
     )
     main(flags.split())
     report = json.loads(capsys.readouterr().out.splitlines()[-1])

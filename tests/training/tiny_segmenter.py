@@ -1,4 +1,4 @@
-"""A segmenter of a few thousand weights, and texts whose boundaries a word gives away."""
+"""A segmenter of a few thousand weights, and texts whose boundaries are plain to see."""
 
 import random
 
@@ -45,14 +45,15 @@ def write_encoder(folder) -> None:
 
 
 def make_row(seed: int, n: int = 40, **fields) -> dict:
-    """Sentences, some of which begin with "Now": there a block begins."""
+    """Lines, some below a blank one and beginning with "Now": there a block begins."""
     draw = random.Random(seed)
-    text, boundaries = "The tide comes in. ", [{"char": 0, "level": 1}]
+    text, boundaries = "The tide comes in.\n", [{"char": 0, "level": 1}]
     for _ in range(n):
         begins = draw.random() < 0.2
+        text += "\n" if begins else ""
         if begins:
             boundaries.append({"char": len(text), "level": 2})
         words = [draw.choice(WORDS[2:-1]) for _ in range(draw.randint(3, 9))]
-        text += ("Now " if begins else "Then ") + " ".join(words) + ". "
+        text += ("Now " if begins else "Then ") + " ".join(words) + ".\n"
     known = {"id": str(seed), "category": "news", "source": "s", "licence": "x", "split": "train", "headings": []}
     return {**known, "text": text, "boundaries": boundaries, **fields}
