@@ -21,7 +21,7 @@ FIELDS = ("id", "category", "source", "licence", "split", "text", "boundaries", 
 
 
 def read_rows(paths: Iterable[Path | str]) -> Iterator[Row]:
-    """Rows of ``.jsonl``, ``.jsonl.zst`` and ``.parquet`` files, checked.
+    """Rows of ``.jsonl``, ``.jsonl.zst`` and ``.parquet`` files, checked; without a ``dataset`` it is the file's name.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def read_rows(paths: Iterable[Path | str]) -> Iterator[Row]:
                 check(row)
             except ValueError as error:
                 raise ValueError(f"{path.name}, row {number} ({row.get('id', 'without an id')}): {error}") from error
-            yield row
+            yield {"dataset": path.name.split(".")[0], **row}
 
 
 def check(row: Row) -> None:
@@ -108,8 +108,3 @@ def _first_visible(text: str, char: int) -> int:
     while char < len(text) and text[char].isspace():
         char += 1
     return char
-
-
-def dataset(row: Row) -> str:
-    """Which collection a row is from: in a built data set its ``dataset``, else its ``source``."""
-    return str(row.get("dataset", row["source"]))

@@ -19,7 +19,7 @@ from transformers import AutoModel
 from blockrag.models import local_path
 from blockrag.segment.neural.network import NetworkConfig, SegmenterNetwork
 from blockrag.segment.neural.weights import save
-from training.corpus import Row, dataset, read_rows
+from training.corpus import Row, read_rows
 from training.segmenter.batches import load_batches, logits, loss
 from training.segmenter.config import SegmenterConfig, add_flags, from_flags
 from training.segmenter.examples import Example, make_example
@@ -122,7 +122,7 @@ def _wanted(rows: Iterable[Row], split: str, config: SegmenterConfig) -> Iterabl
     """Rows of the split that the settings ask for; dev keeps all sources."""
     for row in rows:
         headings = row.get("variant", "kept")
-        is_asked = split == "dev" or (config.headings in ("both", headings) and dataset(row) not in config.without)
+        is_asked = split == "dev" or (config.headings in ("both", headings) and row["dataset"] not in config.without)
         if row["split"] == split and is_asked:
             yield row
 
@@ -130,7 +130,7 @@ def _wanted(rows: Iterable[Row], split: str, config: SegmenterConfig) -> Iterabl
 def _first(rows: Iterable[Row], n: int) -> Iterable[Row]:
     counts: dict[tuple, int] = {}
     for row in rows:
-        key = (dataset(row), row.get("variant"))
+        key = (row["dataset"], row.get("variant"))
         counts[key] = counts.get(key, 0) + 1
         if not n or counts[key] <= n:
             yield row
