@@ -1,0 +1,89 @@
+"""How near a segmentation is to the people's: F1 of its boundaries, and `segeval`'s Pk, WindowDiff and similarity."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import segeval
+
+from blockrag.segment import find_candidates
+
+NAMES = ("f1", "f1_tolerant", "precision", "recall", "pk", "windowdiff", "boundary_similarity")
+
+_TOLERANCE = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """Sentences and lines of one text: what Pk and WindowDiff count, and what a boundary may be off by.
+
+    Attributes
+    ----------
+    chars : np.ndarray
+        int64 ``(units,)``, where each begins; the first is 0. All gold boundaries are among them.
+    """
+
+    chars: np.ndarray
+
+    @classmethod
+    def of(cls, text: str, gold: np.ndarray) -> "Units":
+        """The candidates of `text`, and the gold boundaries."""
+        return cls(np.union1d(np.concatenate(([0], find_candidates(text))), gold))
+
+    def index(self, chars: np.ndarray) -> np.ndarray:
+        """The nearest unit of each character, each once, the first unit left out."""
+        if not len(chars):
+            return np.empty(0, np.int64)
+        right = np.clip(np.searchsorted(self.chars, chars), 1, max(1, len(self.chars) - 1))
+        right = np.minimum(right, len(self.chars) - 1)
+        left = np.maximum(right - 1, 0)
+        nearest = np.where(chars - self.chars[left] < self.chars[right] - chars, left, right)
+        return np.setdiff1d(nearest, [0])
+
+    def masses(self, index: np.ndarray) -> list[int]:
+        """Units of each block."""
+        return np.diff(np.concatenate(([0], index, [len(self.chars)]))).tolist()
+
+
+def normalise(text: str, chars: np.ndarray) -> np.ndarray:
+    """Boundaries at the first visible character at or after each, inside the text, each once."""
+    found = set()
+    for char in chars.tolist():
+        while char < len(text) and text[char].isspace():
+            char += 1
+        if 0 < char < len(text):
+            found.add(char)
+    return np.array(sorted(found), np.int64)
+
+
+def measure(units: Units, gold: np.ndarray, found: np.ndarray) -> dict[str, float]:
+    """All of `NAMES`, of boundaries `found` against `gold`; Pk's window is half the mean gold block, as is usual.
+
+    Exact F1 compares characters; the tolerant one lets a boundary be one unit off, and pairs each with one only.
+    """
+    n_right = len(np.intersect1d(gold, found))
+    wanted, given = units.index(gold), units.index(found)
+    reference, hypothesis = tuple(units.masses(wanted)), tuple(units.masses(given))
+    return {
+        "f1": _f1(n_right, len(found), len(gold)),
+        "f1_tolerant": _f1(_pairs(wanted, given), len(given), len(wanted)),
+        "precision": n_right / len(found) if len(found) else 0.0,
+        "recall": n_right / len(gold),
+        "pk": float(segeval.pk(hypothesis, reference)),
+        "windowdiff": float(segeval.window_diff(hypothesis, reference)),
+        "boundary_similarity": float(segeval.boundary_similarity(hypothesis, reference, n_t=2)),
+    }
+
+
+def _f1(n_right: int, n_found: int, n_gold: int) -> float:
+    return 2 * n_right / (n_found + n_gold) if n_found + n_gold else 0.0
+
+
+def _pairs(wanted: np.ndarray, given: np.ndarray) -> int:
+    """Most pairs of a wanted and a given unit that are at most one apart, each in one pair: the earliest first."""
+    n, j = 0, 0
+    for unit in wanted:
+        while j < len(given) and given[j] < unit - _TOLERANCE:
+            j += 1
+        if j < len(given) and given[j] <= unit + _TOLERANCE:
+            n, j = n + 1, j + 1
+    return n
