@@ -26,7 +26,7 @@ def test_rows_come_back_as_they_were_written(tmp_path, suffix):
     path = tmp_path / f"rows{suffix}"
     data = (json.dumps(ROW) + "\n").encode()
     path.write_bytes(zstandard.compress(data) if suffix.endswith("zst") else data)
-    assert list(read_rows([path])) == [ROW]
+    assert list(read_rows([path])) == [{"dataset": "rows", **ROW}]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from blockrag.segment.neural.weights import Scale
 from blockrag.segment.neural.windows import lay
 from training.segmenter.examples import Example
 
-_GRID = 20
+_GRID = 10
 
 
 def predict(network: SegmenterNetwork, examples: Sequence[Example]) -> list[np.ndarray]:

@@ -12,7 +12,7 @@ from blockrag.segment.neural.network import SegmenterNetwork
 from blockrag.segment.neural.weights import SHIPPED, load
 from blockrag.segment.neural.windows import Windows, lay
 
-_WINDOWS_AT_ONCE = 8
+_WINDOWS_AT_ONCE, _ON_GPU = 8, 128
 
 
 class Neural(Segmenter):
@@ -61,10 +61,11 @@ def read(network: SegmenterNetwork, windows: Windows) -> torch.Tensor:
 
 def _read_batches(network: SegmenterNetwork, windows: Windows) -> Iterator[torch.Tensor]:
     device = network.head.weight.device
-    for first in range(0, len(windows.ids), _WINDOWS_AT_ONCE):
-        rows = slice(first, first + _WINDOWS_AT_ONCE)
+    n_rows = _ON_GPU if device.type == "cuda" else _WINDOWS_AT_ONCE
+    for first in range(0, len(windows.ids), n_rows):
+        rows = slice(first, first + n_rows)
         ids, cases = (torch.from_numpy(array[rows]).to(device) for array in (windows.ids, windows.cases))
-        begin, end = np.searchsorted(windows.rows, (first, first + _WINDOWS_AT_ONCE))
+        begin, end = np.searchsorted(windows.rows, (first, first + n_rows))
         places = (torch.from_numpy(array[begin:end]).to(device) for array in (windows.rows - first, windows.columns))
         yield network.read(ids, cases)[tuple(places)]
 
