@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from blockrag.segment import find_candidates
+from blockrag.segment import Structural, find_candidates
 from training.evaluate import segmentation
 from training.evaluate.__main__ import main
 from training.evaluate.bootstrap import interval
@@ -64,6 +64,17 @@ def test_one_unit_off_is_right_within_tolerance_only_and_counts_once():
     assert crowded["f1_tolerant"] == pytest.approx(2 * 1 / 5)
 
 
+def test_pk_and_windowdiff_are_those_worked_out_by_hand():
+    units = Units(np.arange(8))
+    measured = measure(units, np.array([4]), np.array([3]))  # window 2 over seven gaps: 0001000 against 0010000
+    assert measured["pk"] == pytest.approx(2 / 6) and measured["windowdiff"] == pytest.approx(2 / 6)
+
+
+def test_long_texts_with_few_boundaries_are_measured():
+    units = Units(np.arange(3000))
+    assert measure(units, np.array([1500]), np.array([1500]))["pk"] == 0
+
+
 @given(st.sets(st.integers(0, len(STARTS) - 1), min_size=1), st.sets(st.integers(0, len(STARTS) - 1)))
 def test_metrics_stay_in_their_range_and_are_best_when_equal(gold, found):
     gold, found = (STARTS[sorted(chosen)] for chosen in (gold, found))
@@ -90,8 +101,15 @@ def test_an_interval_holds_its_mean_and_shrinks_with_more_documents():
 # segmenters
 
 
+def test_what_counts_tokens_neither_pads_nor_truncates(embed):
+    embed.tokenizer.enable_padding(length=128)
+    embed.tokenizer.enable_truncation(128)
+    again = Embed(vectors, embed.tokenizer)
+    assert [len(again.tokenizer.encode("word " * n).ids) for n in (3, 300)] == [3, 300]
+
+
 def test_ties_are_broken_evenly_and_equal_pieces_are_equal():
-    found = Ours(make_cutter("structural", Counter(), Embed(vectors, None), None, "cpu")._segmenter, Counter())
+    found = Ours(Structural(), Counter())
     one = found.best(TEXT, 1)
     assert abs(int(one[0]) - len(TEXT) / 2) < 80
     sizes = np.diff([0, *Equal(Counter()).best(TEXT, 3), len(TEXT)])

@@ -1,7 +1,7 @@
 """What is judged: segmenters of this library and of others, as boundaries by default and, where they can, in order.
 
-Of ours, the default is every candidate with a score of at least 0.5, which is what the middle of the slider means,
-without bounds on sizes.
+Of ours, the default is every candidate with a score above 0.5: what the middle of the slider means, without bounds on
+sizes.
 """
 
 from collections.abc import Callable
@@ -49,7 +49,7 @@ class Ours:
     def default(self, text: str) -> np.ndarray:
         """See `Cutter`."""
         chars, scores = self._scored(text)
-        return chars[scores >= 1 - DEFAULT_GRANULARITY]
+        return chars[scores > 1 - DEFAULT_GRANULARITY]
 
     def best(self, text: str, n: int) -> np.ndarray:
         """See `Cutter`."""

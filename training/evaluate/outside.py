@@ -28,11 +28,13 @@ class Embed:
     texts : EmbedTexts
         Encodes.
     tokenizer : Tokenizer
-        The encoder's own.
+        The encoder's own; a copy is kept that neither pads nor truncates, or every sentence would count the same.
     """
 
     def __init__(self, texts: EmbedTexts, tokenizer: Tokenizer):
-        self.texts, self.tokenizer = texts, tokenizer
+        self.texts, self.tokenizer = texts, Tokenizer.from_str(tokenizer.to_str())
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
         self._known: dict[str, np.ndarray] = {}
 
     def __call__(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -144,10 +146,12 @@ class TextTiling:
         self._tokenizer = TextTilingTokenizer(stopwords=_STOP_WORDS)
 
     def default(self, text: str) -> np.ndarray:
-        """See `Cutter`; texts that NLTK refuses, being short or without blank lines, have no boundaries."""
+        """See `Cutter`; texts without blank lines, which NLTK refuses, have no boundaries."""
         try:
             return _offsets(text, self._tokenizer.tokenize(text))
-        except (ValueError, IndexError):  # raised where too few paragraphs or words remain
+        except ValueError as error:
+            if "No paragraph breaks" not in str(error):
+                raise
             return np.empty(0, np.int64)
 
     def best(self, text: str, n: int) -> None:
