@@ -260,6 +260,17 @@ def test_cut_instances_keep_to_their_lengths_and_begin_at_boundaries():
     assert "".join(piece["text"] for piece in found if piece["cut"] == 1) == text
 
 
+def test_a_block_that_is_too_long_is_left_out_and_cutting_goes_on():
+    text, boundaries, headings = article(60)
+    long = "It goes on. " * 400
+    at = boundaries[30][0]
+    later = [(char + len(long) * (char >= at), level) for char, level in boundaries]
+    document = row(text[:at] + long + text[at:], [*later[:30], (at, 1), *later[30:]], packed=False)
+    found = list(pieces.cut(document, (Pass(200, 600),), "any", 0))
+    whole = "".join(piece["text"] for piece in found)
+    assert long not in whole and len(whole) > len(text) / 2 and whole.endswith(text[-500:])
+
+
 def test_packed_texts_put_the_documents_a_level_above_their_own():
     rows = [row(f"Text {i}. More of it.", [(0, 1), (8, 1)], short=True, id=f"{i}", parent=f"{i}") for i in range(5)]
     first, second = pieces.pack(rows, 40)

@@ -75,7 +75,9 @@ def _edges(row: Row, starts: np.ndarray, limits: Pass, key: str) -> list[int]:
     while n_tokens - token > limits.most or (n_tokens - token >= 2 * limits.least and limits.most < n_tokens):
         wanted = _draw(f"{key}/{len(edges)}", limits)
         nearest = _choose(row["boundaries"], at_token, token + limits.least, token + wanted, token + limits.most)
-        if nearest is None or n_tokens - at_token[nearest] < limits.least:
+        if nearest is None:  # a block above the most: it is left out, and the next one begins an instance
+            nearest = bisect_left(at_token, token + limits.most + 1)
+        if nearest == len(chars) or n_tokens - at_token[nearest] < limits.least:
             break
         edges.append(chars[nearest])
         token = at_token[nearest]
