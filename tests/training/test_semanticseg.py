@@ -3,6 +3,7 @@
 import json
 import subprocess
 from dataclasses import asdict, replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -352,15 +353,12 @@ def test_a_build_that_was_stopped_goes_on(config, tmp_path, monkeypatch):
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def double(given):
-    return [given["n"], given["n"]]
-
-
 @pytest.mark.parametrize("engine", ["datasets", "ray"])
 def test_every_engine_gives_what_one_process_gives(engine):
     pytest.importorskip(engine)
-    rows = [{"n": i, "text": "ü\n"} for i in range(20)]
-    assert ENGINES[engine](double, rows, 2, "x") == ENGINES["inline"](double, rows, 1, "x")
+    step = partial(pieces.variants, tokenizer="any", stripped=False)
+    rows = [row(f"ü{i}\n", id=str(i)) for i in range(20)]
+    assert ENGINES[engine](step, rows, 2, "x") == ENGINES["inline"](step, rows, 1, "x")
 
 
 def test_the_recipe_can_be_read():
