@@ -7,7 +7,9 @@ block after it.
 
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ Row = dict[str, Any]
 Boundary = dict[str, int]
 
 FIELDS = ("id", "category", "source", "licence", "split", "text", "boundaries", "headings")
+SPLITS = ("train", "dev", "test")
 
 
 def read_rows(paths: Iterable[Path | str]) -> Iterator[Row]:
@@ -43,12 +46,22 @@ def check(row: Row) -> None:
     if missing:
         raise ValueError(f"it lacks {', '.join(missing)}")
     chars = [boundary["char"] for boundary in row["boundaries"]]
-    if any(b <= a for a, b in zip(chars, chars[1:], strict=False)) or (chars and not 0 <= chars[0] <= chars[-1]):
+    if any(b <= a for a, b in pairwise(chars)) or (chars and not 0 <= chars[0] <= chars[-1]):
         raise ValueError("its boundaries do not increase from 0 on")
     if chars and chars[-1] >= max(1, len(row["text"])):
         raise ValueError(f"a boundary is at character {chars[-1]} of a text of {len(row['text'])}")
     if any(not 0 <= start <= end <= len(row["text"]) for start, end in row["headings"]):
         raise ValueError("a heading lies outside the text")
+
+
+def first_of_each(rows: Iterable[Row], n: int, *fields: str) -> Iterator[Row]:
+    """The first `n` rows of each value of `fields`; all of them where `n` is 0."""
+    counts: Counter[tuple] = Counter()
+    for row in rows:
+        key = tuple(row.get(field) for field in fields)
+        counts[key] += 1
+        if not n or counts[key] <= n:
+            yield row
 
 
 def read_file(path: Path) -> Iterator[Row]:
@@ -86,7 +99,7 @@ def strip_headings(
     left = "".join([*kept, text[end:]])
     levels: dict[int, int] = {}
     for boundary in boundaries:
-        char = _first_visible(left, _shifted(boundary["char"], removed)) if boundary["char"] else 0
+        char = first_visible(left, _shifted(boundary["char"], removed)) if boundary["char"] else 0
         if char < len(left):
             levels[char] = min(boundary["level"], levels.get(char, boundary["level"]))
     return left, [{"char": char, "level": level} for char, level in sorted(levels.items())]
@@ -104,7 +117,8 @@ def _shifted(char: int, removed: list[tuple[int, int]]) -> int:
     return char - sum(min(char, stop) - start for start, stop in removed if start < char)
 
 
-def _first_visible(text: str, char: int) -> int:
+def first_visible(text: str, char: int) -> int:
+    """The first visible character at or after `char`, or the end of the text."""
     while char < len(text) and text[char].isspace():
         char += 1
     return char

@@ -121,7 +121,7 @@ def weights_sha256(folder: Path) -> str:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         total.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
     with _disk_errors_told(f"hash of {folder}"):
-        _write_aside(memo, total.hexdigest())
+        write_aside(memo, total.hexdigest())
     return total.hexdigest()
 
 
@@ -210,8 +210,8 @@ def _disk_errors_told(what: str) -> Iterator[None]:
         ) from error
 
 
-def _write_aside(path: Path, text: str) -> None:
+def write_aside(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(f".{os.getpid()}-{os.urandom(4).hex()}.tmp")
-    aside.write_text(text)
+    aside.write_text(text, encoding="utf-8")
     os.replace(aside, path)

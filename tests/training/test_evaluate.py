@@ -48,7 +48,7 @@ def embed():
 
 def test_the_same_boundaries_are_perfect_and_none_are_worth_nothing():
     gold = STARTS[[4, 9]]
-    units = Units.of(TEXT, gold)
+    units = Units.of(STARTS, gold)
     perfect, nothing = measure(units, gold, gold), measure(units, gold, gold[:0])
     assert [perfect[name] for name in NAMES] == [1, 1, 1, 1, 0, 0, 1]
     assert [nothing[name] for name in ("f1", "f1_tolerant", "recall", "boundary_similarity")] == [0, 0, 0, 0]
@@ -57,7 +57,7 @@ def test_the_same_boundaries_are_perfect_and_none_are_worth_nothing():
 
 def test_one_unit_off_is_right_within_tolerance_only_and_counts_once():
     gold = STARTS[[4, 9]]
-    units = Units.of(TEXT, gold)
+    units = Units.of(STARTS, gold)
     near = measure(units, gold, STARTS[[5, 9]])
     assert (near["f1"], near["f1_tolerant"]) == (0.5, 1)
     crowded = measure(units, gold, STARTS[[3, 4, 5]])
@@ -78,7 +78,7 @@ def test_long_texts_with_few_boundaries_are_measured():
 @given(st.sets(st.integers(0, len(STARTS) - 1), min_size=1), st.sets(st.integers(0, len(STARTS) - 1)))
 def test_metrics_stay_in_their_range_and_are_best_when_equal(gold, found):
     gold, found = (STARTS[sorted(chosen)] for chosen in (gold, found))
-    measured = measure(Units.of(TEXT, gold), gold, found)
+    measured = measure(Units.of(STARTS, gold), gold, found)
     assert all(0 <= value <= 1 for value in measured.values())
     assert (measured["f1"] == 1) == np.array_equal(gold, found)
     assert measured["f1"] <= measured["f1_tolerant"] + 1e-9

@@ -1,6 +1,9 @@
 """The learned segmenter: tokens and windows, network, weights on disk, crops, loss, and a whole small training."""
 
 import json
+import tempfile
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,15 +172,11 @@ def test_odd_texts_have_scores(text):
     assert len(found.scores) == len(find_candidates(text))
 
 
-def global_segmenter(kept=[]):  # noqa: B006  # made once, and hypothesis refuses fixtures of a function's scope
-    if not kept:
-        import tempfile  # noqa: PLC0415
-        from pathlib import Path  # noqa: PLC0415
-
-        with tempfile.TemporaryDirectory() as folder:
-            save(Path(folder), make_network(), TOKENIZER, Scale())
-            kept.append(Neural(Path(folder)))
-    return kept[0]
+@cache  # hypothesis refuses fixtures of a function's scope
+def global_segmenter():
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder), make_network(), TOKENIZER, Scale())
+        return Neural(Path(folder))
 
 
 def test_a_folder_that_holds_none_is_told(tmp_path, saved):

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from training.corpus import check
+from training.corpus import SPLITS, check
 from training.semanticseg import build, language_model, pieces, structure
 from training.semanticseg.agreement import agreement
-from training.semanticseg.build import SPLITS, assign_split
+from training.semanticseg.build import assign_split
 from training.semanticseg.config import BuildConfig, Filters, LanguageModel, Pass, Source, load_config
 from training.semanticseg.duplicates import find_duplicates, signature
 from training.semanticseg.engines import ENGINES

@@ -105,7 +105,5 @@ def make_cutter(name: str, counter: TokenCounter, embed: Embed, neural: Path | N
         return others[name]()
     if name in SEGMENTERS:
         return Ours(make_segmenter(name, counter=counter, embed=embed.texts), counter)
-    raise ValueError(f"There is no segmenter {name!r}; choose: neural (with --neural FOLDER), {', '.join(NAMES)}.")
-
-
-NAMES = ("structural", "similarity", "fixed", "texttiling", "llamaindex", "chonkie")
+    known = ", ".join({**SEGMENTERS, **others})
+    raise ValueError(f"There is no segmenter {name!r}; choose: neural (with --neural FOLDER), {known}.")

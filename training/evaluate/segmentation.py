@@ -7,6 +7,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from tqdm import tqdm
 
 from blockrag.models import local_path
 from blockrag.retrieve.embedder import Embedder
-from blockrag.segment import HFTokenCounter
-from training.corpus import Row, read_rows, strip_headings
+from blockrag.segment import HFTokenCounter, find_candidates
+from training.corpus import Row, first_of_each, read_rows, strip_headings
 from training.evaluate.bootstrap import interval
 from training.evaluate.cutters import Cutter, make_cutter
 from training.evaluate.outside import Embed
@@ -50,11 +51,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     values: dict[tuple[str, str, str, int, str], Measured] = defaultdict(list)
     seconds = dict.fromkeys(names, 0.0)
     for row in tqdm(rows, desc="documents", file=sys.stderr):
+        references = _references(row)
         for name in names:
             begun = time.perf_counter()
             default = cutters[name].default(row["text"])
             seconds[name] += time.perf_counter() - begun
-            for (level, at), measured in _judge(row, cutters[name], default):
+            for (level, at), measured in _judge(row["text"], references, cutters[name], default):
                 values[name, row["dataset"], row["category"], level, at].append(measured)
     summary = summarise(values, "stripped" if args.strip_headings else "kept")
     about = {"split": args.split, "device": args.device, "commit": _commit(), "n_documents": len(rows)}
@@ -90,12 +92,9 @@ def table(result: dict[str, Any]) -> str:
 
 
 def _wanted(rows: Iterator[Row], args: argparse.Namespace) -> Iterator[Row]:
-    counts: dict[str, int] = defaultdict(int)
-    for row in rows:
-        is_fitting = row["split"] == args.split and len(row["text"]) <= (args.max_chars or sys.maxsize)
-        if not is_fitting or (args.limit and counts[row["dataset"]] >= args.limit):
-            continue
-        counts[row["dataset"]] += 1
+    most = args.max_chars or sys.maxsize
+    fitting = (row for row in rows if row["split"] == args.split and len(row["text"]) <= most)
+    for row in first_of_each(fitting, args.limit, "dataset"):
         if args.strip_headings:
             text, boundaries = strip_headings(row["text"], row["boundaries"], row["headings"])
             row = {**row, "text": text, "boundaries": boundaries, "headings": []}
@@ -107,19 +106,27 @@ def _make_cutters(names: Sequence[str], neural: Path | None, device: str) -> dic
 
     counter = HFTokenCounter(AutoTokenizer.from_pretrained(local_path("smollm2")))
     folder = local_path("minilm")
-    embed = Embed(Embedder(folder, "", device).embed, Tokenizer.from_file(str(folder / "tokenizer.json")))
+    encoder = cache(lambda: Embedder(folder, "", device))  # loaded by the first segmenter that uses it
+    embed = Embed(lambda texts: encoder().embed(texts), Tokenizer.from_file(str(folder / "tokenizer.json")))
     return {name: make_cutter(name, counter, embed, neural, device) for name in names}
 
 
-def _judge(row: Row, cutter: Cutter, default: np.ndarray) -> Iterator[tuple[tuple[int, str], dict[str, float]]]:
-    """Metrics by level and at, of the levels at which there is something to find; the default is one for all levels."""
-    text = row["text"]
+def _references(row: Row) -> dict[int, tuple[np.ndarray, Units]]:
+    """Gold boundaries, and the units with them, by level: of the levels at which there is something to find."""
+    candidates, references = find_candidates(row["text"]), {}
     for level in LEVELS:
         chars = [boundary["char"] for boundary in row["boundaries"] if boundary["level"] <= level]
-        gold = normalise(text, np.array(chars, np.int64))
-        if not len(gold):
-            continue
-        units = Units.of(text, gold)
+        gold = normalise(row["text"], np.array(chars, np.int64))
+        if len(gold):
+            references[level] = gold, Units.of(candidates, gold)
+    return references
+
+
+def _judge(
+    text: str, references: dict[int, tuple[np.ndarray, Units]], cutter: Cutter, default: np.ndarray
+) -> Iterator[tuple[tuple[int, str], dict[str, float]]]:
+    """Metrics by level and at; the default is one for all levels."""
+    for level, (gold, units) in references.items():
         yield (level, "default"), measure(units, gold, normalise(text, default))
         best = cutter.best(text, len(gold))
         if best is not None:

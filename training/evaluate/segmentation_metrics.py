@@ -9,7 +9,7 @@ import numpy as np
 import segeval
 from nltk.metrics.segmentation import pk, windowdiff
 
-from blockrag.segment import find_candidates
+from training.corpus import first_visible
 
 NAMES = ("f1", "f1_tolerant", "precision", "recall", "pk", "windowdiff", "boundary_similarity")
 
@@ -29,9 +29,9 @@ class Units:
     chars: np.ndarray
 
     @classmethod
-    def of(cls, text: str, gold: np.ndarray) -> "Units":
-        """The candidates of `text`, and the gold boundaries."""
-        return cls(np.union1d(np.concatenate(([0], find_candidates(text))), gold))
+    def of(cls, candidates: np.ndarray, gold: np.ndarray) -> "Units":
+        """The candidates of a text, and its gold boundaries."""
+        return cls(np.union1d(np.concatenate(([0], candidates)), gold))
 
     def index(self, chars: np.ndarray) -> np.ndarray:
         """The nearest unit of each character, each once, the first unit left out."""
@@ -56,13 +56,8 @@ class Units:
 
 def normalise(text: str, chars: np.ndarray) -> np.ndarray:
     """Boundaries at the first visible character at or after each, inside the text, each once."""
-    found = set()
-    for char in chars.tolist():
-        while char < len(text) and text[char].isspace():
-            char += 1
-        if 0 < char < len(text):
-            found.add(char)
-    return np.array(sorted(found), np.int64)
+    found = {first_visible(text, char) for char in chars.tolist()}
+    return np.array(sorted(char for char in found if 0 < char < len(text)), np.int64)
 
 
 def measure(units: Units, gold: np.ndarray, found: np.ndarray) -> dict[str, float]:

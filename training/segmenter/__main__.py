@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -19,7 +20,7 @@ from transformers import AutoModel
 from blockrag.models import local_path
 from blockrag.segment.neural.network import NetworkConfig, SegmenterNetwork
 from blockrag.segment.neural.weights import save
-from training.corpus import Row, read_rows
+from training.corpus import Row, first_of_each, read_rows
 from training.segmenter.batches import load_batches, logits, loss
 from training.segmenter.config import SegmenterConfig, add_flags, from_flags
 from training.segmenter.examples import Example, make_example
@@ -47,14 +48,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.manual_seed(config.seed)
     tokenizer = _tokenizer(local_path(args.encoder))
     train = _examples(_wanted(read_rows(args.train), "train", config), tokenizer, args.workers)
-    dev = _examples(_first(_wanted(read_rows(args.dev), "dev", config), args.dev_texts), tokenizer, args.workers)
+    dev_rows = first_of_each(_wanted(read_rows(args.dev), "dev", config), args.dev_texts, "dataset", "variant")
+    dev = _examples(dev_rows, tokenizer, args.workers)
     network = begin(local_path(args.encoder), config).to(args.device)
     args.out.mkdir(parents=True, exist_ok=True)
     with (args.out / "log.jsonl").open("w") as log:
         fit(network, train, config, log, args.workers)
         report = finish(network, dev, tokenizer, args.out)
         log.write(json.dumps(report) + "\n")
-    (args.out / "training.json").write_text(json.dumps(config.to_json() | report, indent=1) + "\n")
+    (args.out / "training.json").write_text(json.dumps(asdict(config) | report, indent=1) + "\n")
     print(json.dumps(report))
 
 
@@ -124,15 +126,6 @@ def _wanted(rows: Iterable[Row], split: str, config: SegmenterConfig) -> Iterabl
         headings = row.get("variant", "kept")
         is_asked = split == "dev" or (config.headings in ("both", headings) and row["dataset"] not in config.without)
         if row["split"] == split and is_asked:
-            yield row
-
-
-def _first(rows: Iterable[Row], n: int) -> Iterable[Row]:
-    counts: dict[tuple, int] = {}
-    for row in rows:
-        key = (row["dataset"], row.get("variant"))
-        counts[key] = counts.get(key, 0) + 1
-        if not n or counts[key] <= n:
             yield row
 
 

@@ -1,7 +1,7 @@
 """Everything that a training run of the segmenter is made of; the command line and the checkpoint speak of it alike."""
 
 import argparse
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -41,10 +41,6 @@ class SegmenterConfig:
             raise ValueError(f"Headings are kept, stripped or both, not {self.headings!r}.")
         if min(self.steps, self.texts, self.max_tokens) < 1:
             raise ValueError("Steps, texts and tokens must each be at least 1.")
-
-    def to_json(self) -> dict[str, Any]:
-        """For the checkpoint."""
-        return asdict(self)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

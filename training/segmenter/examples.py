@@ -8,14 +8,12 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from blockrag.segment import find_candidates
-from blockrag.segment.neural.encoding import FIRST_MARKER, N_MARKERS, Encoded, encode, join
+from blockrag.segment.neural.encoding import FIRST_MARKER, N_DEPTHS, Encoded, encode, join
 from training.corpus import Row
 from training.segmenter.config import SegmenterConfig
 
 NO_LEVEL = 4
 """Level of a candidate at which no block begins."""
-
-_INDENTS = N_MARKERS // 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +103,8 @@ def pack(parts: Iterable[Example]) -> Example:
 def flatten(example: Example, lines_too: bool) -> Example:
     """Without blank lines, or, with `lines_too`, in one line; the words tell where blocks begin, not the layout."""
     ids, markers = example.encoded.ids.copy(), example.encoded.markers
-    gaps, indents = np.divmod(ids[markers] - FIRST_MARKER, _INDENTS)
-    ids[markers] = FIRST_MARKER if lines_too else FIRST_MARKER + np.minimum(gaps, 1) * _INDENTS + indents
+    gaps, indents = np.divmod(ids[markers] - FIRST_MARKER, N_DEPTHS)
+    ids[markers] = FIRST_MARKER if lines_too else FIRST_MARKER + np.minimum(gaps, 1) * N_DEPTHS + indents
     return replace(example, encoded=replace(example.encoded, ids=ids))
 
 

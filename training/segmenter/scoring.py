@@ -39,9 +39,12 @@ def macro_f1(
     found: Sequence[np.ndarray], examples: Sequence[Example], level: int = 2
 ) -> tuple[float, dict[str, float]]:
     """Mean over categories of the mean over texts, 0 where there is nothing to find; and each category's."""
+    return _macro([f1_at_gold_count(s, e.levels[1:], level) for s, e in zip(found, examples, strict=True)], examples)
+
+
+def _macro(values: Sequence[float | None], examples: Sequence[Example]) -> tuple[float, dict[str, float]]:
     by_category = defaultdict(list)
-    for scores, example in zip(found, examples, strict=True):
-        value = f1_at_gold_count(scores, example.levels[1:], level)
+    for value, example in zip(values, examples, strict=True):
         if value is not None:
             by_category[example.category].append(value)
     means = {name: float(np.mean(values)) for name, values in sorted(by_category.items())}
@@ -52,7 +55,12 @@ def fit_scale(found: Sequence[np.ndarray], examples: Sequence[Example]) -> Scale
     """Shares that order boundaries of levels 1 and 2 best; and 0.5 where a text's own F1 at level 2 is best."""
     shares = max(_simplex(), key=lambda s: sum(macro_f1([p @ s for p in found], examples, k)[0] for k in (1, 2, 2)))
     raw = [p @ shares for p in found]
-    cut = max(np.linspace(0.02, 0.9, 89), key=lambda c: _macro_f1_above(raw, examples, c))
+    golds = [example.levels[1:] <= 2 for example in examples]
+
+    def f1_above(cut: float) -> float:
+        return _macro([_f1(each >= cut, gold) for each, gold in zip(raw, golds, strict=True)], examples)[0]
+
+    cut = max(np.linspace(0.02, 0.9, 89), key=f1_above)
     return Scale(tuple(shares.tolist()), (0.0, float(cut), 1.0), (0.0, 0.5, 1.0))
 
 
@@ -61,10 +69,5 @@ def _simplex() -> list[np.ndarray]:
     return [np.array((a, b, _GRID - a - b)) / _GRID for a in grid for b in grid if a + b <= _GRID]
 
 
-def _macro_f1_above(scores: Sequence[np.ndarray], examples: Sequence[Example], cut: float) -> float:
-    by_category = defaultdict(list)
-    for each, example in zip(scores, examples, strict=True):
-        taken, gold = each >= cut, example.levels[1:] <= 2
-        if gold.any():
-            by_category[example.category].append(2 * (taken & gold).sum() / (taken.sum() + gold.sum()))
-    return float(np.mean([np.mean(values) for values in by_category.values()]))
+def _f1(taken: np.ndarray, gold: np.ndarray) -> float | None:
+    return float(2 * (taken & gold).sum() / (taken.sum() + gold.sum())) if gold.any() else None

@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training.corpus import Row
+from blockrag.models.cache import write_aside
+from training.corpus import SPLITS, Row
 from training.semanticseg.annotators import ANNOTATE
 from training.semanticseg.card import write_card
 from training.semanticseg.config import BuildConfig, Source
@@ -21,7 +22,6 @@ from training.semanticseg.filters import refuse_document, refuse_instance
 from training.semanticseg.pieces import cut, pack, variants
 from training.semanticseg.sources import expand, read_source
 
-SPLITS = ("train", "dev", "test")
 VERSION = 1
 """Of what the stages do: a build begun by another version is not gone on with."""
 
@@ -76,7 +76,7 @@ def _prepare(
 def _document(row: Row, config: BuildConfig, annotator: str) -> list[dict[str, Any]]:
     reason = refuse_document(row, config.filters)
     if reason:
-        return [{"id": row["id"], "dataset": row["dataset"], "reason": reason}]
+        return [_drop(row, reason)]
     row = {**row, "split": row["split"] or assign_split(row["parent"]), "annotator": annotator}
     return [{**ANNOTATE[annotator](row, config.language_model), "signature": signature(row["text"])}]
 
@@ -93,8 +93,7 @@ def _without_duplicates(rows: list[Row], config: BuildConfig, drops: list[Drop])
         return rows
     repeated = find_duplicates(rows, signatures, config.filters.duplicate)
     for i, other in sorted(repeated.items()):
-        reason = f"near-duplicate of {rows[other]['id']}"
-        drops.append({"id": rows[i]["id"], "dataset": rows[i]["dataset"], "reason": reason})
+        drops.append(_drop(rows[i], f"near-duplicate of {rows[other]['id']}"))
     return [row for i, row in enumerate(rows) if i not in repeated]
 
 
@@ -104,11 +103,15 @@ def _instances(row: Row, config: BuildConfig) -> list[dict[str, Any]]:
     for piece in cut(row, config.passes, config.tokenizer, config.seed):
         reason = refuse_instance(piece, config.filters)
         if reason:
-            results.append({"id": piece["id"], "dataset": row["dataset"], "reason": reason})
+            results.append(_drop(piece, reason))
         else:
             results += variants(piece, config.tokenizer, config.stripped)
     least = min(each.least for each in config.passes)
-    return results or [{"id": row["id"], "dataset": row["dataset"], "reason": f"under {least} tokens"}]
+    return results or [_drop(row, f"under {least} tokens")]
+
+
+def _drop(row: Row, reason: str) -> Drop:
+    return {"id": row["id"], "dataset": row["dataset"], "reason": reason}
 
 
 def _kept(
@@ -119,10 +122,8 @@ def _kept(
     path = out / ".stages" / f"{name}-{hashlib.sha256(made_by.encode()).hexdigest()[:16]}.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".tmp")
-        aside.write_text(json.dumps(make(), ensure_ascii=False), encoding="utf-8", errors="surrogatepass")
-        aside.replace(path)
-    rows, dropped = json.loads(path.read_text(encoding="utf-8", errors="surrogatepass"))
+        write_aside(path, json.dumps(make()))
+    rows, dropped = json.loads(path.read_text(encoding="utf-8"))
     drops += dropped
     return rows
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.corpus import Row
+from training.corpus import SPLITS, Row
 from training.semanticseg.config import BuildConfig
 
 _INTRODUCTION = """# SemanticSeg, built from {n_sources} sources
@@ -77,7 +77,7 @@ def _table(instances: Sequence[Row], group: Callable[[Row], str]) -> str:
         each = ", ".join(f"{levels[level] / len(rows):.1f}" for level in (1, 2, 3))
         stripped = sum(row["variant"] == "stripped" for row in rows)
         n_tokens = sum(row["n_tokens"] for row in rows) / 1e6
-        counts = " | ".join(f"{splits[split]:,}" for split in ("train", "dev", "test"))
+        counts = " | ".join(f"{splits[split]:,}" for split in SPLITS)
         lines.append(f"| {name} | {counts} | {stripped:,} | {n_tokens:.2f} | {each} |")
     return "\n".join(lines) + "\n"
 

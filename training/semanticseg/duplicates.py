@@ -6,13 +6,12 @@ import re
 import numpy as np
 from datasketch import MinHash, MinHashLSH
 
-from training.corpus import Row
+from training.corpus import SPLITS, Row
 
 _PERMUTATIONS = 64
 _SCHEME = "affine32"
 _SHINGLE = 5
 _WORD = re.compile(r"\w+")
-_ORDER = ("test", "dev", "train")
 
 
 def signature(text: str) -> list[int]:
@@ -20,7 +19,7 @@ def signature(text: str) -> list[int]:
     words = [word.lower() for word in _WORD.findall(text)]
     shingles = {" ".join(words[i : i + _SHINGLE]) for i in range(max(1, len(words) - _SHINGLE + 1))}
     found = _minhash()
-    found.update_batch([shingle.encode() for shingle in sorted(shingles)])
+    found.update_batch([shingle.encode() for shingle in shingles])
     return [int(value) for value in found.hashvalues]
 
 
@@ -29,7 +28,7 @@ def find_duplicates(rows: list[Row], signatures: list[list[int]], threshold: flo
     index = MinHashLSH(threshold, _PERMUTATIONS)
     hashes = [_minhash(hashvalues=np.array(each, np.uint64)) for each in signatures]
     repeated: dict[int, int] = {}
-    for i in sorted(range(len(rows)), key=lambda i: (_ORDER.index(rows[i]["split"]), i)):
+    for i in sorted(range(len(rows)), key=lambda i: (-SPLITS.index(rows[i]["split"]), i)):
         alike = [j for j in index.query(hashes[i]) if hashes[i].jaccard(hashes[j]) >= threshold]
         if alike:
             repeated[i] = min(alike)

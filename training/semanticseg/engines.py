@@ -67,8 +67,8 @@ def _one(item: dict[str, bytes], step: Step) -> list[dict[str, bytes]]:
 
 def _pack(value: Any) -> bytes:
     """JSON, so that every engine carries rows of any fields alike."""
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return json.dumps(value).encode()
 
 
 def _unpack(data: bytes) -> Any:
-    return json.loads(data.decode("utf-8", "surrogatepass"))
+    return json.loads(data)

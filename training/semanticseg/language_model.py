@@ -7,9 +7,11 @@ import hashlib
 import json
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
 from string import Template
 
+from blockrag.models.cache import write_aside
 from blockrag.segment import find_candidates
 from training.corpus import Row
 from training.semanticseg.chat import Chat, Message, make_chat
@@ -50,7 +52,7 @@ def annotate(row: Row, settings: LanguageModel, chat: Chat | None = None) -> Row
 def _numbered(text: str, start: int, candidates: list[int], end: int) -> str:
     """The text from `start` to `end` with ``<1>``, ``<2>``, … before the candidates."""
     edges = [start, *candidates, end]
-    pieces = [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [text[a:b] for a, b in pairwise(edges)]
     return pieces[0] + "".join(f"<{i}>{piece}" for i, piece in enumerate(pieces[1:], 1))
 
 
@@ -71,7 +73,8 @@ def _ask(numbered: str, n: int, settings: LanguageModel, chat: Chat) -> dict[int
             correction = f"{error} Answer again with the JSON object alone."
             messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": correction}]
         else:
-            _keep(kept, answer)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_aside(kept, answer)
             return levels
     raise AssertionError("at least one attempt is made")
 
@@ -101,10 +104,3 @@ def _cache(settings: LanguageModel, prompt: str) -> Path:
     folder = Path(os.environ.get(CACHE_VARIABLE, "~/.cache/semanticseg")).expanduser()
     key = "\0".join((settings.endpoint, settings.model, prompt))
     return folder / f"{hashlib.sha256(key.encode('utf-8', 'replace')).hexdigest()}.txt"
-
-
-def _keep(path: Path, answer: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}")
-    aside.write_text(answer, encoding="utf-8")
-    aside.replace(path)

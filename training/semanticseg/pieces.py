@@ -5,6 +5,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def cut(row: Row, passes: tuple[Pass, ...], tokenizer: str, seed: int) -> Iterat
     starts = counter(tokenizer).starts(row["text"])
     for number, each in enumerate(passes):
         edges = _edges(row, starts, each, f"{seed}/{number}/{row['id']}")
-        for begin, end in zip(edges, edges[1:], strict=False):
+        for begin, end in pairwise(edges):
             n_tokens = int(np.searchsorted(starts, end) - np.searchsorted(starts, begin))
             if each.least <= n_tokens <= each.most:
                 yield _slice(row, begin, end, number, n_tokens)

@@ -18,7 +18,9 @@ _INDENTS = (1, 3, 5, 9)
 """Least columns of each depth of indentation after the first; a tab is four."""
 FIRST_MARKER = 1
 """Id of the first of BERT's unused tokens: what marks a candidate tells its gap and its indentation."""
-N_MARKERS = _GAPS * (len(_INDENTS) + 1)
+N_DEPTHS = len(_INDENTS) + 1
+"""Of indentation; a marker's number is its gap's times this, and its depth's."""
+N_MARKERS = _GAPS * N_DEPTHS
 
 _PIECES_AT_ONCE = 4096
 
@@ -108,4 +110,4 @@ def marker(text: str, char: int) -> int:
         lines = min(3, max(gap.count("\n"), gap.count("\r")))
     indent = gap[max(gap.rfind("\n"), gap.rfind("\r")) + 1 :].expandtabs(4) if lines else ""
     depth = sum(len(indent) >= least for least in _INDENTS)
-    return FIRST_MARKER + lines * (len(_INDENTS) + 1) + depth
+    return FIRST_MARKER + lines * N_DEPTHS + depth
