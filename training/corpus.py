@@ -1,4 +1,4 @@
-"""Rows of segmented documents: their schema, the files they come from, and their text without its headings.
+"""Rows of segmented documents: their schema, and the files they come from.
 
 A row is a dict: ``{id, category, source, licence, split, text, boundaries: [{char, level}], headings: [[start,
 end]]}``. Offsets are characters of `text`; level 1 is the coarsest boundary; 0 is always one. A heading belongs to the
@@ -8,7 +8,7 @@ block after it.
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -77,44 +77,6 @@ def read_file(path: Path) -> Iterator[Row]:
             yield from map(json.loads, lines)
     else:
         raise ValueError(f"{path} is neither .jsonl, .jsonl.zst nor .parquet.")
-
-
-def strip_headings(
-    text: str, boundaries: Sequence[Boundary], headings: Sequence[Sequence[int]]
-) -> tuple[str, list[Boundary]]:
-    """The text without its headings' lines, and where its boundaries are then.
-
-    A boundary at a heading moves to the first visible character after it. Of two that meet, the coarser stays; one at
-    the end of the text goes.
-    """
-    kept, removed, end = [], [], 0  # removed: (where, how many characters up to there)
-    for start, stop in sorted(map(tuple, headings)):
-        stop = _line_end(text, stop)
-        if stop <= end:
-            continue
-        start = max(start, end)
-        kept.append(text[end:start])
-        removed.append((start, stop))
-        end = stop
-    left = "".join([*kept, text[end:]])
-    levels: dict[int, int] = {}
-    for boundary in boundaries:
-        char = first_visible(left, _shifted(boundary["char"], removed)) if boundary["char"] else 0
-        if char < len(left):
-            levels[char] = min(boundary["level"], levels.get(char, boundary["level"]))
-    return left, [{"char": char, "level": level} for char, level in sorted(levels.items())]
-
-
-def _line_end(text: str, char: int) -> int:
-    """After the line end that follows `char`, or `char` where visible text follows first."""
-    end = char
-    while end < len(text) and text[end] in " \t\r":
-        end += 1
-    return end + 1 if end < len(text) and text[end] == "\n" else char
-
-
-def _shifted(char: int, removed: list[tuple[int, int]]) -> int:
-    return char - sum(min(char, stop) - start for start, stop in removed if start < char)
 
 
 def first_visible(text: str, char: int) -> int:

@@ -7,7 +7,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.corpus import check, read_rows, strip_headings
+from training.corpus import check, read_rows
+from training.headings import strip_headings
 
 ROW = {
     "id": "a",
@@ -51,7 +52,7 @@ def test_a_missing_field_is_named():
 
 def test_a_boundary_at_a_heading_moves_to_the_text_below_it():
     text, boundaries = strip_headings(ROW["text"], ROW["boundaries"], ROW["headings"])
-    assert text == "\nFirst.\n\nSecond.\n"
+    assert text == "First.\n\nSecond.\n"
     assert [(text[b["char"] :][:6], b["level"]) for b in boundaries[1:]] == [("Second", 2)]
 
 
@@ -63,18 +64,39 @@ def test_of_boundaries_that_meet_the_coarser_stays():
     assert found == [{"char": 0, "level": 1}, {"char": 4, "level": 2}]
 
 
-@given(st.lists(st.tuples(st.booleans(), st.sampled_from(["# A b", "Text here.", "", "More\ntext"])), min_size=1))
-def test_what_is_left_is_the_text_without_its_headings(parts):
-    text, headings, boundaries = "", [], [{"char": 0, "level": 1}]
-    for is_heading, body in parts:
+@pytest.mark.parametrize(
+    ("text", "heading", "expected"),
+    [
+        ("Aa.\n\nBb.\n\n\nHead\n====\n\nCc.\n", "Head\n====", "Aa.\n\nBb.\n\nCc.\n"),  # as other paragraphs are
+        ("Aa.\n\n# H\n\nBb.\n", "# H", "Aa.\n\nBb.\n"),  # where there are no others
+        ("Aa.\n\n# H\nBb.\nCc.\n", "# H", "Aa.\n\nBb.\nCc.\n"),
+        ("Aa.\n\n# H\n\n  * Bb.\n", "# H", "Aa.\n\n  * Bb.\n"),  # indentation belongs to what follows
+        ("Aa. Head: Bb.\n", "Head:", "Aa. Bb.\n"),  # inside a line
+        ("Aa.\n\n# H\n", "# H", "Aa.\n"),
+        ("# H", "# H", ""),
+    ],
+)
+def test_no_gap_tells_where_a_heading_was(text, heading, expected):
+    start = text.index(heading)
+    assert strip_headings(text, [{"char": 0, "level": 1}], [[start, start + len(heading)]])[0] == expected
+
+
+@given(
+    st.lists(st.sampled_from(["p", "h"]), min_size=1, max_size=12),
+    st.lists(st.integers(2, 4), min_size=12, max_size=12),
+)
+def test_sections_are_parted_as_paragraphs_are(kinds, gaps):
+    text, headings, boundaries, n = "Aa0.\n\nAa1.", [], [{"char": 0, "level": 1}], 2
+    for kind, gap in zip(kinds, gaps, strict=False):
+        text += "\n" * (gap if kind == "h" else 2)
         start = len(text)
-        if body and start:
-            boundaries.append({"char": start, "level": 2})
-        if body and is_heading:
-            headings.append([start, start + len(body)])
-        text += body + "\n"
+        if kind == "h":
+            headings.append([start, start + 3])
+            boundaries.append({"char": start, "level": 1})
+            text += "# H\n\n"
+        text += f"Aa{n}."
+        n += 1
     left, found = strip_headings(text, boundaries, headings)
-    assert left == "".join(body + "\n" for is_heading, body in parts if not (body and is_heading))
-    chars = [boundary["char"] for boundary in found]
-    assert chars == sorted(set(chars)) and all(0 <= char < len(left) for char in chars)
-    assert all(not left[char].isspace() for char in chars if char)
+    assert left == "\n\n".join(f"Aa{i}." for i in range(n))
+    wanted = [i + 2 for i, kind in enumerate(kinds) if kind == "h"]
+    assert [left[b["char"] :].split(".")[0] for b in found[1:]] == [f"Aa{i}" for i in wanted]

@@ -18,11 +18,12 @@ from tqdm import tqdm
 from blockrag.models import local_path
 from blockrag.retrieve.embedder import Embedder
 from blockrag.segment import HFTokenCounter, find_candidates
-from training.corpus import Row, first_of_each, read_rows, strip_headings
+from training.corpus import Row, first_of_each, read_rows
 from training.evaluate.bootstrap import interval
 from training.evaluate.cutters import Cutter, make_cutter
 from training.evaluate.outside import Embed
 from training.evaluate.segmentation_metrics import NAMES, Units, measure, normalise
+from training.headings import strip_headings
 
 LEVELS = (1, 2, 3)
 WITH_INTERVAL = ("f1", "pk", "windowdiff")

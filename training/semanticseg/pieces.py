@@ -11,7 +11,8 @@ import numpy as np
 
 from blockrag.models import local_path
 from blockrag.segment import HFTokenCounter
-from training.corpus import Boundary, Row, strip_headings
+from training.corpus import Boundary, Row
+from training.headings import strip_headings
 from training.semanticseg.config import Pass
 
 
