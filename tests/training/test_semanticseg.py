@@ -353,6 +353,16 @@ def test_a_build_that_was_stopped_goes_on(config, tmp_path, monkeypatch):
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_a_source_that_changed_is_read_again(config, tmp_path):
+    build.build(config, tmp_path / "out", 1)
+    before = set((tmp_path / "out" / ".stages").iterdir())
+    source = next(source for source in config.sources if source.kind == "jsonl")
+    path = expand(source, config.folder)[0][1]
+    path.write_bytes(path.read_bytes() + b"\n")
+    build.build(config, tmp_path / "out", 1)
+    assert len(set((tmp_path / "out" / ".stages").iterdir()) - before) == 1
+
+
 @pytest.mark.parametrize("engine", ["datasets", "ray"])
 def test_every_engine_gives_what_one_process_gives(engine):
     pytest.importorskip(engine)

@@ -22,7 +22,7 @@ from training.semanticseg.filters import refuse_document, refuse_instance
 from training.semanticseg.pieces import cut, pack, variants
 from training.semanticseg.sources import expand, read_source
 
-VERSION = 1
+VERSION = 2
 """Of what the stages do: a build begun by another version is not gone on with."""
 
 _CHARS_A_TOKEN = 5
@@ -51,7 +51,8 @@ def build(config: BuildConfig, out: Path, n_workers: int) -> dict[str, int]:
     documents = []
     for source in config.sources:
         for name, path in expand(source, config.folder):
-            documents += _kept(out, config, name, partial(_prepare, config, source, name, path, run, n_workers), drops)
+            make = partial(_prepare, config, source, name, path, run, n_workers)
+            documents += _kept(out, config, (name, _state(path)), make, drops)
     documents = _without_duplicates(documents, config, drops)
     packed = list(pack(documents, _CHARS_A_TOKEN * min(each.least for each in config.passes)))
     results = run(partial(_instances, config=config), packed, n_workers, "cutting")
@@ -115,17 +116,23 @@ def _drop(row: Row, reason: str) -> Drop:
 
 
 def _kept(
-    out: Path, config: BuildConfig, name: str, make: Callable[[], tuple[list[Row], list[Drop]]], drops: list[Drop]
+    out: Path, config: BuildConfig, source: tuple, make: Callable[[], tuple[list[Row], list[Drop]]], drops: list[Drop]
 ) -> list[Row]:
-    """What `make` gave in this build or in one like it that was stopped."""
-    made_by = json.dumps([VERSION, name, asdict(config)], sort_keys=True, default=str)
-    path = out / ".stages" / f"{name}-{hashlib.sha256(made_by.encode()).hexdigest()[:16]}.json"
+    """What `make` gave in this build, or in one like it, on the same files, that was stopped."""
+    made_by = json.dumps([VERSION, source, asdict(config)], sort_keys=True, default=str)
+    path = out / ".stages" / f"{source[0]}-{hashlib.sha256(made_by.encode()).hexdigest()[:16]}.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_aside(path, json.dumps(make()))
     rows, dropped = json.loads(path.read_text(encoding="utf-8"))
     drops += dropped
     return rows
+
+
+def _state(source: Path) -> list[list]:
+    """Names, sizes and times of a source's files; nothing of one that is elsewhere."""
+    files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+    return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files if path.is_file()]
 
 
 def _write(out: Path, split: str, instances: list[Row]) -> int:
