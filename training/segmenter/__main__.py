@@ -2,11 +2,10 @@
 
 import argparse
 import json
-import multiprocessing
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,10 +19,10 @@ from transformers import AutoModel
 from blockrag.models import local_path
 from blockrag.segment.neural.network import NetworkConfig, SegmenterNetwork
 from blockrag.segment.neural.weights import save
-from training.corpus import Row, first_of_each, read_rows
 from training.segmenter.batches import load_batches, logits, loss
 from training.segmenter.config import SegmenterConfig, add_flags, from_flags
-from training.segmenter.examples import Example, make_example
+from training.segmenter.encoded import read_examples
+from training.segmenter.examples import Example
 from training.segmenter.scoring import fit_scale, macro_f1, predict
 
 _BERT_FIELDS = (
@@ -41,15 +40,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--encoder", default="minilm", help="what the encoder begins as (default: minilm)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dev-texts", type=int, default=0, help="most dev texts of a source; 0 for all")
+    parser.add_argument("--encoded", type=Path, help="folder to keep encoded texts in, for the next run")
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that prepare")
     add_flags(parser)
     args = parser.parse_args(argv)
     config = from_flags(args)
     torch.manual_seed(config.seed)
     tokenizer = _tokenizer(local_path(args.encoder))
-    train = _examples(_wanted(read_rows(args.train), "train", config), tokenizer, args.workers)
-    dev_rows = first_of_each(_wanted(read_rows(args.dev), "dev", config), args.dev_texts, "dataset", "variant")
-    dev = _examples(dev_rows, tokenizer, args.workers)
+    train = _wanted(read_examples(args.train, "train", tokenizer, args.workers, args.encoded), config)
+    dev = _first_of_each(read_examples(args.dev, "dev", tokenizer, args.workers, args.encoded), args.dev_texts)
     network = begin(local_path(args.encoder), config).to(args.device)
     args.out.mkdir(parents=True, exist_ok=True)
     with (args.out / "log.jsonl").open("w") as log:
@@ -80,9 +79,11 @@ def fit(
     optimizer = torch.optim.AdamW(network.parameters(), config.lr, (0.9, 0.98), weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_rate, config=config))
     batches = load_batches(train, config, n_workers)
+    if config.compile:
+        network.bert.encoder.compile(dynamic=True)
     begun, n_tokens, losses = time.perf_counter(), 0, []
     network.train()
-    for step in tqdm(range(1, config.steps + 1), desc="training", unit="step"):
+    for step in tqdm(range(1, config.steps + 1), desc="training", unit="step", mininterval=2):
         batch = next(batches).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             value = loss(logits(network, batch), batch.levels, config.level_weights)
@@ -107,10 +108,14 @@ def finish(network: SegmenterNetwork, dev: Sequence[Example], tokenizer: Tokeniz
     found = predict(network, dev)
     scale = fit_scale(found, dev)
     save(out, network, tokenizer, scale)
+    scores = [p @ scale.shares for p in found]
     report: dict = {"n_dev": len(dev)}
-    for level in (1, 2):
-        macro, by_category = macro_f1([p @ scale.shares for p in found], dev, level)
-        report |= {f"dev_f1_level_{level}": macro, f"dev_f1_level_{level}_by_category": by_category}
+    for headings, other in (("stripped", "kept"), ("kept", "stripped")):
+        some = [i for i, example in enumerate(dev) if example.headings != other]
+        for level in (1, 2):
+            macro, by_category = macro_f1([scores[i] for i in some], [dev[i] for i in some], level)
+            name = f"dev_f1_level_{level}_{headings}"
+            report |= {name: macro, f"{name}_by_category": by_category}
     return report
 
 
@@ -120,19 +125,21 @@ def _rate(step: int, config: SegmenterConfig) -> float:
     return rising * (0.02 + 0.98 * (1 - torch.cos(torch.tensor(left * torch.pi)).item()) / 2)
 
 
-def _wanted(rows: Iterable[Row], split: str, config: SegmenterConfig) -> Iterable[Row]:
-    """Rows of the split that the settings ask for; dev keeps all sources."""
-    for row in rows:
-        headings = row.get("variant", "kept")
-        is_asked = split == "dev" or (config.headings in ("both", headings) and row["dataset"] not in config.without)
-        if row["split"] == split and is_asked:
-            yield row
+def _wanted(examples: Iterable[Example], config: SegmenterConfig) -> list[Example]:
+    """Those that the settings ask for."""
+    left_out = {"both": "", "kept": "stripped", "stripped": "kept"}[config.headings]
+    return [e for e in examples if e.headings != left_out and e.dataset not in config.without]
 
 
-def _examples(rows: Iterable[Row], tokenizer: Tokenizer, n_workers: int) -> list[Example]:
-    make = partial(make_example, tokenizer=tokenizer)
-    with ProcessPoolExecutor(n_workers, multiprocessing.get_context("fork")) as pool:
-        return list(tqdm(pool.map(make, rows, chunksize=16), desc="encoding", unit="text"))
+def _first_of_each(examples: Iterable[Example], n: int) -> list[Example]:
+    """The first `n` of each data set, with headings and without; all of them where `n` is 0."""
+    counts: Counter[tuple[str, str]] = Counter()
+    found = []
+    for example in examples:
+        counts[example.dataset, example.headings] += 1
+        if not n or counts[example.dataset, example.headings] <= n:
+            found.append(example)
+    return found
 
 
 def _tokenizer(folder: Path) -> Tokenizer:

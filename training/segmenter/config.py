@@ -15,13 +15,13 @@ class SegmenterConfig:
         If a number is out of its range.
     """
 
-    steps: int = field(default=3000, metadata={"help": "optimiser steps"})
+    steps: int = field(default=2000, metadata={"help": "optimiser steps"})
     texts: int = field(default=24, metadata={"help": "texts in a step"})
     max_tokens: int = field(default=8192, metadata={"help": "most tokens of a text; longer documents are cropped"})
-    lr: float = field(default=2e-4, metadata={"help": "highest learning rate"})
+    lr: float = field(default=5e-4, metadata={"help": "highest learning rate"})
     warmup: int = field(default=200, metadata={"help": "steps in which the rate rises; then it falls as a cosine"})
     weight_decay: float = field(default=0.05, metadata={"help": "AdamW's"})
-    layers: int = field(default=3, metadata={"help": "layers of the transformer over candidates"})
+    layers: int = field(default=5, metadata={"help": "layers of the transformer over candidates"})
     window: int = field(default=512, metadata={"help": "tokens of a window, at most 512"})
     overlap: int = field(default=128, metadata={"help": "tokens that a window shares with the next"})
     one_sided: bool = field(default=False, metadata={"help": "see only what comes before a candidate (ablation)"})
@@ -32,6 +32,7 @@ class SegmenterConfig:
     balance: float = field(default=0.7, metadata={"help": "0: categories as large as they are; 1: all alike"})
     level_weights: tuple[float, ...] = field(default=(1.0, 1.0, 0.3), metadata={"help": "of the loss, by level"})
     without: tuple[str, ...] = field(default=(), metadata={"help": "sources left out of training"})
+    compile: bool = field(default=False, metadata={"help": "compile the encoder: faster on a GPU after a minute"})
     seed: int = field(default=0, metadata={"help": "of everything random"})
 
     def __post_init__(self) -> None:

@@ -18,12 +18,17 @@ NO_LEVEL = 4
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """An encoded text, and the level of each of its pieces' beginnings, uint8 ``(pieces,)``, `NO_LEVEL` for none."""
+    """An encoded text, and the level of each of its pieces' beginnings, uint8 ``(pieces,)``, `NO_LEVEL` for none.
+
+    `dataset` is the source that it is of; `headings` says whether they are ``"kept"`` or ``"stripped"``, or whether it
+    has ``"none"``.
+    """
 
     encoded: Encoded
     levels: np.ndarray
     category: str
-    source: str
+    dataset: str = ""
+    headings: str = "none"
 
     def crop(self, first: int, stop: int) -> "Example":
         """Pieces ``[first, stop)``."""
@@ -34,8 +39,9 @@ def make_example(row: Row, tokenizer: Tokenizer) -> Example:
     """Encode one row of the data set."""
     text, candidates = row["text"], find_candidates(row["text"])
     level_at = {boundary["char"]: boundary["level"] for boundary in row["boundaries"]}
-    levels = [1, *(level_at.get(char, NO_LEVEL) for char in candidates.tolist())]
-    return Example(encode(text, candidates, tokenizer), np.array(levels, np.uint8), row["category"], row["source"])
+    levels = np.array([1, *(level_at.get(char, NO_LEVEL) for char in candidates.tolist())], np.uint8)
+    headings = "stripped" if row.get("variant") == "stripped" else "kept" if row["headings"] else "none"
+    return Example(encode(text, candidates, tokenizer), levels, row["category"], row.get("dataset", ""), headings)
 
 
 class Sampler:
