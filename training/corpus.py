@@ -71,12 +71,20 @@ def read_file(path: Path) -> Iterator[Row]:
             yield from batch.to_pylist()
     elif path.name.endswith(".jsonl.zst"):
         with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
-            yield from map(json.loads, io.TextIOWrapper(stream, "utf-8", newline="\n"))
+            yield from _parse(io.TextIOWrapper(stream, "utf-8", newline="\n"), path)
     elif path.suffix == ".jsonl":
         with path.open(encoding="utf-8", newline="\n") as lines:
-            yield from map(json.loads, lines)
+            yield from _parse(lines, path)
     else:
         raise ValueError(f"{path} is neither .jsonl, .jsonl.zst nor .parquet.")
+
+
+def _parse(lines: Iterable[str], path: Path) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path.name}, row {number}: it is no JSON ({error})") from error
 
 
 def first_visible(text: str, char: int) -> int:
