@@ -5,9 +5,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.evaluate import segmentation
+from training.evaluate import examples, segmentation
 
-COMMANDS = {"segmentation": segmentation}
+COMMANDS = {"segmentation": segmentation, "examples": examples}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,0 +1,103 @@
+"""Where a segmenter cuts as people did, where it does not, and what it misses, with the text around: for its model card.
+
+Chosen by a rule and not by hand: of each category the documents in the order of their names' hashes, one after the
+other; told the number of people's boundaries at level 2, the surest cut that is right, the surest that is wrong, and
+the missed boundary that the segmenter thought of least.
+"""
+
+import argparse
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blockrag.segment import find_candidates
+from blockrag.segment.neural import Neural
+from training.corpus import Row, read_rows
+from training.headings import strip_headings
+
+KINDS = ("right", "wrong", "missed")
+AROUND = 160
+"""Characters shown on each side."""
+
+LEVEL = 2
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    parser.add_argument("--data", nargs="+", required=True, help="files in the schema of training/corpus.py")
+    parser.add_argument("--neural", type=Path, help="folder of the learned segmenter (default: the shipped one)")
+    parser.add_argument("--split", default="dev", help="which rows (default: dev)")
+    parser.add_argument("--each", type=int, default=1, help="documents of a category (default: 1)")
+    parser.add_argument("--without", nargs="*", default=[], help="categories that must not be quoted")
+    parser.add_argument("--out", type=Path, help="a Markdown file to write")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Choose; the result has the examples by category."""
+    segmenter = Neural(args.neural) if args.neural else Neural()
+    by_category: dict[str, list[Row]] = defaultdict(list)
+    for row in read_rows(args.data):
+        if row["split"] == args.split and row["category"] not in args.without:
+            by_category[row["category"]].append(row)
+    found = {}
+    for category, rows in sorted(by_category.items()):
+        rows.sort(key=lambda row: hashlib.sha256(row["id"].encode()).digest())
+        examples = (each for row in rows if (each := choose(row, segmenter)))
+        found[category] = [each for _, each in zip(range(args.each), examples, strict=False)]
+    if args.out:
+        args.out.write_text(markdown(found), encoding="utf-8")
+    return {"split": args.split, "examples": found}
+
+
+def choose(row: Row, segmenter: Neural) -> dict[str, Any] | None:
+    """One cut of each of `KINDS` where there is one, headings stripped; None where people set no boundary."""
+    text, boundaries = strip_headings(row["text"], row["boundaries"], row["headings"])
+    gold = np.array([b["char"] for b in boundaries if b["char"] and b["level"] <= LEVEL], np.int64)
+    chars = find_candidates(text)
+    if not len(gold) or len(gold) >= len(chars):
+        return None
+    scores = segmenter.score(text, chars)
+    order = chars[np.argsort(-scores, kind="stable")]
+    cut, left = order[: len(gold)], order[len(gold) :]
+    ranked = {
+        "right": cut[np.isin(cut, gold)],
+        "wrong": cut[~np.isin(cut, gold)],
+        "missed": left[np.isin(left, gold)][::-1],
+    }
+    known = {"source": row["source"], "licence": row["licence"], "n_gold": len(gold), "n_right": len(ranked["right"])}
+    return known | {kind: _around(text, int(found[0])) for kind, found in ranked.items() if len(found)}
+
+
+def _around(text: str, char: int) -> tuple[str, str]:
+    """What stands before and after, cut at words."""
+    before, after = text[max(0, char - AROUND) : char], text[char : char + AROUND]
+    if char > AROUND:
+        before = before[before.find(" ") + 1 :]
+    if char + AROUND < len(text):
+        after = after[: after.rfind(" ")] if " " in after else after
+    return before.rstrip(), after
+
+
+def markdown(found: dict[str, Sequence[dict[str, Any]]]) -> str:
+    """All examples; ‖ stands where the cut is."""
+    return "\n".join(line for category, examples in found.items() for line in _lines(category, examples)) + "\n"
+
+
+def _lines(category: str, examples: Sequence[dict[str, Any]]) -> Iterator[str]:
+    yield f"### {category}\n"
+    for each in examples:
+        yield f"{each['n_right']} of {each['n_gold']} boundaries found in this text of {each['source']} ({each['licence']}).\n"
+        for kind in KINDS:
+            if kind in each:
+                before, after = (" ".join(part.split()).replace("`", "'") for part in each[kind])
+                yield f"- {kind}: `… {before} ‖ {after} …`"
+        yield ""
+
+
+def table(result: dict[str, Any]) -> str:
+    """The examples, for reading."""
+    return markdown(result["examples"])
