@@ -1,5 +1,6 @@
 """The CUDA path against the reference; runs where there is a GPU: ``pytest -m gpu --no-cov``."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
@@ -17,6 +18,7 @@ from blockrag.attention.rope import Rope
 from blockrag.attention.runner import PlainRunner, make_runner
 from blockrag.kv.block_kv import BlockKV
 from blockrag.models.answer_model import AnswerModel
+from blockrag.models.families import FAMILIES as TABLE
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")]
 
@@ -25,6 +27,9 @@ if torch.cuda.is_available():
     from blockrag.attention.cuda.fused import fused
     from blockrag.attention.cuda.runner import GraphRunner
     from blockrag.attention.cuda.table import BlockTable
+
+
+INTERLEAVED = tuple(family for family, ways in TABLE.items() if ways.interleaved)
 
 
 def gpu_model(family: str = "llama", rope: str = "default", **changes) -> AnswerModel:
@@ -89,12 +94,12 @@ def test_the_chosen_path_of_other_families_is_exact(family):
     model = gpu_model(family)
     parts = [encode_prefix(model, tokens(7)), *encode_all(model, BLOCKS)]
     with make_runner(model).join(parts, 1) as joined:
-        assert joined.path == ("plain" if model.rope.interleaved else "cuda graphs")
+        assert joined.path == "cuda graphs"
     found = joined_logits(model, parts, FINAL, [5, 6])
     assert (found - reference_logits(model, tokens(7), BLOCKS, [*FINAL, 5, 6])[-3:]).abs().max() <= 1e-4
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *INTERLEAVED])
 def test_bfloat16_is_as_far_from_float32_as_the_networks_own_pass_in_it(family):
     """The tolerance is derived, not chosen: the dense reference in bfloat16 is off by the rounding of every step; the
     fast path rounds as often, elsewhere, and may be off by as much again."""
@@ -194,13 +199,15 @@ def test_lanes_are_used_again_and_do_not_mix():
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 8e-3)])
 @pytest.mark.parametrize("n_queries, n_tail", [(64, 0), (1, 60), (16, 3)])
+@pytest.mark.parametrize("interleaved, share", [(False, 1), (True, 1), (True, 2)])
 @pytest.mark.parametrize("heads, kv_heads, dim", [(32, 8, 128), (9, 3, 64), (8, 1, 256)])
 def test_attention_over_blocks_is_causal_attention_over_turned_keys(
-    heads, kv_heads, dim, n_queries, n_tail, dtype, tolerance
+    heads, kv_heads, dim, interleaved, share, n_queries, n_tail, dtype, tolerance
 ):
     generator = torch.Generator("cuda").manual_seed(0)
     draw = lambda *shape: torch.randn(*shape, device="cuda", dtype=dtype, generator=generator)  # noqa: E731
-    rope = Rope(1.0 / 10_000 ** (torch.arange(dim // 2).double() / (dim // 2)))
+    half = dim // 2 // share
+    rope = Rope(1.0 / 10_000 ** (torch.arange(half).double() / half), interleaved=interleaved)
     parts = [BlockKV(draw(2, kv_heads, n, dim), draw(2, kv_heads, n, dim), i) for i, n in enumerate((1, 700, 512, 33))]
     tail, query = draw(2, 1, kv_heads, 128, dim), draw(1, heads, n_queries, dim)
     tiling = tiling_for(heads // kv_heads * n_queries, kv_heads, dim, query.itemsize)
@@ -223,11 +230,14 @@ def test_attention_over_blocks_is_causal_attention_over_turned_keys(
 
 
 def _join_in_double(parts: list[BlockKV], rope: Rope) -> torch.Tensor:
-    rows, start = [], 0
+    rows, start, half = [], 0, len(rope.inv_freq)
     for part in parts:
         angle = (rope.inv_freq * (start - part.first_position)).cuda()
-        low, high = part.keys.chunk(2, -1)
-        rows.append(torch.cat([low * angle.cos() - high * angle.sin(), high * angle.cos() + low * angle.sin()], -1))
+        turned = part.keys[..., : 2 * half]
+        pairs = turned.unflatten(-1, (half, 2)).unbind(-1) if rope.interleaved else turned.chunk(2, -1)
+        turned = torch.view_as_real(torch.complex(*pairs) * torch.polar(torch.ones_like(angle), angle))
+        turned = turned.flatten(-2) if rope.interleaved else torch.cat(turned.unbind(-1), -1)
+        rows.append(torch.cat([turned, part.keys[..., 2 * half :]], -1))
         start += part.n_tokens
     return torch.cat(rows, 2)
 
@@ -267,3 +277,13 @@ def test_fused_steps_are_taken_away_again():
     assert torch.equal(model.network(input_ids=ids).logits, before)
     assert not torch.equal(during, before), "something was replaced"
     assert (during - before).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHER_FAMILIES])
+def test_every_familys_way_to_rotate_has_a_kernel(family):
+    network = gpu_model(family).network
+    module = sys.modules[type(network).__module__]
+    original = module.apply_rotary_pos_emb
+    with fused(network):
+        assert module.apply_rotary_pos_emb is not original
+    assert module.apply_rotary_pos_emb is original

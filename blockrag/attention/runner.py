@@ -108,7 +108,7 @@ def make_runner(model: AnswerModel, n_together: int = 1) -> Runner:
 
     `n_together` answers at once are decoded together where that is faster.
 
-    On CUDA with Triton, for heads of 2^n components that are rotated in halves: kernels that read the blocks where they
+    On CUDA with Triton, for heads of 2^n components: kernels that read the blocks where they
     lie, in captured graphs (`GraphRunner`). Everywhere else: `PlainRunner`.
     """
     if has_kernels(model):
@@ -120,5 +120,4 @@ def make_runner(model: AnswerModel, n_together: int = 1) -> Runner:
 
 def has_kernels(model: AnswerModel) -> bool:
     """Whether there are CUDA kernels for this model here."""
-    suits = model.head_dim >= 16 and not model.rope.interleaved
-    return suits and kernels_serve(model.device, model.head_dim)
+    return model.head_dim >= 16 and kernels_serve(model.device, model.head_dim)
