@@ -199,11 +199,14 @@ def test_lanes_are_used_again_and_do_not_mix():
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 8e-3)])
 @pytest.mark.parametrize("n_queries, n_tail", [(64, 0), (1, 60), (16, 3)])
-@pytest.mark.parametrize("interleaved, share", [(False, 1), (True, 1), (True, 2)])
-@pytest.mark.parametrize("heads, kv_heads, dim", [(32, 8, 128), (9, 3, 64), (8, 1, 256)])
+@pytest.mark.parametrize(
+    "heads, kv_heads, dim, interleaved, share",
+    [(32, 8, 128, False, 1), (9, 3, 64, False, 1), (8, 1, 256, False, 1), (32, 8, 128, True, 1), (9, 3, 64, True, 2)],
+)
 def test_attention_over_blocks_is_causal_attention_over_turned_keys(
     heads, kv_heads, dim, interleaved, share, n_queries, n_tail, dtype, tolerance
 ):
+    """`share`: of a head's components, one in so many is rotated."""
     generator = torch.Generator("cuda").manual_seed(0)
     draw = lambda *shape: torch.randn(*shape, device="cuda", dtype=dtype, generator=generator)  # noqa: E731
     half = dim // 2 // share

@@ -242,7 +242,8 @@ def attend_blocks(
     _stretch[(parts, triton.cdiv(n_rows, tiling.rows), kv_heads)](
         q, table.blocks, table.turns, table.stretches, tail_keys, tail_values, places, partial, weights,
         layer, capacity * dim, n_queries, n_rows, scale * LOG2_E,
-        TURN=turn, NEIGHBOURS=table.interleaved, DIM=dim, HALF=table.turns.shape[-1], ROWS=tiling.rows, KEYS=tiling.keys, SPLITS=tiling.splits,
+        TURN=turn, NEIGHBOURS=table.interleaved, DIM=dim, HALF=table.turns.shape[-1],
+        ROWS=tiling.rows, KEYS=tiling.keys, SPLITS=tiling.splits,
         num_warps=tiling.warps, num_stages=tiling.stages,
     )  # fmt: skip
     _join[(n_rows, kv_heads)](

@@ -141,9 +141,7 @@ def rotate_both(
     """
     _, heads, n_queries, dim = query.shape
     if cos.shape[-1] > dim:
-        raise ValueError(
-            f"heads of {dim} components are to be rotated by at most as many cosines; {cos.shape[-1]} given"
-        )
+        raise ValueError(f"heads of {dim} components are rotated by at most as many cosines; {cos.shape[-1]} given")
     out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     key_out = torch.empty(key.shape, dtype=key.dtype, device=key.device)
     _rotate[(n_queries, heads + key.shape[1])](
