@@ -44,7 +44,18 @@ class Joined(ABC):
         -------
         torch.Tensor
             Logits of the last token, shape ``(vocab_size,)``, on the device; valid until the next call.
+
+        Raises
+        ------
+        KVCorruptError, KVTierError
+            If a block that is still being read proves damaged, or its medium fails.
         """
+
+    def settle(self) -> None:
+        """Return once the blocks have been read whole, or raise what `BlockKV.await_layer` raises."""
+        for part in self.parts:
+            for layer in range(len(part.keys)):
+                part.await_layer(layer)
 
     def greedy(self, token_ids: Sequence[int]) -> Iterator[int]:
         """Run `token_ids`, then the most likely token again and again; yields each, without end.
