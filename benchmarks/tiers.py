@@ -49,7 +49,7 @@ def measure(subject: Subject, machine: Machine, lengths: Sequence[int], repeats:
         parts = everything[: -(-length // common.BLOCK_TOKENS)]
         with TemporaryDirectory() as folder:
             for place in _places(parts, machine, Path(folder)):
-                rows.append(_row(place, subject.model.device, runner, question, repeats))
+                rows.append(_row(place, parts, subject.model.device, runner, question, repeats))
     return rows
 
 
@@ -79,33 +79,46 @@ def _disk(parts: list[BlockKV], machine: Machine, folder: Path) -> Place:
     return Place("disk", machine.disk_gb_per_s, load, prepare)
 
 
-def _row(place: Place, device: torch.device, runner: Runner, question: list[int], repeats: int) -> dict[str, Any]:
-    seconds = []
-    for measured in (_bring, first_token):
-        runs = []
-        for _ in range(1 + (repeats if place.tier != "disk" else min(repeats, 5))):
-            place.prepare()
-            synchronize(device)
-            start = time.perf_counter()
-            parts = place.load()
-            measured(runner, parts, question)
-            synchronize(device)
-            runs.append(time.perf_counter() - start)
-            for part in parts:
-                part.settle()
-        seconds.append(median(runs[1:]))
-    rate = sum(part.nbytes for part in parts) / seconds[0] / 1e9
+def _row(
+    place: Place, parts: list[BlockKV], device: torch.device, runner: Runner, question: list[int], repeats: int
+) -> dict[str, Any]:
+    """`parts`: the blocks of the row, wherever they lie."""
+    n_runs = 1 + (repeats if place.tier != "disk" else min(repeats, 5))
+    load, ttft = (
+        median([_run_s(place, run, runner, question, device) for _ in range(n_runs)][1:])
+        for run in (_bring, first_token)
+    )
+    rate = sum(part.nbytes for part in parts) / load / 1e9
     return {
         "tier": place.tier,
         "context": sum(part.n_tokens for part in parts),
-        "load_ms": 1e3 * seconds[0],
-        "ttft_ms": 1e3 * seconds[1],
+        "load_ms": 1e3 * load,
+        "ttft_ms": 1e3 * ttft,
         "gb_per_s": rate,
         "share_of_link": rate / place.link_gb_per_s if place.link_gb_per_s else None,
     }
 
 
-def _bring(runner: Runner, parts: list[BlockKV], question: list[int]) -> None:
+def _run_s(
+    place: Place,
+    run: Callable[[Runner, Sequence[BlockKV], Sequence[int]], Any],
+    runner: Runner,
+    question: list[int],
+    device: torch.device,
+) -> float:
+    place.prepare()
+    synchronize(device)
+    start = time.perf_counter()
+    parts = place.load()
+    run(runner, parts, question)
+    synchronize(device)
+    seconds = time.perf_counter() - start
+    for part in parts:
+        part.settle()
+    return seconds
+
+
+def _bring(runner: Runner, parts: Sequence[BlockKV], question: Sequence[int]) -> None:
     """The blocks to where the network reads them."""
     with runner.join(parts, ROOM) as joined:
         joined.settle()
