@@ -1,5 +1,6 @@
 """The engine: one model, one embedder and one KV store, shared by all who ask. Knows no collection of documents."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,8 +34,9 @@ GIB = 1 << 30
 SLOTS = {"cpu": 2, "cuda": 4}
 """Answers at once: each more has the others wait longer between two tokens."""
 
-KV_READERS = 4
-"""Threads that read block KV at once: reading and checking a file leave the interpreter free."""
+KV_READERS = max(4, min(16, os.cpu_count() or 4))
+"""Threads that read block KV at once: reading and checking a file leave the interpreter free, and a disk is at its
+fastest when several ask."""
 
 NO_MEMORY = (
     "the device's memory does not suffice, even with every cached block evicted from it. Ask for fewer blocks or a "
