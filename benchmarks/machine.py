@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-DISK_READERS = 4
+DISK_READERS = max(4, min(16, os.cpu_count() or 4))
+"""As many as read block KV."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """First token with the blocks on each tier, and how near loading is to the link: ``python -m benchmarks.tiers``.
 
 `load_ms` is the time until the last block is where the network reads it; `ttft_ms` counts loading, joining, the
-question's pass and the choice of the token, which overlap where they can. Files are dropped from the page cache before
+question's pass and the choice of the token, which overlap layer by layer. Files are dropped from the page cache before
 each run as far as the system allows; where it does not, the disk's own rate was measured as warm as this.
 """
 
@@ -20,8 +20,9 @@ from benchmarks import common
 from benchmarks.machine import Machine, drop_from_page_cache, synchronize
 from benchmarks.shapes import Subject
 from benchmarks.ttft import ROOM, first_token
-from blockrag.answering import KV_READERS
 from blockrag.attention.runner import Runner, make_runner
+from blockrag.engine import KV_READERS
+from blockrag.kv.arriving import begin
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
 
@@ -48,7 +49,7 @@ def measure(subject: Subject, machine: Machine, lengths: Sequence[int], repeats:
         parts = everything[: -(-length // common.BLOCK_TOKENS)]
         with TemporaryDirectory() as folder:
             for place in _places(parts, machine, Path(folder)):
-                rows.append(_row(place, subject.model.device, runner, question, repeats))
+                rows.append(_row(place, parts, subject.model.device, runner, question, repeats))
     return rows
 
 
@@ -61,13 +62,15 @@ def _places(parts: list[BlockKV], machine: Machine, folder: Path) -> Iterator[Pl
 
 
 def _disk(parts: list[BlockKV], machine: Machine, folder: Path) -> Place:
-    tier, keys = DiskTier(folder, 1 << 50, IDENTITY), [f"{number:064x}" for number in range(len(parts))]
+    tier = DiskTier(folder, 1 << 50, IDENTITY, pin_memory=machine.pinned_gb_per_s is not None)
+    keys, readers = [f"{number:064x}" for number in range(len(parts))], ThreadPoolExecutor(KV_READERS)
     for key, part in zip(keys, parts, strict=True):
         tier.put(key, part)
 
     def load() -> list[BlockKV]:
-        with ThreadPoolExecutor(KV_READERS) as pool:
-            return [kv for kv in pool.map(tier.get, keys) if kv is not None]
+        found: list[BlockKV] = [kv for kv in map(tier.open, keys) if kv is not None]
+        begin(found, readers)
+        return found
 
     def prepare() -> None:
         for path in folder.glob("*/*"):
@@ -76,38 +79,49 @@ def _disk(parts: list[BlockKV], machine: Machine, folder: Path) -> Place:
     return Place("disk", machine.disk_gb_per_s, load, prepare)
 
 
-def _row(place: Place, device: torch.device, runner: Runner, question: list[int], repeats: int) -> dict[str, Any]:
-    seconds, parts = [], place.load()
-    for measured in (_load_s, _ttft_s):
-        runs = []
-        for _ in range(1 + (repeats if place.tier != "disk" else min(repeats, 5))):
-            place.prepare()
-            synchronize(device)
-            runs.append(measured(place.load, runner, question, device))
-        seconds.append(median(runs[1:]))
-    rate = sum(part.nbytes for part in parts) / seconds[0] / 1e9
+def _row(
+    place: Place, parts: list[BlockKV], device: torch.device, runner: Runner, question: list[int], repeats: int
+) -> dict[str, Any]:
+    """`parts`: the blocks of the row, wherever they lie."""
+    n_runs = 1 + (repeats if place.tier != "disk" else min(repeats, 5))
+    load, ttft = (
+        median([_run_s(place, run, runner, question, device) for _ in range(n_runs)][1:])
+        for run in (_bring, first_token)
+    )
+    rate = sum(part.nbytes for part in parts) / load / 1e9
     return {
         "tier": place.tier,
         "context": sum(part.n_tokens for part in parts),
-        "load_ms": 1e3 * seconds[0],
-        "ttft_ms": 1e3 * seconds[1],
+        "load_ms": 1e3 * load,
+        "ttft_ms": 1e3 * ttft,
         "gb_per_s": rate,
         "share_of_link": rate / place.link_gb_per_s if place.link_gb_per_s else None,
     }
 
 
-def _load_s(load: Callable[[], list[BlockKV]], runner: Runner, question: list[int], device: torch.device) -> float:
-    start = time.perf_counter()
-    with runner.join(load(), ROOM):
-        pass
+def _run_s(
+    place: Place,
+    run: Callable[[Runner, Sequence[BlockKV], Sequence[int]], Any],
+    runner: Runner,
+    question: list[int],
+    device: torch.device,
+) -> float:
+    place.prepare()
     synchronize(device)
-    return time.perf_counter() - start
-
-
-def _ttft_s(load: Callable[[], list[BlockKV]], runner: Runner, question: list[int], device: torch.device) -> float:
     start = time.perf_counter()
-    first_token(runner, load(), question)
-    return time.perf_counter() - start
+    parts = place.load()
+    run(runner, parts, question)
+    synchronize(device)
+    seconds = time.perf_counter() - start
+    for part in parts:
+        part.settle()
+    return seconds
+
+
+def _bring(runner: Runner, parts: Sequence[BlockKV], question: Sequence[int]) -> None:
+    """The blocks to where the network reads them."""
+    with runner.join(parts, ROOM) as joined:
+        joined.settle()
 
 
 def main(argv: Sequence[str] | None = None) -> None:

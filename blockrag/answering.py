@@ -10,15 +10,13 @@ import torch
 
 from blockrag.answer import Answer, Mode, Piece, Report, Source
 from blockrag.cite import cite
-from blockrag.engine import NO_MEMORY, Engine
-from blockrag.errors import DeviceMemoryError, PromptTooLongError
+from blockrag.engine import KV_READERS, NO_MEMORY, Engine
+from blockrag.errors import DeviceMemoryError, KVCorruptError, KVTierError, PromptTooLongError
 from blockrag.generate import TextStream, end_tokens
+from blockrag.kv.arriving import begin
 from blockrag.kv.block_kv import BlockKV
-from blockrag.kv.tiered import Lease
+from blockrag.kv.tiered import Lease, add_note
 from blockrag.stopwatch import Stopwatch
-
-KV_READERS = 4
-"""Threads that read block KV at once: reading and checking a file leave the interpreter free."""
 
 TTFT_STAGES = ("retrieval", "kv_load", "encode", "assemble", "prefill")
 
@@ -115,22 +113,32 @@ def _tokens(engine: Engine, request: Request) -> Iterator[int]:
 
 
 def _begin(engine: Engine, request: Request, held: ExitStack) -> tuple[int, Iterator[int]]:
-    """The first token and those that follow. A device out of memory is relieved, and it is tried once more."""
-    for relieved in (False, True):
+    """The first token and those that follow. It is begun again, once each, where the device's memory runs out (what is
+    cached there is evicted) and where a block proves damaged on its way (all are read whole then)."""
+    arriving, relieved = True, False
+    while True:
         try:
-            return _first_token(engine, request, held)
+            return _first_token(engine, request, held, arriving)
         except torch.OutOfMemoryError:
             held.close()
             if relieved:
                 raise DeviceMemoryError(NO_MEMORY) from None
-        engine.relieve(request.notes)
-    raise AssertionError("the second try returns or raises")
+            full = relieved = True
+        except (KVCorruptError, KVTierError) as error:
+            held.close()
+            if not arriving:
+                raise
+            add_note(request.notes, error)
+            full = arriving = False
+        if full:
+            engine.relieve(request.notes)
 
 
-def _first_token(engine: Engine, request: Request, held: ExitStack) -> tuple[int, Iterator[int]]:
+def _first_token(engine: Engine, request: Request, held: ExitStack, arriving: bool) -> tuple[int, Iterator[int]]:
+    """`arriving`: whether blocks may still be read while the first layers are computed."""
     context = _block_context if request.mode == "block" else _full_context
     lease = held.enter_context(engine.kv.lease())
-    parts, prompt_ids = context(engine, request, lease)
+    parts, prompt_ids = context(engine, request, lease, arriving)
     with request.watch.stage("assemble"):
         joined = held.enter_context(engine.runner.join(parts, len(prompt_ids) + request.max_new_tokens))
     request.path = joined.path
@@ -143,14 +151,14 @@ def _first_token(engine: Engine, request: Request, held: ExitStack) -> tuple[int
     return token, tokens
 
 
-def _block_context(engine: Engine, request: Request, lease: Lease) -> tuple[list[BlockKV], list[int]]:
+def _block_context(engine: Engine, request: Request, lease: Lease, arriving: bool) -> tuple[list[BlockKV], list[int]]:
     """Prefix and blocks as KV, and the final block that is left to compute."""
-    parts = [engine.prefix_kv, *_gather(engine, request, lease)]
+    parts = [engine.prefix_kv, *_gather(engine, request, lease, arriving)]
     with request.watch.stage("assemble"):
         return parts, engine.prompt.final_ids(request.question)
 
 
-def _full_context(engine: Engine, request: Request, lease: Lease) -> tuple[list[BlockKV], list[int]]:
+def _full_context(engine: Engine, request: Request, lease: Lease, arriving: bool) -> tuple[list[BlockKV], list[int]]:
     """No KV, and the whole prompt that is left to compute; no sinks (they belong to block mode)."""
     prompt = engine.prompt
     with request.watch.stage("assemble"):
@@ -158,8 +166,10 @@ def _full_context(engine: Engine, request: Request, lease: Lease) -> tuple[list[
         return [], [*prompt.prefix_ids, *blocks, *prompt.final_ids(request.question)]
 
 
-def _gather(engine: Engine, request: Request, lease: Lease) -> list[BlockKV]:
-    """KV of every source, in order: from the store, or encoded now and kept."""
+def _gather(engine: Engine, request: Request, lease: Lease, arriving: bool) -> list[BlockKV]:
+    """KV of every source, in order: from the store (where `arriving`, perhaps still on its way), or encoded now and
+    kept."""
+    find = lease.open if arriving else lease.get
     request.kv_hits, request.kv_misses, request.n_tokens_saved, request.n_prefill_tokens = Counter(), 0, 0, 0
     found: dict[str, BlockKV] = {}
     missing: dict[str, list[int]] = {}
@@ -167,7 +177,8 @@ def _gather(engine: Engine, request: Request, lease: Lease) -> list[BlockKV]:
         parts = [engine.prompt.block_ids(source.text) for source in request.sources]
         request.keys = keys = [engine.identity.key(part) for part in parts]
         with ThreadPoolExecutor(KV_READERS) as pool:
-            hits = list(pool.map(lambda key: lease.get(key, request.notes), keys))
+            hits = list(pool.map(lambda key: find(key, request.notes), keys))
+        begin([hit.kv for hit in hits if hit is not None], engine.readers)
         for key, part, hit in zip(keys, parts, hits, strict=True):
             if hit is None:
                 missing[key] = part

@@ -1,6 +1,8 @@
 """The engine: one model, one embedder and one KV store, shared by all who ask. Knows no collection of documents."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +34,9 @@ GIB = 1 << 30
 SLOTS = {"cpu": 2, "cuda": 4}
 """Answers at once: each more has the others wait longer between two tokens."""
 
+KV_READERS = max(4, min(16, os.cpu_count() or 4))
+"""Threads that read block KV at once: reading and checking a file leave the interpreter free, and a disk is at its
+fastest when several ask."""
 
 NO_MEMORY = (
     "the device's memory does not suffice, even with every cached block evicted from it. Ask for fewer blocks or a "
@@ -69,6 +74,8 @@ class Engine:
         Joins blocks and runs the question over them.
     turnstile : Turnstile
         Lets questions through.
+    readers : Executor
+        Read block KV while it is used already.
     """
 
     def __init__(self, model: AnswerModel, embedder: Embedder, kv: TieredKV):
@@ -82,6 +89,7 @@ class Engine:
         slots = SLOTS[model.device.type]
         self.runner = make_runner(model, slots)
         self.turnstile = Turnstile(slots)
+        self.readers = ThreadPoolExecutor(KV_READERS, "kv-reader")
 
     @classmethod
     def from_pretrained(
@@ -131,7 +139,8 @@ class Engine:
         identity = kv_identity(answer_model).digest
         tiers = memory_tiers(answer_model.device, device_bytes, memory_bytes)
         if kv_dir is not None:
-            tiers.append(DiskTier(kv_dir, disk_bytes, identity, at_rest=kv_at_rest))
+            pin_memory = answer_model.device.type == "cuda"
+            tiers.append(DiskTier(kv_dir, disk_bytes, identity, at_rest=kv_at_rest, pin_memory=pin_memory))
         if kv_remote is not None:
             tiers.append(RemoteTier(kv_remote, identity, read_only=kv_remote_read_only, at_rest=kv_at_rest))
         return cls(answer_model, Embedder(folder, weights_sha256(folder), device), TieredKV(tiers))

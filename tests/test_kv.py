@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blockrag.errors import KVCorruptError, KVMismatchError, KVTierError
+from blockrag.kv.arriving import GROUP, begin
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.key import KVIdentity
@@ -123,7 +125,7 @@ def test_threads_share_a_tier(make):
 
 
 @pytest.mark.parametrize(
-    "field, value", [("weights", "v"), ("format", "g"), ("prefix", (1,)), ("dtype", "bfloat16"), ("version", 3)]
+    "field, value", [("weights", "v"), ("format", "g"), ("prefix", (1,)), ("dtype", "bfloat16"), ("version", 0)]
 )
 def test_the_key_depends_on_all_that_determines_the_kv(field, value):
     assert replace(IDENTITY, **{field: value}).key([1, 2]) != IDENTITY.key([1, 2])
@@ -193,6 +195,69 @@ def test_an_altered_header_is_an_error_or_harmless(tmp_path, at, to):
         assert same(tier.get(key(1)), kv())
     except (KVCorruptError, KVMismatchError):
         assert key(1) not in tier
+
+
+def many_layers(seed: int = 0) -> BlockKV:
+    keys, values = torch.randn(2, 3 * GROUP - 1, 2, 5, 8, generator=torch.Generator().manual_seed(seed))
+    return BlockKV(keys, values)
+
+
+@pytest.mark.parametrize("at_rest", ["exact", "int8"])
+def test_blocks_arrive_layer_by_layer_the_first_of_all_first(tmp_path, at_rest):
+    tier, read = DiskTier(tmp_path, ROOM, IDENTITY.digest, at_rest=at_rest), []
+    for i in range(3):
+        tier.put(key(i), many_layers(i))
+    with ThreadPoolExecutor(1) as readers:
+        parts = [tier.open(key(i)) for i in range(3)]
+        watched = [
+            replace(part, read=lambda layers, i=i, part=part: (part.read(layers), read.append((layers.start, i)))[0])
+            for i, part in enumerate(parts)
+        ]
+        begin([kv(), *watched], readers)
+        for i, part in enumerate(watched):
+            part.await_layer(len(part.keys) - 1)
+            assert same(part, tier.get(key(i))) and part.settle()
+            assert at_rest == "int8" or same(part, many_layers(i))
+    assert read == [(start, i) for start in range(0, 3 * GROUP - 1, GROUP) for i in range(3)]
+
+
+@pytest.mark.parametrize("layer", [0, GROUP, 3 * GROUP - 2])
+def test_a_damaged_layer_shows_when_it_is_awaited_and_no_sooner(tmp_path, layer):
+    tier, block = disk(tmp_path), many_layers()
+    tier.put(key(1), block)
+    path = only_file(tmp_path)
+    whole = path.read_bytes()
+    at = whole.index(block.values[layer].numpy().tobytes())
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    with ThreadPoolExecutor(1) as readers:
+        part = tier.open(key(1))
+        begin([part], readers)
+        for before in range(layer // GROUP * GROUP):
+            part.await_layer(before)
+        with pytest.raises(KVCorruptError, match=f"of layer {layer}, expected"):
+            part.await_layer(layer)
+        assert not part.settle() and key(1) not in tier
+
+
+def test_what_is_not_awaited_is_not_read_and_not_promoted(tmp_path):
+    memory, slow = MemoryTier(ROOM), disk(tmp_path)
+    tiers = TieredKV([memory, slow])
+    slow.put(key(1), many_layers())
+    n_open = len(os.listdir("/proc/self/fd"))
+    with ThreadPoolExecutor(1) as readers:
+        hold = threading.Event()
+        readers.submit(hold.wait)
+        with tiers.lease() as lease:
+            part = lease.open(key(1)).kv
+            begin([part], readers)
+        assert all(arrival.cancelled() for arrival in part.arrivals) and key(1) not in memory
+        hold.set()
+    assert len(os.listdir("/proc/self/fd")) == n_open
+    with ThreadPoolExecutor(1) as readers, tiers.lease() as lease:
+        part = lease.open(key(1)).kv
+        begin([part], readers)
+        part.await_layer(len(part.keys) - 1)
+    assert same(memory.get(key(1)), many_layers()), "what has come is"
 
 
 def test_kv_of_another_model_is_refused(tmp_path):

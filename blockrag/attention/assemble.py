@@ -16,7 +16,7 @@ def assemble(parts: Sequence[BlockKV], rope: Rope, storage: torch.Tensor) -> Pre
     Parameters
     ----------
     parts : sequence of BlockKV
-        Prefix first, then the blocks, in prompt order. They are read, never written (rule 5).
+        Prefix first, then the blocks, in prompt order, on any device. They are read, never written (rule 5).
     rope : Rope
         The model's rotary positions.
     storage : torch.Tensor
@@ -29,7 +29,8 @@ def assemble(parts: Sequence[BlockKV], rope: Rope, storage: torch.Tensor) -> Pre
         Over `storage`, holding the parts' tokens. Each layer is joined when it is first read, so that parts may still
         be on their way.
     """
-    if parts and has_kernel(storage) and rope.is_common(storage.shape[-1]):
+    near = all(part.keys.device == storage.device for part in parts)
+    if parts and near and has_kernel(storage) and rope.is_common(storage.shape[-1]):
         from blockrag.attention.cuda.assemble import assemble_cuda  # noqa: PLC0415  (Triton, where there is a GPU)
 
         return assemble_cuda(parts, rope, storage)
@@ -53,7 +54,9 @@ class _Joining:
         for part, place, turn in self._places:
             part.await_layer(layer)
             values[:, place] = part.values[layer]
-            self._rope.rotate(part.keys[layer], turn if self._rope.rotates(layer) else None, out=keys[:, place])
+            self._rope.rotate(
+                part.keys[layer].to(keys.device), turn if self._rope.rotates(layer) else None, out=keys[:, place]
+            )
 
 
 def has_kernel(storage: torch.Tensor) -> bool:

@@ -44,7 +44,18 @@ class Joined(ABC):
         -------
         torch.Tensor
             Logits of the last token, shape ``(vocab_size,)``, on the device; valid until the next call.
+
+        Raises
+        ------
+        KVCorruptError, KVTierError
+            If a block that is still being read proves damaged, or its medium fails.
         """
+
+    def settle(self) -> None:
+        """Return once the blocks have been read whole, or raise what `BlockKV.await_layer` raises."""
+        for part in self.parts:
+            for layer in range(len(part.keys)):
+                part.await_layer(layer)
 
     def greedy(self, token_ids: Sequence[int]) -> Iterator[int]:
         """Run `token_ids`, then the most likely token again and again; yields each, without end.
@@ -108,7 +119,7 @@ def make_runner(model: AnswerModel, n_together: int = 1) -> Runner:
 
     `n_together` answers at once are decoded together where that is faster.
 
-    On CUDA with Triton, for heads of 2^n components that are rotated in halves: kernels that read the blocks where they
+    On CUDA with Triton, for heads of 2^n components: kernels that read the blocks where they
     lie, in captured graphs (`GraphRunner`). Everywhere else: `PlainRunner`.
     """
     if has_kernels(model):
@@ -120,5 +131,4 @@ def make_runner(model: AnswerModel, n_together: int = 1) -> Runner:
 
 def has_kernels(model: AnswerModel) -> bool:
     """Whether there are CUDA kernels for this model here."""
-    suits = model.head_dim >= 16 and not model.rope.interleaved
-    return suits and kernels_serve(model.device, model.head_dim)
+    return model.head_dim >= 16 and kernels_serve(model.device, model.head_dim)

@@ -46,3 +46,7 @@ class BlockKV:
 
     def await_layer(self, layer: int) -> None:
         """Return once the keys and values of `layer` are there; of what lies in memory they are."""
+
+    def settle(self) -> bool:
+        """Have no more of it brought from elsewhere; whether it is whole, as what lies in memory is."""
+        return True

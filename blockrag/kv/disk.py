@@ -8,9 +8,11 @@ from pathlib import Path
 from filelock import FileLock
 
 from blockrag.errors import KVCorruptError, KVMismatchError, KVTierError
+from blockrag.kv.arriving import ArrivingKV
 from blockrag.kv.block_kv import BlockKV
-from blockrag.kv.files import AtRest, read_kv, write_kv
+from blockrag.kv.files import AtRest, write_kv
 from blockrag.kv.policy import EvictionPolicy
+from blockrag.kv.stored import StoredFile
 from blockrag.kv.tier import KVTier
 
 HEADER_NBYTES = 1024
@@ -34,9 +36,11 @@ class DiskTier(KVTier):
     budget_nbytes : int
         Most bytes of files to keep.
     identity : str
-        `KVIdentity.digest` that files must have; see `read_kv`.
+        `KVIdentity.digest` that files must have; see `StoredKV`.
     at_rest : "exact" or "int8"
         In what form files are written. With "exact", files in 8 bits are not used.
+    pin_memory : bool
+        Read into page-locked memory, from where a GPU copies at the full rate of the link.
     policy : EvictionPolicy, optional
         See `KVTier`.
 
@@ -55,11 +59,12 @@ class DiskTier(KVTier):
         identity: str,
         *,
         at_rest: AtRest = "exact",
+        pin_memory: bool = False,
         policy: EvictionPolicy | None = None,
     ):
         super().__init__(budget_nbytes, policy)
         self._folder = folder
-        self._identity, self._at_rest = identity, at_rest
+        self._identity, self._at_rest, self._pin_memory = identity, at_rest, pin_memory
         self._seen: dict[str, int] = {}
         self._writing = FileLock(folder / ".lock")
         with self._failures("open"):
@@ -71,21 +76,27 @@ class DiskTier(KVTier):
 
     def get(self, key: str) -> BlockKV | None:
         """Read from disk; see `KVTier`."""
+        kv = self.open(key)
+        return None if kv is None else kv.whole()
+
+    def open(self, key: str) -> ArrivingKV | None:
+        """Open the file and check its header; see `KVTier`."""
         try:
-            kv = read_kv(self._path(key), self._identity, self._at_rest)
-            size = self._sizes.get(key) or self._path(key).stat().st_size
+            with self._reading(key):
+                file = StoredFile(self._path(key), self._identity, self._at_rest, pin_memory=self._pin_memory)
         except FileNotFoundError:
             with self._lock:
                 self._drop(key)
             return None
-        except (KVCorruptError, KVMismatchError):
-            self.delete(key)
-            raise
-        except OSError as error:
-            raise _failed("read", error) from error
         with self._lock:
-            self._keep(key, size)
-        return kv
+            self._keep(key, file.nbytes)
+
+        def read(layers: slice) -> None:
+            with self._reading(key):
+                file.stored.read(layers)
+
+        kv = file.stored.kv
+        return ArrivingKV(kv.keys, kv.values, kv.first_position, read=read, close=file.close)
 
     def put(self, key: str, kv: BlockKV) -> bool:
         """Write a file, evicting others first until it fits; a key that is kept has this content already."""
@@ -138,6 +149,19 @@ class DiskTier(KVTier):
             found |= {key: (stat.st_mtime_ns, stat.st_size) for key, stat in here.items() if key not in self._sizes}
         for key, (_, size) in sorted(found.items(), key=lambda item: item[1]):
             self._keep(key, size)
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[None]:
+        """A file that is damaged or foreign is removed; what else a disk refuses is an error of ours."""
+        try:
+            yield
+        except (KVCorruptError, KVMismatchError):
+            self.delete(key)
+            raise
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise _failed("read", error) from error
 
     @contextmanager
     def _failures(self, doing: str) -> Iterator[None]:

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raised whenever the same inputs would give another block KV, or another file."""
 
 

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import fsspec
-import numpy as np
-import torch
 
 from blockrag.errors import KVCorruptError, KVMismatchError, KVTierError
 from blockrag.kv.block_kv import BlockKV
-from blockrag.kv.files import AtRest, kv_from_bytes, kv_to_bytes
+from blockrag.kv.files import AtRest, kv_to_bytes
+from blockrag.kv.stored import kv_from_bytes
 from blockrag.kv.tier import KVTier
 
 
@@ -53,9 +52,9 @@ class RemoteTier(KVTier):
         with self._failures("read"):
             if not self._store.exists(path):
                 return None
-            raw = self._store.cat_file(path)
+            data = self._store.cat_file(path)
         try:
-            return kv_from_bytes(_tensor(raw), self._identity, self._at_rest, key)
+            return kv_from_bytes(data, self._identity, self._at_rest, key)
         except (KVCorruptError, KVMismatchError):
             self.delete(key)
             raise
@@ -115,8 +114,3 @@ class RemoteTier(KVTier):
             yield
         except Exception as error:
             raise KVTierError(f"remote tier: could not {doing} it ({type(error).__name__}: {error})") from error
-
-
-def _tensor(raw: bytes) -> torch.Tensor:
-    """The bytes in memory of their own, which may be written to."""
-    return torch.from_numpy(np.frombuffer(raw, dtype=np.uint8).copy())

@@ -51,6 +51,13 @@ class KVTier(ABC):
             If the medium fails.
         """
 
+    def open(self, key: str) -> BlockKV | None:
+        """As `get`, but where the tier can, layers are still to be read (an `ArrivingKV`), by whoever calls `begin`.
+
+        A layer that is damaged shows then; what was kept is removed all the same.
+        """
+        return self.get(key)
+
     @abstractmethod
     def put(self, key: str, kv: BlockKV) -> bool:
         """Keep `kv`; afterwards it survives whatever the medium survives. Returns whether it is kept.

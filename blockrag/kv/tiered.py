@@ -1,7 +1,7 @@
 """Several tiers as one: fast ones before slow ones. Knows neither media nor models."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -51,11 +51,18 @@ class TieredKV:
 
         A damaged or foreign block is not used (its tier has removed it): it counts as missing.
         """
+        return self._find(lambda tier, key: tier.get(key), key, notes)
+
+    def open(self, key: str, notes: list[str] | None = None) -> Hit | None:
+        """As `get`, but layers may still be to be read; see `KVTier.open`."""
+        return self._find(lambda tier, key: tier.open(key), key, notes)
+
+    def _find(self, ask: Callable[[KVTier, str], BlockKV | None], key: str, notes: list[str] | None) -> Hit | None:
         for tier in self.tiers:
             try:
-                kv = tier.get(key)
+                kv = ask(tier, key)
             except (KVCorruptError, KVMismatchError, KVTierError) as error:
-                _add(notes, error)
+                add_note(notes, error)
                 continue
             if kv is not None:
                 return Hit(kv, tier.name)
@@ -88,7 +95,7 @@ class TieredKV:
         try:
             return key in tier
         except KVTierError as error:
-            _add(None, error)
+            add_note(None, error)
             return False
 
     @staticmethod
@@ -96,7 +103,7 @@ class TieredKV:
         try:
             tier.put(key, kv)
         except KVTierError as error:
-            _add(notes, error)
+            add_note(notes, error)
 
 
 class Lease:
@@ -109,8 +116,17 @@ class Lease:
 
     def get(self, key: str, notes: list[str] | None = None) -> Hit | None:
         """See `TieredKV.get`; what is found is pinned."""
+        return self._found_by(self._kv.get, key, notes)
+
+    def open(self, key: str, notes: list[str] | None = None) -> Hit | None:
+        """See `TieredKV.open`; what is found is pinned. What has not been read at the lease's end is not read."""
+        return self._found_by(self._kv.open, key, notes)
+
+    def _found_by(
+        self, find: Callable[[str, list[str] | None], Hit | None], key: str, notes: list[str] | None
+    ) -> Hit | None:
         self._pin(key)
-        hit = self._kv.get(key, notes)
+        hit = find(key, notes)
         if hit is not None:
             self._found.setdefault(key, []).append(hit)
         return hit
@@ -129,7 +145,8 @@ class Lease:
     def close(self) -> None:
         """Unpin everything, and copy what came from slow tiers into the faster ones."""
         for key, hits in self._found.items():
-            for hit in hits:
+            whole = [hit.kv.settle() for hit in hits]
+            for hit in hits if all(whole) else ():
                 self._kv.promote(key, hit.kv, hit.tier)
         for key in self._pinned:
             for tier in self._kv.tiers:
@@ -143,8 +160,9 @@ class Lease:
         self._pinned.append(key)
 
 
-def _add(notes: list[str] | None, error: Exception) -> None:
-    """Each reason once (a disk that is full fails for every block); where there is no report to go to, it is logged."""
+def add_note(notes: list[str] | None, error: Exception) -> None:
+    """Note a reason for the report, each once (a disk that is full fails for every block); where there is no report to
+    go to, it is logged."""
     if notes is None:
         _LOG.warning("%s", error)
     elif str(error) not in notes:

@@ -2,17 +2,16 @@
 
 Copies run on a stream of their own, a few layers of all blocks at a time; after each group an event is recorded, for
 which a captured graph waits just before it needs these layers. So the first token of an answer whose blocks lie in host
-memory takes as long as the longer of loading and computing, and not both.
+memory takes as long as the longer of loading and computing, and not both. Of blocks that are still being read from a
+disk, a group is copied when it has come, which whoever computes waits for; a graph cannot.
 """
 
 from collections.abc import Sequence
 
 import torch
 
+from blockrag.kv.arriving import GROUP, ArrivingKV
 from blockrag.kv.block_kv import BlockKV
-
-GROUP = 4
-"""Layers of a copy: enough bytes for the full rate of the link."""
 
 
 class Transfer:
@@ -28,43 +27,65 @@ class Transfer:
     def __init__(self, device: torch.device, n_layers: int):
         self._device = device
         self._stream = torch.cuda.Stream(device)
-        self._groups = [slice(start, start + GROUP) for start in range(0, n_layers, GROUP)]
+        self._groups = [slice(start, min(start + GROUP, n_layers)) for start in range(0, n_layers, GROUP)]
         self._arrived = [torch.cuda.Event(external=True) for _ in self._groups]
+        self._coming: list[tuple[BlockKV, BlockKV]] = []
+        self._n_sent = len(self._groups)
         for event in self._arrived:
             event.record(self._stream)
 
+    @property
+    def arriving(self) -> bool:
+        """Whether copies wait for what is still being read; such a pass cannot be a graph."""
+        return self._n_sent < len(self._groups)
+
     def start(self, parts: Sequence[BlockKV]) -> list[BlockKV]:
-        """The parts on the device. Those that were there stay as they are; the others' copies have only begun."""
+        """The parts on the device. Those that were there stay as they are; the others' copies have only begun, or
+        begin where they are awaited."""
         moved = [part if part.keys.device == self._device else _like(part, self._device) for part in parts]
-        coming = [(part, new) for part, new in zip(parts, moved, strict=True) if new is not part]
-        if coming:
+        self._coming = [(part, new) for part, new in zip(parts, moved, strict=True) if new is not part]
+        self._n_sent = 0 if self._coming else len(self._groups)
+        if self._coming:
             self._stream.wait_stream(torch.cuda.current_stream(self._device))  # which used the memory before
-            with torch.cuda.stream(self._stream):
-                for layers, arrived in zip(self._groups, self._arrived, strict=True):
-                    for part, new in coming:
-                        new.keys[layers].copy_(part.keys[layers], non_blocking=True)
-                        new.values[layers].copy_(part.values[layers], non_blocking=True)
-                    arrived.record(self._stream)
+            if not any(isinstance(part, ArrivingKV) for part, _ in self._coming):
+                self.send_all()
         return moved
+
+    def send_all(self) -> None:
+        """Wait for what is still being read, and have all of it copied.
+
+        Raises
+        ------
+        KVCorruptError, KVTierError
+            See `ArrivingKV.await_layer`.
+        """
+        while self.arriving:
+            self._send()
+
+    def _send(self) -> None:
+        """Have the next group copied, once it has been read."""
+        group = self._groups[self._n_sent]
+        for part, _ in self._coming:
+            part.await_layer(group.start)
+        with torch.cuda.stream(self._stream):
+            for part, new in self._coming:
+                new.keys[group].copy_(part.keys[group], non_blocking=True)
+                new.values[group].copy_(part.values[group], non_blocking=True)
+            self._arrived[self._n_sent].record(self._stream)
+        self._n_sent += 1
 
     def await_layer(self, layer: int) -> None:
         """Have the current stream (or the graph that is captured from it) wait until a layer's KV is there."""
         if layer % GROUP == 0:
-            self._arrived[layer // GROUP].wait(torch.cuda.current_stream(self._device))
+            group = layer // GROUP
+            while self._n_sent <= group:
+                self._send()
+            self._arrived[group].wait(torch.cuda.current_stream(self._device))
 
     def settle(self) -> None:
-        """Have the current stream wait for every copy, so that their memory may be used again."""
+        """Have no more copied, and the current stream wait for every copy, so that their memory may be used again."""
+        self._coming, self._n_sent = [], len(self._groups)
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
-
-
-def on_device(parts: Sequence[BlockKV], device: torch.device) -> list[BlockKV]:
-    """The parts on the device, those that were not there copied."""
-    return [
-        part
-        if part.keys.device == device
-        else BlockKV(part.keys.to(device), part.values.to(device), part.first_position)
-        for part in parts
-    ]
 
 
 def _like(part: BlockKV, device: torch.device) -> BlockKV:

@@ -1,6 +1,7 @@
 """A disk that is full, read-only, gone or altered: the answer comes, and its report says what happened."""
 
 import errno
+import os
 import shutil
 
 import pytest
@@ -11,6 +12,7 @@ from blockrag.answer import Answer
 from blockrag.documents import Document
 from blockrag.errors import KVTierError
 from blockrag.kv.disk import DiskTier
+from blockrag.kv.key import FORMAT_VERSION
 from blockrag.pipeline import BlockRAG
 
 QUESTION = "How long is river 3?"
@@ -47,11 +49,26 @@ def test_an_altered_file_is_encoded_anew(rag, tmp_path, damage):
         if damage == "flipped bit":
             path.write_bytes(whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:])
         elif damage == "version":
-            path.write_bytes(whole.replace(b'"version":"2"', b'"version":"9"'))
+            path.write_bytes(whole.replace(f'"version":"{FORMAT_VERSION}"'.encode(), b'"version":"9"'))
         else:
             path.write_bytes(whole[: len(whole) // 2 if damage == "truncated" else 0])
     assert_encoded_anew(rag, "not whole")
     assert answer(rag).report.kv_misses == 0 and answer(rag).report.notes == ()
+
+
+def test_a_disk_that_fails_while_layers_are_read(rag, monkeypatch):
+    """The headers can still be read, what is behind them cannot."""
+    preadv = os.preadv
+
+    def fail(descriptor, rooms, offset):
+        if offset > 8 and len(rooms[0]) > 2000:
+            raise OSError(errno.EIO, "Input/output error")
+        return preadv(descriptor, rooms, offset)
+
+    monkeypatch.setattr("blockrag.kv.stored.os.preadv", fail)
+    assert_encoded_anew(rag, "could not read it (Input/output error)")
+    monkeypatch.undo()
+    assert answer(rag).report.notes == () and answer(rag).report.kv_misses == 0
 
 
 def test_files_of_another_model_are_encoded_anew(rag, tmp_path):

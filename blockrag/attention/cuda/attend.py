@@ -41,20 +41,29 @@ class Table:
         float32 ``(capacity, 2, rotary_dim / 2)``: cosine and sine of each block's offset.
     stretches : torch.Tensor
         int64 ``(splits, 3)``: first block of a stretch, first token in that block, tokens of the stretch.
+    interleaved : bool
+        Whether neighbouring components turn together; see `Rope`.
     """
 
     blocks: torch.Tensor
     turns: torch.Tensor
     stretches: torch.Tensor
+    interleaved: bool = False
 
 
 @triton.jit
-def _turned(queries, row, in_row, cos_at, sin_at, DIM: tl.constexpr, HALF: tl.constexpr):
+def _turned(
+    queries, row, in_row, cos_at, sin_at, DIM: tl.constexpr, HALF: tl.constexpr, NEIGHBOURS: tl.constexpr
+):  # fmt: skip
     """Queries ``(ROWS, DIM)``, turned back by the angles at `cos_at`, `sin_at`; components from 2 HALF on stay."""
     dim = tl.arange(0, DIM)
-    rotated, low = dim < 2 * HALF, dim < HALF
-    other = tl.where(low, dim + HALF, tl.where(rotated, dim - HALF, dim))
-    angle = tl.where(low, dim, dim - HALF)
+    rotated = dim < 2 * HALF
+    if NEIGHBOURS:
+        low, other, angle = dim % 2 == 0, dim ^ 1, dim // 2
+    else:
+        low = dim < HALF
+        other = tl.where(low, dim + HALF, tl.where(rotated, dim - HALF, dim))
+        angle = tl.where(low, dim, dim - HALF)
     cos = tl.load(cos_at + angle, mask=rotated, other=1.0)
     sin = tl.load(sin_at + angle, mask=rotated, other=0.0)
     sin = tl.where(low, sin, -sin)
@@ -99,7 +108,7 @@ def _stretch(
     weights,  # (kv_heads, SPLITS + 1, rows) float32: log2 of the sum of exponentials
     layer, tail_stride, n_queries, n_rows,
     scale,  # includes log2(e)
-    TURN: tl.constexpr, DIM: tl.constexpr, HALF: tl.constexpr,
+    TURN: tl.constexpr, NEIGHBOURS: tl.constexpr, DIM: tl.constexpr, HALF: tl.constexpr,
     ROWS: tl.constexpr, KEYS: tl.constexpr, SPLITS: tl.constexpr,
 ):  # fmt: skip
     split, row_block, head = SPLITS - tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -132,7 +141,7 @@ def _stretch(
             values = tl.multiple_of(tl.load(blocks + block * 3 + 1).to(kind), 16) + start
             if TURN:
                 at_turn = turns + block * 2 * HALF
-                q = _turned(queries, row, in_row, at_turn, at_turn + HALF, DIM, HALF)
+                q = _turned(queries, row, in_row, at_turn, at_turn + HALF, DIM, HALF, NEIGHBOURS)
             else:
                 q = tl.load(queries + row[:, None] * DIM + dim[None, :], mask=in_row[:, None], other=0.0)
             last = tl.zeros([ROWS], tl.int32) + n_keys - 1
@@ -233,7 +242,8 @@ def attend_blocks(
     _stretch[(parts, triton.cdiv(n_rows, tiling.rows), kv_heads)](
         q, table.blocks, table.turns, table.stretches, tail_keys, tail_values, places, partial, weights,
         layer, capacity * dim, n_queries, n_rows, scale * LOG2_E,
-        TURN=turn, DIM=dim, HALF=table.turns.shape[-1], ROWS=tiling.rows, KEYS=tiling.keys, SPLITS=tiling.splits,
+        TURN=turn, NEIGHBOURS=table.interleaved, DIM=dim, HALF=table.turns.shape[-1],
+        ROWS=tiling.rows, KEYS=tiling.keys, SPLITS=tiling.splits,
         num_warps=tiling.warps, num_stages=tiling.stages,
     )  # fmt: skip
     _join[(n_rows, kv_heads)](

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
@@ -21,6 +22,13 @@ from blockrag.attention.cuda.steps import gated, normalise, rotate_both, row_pro
 
 Replacement = tuple[Any, str, Callable[..., Any]]
 """Owner, name of its attribute, and what stands there instead."""
+
+ROTATIONS = (
+    rotate_both,
+    partial(rotate_both, neighbours=True),
+    partial(rotate_both, neighbours=True, twice_in_turn=True),
+)
+"""Ways of families to rotate; no two of them give the same for angles that differ in every component."""
 
 CLOSE = 2**-6
 """Relative difference of two ways to round the same sums in bfloat16: a few units of its last place."""
@@ -70,7 +78,8 @@ def _norms(network: torch.nn.Module) -> Iterator[Replacement]:
     for module in network.modules():
         if hasattr(module, "variance_epsilon") and module.weight.dim() == 1:
             forward = _norm(module)
-            if _alike(module, forward, torch.randn_like(module.weight)[None]):
+            off_centre = torch.randn_like(module.weight)[None] + 1  # tells from those that take the mean away
+            if _alike(module, forward, off_centre):
                 yield module, "forward", forward
 
 
@@ -154,15 +163,17 @@ def _is_row(hidden: torch.Tensor) -> bool:
 
 
 def _rotation(network: Any) -> Iterator[Replacement]:
+    """The family's way to rotate, if it is one of `ROTATIONS`."""
     family = sys.modules[type(network).__module__]
     original = getattr(family, "apply_rotary_pos_emb", None)
     dim = 2 * len(network.model.rotary_emb.inv_freq)
     if original is None or dim & (dim - 1):
         return
-    draw = torch.randn(4, 1, 2, 3, dim, device=network.device, dtype=network.dtype)
-    cos, sin = (part.repeat(1, 1, 2) for part in draw[2:, :, 0, :, : dim // 2])
-    if _alike(original, rotate_both, draw[0], draw[1], cos, sin):
-        yield family, "apply_rotary_pos_emb", rotate_both
+    query, key, cos, sin = torch.randn(4, 1, 2, 3, dim, device=network.device, dtype=network.dtype)
+    for rotation in ROTATIONS:
+        if _alike(original, rotation, query, key, cos[:, 0], sin[:, 0]):
+            yield family, "apply_rotary_pos_emb", rotation
+            return
 
 
 @torch.no_grad()

@@ -121,7 +121,16 @@ class Lane:
         staged = torch.tensor([*token_ids, *padding, n - 1]).pin_memory()
         with Lane.launching:
             self._inputs[length].copy_(staged, non_blocking=True)
-            return self._replay(length, n)
+            if not self._transfer.arriving:
+                return self._replay(length, n)
+            self.place()
+            places = self._places.clone()
+            self.n_tail += n  # what other lanes' passes write here meanwhile, they write behind these
+        return self._run(length, places)[0, 0]
+
+    def settle(self) -> None:
+        """Return once all the parts are on the device, or on their way there from memory."""
+        self._transfer.send_all()
 
     def follow(self, token: torch.Tensor | int) -> torch.Tensor:
         """The most likely token after `token`, which may be a scalar on the device that has not been read."""
@@ -150,15 +159,17 @@ class Lane:
         """Position of the next token, a scalar on the device."""
         return self._places.sum()
 
-    def tail(self, layer: int) -> TailLayer:
-        """The tail of one layer."""
-        return TailLayer(self._tail[0, layer], self._tail[1, layer], self._places)
+    def tail(self, layer: int, places: torch.Tensor | None = None) -> TailLayer:
+        """The tail of one layer, written at `places`, by default those of the lane."""
+        return TailLayer(self._tail[0, layer], self._tail[1, layer], self._places if places is None else places)
 
-    def attend(self, module: Any, query: torch.Tensor, scaling: float, length: int) -> torch.Tensor:
-        """Attention of one of the network's layers over this lane's blocks and tail."""
+    def attend(
+        self, module: Any, query: torch.Tensor, scaling: float, length: int, places: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Attention of one of the network's layers over this lane's blocks and tail, up to `places`."""
         layer, tiling = module.layer_idx, self._tilings[length]
         return attend_blocks(
-            query, *self._tail[:, layer], self._table.view(tiling.splits), self._places,
+            query, *self._tail[:, layer], self._table.view(tiling.splits), self._places if places is None else places,
             layer=layer, turn=self._model.rope.rotates(layer), scale=scaling, tiling=tiling,
         )  # fmt: skip
 
@@ -182,18 +193,24 @@ class Lane:
                     logits = self._forward(length)
                 self._graphs[length] = graph, logits
 
-    def _forward(self, length: int) -> torch.Tensor:
+    @torch.inference_mode()
+    def _run(self, length: int, places: torch.Tensor) -> torch.Tensor:
+        """A pass without a graph, each of whose layers waits until its blocks have been read; nobody else waits."""
+        return self._forward(length, places)
+
+    def _forward(self, length: int, places: torch.Tensor | None = None) -> torch.Tensor:
+        places = self._places if places is None else places
         ids, last = self._inputs[length].split([length, 1])
 
         def attend(module: Any, query: Any, key: Any, value: Any, scaling: float) -> torch.Tensor:
             self._transfer.await_layer(module.layer_idx)
-            return self.attend(module, query, scaling, length)
+            return self.attend(module, query, scaling, length, places)
 
         return self._model.network(
             input_ids=ids[None],
-            position_ids=(self.position + torch.arange(length, device=ids.device))[None],
+            position_ids=(places.sum() + torch.arange(length, device=ids.device))[None],
             attention_mask=UNMASKED,
-            past_key_values=Cache(layers=[self.tail(layer) for layer in range(self._model.n_layers)]),
+            past_key_values=Cache(layers=[self.tail(layer, places) for layer in range(self._model.n_layers)]),
             use_cache=True,
             logits_to_keep=last,
             attend=attend,

@@ -12,7 +12,6 @@ from blockrag.attention.cuda.lane import LENGTHS, Lane
 from blockrag.attention.runner import Joined, PlainRunner, Runner
 from blockrag.generate import prefill
 from blockrag.kv.block_kv import BlockKV
-from blockrag.kv.transfer import on_device
 from blockrag.models.answer_model import AnswerModel
 
 TAIL_TOKENS = 2048
@@ -42,7 +41,7 @@ class GraphRunner(Runner):
     def join(self, parts: Sequence[BlockKV], room: int) -> Iterator[Joined]:
         """See `Runner`."""
         if room > TAIL_TOKENS:
-            with self._plain.join(on_device(parts, self._model.device), room) as joined:
+            with self._plain.join(parts, room) as joined:
                 yield joined
             return
         with self._lane() as lane:
@@ -76,6 +75,9 @@ class _GraphJoined(Joined):
     @property
     def n_tokens(self) -> int:
         return self._lane.n_before + self._lane.n_tail
+
+    def settle(self) -> None:
+        self._lane.settle()
 
     def logits(self, token_ids: Sequence[int]) -> torch.Tensor:
         if not self.parts and not self._lane.n_tail and len(token_ids) > LENGTHS[-1]:

@@ -12,17 +12,22 @@ import triton.language as tl
 @triton.jit
 def _rotate(
     query, key,  # (heads, n_queries, DIM), strided
-    cos, sin,  # (n_queries, DIM)
-    query_out, key_out,  # the same, contiguous
+    cos, sin,  # (n_queries, ROTARY)
+    query_out, key_out,  # (heads, n_queries, DIM), contiguous
     heads, n_queries, query_head, query_row, key_head, key_row,
-    DIM: tl.constexpr,
+    DIM: tl.constexpr, ROTARY: tl.constexpr, NEIGHBOURS: tl.constexpr, TWICE_IN_TURN: tl.constexpr,
 ):  # fmt: skip
     row, head = tl.program_id(0), tl.program_id(1)
     dim = tl.arange(0, DIM)
-    low = dim < DIM // 2
-    other = tl.where(low, dim + DIM // 2, dim - DIM // 2)
-    c = tl.load(cos + row * DIM + dim).to(tl.float32)
-    s = tl.load(sin + row * DIM + dim).to(tl.float32)
+    rotated = dim < ROTARY
+    if NEIGHBOURS:
+        low, other = dim % 2 == 0, dim ^ 1
+    else:
+        low = dim < ROTARY // 2
+        other = tl.where(low, dim + ROTARY // 2, tl.where(rotated, dim - ROTARY // 2, dim))
+    angle = dim // 2 if NEIGHBOURS and not TWICE_IN_TURN else dim
+    c = tl.load(cos + row * ROTARY + angle, mask=rotated, other=1.0).to(tl.float32)
+    s = tl.load(sin + row * ROTARY + angle, mask=rotated, other=0.0).to(tl.float32)
     s = tl.where(low, -s, s)
     if head < heads:
         source, target = query + head * query_head + row * query_row, query_out + (head * n_queries + row) * DIM
@@ -110,22 +115,39 @@ def row_product(
 
 
 def rotate_both(
-    query: torch.Tensor, key: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, unsqueeze_dim: int = 1
+    query: torch.Tensor,
+    key: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    unsqueeze_dim: int = 1,
+    *,
+    neighbours: bool = False,
+    twice_in_turn: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`apply_rotary_pos_emb` of `transformers` (half-split layout), for batches of one.
+    """`apply_rotary_pos_emb` of `transformers`, for batches of one.
 
-    `query`, `key`: ``(1, heads, n, dim)``, the last dimension contiguous; `cos`, `sin`: ``(1, n, dim)``.
+    Parameters
+    ----------
+    query, key : torch.Tensor
+        Shape ``(1, heads, n, dim)``, the last dimension contiguous.
+    cos, sin : torch.Tensor
+        Shape ``(1, n, rotary_dim)``, each angle twice; components from `rotary_dim` on stay.
+    unsqueeze_dim : int
+        Always 1.
+    neighbours : bool
+        Whether components 2 i and 2 i + 1 turn together; else i and i + rotary_dim / 2.
+    twice_in_turn : bool
+        Of neighbours: whether each angle stands beside itself; else all of them stand there and all again.
     """
     _, heads, n_queries, dim = query.shape
-    if cos.shape[-1] != dim:
-        raise ValueError(
-            f"heads of {dim} components are to be rotated whole, by as many cosines; {cos.shape[-1]} given"
-        )
+    if cos.shape[-1] > dim:
+        raise ValueError(f"heads of {dim} components are rotated by at most as many cosines; {cos.shape[-1]} given")
     out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     key_out = torch.empty(key.shape, dtype=key.dtype, device=key.device)
     _rotate[(n_queries, heads + key.shape[1])](
         query, key, cos.contiguous(), sin.contiguous(), out, key_out,
-        heads, n_queries, query.stride(1), query.stride(2), key.stride(1), key.stride(2), DIM=dim, num_warps=1,
+        heads, n_queries, query.stride(1), query.stride(2), key.stride(1), key.stride(2),
+        DIM=dim, ROTARY=cos.shape[-1], NEIGHBOURS=neighbours, TWICE_IN_TURN=twice_in_turn, num_warps=1,
     )  # fmt: skip
     return out, key_out
 

@@ -30,6 +30,7 @@ class BlockTable:
     """
 
     def __init__(self, rope: Rope, splits: Collection[int], device: torch.device):
+        self._interleaved = rope.interleaved
         self._inv_freq = rope.inv_freq.to(device)
         self._splits = sorted(set(splits))
         self._staged = torch.zeros(4 * CAPACITY + 3 * sum(self._splits), dtype=torch.long).pin_memory()
@@ -75,7 +76,7 @@ class BlockTable:
     def view(self, splits: int) -> Table:
         """The table for one number of stretches."""
         blocks = self._device[: 3 * CAPACITY].view(CAPACITY, 3)
-        return Table(blocks, self._turns, self._view(self._device, splits))
+        return Table(blocks, self._turns, self._view(self._device, splits), self._interleaved)
 
     def _view(self, tensor: torch.Tensor, splits: int) -> torch.Tensor:
         start = 4 * CAPACITY + 3 * sum(other for other in self._splits if other < splits)

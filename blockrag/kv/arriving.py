@@ -1,0 +1,63 @@
+"""A block KV whose layers come one after another while the first are used already. Knows neither files nor networks."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, wait
+from dataclasses import dataclass, field
+
+from blockrag.kv.block_kv import BlockKV
+
+GROUP = 4
+"""Layers that are read, or copied to a GPU, at once: enough bytes for the full rate of a disk or a link."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArrivingKV(BlockKV):
+    """A block KV that is being read; see `begin`.
+
+    Attributes
+    ----------
+    read : callable
+        Given a slice of layers, brings their keys and values into place and checks them.
+    close : callable
+        Called once nothing more is read.
+    arrivals : list of Future
+        One for each `GROUP` layers, once reading has begun.
+    """
+
+    read: Callable[[slice], None] = field(kw_only=True)
+    close: Callable[[], None] = field(kw_only=True)
+    arrivals: list[Future[None]] = field(kw_only=True, default_factory=list)
+
+    def await_layer(self, layer: int) -> None:
+        """Return once a layer is there.
+
+        Raises
+        ------
+        KVCorruptError, KVTierError
+            If it is damaged, or the medium fails.
+        """
+        self.arrivals[layer // GROUP].result()
+
+    def settle(self) -> bool:
+        """Read no more of it; what is being read now is waited for."""
+        running = [arrival for arrival in self.arrivals if not arrival.cancel()]
+        wait(running)
+        self.close()
+        return len(running) * GROUP >= len(self.keys) and not any(arrival.exception() for arrival in running)
+
+    def whole(self) -> BlockKV:
+        """Read all of it here and now."""
+        try:
+            self.read(slice(0, len(self.keys)))
+        finally:
+            self.close()
+        return BlockKV(self.keys, self.values, self.first_position)
+
+
+def begin(parts: Sequence[BlockKV], readers: Executor) -> None:
+    """Have `readers` read those of `parts` that are on their way: the first layers of all, then the next."""
+    coming = [part for part in parts if isinstance(part, ArrivingKV) and not part.arrivals]
+    n_layers = max((len(part.keys) for part in coming), default=0)
+    for start in range(0, n_layers, GROUP):
+        for part in coming:
+            part.arrivals.append(readers.submit(part.read, slice(start, min(start + GROUP, n_layers))))

@@ -1,0 +1,212 @@
+"""Reading block KV files: the header first, then layer after layer, each checked before it is believed.
+
+Layers are read into their place in memory of the block's own and never mapped: a mapped block would change with its
+file (rule 5), and a file cut short under a mapping ends the process.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from blockrag.errors import KVCorruptError, KVMismatchError
+from blockrag.kv.block_kv import BlockKV
+from blockrag.kv.files import DTYPES, PARTS, AtRest, header_checksum, layer_checksum, raw
+from blockrag.kv.key import FORMAT_VERSION
+from blockrag.kv.quantize import QuantizedKV, dequantize
+
+Fill = Callable[[torch.Tensor, int], int]
+"""(uint8 tensor, offset in the file) -> bytes that were read into it, from there on."""
+
+
+class StoredKV:
+    """A file whose header has been checked, and memory for what it holds.
+
+    Parameters
+    ----------
+    fill : callable
+        See `Fill`.
+    nbytes : int
+        Of the file.
+    identity : str
+        `KVIdentity.digest` that it must have.
+    at_rest : "exact" or "int8"
+        With "exact", a file in 8 bits is refused.
+    name : str
+        For messages.
+    pin_memory : bool
+        Have the memory page-locked, from where a GPU copies it at the full rate of the link.
+
+    Attributes
+    ----------
+    kv : BlockKV
+        Layers that have not been read hold anything.
+
+    Raises
+    ------
+    KVCorruptError
+        If it is truncated, altered or of another format version.
+    KVMismatchError
+        If another model, adapter, format or dtype made it, or it is in 8 bits and `at_rest` does not allow that.
+    """
+
+    def __init__(self, fill: Fill, nbytes: int, identity: str, at_rest: AtRest, *, name: str, pin_memory: bool = False):
+        self._fill, self._name = fill, name
+        with self._damage():
+            self._header, self._start = self._read_header(nbytes)
+            metadata = self._header["__metadata__"]
+            if metadata["version"] != str(FORMAT_VERSION):
+                raise ValueError(f"format version {metadata['version']}, expected {FORMAT_VERSION}")
+            _check_identity(metadata, identity, at_rest)
+            self._form, self._dtype = metadata["form"], getattr(torch, metadata["dtype"])
+            self._checksums = _checksums(self._header, nbytes - self._start)
+            shape = self._header["keys"]["shape"]
+            keys, values = (torch.empty(shape, dtype=self._dtype, pin_memory=pin_memory) for _ in range(2))
+            self.kv = BlockKV(keys, values, int(metadata["first_position"]))
+
+    def read(self, layers: slice) -> None:
+        """Bring layers into place, and check them.
+
+        Raises
+        ------
+        KVCorruptError
+            If they are not those that were written.
+        OSError
+            If the medium fails.
+        """
+        with self._damage():
+            tensors = {name: self._into(name, layers) for name in PARTS[self._form]}
+            for i, layer in enumerate(range(len(self._checksums))[layers]):
+                found = layer_checksum([tensor[i] for tensor in tensors.values()])
+                if found != self._checksums[layer]:
+                    raise ValueError(f"checksum {found} of layer {layer}, expected {self._checksums[layer]}")
+        if self._form == "int8":
+            kv = dequantize(QuantizedKV(**tensors, first_position=0), self._dtype)
+            self.kv.keys[layers], self.kv.values[layers] = kv.keys, kv.values
+
+    def _into(self, name: str, layers: slice) -> torch.Tensor:
+        """One of the file's tensors, some layers of it: what is exact in its place, what is not in memory aside."""
+        entry = self._header[name]
+        n_layers, *rest = entry["shape"]
+        first, last, _ = layers.indices(n_layers)
+        if self._form == "exact":
+            tensor = getattr(self.kv, name)[layers]
+        else:
+            tensor = torch.empty(last - first, *rest, dtype=DTYPES[entry["dtype"]])
+        if last > first:
+            self._read_into(raw(tensor), self._start + entry["data_offsets"][0] + first * tensor[0].nbytes)
+        return tensor
+
+    def _read_header(self, nbytes: int) -> tuple[dict[str, Any], int]:
+        """The JSON of a safetensors file (length, JSON header, data), and where the data begins."""
+        n_header = int.from_bytes(self._bytes(8, 0), "little")
+        if not 0 < n_header <= nbytes - 8:
+            raise ValueError(f"a header of {n_header} bytes in a file of {nbytes}")
+        return json.loads(self._bytes(n_header, 8)), 8 + n_header
+
+    def _bytes(self, n: int, offset: int) -> bytes:
+        room = torch.empty(n, dtype=torch.uint8)
+        self._read_into(room, offset)
+        return room.numpy().tobytes()
+
+    def _read_into(self, room: torch.Tensor, offset: int) -> None:
+        done = 0
+        while done < len(room):
+            n = self._fill(room[done:], offset + done)
+            if n == 0:
+                raise ValueError(f"it ends at byte {offset + done}, {offset + len(room)} expected")
+            done += n
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+            raise KVCorruptError(f"block KV file {self._name} is not whole: {error}") from error
+
+
+class StoredFile:
+    """A file on disk, open until it is closed; see `StoredKV`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    OSError
+        If the disk fails.
+    """
+
+    def __init__(self, path: Path, identity: str, at_rest: AtRest = "exact", *, pin_memory: bool = False):
+        self._file = open(path, "rb", buffering=0)
+        try:
+            self.nbytes = os.fstat(self._file.fileno()).st_size
+            self.stored = StoredKV(self._fill, self.nbytes, identity, at_rest, name=path.name, pin_memory=pin_memory)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def close(self) -> None:
+        """Nothing more is read."""
+        self._file.close()
+
+    def _fill(self, room: torch.Tensor, offset: int) -> int:
+        return os.preadv(self._file.fileno(), [room.numpy().data], offset)
+
+
+def read_kv(path: Path, identity: str, at_rest: AtRest = "exact") -> BlockKV:
+    """Read and check a file whole; see `StoredKV` and `StoredFile` for what is raised."""
+    file = StoredFile(path, identity, at_rest)
+    try:
+        file.stored.read(slice(None))
+    finally:
+        file.close()
+    return file.stored.kv
+
+
+def kv_from_bytes(data: bytes, identity: str, at_rest: AtRest, name: str) -> BlockKV:
+    """Check the bytes of such a file, and give the block KV in memory of its own; see `StoredKV`."""
+    whole = memoryview(data)
+
+    def fill(room: torch.Tensor, offset: int) -> int:
+        piece = whole[offset : offset + len(room)]
+        room.numpy().data[: len(piece)] = piece
+        return len(piece)
+
+    stored = StoredKV(fill, len(data), identity, at_rest, name=name)
+    stored.read(slice(None))
+    return stored.kv
+
+
+def _check_identity(metadata: dict[str, str], identity: str, at_rest: AtRest) -> None:
+    if metadata["identity"] != identity:
+        raise KVMismatchError(
+            f"block KV was made as {metadata['identity'][:12]}, but {identity[:12]} was asked for: another model, "
+            "adapter, prefix or dtype. It is not used; index the document again with the present model."
+        )
+    if metadata["form"] != "exact" and at_rest == "exact":
+        raise KVMismatchError(
+            f"block KV is kept as {metadata['form']}, but exact KV was asked for. It is not used; allow 8 bits at rest "
+            "(--kv-at-rest int8), or let it be encoded anew."
+        )
+
+
+def _checksums(header: dict[str, Any], n_data: int) -> list[int]:
+    """Checksums of the layers, once header and size of the file are as they were written."""
+    metadata = header["__metadata__"]
+    entries = {name: header[name] for name in PARTS[metadata["form"]]}
+    expected, *layers = json.loads(metadata["crc32"])
+    found = header_checksum(metadata, {name: (entry["dtype"], entry["shape"]) for name, entry in entries.items()})
+    if found != expected:
+        raise ValueError(f"checksum {found} of the header, expected {expected}")
+    for name, entry in entries.items():
+        start, end = entry["data_offsets"]
+        size = torch.Size(entry["shape"]).numel() * DTYPES[entry["dtype"]].itemsize
+        if not (0 <= start and end == start + size and end <= n_data):
+            raise ValueError(f"{n_data} bytes of data; {name} is to end at {end} and to have {size}")
+    if {entry["shape"][0] for entry in entries.values()} != {len(layers)}:
+        raise ValueError(f"checksums of {len(layers)} layers, and as many layers expected")
+    return layers
