@@ -18,6 +18,7 @@ from transformers import AutoModel
 
 from blockrag.models import local_path
 from blockrag.segment.neural.network import NetworkConfig, SegmenterNetwork
+from blockrag.segment.neural.segmenter import fast_dtype
 from blockrag.segment.neural.weights import save
 from training.segmenter.batches import load_batches, logits, loss
 from training.segmenter.config import SegmenterConfig, add_flags, from_flags
@@ -104,7 +105,7 @@ def fit(
 
 def finish(network: SegmenterNetwork, dev: Sequence[Example], tokenizer: Tokenizer, out: Path) -> dict:
     """Choose the scale on dev, save, and tell how well candidates are ordered there."""
-    network.eval().to(torch.bfloat16)
+    network.eval().to(fast_dtype(network.head.weight.device))
     found = predict(network, dev)
     scale = fit_scale(found, dev)
     save(out, network, tokenizer, scale)
