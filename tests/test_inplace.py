@@ -12,6 +12,7 @@ from blockrag.attention.inplace import pays
 from blockrag.attention.reference import reference_logits
 from blockrag.attention.runner import PlainRunner
 from blockrag.models.answer_model import AnswerModel
+from blockrag.models.load import load_answer_model
 
 TOLERANCE = 1e-4
 
@@ -70,3 +71,16 @@ def test_many_queries_over_short_blocks_are_joined_first():
     n_tokens = sum(part.n_tokens for part in parts)
     assert pays(parts, n_tokens // len(parts)) and not pays(parts, n_tokens // len(parts) + 1)
     assert not pays([], 1)
+
+
+@pytest.mark.weights
+def test_exact_with_the_real_smollm2(smollm2_path):
+    model = load_answer_model(str(smollm2_path))
+    ids = model.tokenizer((smollm2_path / "tokenizer.json").read_text()[:4000]).input_ids
+    blocks = [ids[:1], ids[1:100], ids[100:500], ids[500:1300]]
+    final = model.tokenizer("Question: what is this?<|im_end|>\n<|im_start|>assistant\n").input_ids
+    parts = encode_all(model, blocks)
+    assert pays(parts, 3 * len(final))
+    with PlainRunner(model).join(parts, len(final)) as joined:
+        found = joined.logits(final)
+    assert (found - reference_logits(model, [], blocks, final)[-1]).abs().max() <= TOLERANCE

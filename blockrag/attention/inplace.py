@@ -21,8 +21,7 @@ def pays(parts: Sequence[BlockKV], n_rows: int) -> bool:
 
     Turning the queries and joining the results are done once a block, and cost about what moving as many keys does.
     """
-    on_cpu = all(part.keys.device.type == "cpu" for part in parts)
-    return on_cpu and sum(part.n_tokens for part in parts) >= n_rows * len(parts) > 0
+    return sum(part.n_tokens for part in parts) >= n_rows * len(parts) > 0
 
 
 class InPlace:

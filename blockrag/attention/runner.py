@@ -116,12 +116,15 @@ class _PlainJoined(Joined):
         return self._cache.n_tokens
 
     def logits(self, token_ids: Sequence[int]) -> torch.Tensor:
-        n_rows = len(token_ids) * self._model.network.config.num_attention_heads // self._model.n_kv_heads
         begun, self._begun = self._begun, True
-        if begun or not pays(self.parts, n_rows):
+        if begun or not self._reads_in_place(len(token_ids)):
             return prefill(self._model, token_ids, self._cache)
         with self._cache.newest_alone():
             return prefill(self._model, token_ids, self._cache, InPlace(self.parts, self._model.rope))
+
+    def _reads_in_place(self, n_queries: int) -> bool:
+        group = self._model.network.config.num_attention_heads // self._model.n_kv_heads
+        return self._model.device.type == "cpu" and n_queries > 1 and pays(self.parts, n_queries * group)
 
 
 def make_runner(model: AnswerModel, n_together: int = 1) -> Runner:
