@@ -61,12 +61,26 @@ def draw_quantize(axes: Axes, result: dict[str, Any]) -> None:
     axes.set_xlabel("divergence of the next token's distribution from exact KV, nats")
 
 
+def draw_compare(axes: Axes, result: dict[str, Any]) -> None:
+    """Where the time to the first token went, in both modes; of `ask --mode compare --json`."""
+    stages = {"retrieval_ms": "retrieval", "kv_load_ms": "KV load", "assemble_ms": "assembly", "prefill_ms": "prefill"}
+    reports = [result["result"][mode]["report"] for mode in ("full", "block")]
+    names = [f"{report['mode']} mode\n{report['ttft_ms']:,.0f} ms" for report in reports]
+    start = [0.0, 0.0]
+    for stage, name in stages.items():
+        values = [report[stage] for report in reports]
+        axes.barh(names, values, left=start, label=name)
+        start = [before + value for before, value in zip(start, values, strict=True)]
+    axes.set_xlabel(f"time to first token over {reports[1]['n_context_tokens']:,} tokens of blocks, ms")
+
+
 DRAWINGS: dict[str, Callable[[Axes, dict[str, Any]], None]] = {
     "ttft": draw_ttft,
     "decode": draw_decode,
     "encode": draw_encode,
     "tiers": draw_tiers,
     "quantize": draw_quantize,
+    "compare": draw_compare,
 }
 """By the first part of the file's name, such as ``ttft-llama-3.1-8b.json``."""
 
@@ -91,14 +105,20 @@ def _logarithmic(axes: Axes, result: dict[str, Any]) -> None:
     axes.grid(alpha=0.25)
 
 
+def _title(result: dict[str, Any]) -> str:
+    if "model" not in result:  # of the command line, whose machine is described in words
+        return result["machine"].split(";")[0]
+    weights = ", random weights" if result["random_weights"] else ""
+    return f"{result['model']}{weights}, {result['dtype']}, {result['machine']['device']}"
+
+
 def draw(source: Path) -> Path:
     """Draw one result beside its file; returns the picture's path."""
     result = json.loads(source.read_text())
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     DRAWINGS[source.stem.split("-")[0]](axes, result)
-    weights = ", random weights" if result["random_weights"] else ""
-    axes.set_title(f"{result['model']}{weights}, {result['dtype']}, {result['machine']['device']}", fontsize=10)
+    axes.set_title(_title(result), fontsize=10)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
     target = source.with_suffix(".png")

@@ -7,7 +7,6 @@ each run as far as the system allows; where it does not, the disk's own rate was
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -22,7 +21,7 @@ from benchmarks.shapes import Subject
 from benchmarks.ttft import ROOM, first_token
 from blockrag.attention.runner import Runner, make_runner
 from blockrag.engine import KV_READERS
-from blockrag.kv.arriving import begin
+from blockrag.kv.arriving import begin, make_readers
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
 
@@ -63,7 +62,7 @@ def _places(parts: list[BlockKV], machine: Machine, folder: Path) -> Iterator[Pl
 
 def _disk(parts: list[BlockKV], machine: Machine, folder: Path) -> Place:
     tier = DiskTier(folder, 1 << 50, IDENTITY, pin_memory=machine.pinned_gb_per_s is not None)
-    keys, readers = [f"{number:064x}" for number in range(len(parts))], ThreadPoolExecutor(KV_READERS)
+    keys, readers = [f"{number:064x}" for number in range(len(parts))], make_readers(KV_READERS)
     for key, part in zip(keys, parts, strict=True):
         tier.put(key, part)
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from blockrag.attention.encode import encode_blocks, encode_prefix
 from blockrag.attention.runner import make_runner
 from blockrag.errors import DeviceMemoryError
+from blockrag.kv.arriving import make_readers
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.files import AtRest
@@ -89,7 +89,7 @@ class Engine:
         slots = SLOTS[model.device.type]
         self.runner = make_runner(model, slots)
         self.turnstile = Turnstile(slots)
-        self.readers = ThreadPoolExecutor(KV_READERS, "kv-reader")
+        self.readers = make_readers(KV_READERS)
 
     @classmethod
     def from_pretrained(

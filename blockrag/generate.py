@@ -6,15 +6,17 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from blockrag.attention.cache import PreallocatedCache
-from blockrag.attention.packed import UNMASKED, attend_past_and_own
+from blockrag.attention.packed import UNMASKED, Attend, attend_past_and_own
 from blockrag.models.answer_model import AnswerModel
 
 
 @torch.inference_mode()
-def prefill(model: AnswerModel, token_ids: Sequence[int], cache: PreallocatedCache) -> torch.Tensor:
+def prefill(
+    model: AnswerModel, token_ids: Sequence[int], cache: PreallocatedCache, attend: Attend | None = None
+) -> torch.Tensor:
     """Run `token_ids` behind what `cache` holds, each seeing all of it and its own predecessors.
 
-    Decoding is the same with the one token that came last.
+    Decoding is the same with the one token that came last. `attend` is how they see, where it is given.
 
     Returns
     -------
@@ -22,15 +24,16 @@ def prefill(model: AnswerModel, token_ids: Sequence[int], cache: PreallocatedCac
         Logits of the last token, shape ``(vocab_size,)``, on the device.
     """
     start = cache.n_tokens
-    unmasked = start > 0 and len(token_ids) > 1 and model.device.type == "cpu"
+    if attend is None and start > 0 and len(token_ids) > 1 and model.device.type == "cpu":
+        attend = attend_past_and_own
     output = model.network(
         input_ids=torch.tensor([list(token_ids)], device=model.device),
         position_ids=torch.arange(start, start + len(token_ids), device=model.device)[None],
-        attention_mask=UNMASKED if unmasked else None,
+        attention_mask=UNMASKED if attend else None,
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
-        attend=attend_past_and_own if unmasked else None,
+        attend=attend,
     )
     return output.logits[0, -1]
 

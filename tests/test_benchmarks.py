@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -40,6 +42,13 @@ def test_the_last_line_and_the_file_are_the_result(name, tmp_path, capsys):
     assert all(COLUMNS[name] <= set(row) for row in result["rows"])
     assert {100, 512} <= {row["context"] for row in result["rows"]} or name in ("decode", "tiers")
     assert plot.draw(path).stat().st_size > 5000
+
+
+def test_every_result_that_is_kept_has_its_picture(tmp_path):
+    kept = sorted((Path(plot.__file__).parent / "results").glob("*.json"))
+    assert kept and all(path.with_suffix(".png").exists() for path in kept)
+    compare = shutil.copy(next(path for path in kept if path.stem == "compare-cpu"), tmp_path)
+    assert plot.draw(Path(compare)).stat().st_size > 5000
 
 
 def test_the_first_tokens_of_both_modes_come_from_the_same_prompt(monkeypatch, tiny):

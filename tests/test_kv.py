@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blockrag.errors import KVCorruptError, KVMismatchError, KVTierError
-from blockrag.kv.arriving import GROUP, begin
+from blockrag.kv.arriving import GROUP, NICENESS, begin, make_readers
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.key import KVIdentity
@@ -237,6 +237,16 @@ def test_a_damaged_layer_shows_when_it_is_awaited_and_no_sooner(tmp_path, layer)
         with pytest.raises(KVCorruptError, match=f"of layer {layer}, expected"):
             part.await_layer(layer)
         assert not part.settle() and key(1) not in tier
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread's own priority")
+def test_readers_give_way_and_nobody_else_does():
+    def priority() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = priority()
+    with make_readers(1) as readers:
+        assert readers.submit(priority).result() == min(19, before + NICENESS) and priority() == before
 
 
 def test_what_is_not_awaited_is_not_read_and_not_promoted(tmp_path):

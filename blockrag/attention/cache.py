@@ -4,7 +4,8 @@
 here the room for the answer is there from the start and a step writes only its own rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -15,10 +16,12 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 class PreallocatedLayer(CacheLayerMixin):
     """One layer: a view ``(batch, kv_heads, capacity, head_dim)`` into the cache's storage, filled up to `n_tokens`.
 
-    `fill`, where it is given, is called once, before the first tokens are read.
+    `fill`, where it is given, is called once, before the first tokens are read. While `newest_alone` is set, the tokens
+    before those that are written are not read.
     """
 
     is_sliding = False
+    newest_alone = False
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, n_tokens: int, fill: Callable[[], None] | None = None):
         super().__init__()
@@ -40,13 +43,16 @@ class PreallocatedLayer(CacheLayerMixin):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write new states ``(batch, kv_heads, n, head_dim)`` behind the old ones; return views of all of them."""
+        """Write new states ``(batch, kv_heads, n, head_dim)`` behind the old ones; return views of all of them, or of
+        the newest alone."""
         start, end = self.n_tokens, self.n_tokens + key_states.shape[2]
         if end > self.get_max_length():
             raise ValueError(f"the cache holds {self.get_max_length()} tokens, {end} were asked for")
         self.keys[:, :, start:end] = key_states
         self.values[:, :, start:end] = value_states
         self.n_tokens = end
+        if self.newest_alone:
+            return self.keys[:, :, start:end], self.values[:, :, start:end]
         return self.joined()
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -85,6 +91,17 @@ class PreallocatedCache(Cache):
         super().__init__(
             layers=[PreallocatedLayer(k, v, n_tokens, fill and partial(fill, layer)) for layer, (k, v) in pairs]
         )
+
+    @contextmanager
+    def newest_alone(self) -> Iterator[None]:
+        """A context in which a pass is handed its own tokens' KV alone; what is before them is not filled either."""
+        for layer in self.layers:
+            layer.newest_alone = True
+        try:
+            yield
+        finally:
+            for layer in self.layers:
+                layer.newest_alone = False
 
     @property
     def n_tokens(self) -> int:

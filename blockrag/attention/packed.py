@@ -75,14 +75,15 @@ def attend_past_and_own(
     batch, heads, n_queries, head_dim = query.shape
     group, past = heads // key.shape[1], key.shape[2] - n_queries
     packed = query.reshape(batch, key.shape[1], group * n_queries, head_dim)
-    before, weight = _flash(packed, key[:, :, :past], value[:, :, :past], scale=scaling)
+    before, weight = flash(packed, key[:, :, :past], value[:, :, :past], scale=scaling)
     own_key, own_value = (t[:, :, past:].repeat_interleave(group, 1) for t in (key, value))
-    own, own_weight = _flash(query, own_key, own_value, is_causal=True, scale=scaling)
+    own, own_weight = flash(query, own_key, own_value, is_causal=True, scale=scaling)
     share = torch.sigmoid(own_weight - weight.reshape(own_weight.shape))
     return torch.lerp(before.reshape(query.shape), own, share[..., None]).transpose(1, 2)
 
 
-_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+"""(query, key, value, is_causal=, scale=) -> result, and the logarithm of the sum of exponentials of each row."""
 
 AttentionInterface.register(NAME, packed_attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -11,6 +11,7 @@ import torch
 
 from blockrag.attention.assemble import assemble, kernels_serve
 from blockrag.attention.cache import PreallocatedCache
+from blockrag.attention.inplace import InPlace, pays
 from blockrag.attention.storage import StoragePool
 from blockrag.generate import prefill
 from blockrag.kv.block_kv import BlockKV
@@ -86,7 +87,10 @@ class Runner(ABC):
 
 
 class PlainRunner(Runner):
-    """Copies the blocks together, keys rotated on the way, and runs the network as `transformers` does."""
+    """Copies the blocks together, keys rotated on the way, and runs the network as `transformers` does.
+
+    On a CPU a question over long blocks reads them where they lie, and they are joined when decoding begins.
+    """
 
     def __init__(self, model: AnswerModel):
         self._model = model
@@ -105,13 +109,22 @@ class _PlainJoined(Joined):
 
     def __init__(self, model: AnswerModel, parts: Sequence[BlockKV], cache: PreallocatedCache):
         self._model, self.parts, self._cache = model, parts, cache
+        self._begun = False
 
     @property
     def n_tokens(self) -> int:
         return self._cache.n_tokens
 
     def logits(self, token_ids: Sequence[int]) -> torch.Tensor:
-        return prefill(self._model, token_ids, self._cache)
+        begun, self._begun = self._begun, True
+        if begun or not self._reads_in_place(len(token_ids)):
+            return prefill(self._model, token_ids, self._cache)
+        with self._cache.newest_alone():
+            return prefill(self._model, token_ids, self._cache, InPlace(self.parts, self._model.rope))
+
+    def _reads_in_place(self, n_queries: int) -> bool:
+        group = self._model.network.config.num_attention_heads // self._model.n_kv_heads
+        return self._model.device.type == "cpu" and n_queries > 1 and pays(self.parts, n_queries * group)
 
 
 def make_runner(model: AnswerModel, n_together: int = 1) -> Runner:

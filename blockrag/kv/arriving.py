@@ -1,13 +1,20 @@
 """A block KV whose layers come one after another while the first are used already. Knows neither files nor networks."""
 
+import os
+import sys
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from blockrag.kv.block_kv import BlockKV
 
 GROUP = 4
 """Layers that are read, or copied to a GPU, at once: enough bytes for the full rate of a disk or a link."""
+
+NICENESS = 10
+"""How much readers give way, in steps of the system's scheduler."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +59,21 @@ class ArrivingKV(BlockKV):
         finally:
             self.close()
         return BlockKV(self.keys, self.values, self.first_position)
+
+
+def make_readers(n: int) -> ThreadPoolExecutor:
+    """Threads for `begin`, which give way to those that compute.
+
+    Where there are few cores, a pass of many short parallel steps would wait for its preempted half at each of them.
+    """
+    return ThreadPoolExecutor(n, "kv-reader", initializer=_give_way)
+
+
+def _give_way() -> None:
+    if sys.platform == "linux":  # where a thread has a priority of its own
+        lower = os.getpriority(os.PRIO_PROCESS, 0) + NICENESS
+        with suppress(OSError):  # a sandbox may know no priorities; then nobody has one
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), lower)
 
 
 def begin(parts: Sequence[BlockKV], readers: Executor) -> None:

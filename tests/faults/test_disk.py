@@ -13,6 +13,7 @@ from blockrag.documents import Document
 from blockrag.errors import KVTierError
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.key import FORMAT_VERSION
+from blockrag.kv.remote import RemoteTier
 from blockrag.pipeline import BlockRAG
 
 QUESTION = "How long is river 3?"
@@ -150,8 +151,16 @@ def test_stored_blocks_are_the_same_to_the_bit_after_answers(tmp_path):
     rag = BlockRAG(tiny_engine(tmp_path / "kv"), tmp_path)
     list(rag.add(rag.segment(Document("rivers.txt", "text/plain", RIVERS))))
     tiers = rag.engine.kv.tiers
+    tiers.append(RemoteTier(f"file://{tmp_path}/team", rag.engine.identity.digest))
+    for key in tiers[1].keys():
+        tiers[2].put(key, tiers[1].get(key))
     before = {(t.name, key): t.get(key).keys.clone() for t in tiers for key in t.keys()}
-    for question in (QUESTION, "Which river is short?", "Where do they flow?"):
-        list(rag.ask(question, k=4, max_new_tokens=8))
-    assert {t.name for t in tiers} == {"memory", "disk"} and before
+    used = []
+    for question, faster in ((QUESTION, 0), ("Which river is short?", 1), ("Where do they flow?", 2)):
+        for tier in tiers[:faster]:
+            for key in tier.keys():
+                tier.delete(key)
+        used.append(list(rag.ask(question, k=4, max_new_tokens=8))[-1].report.kv_hits)
+    assert used == [{"memory": 4}, {"disk": 4}, {"remote": 4}]
     assert all(torch.equal(t.get(key).keys, before[t.name, key]) for t in tiers for key in t.keys())
+    assert {t.name for t in tiers if t.keys()} >= {"memory", "remote"}
