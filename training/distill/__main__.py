@@ -1,23 +1,30 @@
-"""``python -m training.distill``: prepare examples, train teacher and student, draw curves. The last line is JSON."""
+"""``python -m training.distill``: prepare examples, train teacher and student. The last line is JSON."""
 
 import argparse
 import json
 from collections.abc import Sequence
 
-from training.distill import prepare
+import torch
 
-COMMANDS = {"prepare": prepare}
+from training.distill import prepare, stages
+
+COMMANDS = {
+    "prepare": ("rows of data sets -> a file of examples", prepare.add_arguments, prepare.run),
+    "teacher": ("train a reader in full mode", stages.add_teacher_arguments, stages.run_teacher),
+    "student": ("train block mode on top of it", stages.add_student_arguments, stages.run_student),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the flags and run."""
     parser = argparse.ArgumentParser(prog="python -m training.distill", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    for name, module in COMMANDS.items():
-        command = commands.add_parser(name, help=module.__doc__)
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
+    for name, (summary, add_arguments, run) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        add_arguments(command)
+        command.set_defaults(run=run)
     args = parser.parse_args(argv)
+    torch.set_float32_matmul_precision("high")  # TF32 where there is: inputs of 16 bits lose nothing by it
     print(json.dumps(args.run(args)))
 
 
