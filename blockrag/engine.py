@@ -10,10 +10,10 @@ import torch
 from blockrag.attention.encode import encode_blocks, encode_prefix
 from blockrag.attention.runner import make_runner
 from blockrag.errors import DeviceMemoryError
+from blockrag.identity import kv_identity
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.files import AtRest
-from blockrag.kv.key import KVIdentity
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.policy import SegmentedLRU
 from blockrag.kv.remote import RemoteTier
@@ -200,9 +200,3 @@ def memory_tiers(device: torch.device, device_bytes: int, memory_bytes: int) -> 
         MemoryTier(device_bytes, device, "device", policy=SegmentedLRU()),
         MemoryTier(memory_bytes, "cpu", "host", pin_memory=True, policy=SegmentedLRU()),
     ]
-
-
-def kv_identity(model: AnswerModel) -> KVIdentity:
-    """Identity of the block KVs that `model` makes with its prompt (rule 6)."""
-    prefix = Prompt(model.tokenizer).prefix_ids if model.format.prefix_visible else ()
-    return KVIdentity(model.weights_id, model.format.digest, prefix, str(model.dtype).removeprefix("torch."))

@@ -21,6 +21,12 @@ def prefill(model: AnswerModel, token_ids: Sequence[int], cache: PreallocatedCac
     torch.Tensor
         Logits of the last token, shape ``(vocab_size,)``, on the device.
     """
+    return last_logits(model, token_ids, cache, 1)[0]
+
+
+@torch.inference_mode()
+def last_logits(model: AnswerModel, token_ids: Sequence[int], cache: PreallocatedCache, n: int) -> torch.Tensor:
+    """The same, with the logits of the last `n` tokens, shape ``(n, vocab_size)``."""
     start = cache.n_tokens
     unmasked = start > 0 and len(token_ids) > 1 and model.device.type == "cpu"
     output = model.network(
@@ -29,10 +35,10 @@ def prefill(model: AnswerModel, token_ids: Sequence[int], cache: PreallocatedCac
         attention_mask=UNMASKED if unmasked else None,
         past_key_values=cache,
         use_cache=True,
-        logits_to_keep=1,
+        logits_to_keep=n,
         attend=attend_past_and_own if unmasked else None,
     )
-    return output.logits[0, -1]
+    return output.logits[0]
 
 
 def end_tokens(model: AnswerModel) -> frozenset[int]:

@@ -113,6 +113,8 @@ def ask(passages: Sequence[Passage], draw: random.Random) -> Asked | None:
 
 def ask_unsaid(passages: Sequence[Passage], elsewhere: Sequence[Passage], draw: random.Random) -> Asked | None:
     """A question about another text, whose answer these blocks do not contain."""
+    if not passages or not elsewhere:
+        return None
     for task in (fill_gap, who_said):
         asked = task(elsewhere, draw)
         if asked and not any(asked.answer.casefold() in passage.text.casefold() for passage in passages):

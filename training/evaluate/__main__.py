@@ -5,9 +5,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.evaluate import segmentation
+from training.evaluate import perplexity, qa, segmentation
 
-COMMANDS = {"segmentation": segmentation}
+COMMANDS = {"segmentation": segmentation, "qa": qa, "perplexity": perplexity}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
