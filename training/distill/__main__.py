@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
-from training.distill import prepare, stages
+from training.distill import prepare, questions, stages
 
 COMMANDS = {
     "prepare": ("rows of data sets -> a file of examples", prepare.add_arguments, prepare.run),
+    "questions": ("rows of questions, as plain lines", questions.add_arguments, questions.run),
     "teacher": ("train a reader in full mode", stages.add_teacher_arguments, stages.run_teacher),
     "student": ("train block mode on top of it", stages.add_student_arguments, stages.run_student),
 }
