@@ -22,6 +22,7 @@ from blockrag.kv.tiered import TieredKV
 from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL, local_path, weights_sha256
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.load import load_answer_model
+from blockrag.models.shipped import AUTO, find_adapter
 from blockrag.prompt import Prompt
 from blockrag.retrieve.embedder import Embedder
 from blockrag.segment import HFTokenCounter
@@ -67,6 +68,8 @@ class Engine:
         KV of the prompt's prefix, encoded once.
     runner : Runner
         Joins blocks and runs the question over them.
+    full_runner : Runner
+        Runs full mode: the same, where an adapter gives block mode no weights of its own.
     turnstile : Turnstile
         Lets questions through.
     """
@@ -81,6 +84,7 @@ class Engine:
         self.prefix_kv = encode_prefix(model, self.prompt.prefix_ids)
         slots = SLOTS[model.device.type]
         self.runner = make_runner(model, slots)
+        self.full_runner = self.runner if model.full is None else make_runner(model.full, slots)
         self.turnstile = Turnstile(slots)
 
     @classmethod
@@ -88,6 +92,7 @@ class Engine:
         cls,
         model: str = DEFAULT_MODEL,
         *,
+        adapter: str = AUTO,
         embedder: str = DEFAULT_EMBEDDER,
         kv_dir: Path | None = None,
         device_bytes: int = 8 * GIB,
@@ -105,6 +110,8 @@ class Engine:
         ----------
         model, embedder : str
             See `blockrag.models.local_path`.
+        adapter : str
+            See `blockrag.models.shipped.find_adapter`.
         kv_dir : Path, optional
             Folder of the disk tier; without it block KVs are kept in memory alone.
         device_bytes, memory_bytes, disk_bytes : int
@@ -126,7 +133,9 @@ class Engine:
         WeightsError, UnsupportedModelError, KVTierError
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        answer_model = load_answer_model(model, device=device, allow_unverified=allow_unverified)
+        answer_model = load_answer_model(
+            model, device=device, allow_unverified=allow_unverified, adapter=find_adapter(adapter, model)
+        )
         folder = local_path(embedder)
         identity = kv_identity(answer_model).digest
         tiers = memory_tiers(answer_model.device, device_bytes, memory_bytes)

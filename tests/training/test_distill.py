@@ -135,7 +135,9 @@ def test_attention_by_parts_equals_the_dense_mask_with_gradients(lifted, prefix_
     expected = dense_attention(query, key, value, visible(layout), 0.3)
     assert torch.allclose(found, expected, atol=1e-6)
     direction = torch.randn(found.shape, generator=generator)
-    for ours, right in zip(*(torch.autograd.grad((o * direction).sum(), (query, key, value)) for o in (found, expected))):
+    for ours, right in zip(
+        *(torch.autograd.grad((o * direction).sum(), (query, key, value)) for o in (found, expected))
+    ):
         assert torch.allclose(ours, right, atol=1e-5)
     assert n_pairs(layout) == int(visible(layout).sum())
 
@@ -340,7 +342,8 @@ def test_training_lowers_the_divergence(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"dropout": 1.5}, {"sinks": "some"}, {"divergence": "l2"}, {"rank": 0}, {"temperature": 0}, {"n_sinks": 99}]
+    "wrong",
+    [{"dropout": 1.5}, {"sinks": "some"}, {"divergence": "l2"}, {"rank": 0}, {"temperature": 0}, {"n_sinks": 99}],
 )
 def test_settings_out_of_range_are_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -30,8 +30,12 @@ TALK = "\n".join(
     for i, (name, subject) in enumerate(zip(NAMES, "tides looms ferries orchards".split() * 2, strict=True))
 )
 SECTIONS = [
-    Passage("# Tides\nThe harbour of Northwick was closed in 1987 after the storm broke the eastern wall of it.", "# Tides"),
-    Passage("# Looms\nIn Eastbridge they wove cloth for seventeen years before the thoroughfare was laid there.", "# Looms"),
+    Passage(
+        "# Tides\nThe harbour of Northwick was closed in 1987 after the storm broke the eastern wall of it.", "# Tides"
+    ),
+    Passage(
+        "# Looms\nIn Eastbridge they wove cloth for seventeen years before the thoroughfare was laid there.", "# Looms"
+    ),
     Passage(TALK),
 ]
 
@@ -151,7 +155,16 @@ def test_two_processes_learn_what_one_does(trained, tmp_path):
     run = ["--model", str(trained / "base"), "--data", str(trained / "examples.safetensors"), "--device", "cpu"]
     student = ["student", *run, "--teacher", str(trained / "teacher"), "--examples", "4", "--rank", "4", "--steps", "3"]
     distill([*student, "--out", str(tmp_path / "one")])
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
     command = [*launch, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "training.distill", *student]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
