@@ -104,9 +104,7 @@ def open_store(args: argparse.Namespace) -> "BlockRAG":
 def tell_adapter(engine: "Engine") -> None:
     """Where block mode has no weights of its own, say so."""
     if engine.model.full is None:
-        print(
-            "blockrag: no adapter: block mode runs the model's own weights, which it was not made for", file=sys.stderr
-        )
+        print("blockrag: no adapter, so block mode runs weights that were not made for it", file=sys.stderr)
 
 
 def print_json(result: dict[str, Any]) -> None:

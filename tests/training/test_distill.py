@@ -26,7 +26,7 @@ from training.distill.loss import (
     divergence_in_chunks,
     sum_over_examples,
 )
-from training.distill.objectives import lay, losses
+from training.distill.objectives import losses
 from training.distill.processes import Processes
 from training.distill.train import Run, draw, fit, passes_of, rate
 
@@ -135,9 +135,8 @@ def test_attention_by_parts_equals_the_dense_mask_with_gradients(lifted, prefix_
     expected = dense_attention(query, key, value, visible(layout), 0.3)
     assert torch.allclose(found, expected, atol=1e-6)
     direction = torch.randn(found.shape, generator=generator)
-    for ours, right in zip(
-        *(torch.autograd.grad((o * direction).sum(), (query, key, value)) for o in (found, expected))
-    ):
+    gradients = (torch.autograd.grad((o * direction).sum(), (query, key, value)) for o in (found, expected))
+    for ours, right in zip(*gradients, strict=True):
         assert torch.allclose(ours, right, atol=1e-5)
     assert n_pairs(layout) == int(visible(layout).sum())
 
