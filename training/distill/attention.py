@@ -3,13 +3,14 @@
 Both go through the seam that `blockrag.attention.packed` gives: a mask, or an `attend` of the caller's own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
 from blockrag.attention.packed import UNMASKED
-from training.distill.layout import Layout, Part, visible
+from training.distill.layout import Layout, visible
 
 Flash = Callable[..., torch.Tensor]
 """(query, key, value, query ends, key ends, most queries, most keys, scale) -> output; see `flash`."""
@@ -41,9 +42,9 @@ class Varlen:
     """
 
     def __init__(self, layout: Layout, device: torch.device, run: Flash):
-        keys = [_keys(layout, part) for part in layout.parts]
+        keys = list(_keys(layout))
         n_queries, n_keys = [part.n_tokens for part in layout.parts], [len(rows) for rows in keys]
-        rows = torch.cat(keys)
+        rows = torch.from_numpy(np.concatenate(keys))
         self._rows = None if len(rows) == layout.n_tokens else rows.to(device, non_blocking=True)
         self._query_ends, self._key_ends = _ends(n_queries).to(device), _ends(n_keys).to(device)
         self._most_queries, self._most_keys = max(n_queries), max(n_keys)
@@ -78,20 +79,20 @@ def flash(
 
 def n_pairs(layout: Layout) -> int:
     """Pairs of query and key that see each other."""
-    total = 0
+    n_keys = map(len, _keys(layout))
+    return sum(part.n_tokens * (2 * n - part.n_tokens + 1) // 2 for part, n in zip(layout.parts, n_keys, strict=True))
+
+
+def _keys(layout: Layout) -> Iterator[np.ndarray]:
+    """Rows of each part's keys: of a closed one its own, of an open one all of its example up to its end."""
+    before: list[np.ndarray] = []
+    example = -1
     for part in layout.parts:
-        n_before = len(_keys(layout, part)) - part.n_tokens
-        total += part.n_tokens * n_before + part.n_tokens * (part.n_tokens + 1) // 2
-    return total
-
-
-def _keys(layout: Layout, part: Part) -> torch.Tensor:
-    """Rows of the keys of a part: of a closed one its own, of an open one all of its example up to its end."""
-    own = torch.arange(part.start, part.start + part.n_tokens)
-    if not part.open:
-        return own
-    before = [p for p in layout.parts if p.example == part.example and p.start < part.start]
-    return torch.cat([*(torch.arange(p.start + p.n_copied, p.start + p.n_tokens) for p in before), own])
+        before = before if part.example == example else []
+        example = part.example
+        rows = np.arange(part.start, part.start + part.n_tokens)
+        yield np.concatenate([*before, rows]) if part.open else rows
+        before.append(rows[part.n_copied :])
 
 
 def _ends(lengths: list[int]) -> torch.Tensor:

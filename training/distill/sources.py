@@ -1,7 +1,7 @@
 """Rows -> the blocks of an example and what is asked about them, as texts. Knows chance and sizes, no network."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from blockrag.documents.document import Document
@@ -48,7 +48,7 @@ class Drafter:
             kept = [i for i in others if answer.casefold() not in documents[i]["text"].casefold()]
             others, gold, answer, task = kept, [], UNSAID, "unsaid"
         others = others[: draw.randint(min(2, len(others)), len(others))]
-        passages = self._fitting([(i, block) for i in gold + others for block in self._cut(documents[i], draw)])
+        passages = self._fitting((i, block) for i in gold + others for block in self._cut(documents[i], draw))
         if not passages:
             return None
         blocks = [text for _, text in self._arranged(passages, row, draw)]
@@ -81,7 +81,8 @@ class Drafter:
         draw.shuffle(passages)
         return passages
 
-    def _fitting(self, passages: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    def _fitting(self, passages: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
+        """As many as there is room for; what lies behind them is not cut."""
         room, kept = self._config.max_tokens, []
         for number, text in passages:
             room -= self._counter.count(text)

@@ -24,6 +24,7 @@ from training.distill.processes import Processes
 from training.distill.work import Work, peak
 
 LOG_EVERY = 10
+LOG = "log.jsonl"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +53,10 @@ class Run:
         return self.out / "checkpoint"
 
 
-def fit(run: Run, *, resume: bool = False) -> dict[str, Any]:
+def fit(run: Run, *, resume: bool = False, keep: bool = True) -> dict[str, Any]:
     """Train; returns the last line of the log.
 
-    Every step is the same whether the run was stopped before it or not.
+    Every step is the same whether the run was stopped before it or not. Without `keep` no checkpoint is written.
     """
     config, parameters = run.config, run.learner.parameters()
     fused = run.learner.device.type == "cuda"
@@ -68,8 +69,8 @@ def fit(run: Run, *, resume: bool = False) -> dict[str, Any]:
         for step, passes in _prefetched(run, begun):
             _step(run, step, passes, optimizer, log)
             line = log.close_step(step, optimizer)
-            saves = config.save_every and (step + 1) % config.save_every == 0
-            if run.processes.is_first and (saves or step + 1 == config.steps):
+            due = step + 1 == config.steps or (config.save_every and (step + 1) % config.save_every == 0)
+            if keep and due and run.processes.is_first:
                 checkpoint.save(run.checkpoint, step + 1, parameters, optimizer)
     run.processes.wait()
     return line
@@ -88,6 +89,11 @@ def _step(run: Run, step: int, passes: Sequence[Pass], optimizer: torch.optim.Op
     for group in optimizer.param_groups:
         group["lr"] = rate(step, config)
     optimizer.step()
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log."""
+    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
 
 
 def rate(step: int, config: DistillConfig) -> float:
@@ -149,13 +155,13 @@ class _Log:
     def __init__(self, run: Run, begun: int):
         self._run, self._work = run, Work(run.learner, run.config)
         self._peak = peak(run.learner.device)
-        self._kept = self._lines(run.out / "log.jsonl", begun)
+        self._kept = self._lines(run.out / LOG, begun)
         self._file: IO[str] | None = None
         self._reset()
 
     def __enter__(self) -> "_Log":
         if self._run.processes.is_first:
-            self._file = (self._run.out / "log.jsonl").open("w")
+            self._file = (self._run.out / LOG).open("w")
             self._file.writelines(self._kept)
         return self
 

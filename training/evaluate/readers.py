@@ -7,7 +7,7 @@ import torch
 
 from blockrag.attention.assemble import assemble
 from blockrag.attention.encode import encode_blocks, encode_prefix
-from blockrag.attention.runner import make_runner
+from blockrag.attention.runner import Runner, make_runner
 from blockrag.generate import end_tokens, last_logits
 from blockrag.identity import kv_identity
 from blockrag.kv.block_kv import BlockKV
@@ -30,17 +30,19 @@ class Reader:
     ----------
     model : AnswerModel
         Whose weights and format the mode has.
+    runner : Runner
+        Made for this model.
     whole : bool
         Read prefix and blocks as one text: full mode.
     store_nbytes : int
         Budget of the store of block KV.
     """
 
-    def __init__(self, model: AnswerModel, *, whole: bool, store_nbytes: int = 1 << 30):
+    def __init__(self, model: AnswerModel, runner: Runner, *, whole: bool, store_nbytes: int = 1 << 30):
         self.model, self.prompt, self._whole = model, Prompt(model.tokenizer), whole
         self._identity = kv_identity(model)
         self._kv = TieredKV([MemoryTier(store_nbytes, model.device)])
-        self._runner = make_runner(model)
+        self._runner = runner
         self._prefix = encode_prefix(model, self.prompt.prefix_ids)
         self._ends = end_tokens(model)
 
@@ -94,5 +96,6 @@ def open_readers(modes: Sequence[str], base: str, adapter: Path | None, device: 
         raise ValueError(f"there is no mode {unknown[0]!r}; choose: {', '.join(MODES)}.")
     model = load_answer_model(base, device=device, adapter=load_adapter(adapter) if adapter else None)
     full = model.full or model
-    of_mode = {"full": (full, True), "naive": (full, False), "block": (model, False)}
-    return {mode: Reader(of_mode[mode][0], whole=of_mode[mode][1]) for mode in modes}
+    of_mode = {"full": full, "naive": full, "block": model}
+    runners = {id(network): make_runner(network) for network in ((full,) if model is full else (full, model))}
+    return {mode: Reader(of_mode[mode], runners[id(of_mode[mode])], whole=mode == "full") for mode in modes}
