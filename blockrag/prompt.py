@@ -99,7 +99,10 @@ class Prompt:
             return self._own_ids("\n\nQuestion: "), self._own_ids("\nAnswer:")
         turns = [("user", "?"), ("assistant", _BLOCKS), ("user", _QUESTION)]
         _, between, after = self._cut(self._chat(*({"role": role, "content": text} for role, text in turns)))
-        return self._own_ids(between.strip().removeprefix(self.tokenizer.eos_token or "")), self._own_ids(after)
+        end = self.tokenizer.eos_token
+        if end and between.lstrip().startswith(end):
+            between = between.lstrip().removeprefix(end)  # an answer has it already
+        return self._own_ids(between), self._own_ids(after)
 
     @cached_property
     def _around_question(self) -> tuple[list[int], list[int]]:
