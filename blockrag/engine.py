@@ -62,6 +62,8 @@ class Engine:
 
     Attributes
     ----------
+    model, full_model : AnswerModel
+        What block mode and full mode run; one, where an adapter gives block mode no weights of its own.
     prompt : Prompt
     identity : KVIdentity
     prefix_kv : BlockKV
@@ -75,7 +77,7 @@ class Engine:
     """
 
     def __init__(self, model: AnswerModel, embedder: Embedder, kv: TieredKV):
-        self.model = model
+        self.model, self.full_model = model, model.full or model
         self.embedder = embedder
         self.kv = kv
         self.prompt = Prompt(model.tokenizer)
@@ -84,7 +86,7 @@ class Engine:
         self.prefix_kv = encode_prefix(model, self.prompt.prefix_ids)
         slots = SLOTS[model.device.type]
         self.runner = make_runner(model, slots)
-        self.full_runner = self.runner if model.full is None else make_runner(model.full, slots)
+        self.full_runner = self.runner if model.full is None else make_runner(self.full_model, slots)
         self.turnstile = Turnstile(slots)
 
     @classmethod
