@@ -10,12 +10,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from blockrag.documents.document import Document
-from blockrag.segment import Block, HFTokenCounter, Segmentation, SizeBounds, make_segmenter
 from training.commit import commit
-from training.corpus import Row, first_of_each, read_rows
+from training.corpus import first_of_each, read_rows
+from training.evaluate import blocks, readers
 from training.evaluate.bootstrap import interval
-from training.evaluate.qa import add_block_flags, add_reader_flags
 from training.evaluate.readers import Reader, open_readers
 
 RANGES = ((1, 16), (16, 64), (64, 256), (256, 1 << 20))
@@ -37,55 +35,52 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", help="which rows (default: test)")
     parser.add_argument("--limit", type=int, default=3, help="most documents of a file; 0: all (default: 3)")
     parser.add_argument("--max-tokens", type=int, default=2048, help="most tokens of the blocks before the judged one")
-    add_block_flags(parser)
-    add_reader_flags(parser)
+    blocks.add_flags(parser)
+    readers.add_flags(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure: of each document the last block that fits is read over all before it."""
     modes = args.modes.split(",")
-    readers = open_readers(modes, args.model, args.adapter, args.device)
+    opened = open_readers(modes, args.model, args.adapter, args.device)
+    first = next(iter(opened.values()))
+    cutter, sizes = blocks.Cutter(args, first.model.tokenizer), []
     wanted = (row for row in read_rows(args.data) if row["split"] == args.split and row["text"].strip())
     rows = list(first_of_each(wanted, args.limit, "dataset"))
     measured: dict[tuple[str, str], Kept] = {}
     for row in tqdm(rows, desc="documents", file=sys.stderr):
         kept = measured.setdefault((row["dataset"], row["category"]), defaultdict(list))
-        for mode, place, values in read_all(readers, *choose(row, args, next(iter(readers.values())))):
+        text = row["text"][: CHARS_PER_TOKEN * args.max_tokens]
+        chosen, judged = choose([first.prompt.block_ids(block) for block in cutter.cut(text)], args.max_tokens)
+        sizes += map(len, chosen)
+        for mode, place, values in read_all(opened, chosen, judged):
             kept[mode, place].append(values)
     about = {"commit": commit(), "adapter": str(args.adapter) if args.adapter else None, "base": args.model}
-    return {"rows": summarise(measured), **about, "split": args.split, "device": args.device, "n_documents": len(rows)}
+    settings = {name: getattr(args, name) for name in ("split", "segmenter", "granularity", "block_tokens", "device")}
+    counts = {"n_documents": len(rows), "mean_block_tokens": float(np.mean(sizes or [0]))}
+    return {"rows": summarise(measured), **about, **settings, **counts}
 
 
-def choose(row: Row, args: argparse.Namespace, reader: Reader) -> tuple[list[list[int]], list[int]]:
-    """Blocks of a document's beginning that fit, and the one after them; no blocks where it has a single one."""
-    counter = HFTokenCounter(reader.model.tokenizer)
-    text = row["text"][: CHARS_PER_TOKEN * args.max_tokens]
-    segmenter = make_segmenter(args.segmenter, counter=counter)
-    document = Document("text", "text/plain", text)
-    segmentation = Segmentation.create(document, segmenter, counter, SizeBounds(*args.block_tokens))
-    blocks = [_ids(reader, text, block) for block in segmentation.blocks(args.granularity)]
-    room, n = args.max_tokens, 0
-    while n < len(blocks) and len(blocks[n]) <= room:
-        room -= len(blocks[n])
+def choose(every: Sequence[list[int]], most: int) -> tuple[Sequence[list[int]], list[int]]:
+    """The first blocks that fit, and the one after them, which is judged; none where there is no second one."""
+    room, n = most, 0
+    while n < len(every) and len(every[n]) <= room:
+        room -= len(every[n])
         n += 1
-    while n > 1 and (n == len(blocks) or len(blocks[n]) < LEAST_READ):
+    while n > 1 and (n == len(every) or len(every[n]) < LEAST_READ):
         n -= 1
-    return blocks[:n], blocks[n] if n < len(blocks) else []
-
-
-def _ids(reader: Reader, text: str, block: Block) -> list[int]:
-    return reader.prompt.block_ids(text[block.start : block.end])
+    return every[:n], every[n] if n < len(every) else []
 
 
 def read_all(
-    readers: dict[str, Reader], blocks: Sequence[Sequence[int]], judged: Sequence[int]
+    opened: dict[str, Reader], chosen: Sequence[Sequence[int]], judged: Sequence[int]
 ) -> Iterator[tuple[str, str, tuple[float, float | None, int]]]:
     """Each mode's sums over each range of the judged block's tokens."""
     full: torch.Tensor | None = None
     if len(judged) < 2:
         return
-    for mode, reader in sorted(readers.items(), key=lambda item: item[0] != "full"):
-        said = reader.log_probabilities(reader.read(blocks), judged[:1], judged[1:])
+    for mode, reader in sorted(opened.items(), key=lambda item: item[0] != "full"):
+        said = reader.log_probabilities(reader.read(chosen), judged[:1], judged[1:])
         if mode == "full":
             full = said
         nll = -said.gather(1, torch.tensor(judged[1:], device=said.device)[:, None])[:, 0]

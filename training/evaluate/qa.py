@@ -4,17 +4,14 @@ import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from blockrag.documents.document import Document
-from blockrag.models import DEFAULT_MODEL
-from blockrag.segment import HFTokenCounter, Segmentation, SizeBounds, make_segmenter
 from training.commit import commit
 from training.corpus import first_of_each
+from training.evaluate import blocks, readers
 from training.evaluate.answers import contains, exact, f1
 from training.evaluate.bootstrap import interval
 from training.evaluate.readers import Reader, open_readers
@@ -37,36 +34,22 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--passages", type=int, default=10, help="of a question, gold ones among them; 0: all")
     parser.add_argument("--max-tokens", type=int, default=4096, help="most tokens of a question's blocks")
     parser.add_argument("--max-new-tokens", type=int, default=32, help="longest answer; four times that if long-form")
-    add_block_flags(parser)
-    add_reader_flags(parser)
-
-
-def add_block_flags(parser: argparse.ArgumentParser) -> None:
-    """How long texts are cut."""
-    parser.add_argument("--segmenter", default="structural", help="cuts long texts (default: %(default)s)")
-    parser.add_argument("--granularity", type=float, default=0.5, help="0 coarsest to 1 finest (default: 0.5)")
-    parser.add_argument("--block-tokens", type=int, nargs=2, default=(32, 512), help="fewest and most of a block")
-
-
-def add_reader_flags(parser: argparse.ArgumentParser) -> None:
-    """Who reads."""
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="base: catalog name, hub name or folder")
-    parser.add_argument("--adapter", type=Path, help="folder of an adapter (default: none)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    blocks.add_flags(parser)
+    readers.add_flags(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure; see `summarise` for what comes of it."""
     modes = args.modes.split(",")
-    readers = open_readers(modes, args.model, args.adapter, args.device)
+    opened = open_readers(modes, args.model, args.adapter, args.device)
     rows = list(first_of_each(read_questions(args.data, args.split), args.limit, "dataset"))
     if not rows:
         raise ValueError(f"these files have no questions of the split {args.split!r}.")
-    chooser = Chooser(args, readers[modes[0]])
+    chooser = Chooser(args, opened[modes[0]])
     measured: list[tuple[str, str, dict[str, Any], Scores]] = []
     for row in tqdm(rows, desc="questions", file=sys.stderr):
-        blocks, about = chooser.choose(row)
-        for mode, scores in ask_all(readers, row, blocks, args.max_new_tokens):
+        chosen, about = chooser.choose(row)
+        for mode, scores in ask_all(opened, row, chosen, args.max_new_tokens):
             measured.append((row["dataset"], mode, about, scores))
     about_run = {"commit": commit(), "adapter": str(args.adapter) if args.adapter else None, "base": args.model}
     settings = {name: getattr(args, name) for name in ("split", "passages", "granularity", "segmenter", "device")}
@@ -78,9 +61,7 @@ class Chooser:
 
     def __init__(self, args: argparse.Namespace, reader: Reader):
         self._args, self._prompt = args, reader.prompt
-        self._counter = HFTokenCounter(reader.model.tokenizer)
-        self._bounds = SizeBounds(*args.block_tokens)
-        self._segmenter = make_segmenter(args.segmenter, counter=self._counter)
+        self._cutter = blocks.Cutter(args, reader.model.tokenizer)
 
     def choose(self, row: QARow) -> tuple[list[list[int]], dict[str, Any]]:
         """Token ids of the blocks, and how many documents they are of and where the gold one stands."""
@@ -89,7 +70,7 @@ class Chooser:
         taken = by_need[: self._args.passages or None]
         room, kept = self._args.max_tokens, []
         for number in taken:
-            for place, text in enumerate(self.cut(passage(documents[number]))):
+            for place, text in enumerate(self._cut(passage(documents[number]))):
                 ids = self._prompt.block_ids(text)
                 if len(ids) <= room:
                     room -= len(ids)
@@ -99,28 +80,23 @@ class Chooser:
         position = POSITIONS[min(2, 3 * gold[0] // len(kept))] if gold else None
         return [ids for _, _, ids in kept], {"n_passages": len({n for n, _, _ in kept}), "position": position}
 
-    def cut(self, text: str) -> list[str]:
+    def _cut(self, text: str) -> Sequence[str]:
         """A passage is one block; a long text is cut by the segmenter."""
-        if not text.strip():
-            return []
-        if self._counter.count(text) <= self._bounds.maximum:
-            return [text]
-        document = Document("text", "text/plain", text)
-        segmentation = Segmentation.create(document, self._segmenter, self._counter, self._bounds)
-        return [text[block.start : block.end] for block in segmentation.blocks(self._args.granularity)]
+        is_short = self._cutter.counter.count(text) <= self._cutter.bounds.maximum
+        return [text] if text.strip() and is_short else self._cutter.cut(text)
 
 
 def ask_all(
-    readers: dict[str, Reader], row: QARow, blocks: Sequence[Sequence[int]], most: int
+    opened: dict[str, Reader], row: QARow, chosen: Sequence[Sequence[int]], most: int
 ) -> Iterator[tuple[str, Scores]]:
     """Each mode's scores for one question; divergence only where full mode reads too."""
     most = 4 * most if row.get("meta", {}).get("long_form") else most
     full: torch.Tensor | None = None
-    for mode, reader in sorted(readers.items(), key=lambda item: item[0] != "full"):
+    for mode, reader in sorted(opened.items(), key=lambda item: item[0] != "full"):
         final = reader.prompt.final_ids(row["question"])
         ids = reader.model.tokenizer(said_answer(row), add_special_tokens=False).input_ids[:MOST_FORCED]
         ids.append(reader.model.tokenizer.eos_token_id)
-        parts = reader.read(blocks)
+        parts = reader.read(chosen)
         said = reader.log_probabilities(parts, final, ids)
         answer = reader.generate(parts, final, most)
         nll = -said.gather(1, torch.tensor(ids, device=said.device)[:, None]).mean()

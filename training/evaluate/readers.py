@@ -1,5 +1,6 @@
 """One mode of reading, by the library's own path: encode, store, assemble, generate. Knows tokens, no scores."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from blockrag.identity import kv_identity
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.tiered import TieredKV
+from blockrag.models import DEFAULT_MODEL
 from blockrag.models.adapter import load_adapter
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.load import load_answer_model
@@ -21,6 +23,13 @@ from blockrag.prompt import Prompt
 MODES = ("full", "naive", "block")
 """Full: the teacher's weights, ordinary attention. Naive: the same weights block by block, without sinks. Block: as the
 adapter has it; without an adapter the same as naive."""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Who reads."""
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="base: catalog name, hub name or folder")
+    parser.add_argument("--adapter", type=Path, help="folder of an adapter (default: none)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Reader:

@@ -2,7 +2,8 @@
 # Trains teacher, student and their comparisons, and judges them on one GPU.
 #     training/recipes/distill.sh DATA OUT PHASE...
 # DATA: a folder with examples.safetensors and qa/*.jsonl, as the phase `data` makes it; OUT: a folder for all results.
-# Phases, in order: data (no GPU), teacher, student, compare, ablate, tables, long. All but `data` where none is named.
+# Phases, in order: data (no GPU), teacher, student, compare, ablate, tables, long, curve. The first three after `data`,
+# and tables, where none is named.
 #     SOURCES=shared/data training/recipes/distill.sh DATA OUT data
 # STEPS (400), EXAMPLES (16), LIMIT (100 questions of a file) and MODEL (smollm2) may be set in the environment.
 set -euo pipefail
@@ -31,7 +32,8 @@ judge() {  # split, adapter, limit, passages, files; each file in a process of i
     for file in "$@"; do tail -n 4 "$out/$adapter-$split-$file.txt" | grep '^|' || true; done
 }
 
-for phase in "${@:-teacher student compare ablate tables long}"; do for phase in $phase; do
+[ $# -gt 0 ] || set -- teacher student compare tables
+for phase in "$@"; do
     echo "== $phase"
     case $phase in
     data)
@@ -66,5 +68,16 @@ for phase in "${@:-teacher student compare ablate tables long}"; do for phase in
         python -m training.evaluate perplexity --model "$model" --data "$SOURCES"/seg/*.zst --adapter "$out/student" \
             --json "$out/student-long.json"
         ;;
+    curve)  # the whole range of the slider: blocks as large as the bound lets them be
+        for size in 64 128 256 512 1024 2048; do
+            python -m training.evaluate perplexity --model "$model" --data "$SOURCES"/seg/*.zst --split dev --limit 2 \
+                --adapter "$out/student" --granularity 0 --block-tokens $((size / 4)) $size --max-tokens 4096 \
+                --json "$out/curve-$size.json" > "$out/curve-$size.txt"
+        done
+        for segmenter in structural fixed similarity; do
+            python -m training.evaluate perplexity --model "$model" --data "$SOURCES"/seg/*.zst --split dev --limit 2 \
+                --adapter "$out/student" --segmenter $segmenter --json "$out/by-$segmenter.json" > "$out/by-$segmenter.txt"
+        done
+        ;;
     esac
-done; done
+done
