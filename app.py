@@ -25,6 +25,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--data-dir", type=Path, help="where visits and block KV are kept (default: in the cache folder)"
     )
     parser.add_argument("--model", default="smollm2", help="answering model: catalog name, hub name or folder")
+    parser.add_argument("--adapter", default="auto", help=options.ADAPTER_HELP)
     parser.add_argument("--embedder", default="minilm", help="sentence encoder: catalog name, hub name or folder")
     parser.add_argument(
         "--segmenter", choices=SEGMENTERS, default=DEFAULT_SEGMENTER, help="for new documents (default: %(default)s)"
@@ -48,12 +49,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     data_dir = args.data_dir or home() / "app"
     engine = Engine.from_pretrained(
         args.model,
+        adapter=args.adapter,
         embedder=args.embedder,
         kv_dir=data_dir / "kv",
         device=args.device,
         allow_unverified=args.allow_unverified,
         **options.kv_settings(args),
     )
+    options.tell_adapter(engine)
     workspaces = Workspaces(engine, data_dir / "visits", args.segmenter)
     threading.Thread(target=workspaces.keep_expiring, daemon=True).start()
     page = build(workspaces)

@@ -139,8 +139,9 @@ def _first_token(engine: Engine, request: Request, held: ExitStack, arriving: bo
     context = _block_context if request.mode == "block" else _full_context
     lease = held.enter_context(engine.kv.lease())
     parts, prompt_ids = context(engine, request, lease, arriving)
+    runner = engine.runner if request.mode == "block" else engine.full_runner
     with request.watch.stage("assemble"):
-        joined = held.enter_context(engine.runner.join(parts, len(prompt_ids) + request.max_new_tokens))
+        joined = held.enter_context(runner.join(parts, len(prompt_ids) + request.max_new_tokens))
     request.path = joined.path
     request.n_prefill_tokens += len(prompt_ids)
     tokens = joined.greedy(prompt_ids)

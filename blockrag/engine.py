@@ -11,11 +11,11 @@ import torch
 from blockrag.attention.encode import encode_blocks, encode_prefix
 from blockrag.attention.runner import make_runner
 from blockrag.errors import DeviceMemoryError
+from blockrag.identity import kv_identity
 from blockrag.kv.arriving import make_readers
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.files import AtRest
-from blockrag.kv.key import KVIdentity
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.policy import SegmentedLRU
 from blockrag.kv.remote import RemoteTier
@@ -24,6 +24,7 @@ from blockrag.kv.tiered import TieredKV
 from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL, local_path, weights_sha256
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.load import load_answer_model
+from blockrag.models.shipped import AUTO, find_adapter
 from blockrag.prompt import Prompt
 from blockrag.retrieve.embedder import Embedder
 from blockrag.segment import HFTokenCounter
@@ -66,12 +67,16 @@ class Engine:
 
     Attributes
     ----------
+    model, full_model : AnswerModel
+        What block mode and full mode run; one, where an adapter gives block mode no weights of its own.
     prompt : Prompt
     identity : KVIdentity
     prefix_kv : BlockKV
         KV of the prompt's prefix, encoded once.
     runner : Runner
         Joins blocks and runs the question over them.
+    full_runner : Runner
+        Runs full mode: the same, where an adapter gives block mode no weights of its own.
     turnstile : Turnstile
         Lets questions through.
     readers : Executor
@@ -79,7 +84,7 @@ class Engine:
     """
 
     def __init__(self, model: AnswerModel, embedder: Embedder, kv: TieredKV):
-        self.model = model
+        self.model, self.full_model = model, model.full or model
         self.embedder = embedder
         self.kv = kv
         self.prompt = Prompt(model.tokenizer)
@@ -88,6 +93,7 @@ class Engine:
         self.prefix_kv = encode_prefix(model, self.prompt.prefix_ids)
         slots = SLOTS[model.device.type]
         self.runner = make_runner(model, slots)
+        self.full_runner = self.runner if model.full is None else make_runner(self.full_model, slots)
         self.turnstile = Turnstile(slots)
         self.readers = make_readers(KV_READERS)
 
@@ -96,6 +102,7 @@ class Engine:
         cls,
         model: str = DEFAULT_MODEL,
         *,
+        adapter: str = AUTO,
         embedder: str = DEFAULT_EMBEDDER,
         kv_dir: Path | None = None,
         device_bytes: int = 8 * GIB,
@@ -113,6 +120,8 @@ class Engine:
         ----------
         model, embedder : str
             See `blockrag.models.local_path`.
+        adapter : str
+            See `blockrag.models.shipped.find_adapter`.
         kv_dir : Path, optional
             Folder of the disk tier; without it block KVs are kept in memory alone.
         device_bytes, memory_bytes, disk_bytes : int
@@ -134,7 +143,9 @@ class Engine:
         WeightsError, UnsupportedModelError, KVTierError
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        answer_model = load_answer_model(model, device=device, allow_unverified=allow_unverified)
+        answer_model = load_answer_model(
+            model, device=device, allow_unverified=allow_unverified, adapter=find_adapter(adapter, model)
+        )
         folder = local_path(embedder)
         identity = kv_identity(answer_model).digest
         tiers = memory_tiers(answer_model.device, device_bytes, memory_bytes)
@@ -209,9 +220,3 @@ def memory_tiers(device: torch.device, device_bytes: int, memory_bytes: int) -> 
         MemoryTier(device_bytes, device, "device", policy=SegmentedLRU()),
         MemoryTier(memory_bytes, "cpu", "host", pin_memory=True, policy=SegmentedLRU()),
     ]
-
-
-def kv_identity(model: AnswerModel) -> KVIdentity:
-    """Identity of the block KVs that `model` makes with its prompt (rule 6)."""
-    prefix = Prompt(model.tokenizer).prefix_ids if model.format.prefix_visible else ()
-    return KVIdentity(model.weights_id, model.format.digest, prefix, str(model.dtype).removeprefix("torch."))

@@ -10,7 +10,6 @@ from blockrag.attention.packed import UNMASKED, Attend, attend_past_and_own
 from blockrag.models.answer_model import AnswerModel
 
 
-@torch.inference_mode()
 def prefill(
     model: AnswerModel, token_ids: Sequence[int], cache: PreallocatedCache, attend: Attend | None = None
 ) -> torch.Tensor:
@@ -23,6 +22,14 @@ def prefill(
     torch.Tensor
         Logits of the last token, shape ``(vocab_size,)``, on the device.
     """
+    return last_logits(model, token_ids, cache, 1, attend)[0]
+
+
+@torch.inference_mode()
+def last_logits(
+    model: AnswerModel, token_ids: Sequence[int], cache: PreallocatedCache, n: int, attend: Attend | None = None
+) -> torch.Tensor:
+    """The same, with the logits of the last `n` tokens, shape ``(n, vocab_size)``."""
     start = cache.n_tokens
     if attend is None and start > 0 and len(token_ids) > 1 and model.device.type == "cpu":
         attend = attend_past_and_own
@@ -32,10 +39,10 @@ def prefill(
         attention_mask=UNMASKED if attend else None,
         past_key_values=cache,
         use_cache=True,
-        logits_to_keep=1,
+        logits_to_keep=n,
         attend=attend,
     )
-    return output.logits[0, -1]
+    return output.logits[0]
 
 
 def end_tokens(model: AnswerModel) -> frozenset[int]:

@@ -87,6 +87,23 @@ class Prompt:
         before, after = self._around_question
         return [*before, *self._user_ids(question.strip()), *after]
 
+    def next_ids(self, question: str) -> list[int]:
+        """Token ids of a further question of the same conversation, behind an answer and the token that ended it."""
+        before, after = self._around_next
+        return [*before, *self._user_ids(question.strip()), *after]
+
+    @cached_property
+    def _around_next(self) -> tuple[list[int], list[int]]:
+        """Tokens between an answer and the next question, and after that."""
+        if self.tokenizer.chat_template is None:
+            return self._own_ids("\n\nQuestion: "), self._own_ids("\nAnswer:")
+        turns = [("user", "?"), ("assistant", _BLOCKS), ("user", _QUESTION)]
+        _, between, after = self._cut(self._chat(*({"role": role, "content": text} for role, text in turns)))
+        end = self.tokenizer.eos_token
+        if end and between.lstrip().startswith(end):
+            between = between.lstrip().removeprefix(end)  # an answer has it already
+        return self._own_ids(between), self._own_ids(after)
+
     @cached_property
     def _around_question(self) -> tuple[list[int], list[int]]:
         return self._own_ids(self._frame[1]), self._own_ids(self._frame[2])

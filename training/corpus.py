@@ -13,9 +13,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
-import zstandard
-
 Row = dict[str, Any]
 Boundary = dict[str, int]
 
@@ -67,9 +64,13 @@ def first_of_each(rows: Iterable[Row], n: int, *fields: str) -> Iterator[Row]:
 def read_file(path: Path) -> Iterator[Row]:
     """Rows of one file, unchecked."""
     if path.suffix == ".parquet":
+        import pyarrow.parquet  # noqa: PLC0415  (each kind of file needs its own library alone)
+
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches(64):
             yield from batch.to_pylist()
     elif path.name.endswith(".jsonl.zst"):
+        import zstandard  # noqa: PLC0415
+
         with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
             yield from _parse(io.TextIOWrapper(stream, "utf-8", newline="\n"), path)
     elif path.suffix == ".jsonl":

@@ -23,6 +23,8 @@ class BlockFormat:
         Learned sinks, shape ``(n_sinks, hidden_size)``.
     prefix_visible : bool
         Whether blocks attend to the prefix.
+    adapter : str
+        Hash of the changes that the adapter makes to the base's weights; empty without an adapter.
 
     Raises
     ------
@@ -33,6 +35,7 @@ class BlockFormat:
     sink_ids: tuple[int, ...] = ()
     sink_embeddings: torch.Tensor | None = None
     prefix_visible: bool = False
+    adapter: str = ""
 
     def __post_init__(self) -> None:
         if self.sink_ids and self.sink_embeddings is not None:
@@ -45,9 +48,10 @@ class BlockFormat:
 
     @property
     def digest(self) -> str:
-        """Hash of sinks and visibility, 64 hexadecimal digits; part of every KV key (rule 6)."""
+        """Hash of sinks, visibility and adapter, 64 hexadecimal digits; part of every KV key (rule 6)."""
         learned = [] if self.sink_embeddings is None else self.sink_embeddings.float().tolist()
-        return hashlib.sha256(json.dumps([self.sink_ids, learned, self.prefix_visible]).encode()).hexdigest()
+        parts = [self.sink_ids, learned, self.prefix_visible, *([self.adapter] if self.adapter else [])]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 PLAIN = BlockFormat()

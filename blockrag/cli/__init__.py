@@ -1,4 +1,4 @@
-"""The command line: segment, index, ask, models. Knows arguments and output; the work is the library's.
+"""The command line: segment, index, ask, models, merge. Knows arguments and output; the work is the library's.
 
 Exit codes: 0 done; 1 an error, told on standard error; 2 wrong arguments; 3 some files of a batch failed, the others
 are done; 130 interrupted. With ``--json`` the last line of standard output is one JSON object (schemas in the README);
@@ -9,10 +9,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from blockrag.cli import ask, index, models, segment
+from blockrag.cli import ask, index, merge, models, segment
 from blockrag.errors import BlockRAGError
 
-COMMANDS = {"segment": segment, "index": index, "ask": ask, "models": models}
+COMMANDS = {"segment": segment, "index": index, "ask": ask, "models": models, "merge": merge}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +11,22 @@ from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, SEGMENTERS,
 
 GIB = 1 << 30
 
+ADAPTER_HELP = (
+    "for block mode: a folder, the name of one that came with this release, none, or auto: the one that came for this "
+    "model, if any (default: auto)"
+)
+
 if TYPE_CHECKING:
+    from blockrag.engine import Engine
     from blockrag.pipeline import BlockRAG
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """``--model --embedder --device --allow-unverified``."""
+    """``--model --adapter --embedder --device --allow-unverified``."""
     group = parser.add_argument_group("models")
     where = "a name from `models list`, a Hugging Face hub name, or a folder"
     group.add_argument("--model", default=DEFAULT_MODEL, help=f"answering model: {where} (default: %(default)s)")
+    group.add_argument("--adapter", default="auto", help=ADAPTER_HELP)
     group.add_argument("--embedder", default=DEFAULT_EMBEDDER, help=f"sentence encoder: {where} (default: %(default)s)")
     group.add_argument("--device", help="such as cpu or cuda (default: a GPU where there is one)")
     group.add_argument("--allow-unverified", action="store_true", help="accept model families that are not verified")
@@ -82,13 +90,21 @@ def open_store(args: argparse.Namespace) -> "BlockRAG":
 
     engine = Engine.from_pretrained(
         args.model,
+        adapter=args.adapter,
         embedder=args.embedder,
         kv_dir=args.store / "kv",
         device=args.device,
         allow_unverified=args.allow_unverified,
         **kv_settings(args),
     )
+    tell_adapter(engine)
     return BlockRAG(engine, args.store)
+
+
+def tell_adapter(engine: "Engine") -> None:
+    """Where block mode has no weights of its own, say so."""
+    if engine.model.full is None:
+        print("blockrag: no adapter, so block mode runs weights that were not made for it", file=sys.stderr)
 
 
 def print_json(result: dict[str, Any]) -> None:

@@ -29,6 +29,8 @@ class AnswerModel:
         Sinks and prefix visibility.
     allow_unverified : bool
         See `check_supported`.
+    full : AnswerModel, optional
+        What full mode runs where an adapter gives block mode weights of its own; by default this model.
 
     Raises
     ------
@@ -41,6 +43,7 @@ class AnswerModel:
     weights_id: str
     format: BlockFormat = PLAIN
     allow_unverified: bool = False
+    full: "AnswerModel | None" = None
 
     def __post_init__(self) -> None:
         check_supported(self.network.config, allow_unverified=self.allow_unverified)

@@ -125,6 +125,23 @@ def weights_sha256(folder: Path) -> str:
     return total.hexdigest()
 
 
+def base_id(name: str | os.PathLike[str]) -> str:
+    """What an adapter knows its base model by, 64 hexadecimal digits.
+
+    Of a model of the catalog, and of a folder that was kept as one, the pinned hash of the published file: what is made
+    of it here carries the release of `transformers` that made it. Of any other the hash of its files.
+
+    Raises
+    ------
+    WeightsError
+        If there is no such model.
+    """
+    folder = local_path(name)
+    if (folder / _SOURCE).is_file():
+        return json.loads((folder / _SOURCE).read_text())["weights"]["sha256"]
+    return weights_sha256(folder)
+
+
 def _folder(name: str) -> Path:
     return home() / "models" / name
 

@@ -5,9 +5,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.evaluate import examples, segmentation
+from training.evaluate import examples, perplexity, qa, segmentation
 
-COMMANDS = {"segmentation": segmentation, "examples": examples}
+COMMANDS = {"segmentation": segmentation, "examples": examples, "qa": qa, "perplexity": perplexity}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,8 +1,6 @@
 """Boundaries of segmenters against those of people: F1, Pk, WindowDiff, boundary similarity, by source and category."""
 
 import argparse
-import os
-import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -18,6 +16,7 @@ from tqdm import tqdm
 from blockrag.models import local_path
 from blockrag.retrieve.embedder import Embedder
 from blockrag.segment import HFTokenCounter, find_candidates
+from training.commit import commit
 from training.corpus import Row, first_of_each, read_rows
 from training.evaluate.bootstrap import interval
 from training.evaluate.cutters import Cutter, make_cutter
@@ -60,7 +59,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             for (level, at), measured in _judge(row["text"], references, cutters[name], default):
                 values[name, row["dataset"], row["category"], level, at].append(measured)
     summary = summarise(values, "stripped" if args.strip_headings else "kept")
-    about = {"split": args.split, "device": args.device, "commit": _commit(), "n_documents": len(rows)}
+    about = {"split": args.split, "device": args.device, "commit": commit(), "n_documents": len(rows)}
     return {**summary, "seconds": seconds, "characters": sum(len(row["text"]) for row in rows), **about}
 
 
@@ -142,11 +141,3 @@ def _means(groups: list[Measured]) -> dict[str, float]:
         if name in WITH_INTERVAL:
             means |= {f"{name}_low": low, f"{name}_high": high}
     return means
-
-
-def _commit() -> str:
-    given = os.environ.get("BLOCKRAG_COMMIT")
-    if given:
-        return given
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()

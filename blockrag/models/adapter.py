@@ -1,0 +1,173 @@
+"""Adapters: low-rank changes of a base model for full and for block mode, and block sinks. Knows files and tensors.
+
+A folder of ``adapter.safetensors`` and ``adapter.json``. Full mode is the base with the teacher's changes; block mode
+is full mode's weights with the student's changes on top, and the sinks. Low-rank changes are those of LoRA (arXiv
+2106.09685), their scale multiplied into `up`.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from blockrag.attention.format import BlockFormat
+from blockrag.errors import WeightsError
+
+FORMAT = 1
+"""Of the folder. To be raised when what is in it means something else."""
+
+TENSORS, ABOUT = "adapter.safetensors", "adapter.json"
+
+
+class Change(NamedTuple):
+    """A low-rank change of one weight ``(n_out, n_in)``: the product of ``(n_out, rank)`` and ``(rank, n_in)``."""
+
+    up: torch.Tensor
+    down: torch.Tensor
+
+    def added_to(self, weight: torch.Tensor) -> torch.Tensor:
+        """The changed weight, in the weight's type; computed in float32."""
+        up, down = (t.to(weight.device, torch.float32) for t in self)
+        return torch.addmm(weight.float(), up, down).to(weight.dtype)
+
+
+Changes = Mapping[str, Change]
+"""By the name of the linear layer in the network."""
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """What makes a base model answer from blocks.
+
+    Attributes
+    ----------
+    base, base_id : str
+        Name of the model that it changes, and a hash of its weights; see `blockrag.models.cache.base_id`.
+    teacher, student : Changes
+        For full mode; for block mode on top of them.
+    sink_ids : tuple of int
+        Literal sinks; empty where there are none or they are learned.
+    sink_embeddings : torch.Tensor or None
+        Learned sinks, ``(n_sinks, hidden_size)``.
+    prefix_visible : bool
+        Whether blocks attend to the prefix.
+    about : dict
+        Recipe, data, metrics: what made it and how good it is.
+    """
+
+    base: str
+    base_id: str
+    teacher: Changes
+    student: Changes = field(default_factory=dict)
+    sink_ids: tuple[int, ...] = ()
+    sink_embeddings: torch.Tensor | None = None
+    prefix_visible: bool = False
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def full_format(self) -> BlockFormat:
+        """Of full mode's weights: the teacher's changes and nothing else."""
+        return BlockFormat(adapter=_digest(self.teacher))
+
+    @cached_property
+    def block_format(self) -> BlockFormat:
+        """Of block mode; what its keys are made of (rule 6)."""
+        digest = _digest(self.teacher, self.student)
+        return BlockFormat(self.sink_ids, self.sink_embeddings, self.prefix_visible, digest)
+
+
+def save_adapter(adapter: Adapter, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Write the folder, low-rank matrices in `dtype`."""
+    tensors = {name: tensor.to(dtype).contiguous().cpu() for name, tensor in _named(adapter)}
+    if adapter.sink_embeddings is not None:
+        tensors["sinks"] = adapter.sink_embeddings.float().contiguous().cpu()
+    about = {
+        "format": FORMAT,
+        "base": adapter.base,
+        "base_id": adapter.base_id,
+        "sink_ids": adapter.sink_ids,
+        "prefix_visible": adapter.prefix_visible,
+        "about": adapter.about,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / f"{TENSORS}.new")
+    os.replace(folder / f"{TENSORS}.new", folder / TENSORS)
+    (folder / f"{ABOUT}.new").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    os.replace(folder / f"{ABOUT}.new", folder / ABOUT)
+
+
+def load_adapter(folder: Path) -> Adapter:
+    """Read a folder.
+
+    Raises
+    ------
+    WeightsError
+        If it is not an adapter, or one of a later release.
+    """
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        tensors = load_file(folder / TENSORS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise WeightsError(f"{folder} is no adapter ({error}); give a folder with {ABOUT} and {TENSORS}.") from error
+    if about.get("format") != FORMAT:
+        raise WeightsError(f"{folder} is an adapter of format {about.get('format')}; this release reads {FORMAT}.")
+    return Adapter(
+        base=about["base"],
+        base_id=about["base_id"],
+        teacher=_changes(tensors, "teacher."),
+        student=_changes(tensors, "student."),
+        sink_ids=tuple(about["sink_ids"]),
+        sink_embeddings=tensors.get("sinks"),
+        prefix_visible=about["prefix_visible"],
+        about=about["about"],
+    )
+
+
+def apply_changes(network: torch.nn.Module, changes: Changes) -> None:
+    """Give the network new weights; those it had are left as they are, since another network may share them.
+
+    Raises
+    ------
+    WeightsError
+        If a layer is not there or of another shape.
+    """
+    for name, change in changes.items():
+        try:
+            layer = network.get_submodule(name)
+        except AttributeError as error:
+            raise WeightsError(f"the adapter changes {name}, which this network does not have") from error
+        n_out, n_in = change.up.shape[0], change.down.shape[1]
+        if layer.weight.shape != (n_out, n_in):
+            raise WeightsError(f"the adapter changes {name} as {(n_out, n_in)}; it is {tuple(layer.weight.shape)}")
+        layer.weight = torch.nn.Parameter(change.added_to(layer.weight.detach()), requires_grad=False)
+
+
+def _named(adapter: Adapter) -> Iterator[tuple[str, torch.Tensor]]:
+    for role, changes in (("teacher", adapter.teacher), ("student", adapter.student)):
+        for name, change in changes.items():
+            yield f"{role}.{name}.up", change.up
+            yield f"{role}.{name}.down", change.down
+
+
+def _changes(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, Change]:
+    names = sorted(n.removesuffix(".up") for n in tensors if n.startswith(prefix) and n.endswith(".up"))
+    return {n.removeprefix(prefix): Change(tensors[f"{n}.up"], tensors[f"{n}.down"]) for n in names}
+
+
+def _digest(*roles: Changes) -> str:
+    """Hash of changes, 64 hexadecimal digits."""
+    total = hashlib.sha256()
+    for number, changes in enumerate(roles):
+        for name, change in sorted(changes.items()):
+            total.update(f"{number} {name}".encode())
+            for tensor in change:
+                total.update(tensor.float().contiguous().cpu().numpy().tobytes())
+    return total.hexdigest()

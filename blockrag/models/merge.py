@@ -1,0 +1,69 @@
+"""Base and adapter -> an ordinary checkpoint, for engines that know no adapters. Knows files and networks."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from blockrag.attention import packed
+from blockrag.errors import WeightsError
+from blockrag.models.adapter import Adapter
+from blockrag.models.cache import base_id, local_path
+from blockrag.models.load import adapted, load_tokenizer
+
+SINK_TOKEN = "<|block_sink_{}|>"
+BLOCK_FORMAT = "block_format.json"
+
+
+def merge(model: str, adapter: Adapter, mode: Literal["full", "block"], out: Path) -> None:
+    """Write the weights of one mode as a checkpoint of its own.
+
+    Learned sinks become tokens of the vocabulary; `BLOCK_FORMAT` says which tokens stand before every block and whether
+    blocks see the prefix.
+
+    Parameters
+    ----------
+    model : str
+        The adapter's base; see `local_path`.
+    adapter : Adapter
+    mode : "full" or "block"
+    out : Path
+        A folder that is not there yet.
+
+    Raises
+    ------
+    WeightsError
+        If the adapter was made for another model, or `out` is there.
+    """
+    if adapter.base_id != base_id(model):
+        raise WeightsError(f"this adapter was made for {adapter.base}, not for {model}; name that model (--model).")
+    if out.exists():
+        raise WeightsError(f"{out} is there already; name a new folder.")
+    base = AutoModelForCausalLM.from_pretrained(local_path(model), dtype="auto", attn_implementation=packed.NAME)
+    tokenizer = load_tokenizer(model)
+    both = adapted(base, tokenizer, "", adapter, allow_unverified=True)
+    assert both.full is not None
+    network = both.network if mode == "block" else both.full.network
+    if mode == "block":
+        told = {"sinks": _sink_tokens(network, tokenizer, adapter), "prefix_visible": adapter.prefix_visible}
+    network.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    if mode == "block":
+        (out / BLOCK_FORMAT).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def _sink_tokens(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, adapter: Adapter) -> list[int]:
+    """Ids of the sinks; learned ones get rows of their own behind the vocabulary."""
+    learned = adapter.sink_embeddings
+    if learned is None:
+        return list(adapter.sink_ids)
+    first = network.get_input_embeddings().num_embeddings
+    names = [SINK_TOKEN.format(number) for number in range(len(learned))]
+    unused = [f"<|unused_{number}|>" for number in range(first - len(tokenizer))]  # rows of the table without a token
+    tokenizer.add_special_tokens({"additional_special_tokens": unused + names})
+    network.resize_token_embeddings(first + len(learned), mean_resizing=False)
+    with torch.no_grad():
+        network.get_input_embeddings().weight[first:] = learned.to(network.dtype)
+    return tokenizer.convert_tokens_to_ids(names)

@@ -1,0 +1,354 @@
+"""Block distillation: layouts against the mask's oracle, losses against rows by hand, steps, and a whole small run."""
+
+import copy
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import tiny_model, tiny_tokenizer
+
+from blockrag.attention.format import BlockFormat
+from blockrag.attention.mask import block_mask, strict_isolation
+from blockrag.attention.reference import reference_logits
+from training.distill import checkpoint
+from training.distill.attention import Varlen, n_pairs
+from training.distill.config import DataConfig, DistillConfig
+from training.distill.examples import Example, Examples
+from training.distill.layout import ANSWER, LIFTED, QUESTION, BlockRules, lay_blocks, lay_full, visible
+from training.distill.learner import Learner
+from training.distill.loss import (
+    cross_entropy_in_chunks,
+    damage_weights,
+    divergence,
+    divergence_in_chunks,
+    sum_over_examples,
+)
+from training.distill.objectives import losses
+from training.distill.processes import Processes
+from training.distill.train import Run, draw, fit, passes_of, rate
+
+PREFIX = np.array([5, 6, 7], np.int32)
+FORMATS = {
+    "no sinks": {"sinks": "none", "n_sinks": 0},
+    "literal": {"sinks": "literal", "n_sinks": 2},
+    "learned": {"sinks": "learned", "n_sinks": 3},
+    "prefix seen": {"sinks": "literal", "n_sinks": 1, "prefix_visible": True},
+}
+
+
+def make_example(seed: int = 0, n_blocks: int = 3, n_turns: int = 1) -> Example:
+    draws = np.random.default_rng(seed)
+
+    def ids(n):
+        return draws.integers(3, 300, n).astype(np.int32)
+
+    turns = [(ids(4), ids(3)) for _ in range(n_turns)]
+    return Example([ids(n) for n in draws.integers(3, 9, n_blocks)], turns)
+
+
+def make_learner(config: DistillConfig, **settings) -> Learner:
+    model = tiny_model(tokenizer=tiny_tokenizer(), **settings)
+    return Learner(model, config, block_mode=config.objective != "teacher")
+
+
+def disturb(learner: Learner) -> None:
+    """As if something had been learned: changes that are not 0."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for layer in learner.low_rank.layers.values():
+            layer.up.normal_(0, 0.05, generator=generator)
+
+
+# layouts
+
+
+def test_block_layout_has_the_mask_of_the_oracle():
+    example = make_example()
+    layout = lay_blocks(PREFIX, [example], [[False] * 3], BlockRules(n_sinks=2))
+    lengths = [3, *(2 + len(block) for block in example.blocks), 7]
+    assert torch.equal(visible(layout), block_mask(lengths))
+    assert torch.equal(layout.positions, torch.arange(sum(lengths)))
+
+
+def test_full_layout_is_causal_and_examples_do_not_see_each_other():
+    examples = [make_example(0), make_example(1)]
+    layout = lay_full(PREFIX, examples, [[False] * 3] * 2)
+    n = [3 + example.n_tokens for example in examples]
+    expected = torch.block_diag(*(torch.ones(k, k) for k in n)).tril().bool()
+    assert torch.equal(visible(layout), expected)
+    assert layout.positions.tolist() == [*range(n[0]), *range(n[1])]
+
+
+def test_dropout_lifts_the_rows_of_its_block_and_no_others():
+    example = make_example()
+    rules = BlockRules(n_sinks=1)
+    plain = visible(lay_blocks(PREFIX, [example], [[False, False, False]], rules))
+    lifted = visible(lay_blocks(PREFIX, [example], [[False, True, False]], rules))
+    start = 3 + 1 + len(example.blocks[0])
+    rows = slice(start, start + 1 + len(example.blocks[1]))
+    assert torch.equal(lifted[rows], torch.ones_like(lifted[rows]).tril(start))
+    lifted[rows] = plain[rows]
+    assert torch.equal(lifted, plain)
+
+
+def test_copies_of_the_prefix_are_seen_by_their_block_alone():
+    example = make_example(n_blocks=2)
+    layout = lay_blocks(PREFIX, [example], [[False, False]], BlockRules(n_sinks=1, prefix_visible=True))
+    lengths = [3, 3, 1 + len(example.blocks[0]), 3, 1 + len(example.blocks[1]), 7]
+    sees = strict_isolation(len(lengths))
+    for copied in (1, 3):
+        sees[copied + 1, copied], sees[-1, copied] = True, False
+    assert torch.equal(visible(layout), block_mask(lengths, sees))
+
+
+def test_the_same_tokens_are_learned_from_in_both_modes():
+    examples = [make_example(0, n_turns=2), make_example(1)]
+    lifted = [[True, False, False], [False, False, True]]
+    full = lay_full(PREFIX, examples, lifted)
+    blocks = lay_blocks(PREFIX, examples, lifted, BlockRules(n_sinks=2))
+    for name in ("targets", "kinds", "examples"):
+        assert torch.equal(getattr(full, name), getattr(blocks, name))
+    for layout in (full, blocks):
+        assert torch.equal(layout.ids[layout.rows + 1], layout.targets)
+    answers = full.targets[(full.kinds == ANSWER) & (full.examples == 0)]
+    assert answers.tolist() == [token for _, answer in examples[0].turns for token in answer]
+    assert (full.kinds == LIFTED).sum() == len(examples[0].blocks[0]) + len(examples[1].blocks[2]) - 2
+    assert (full.kinds == QUESTION).sum() == 3 + 4 + 3
+
+
+# attention
+
+
+@pytest.mark.parametrize("lifted", [[False] * 3, [False, True, False], [True, True, True]])
+@pytest.mark.parametrize("prefix_visible", [False, True])
+def test_attention_by_parts_equals_the_dense_mask_with_gradients(lifted, prefix_visible):
+    examples = [make_example(0), make_example(1)]
+    layout = lay_blocks(PREFIX, examples, [lifted, lifted[::-1]], BlockRules(2, prefix_visible))
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (
+        torch.randn(1, heads, layout.n_tokens, 8, generator=generator, requires_grad=True) for heads in (4, 2, 2)
+    )
+    found = Varlen(layout, torch.device("cpu"), attend_one_by_one)(None, query, key, value, 0.3)
+    expected = dense_attention(query, key, value, visible(layout), 0.3)
+    assert torch.allclose(found, expected, atol=1e-6)
+    direction = torch.randn(found.shape, generator=generator)
+    gradients = (torch.autograd.grad((o * direction).sum(), (query, key, value)) for o in (found, expected))
+    for ours, right in zip(*gradients, strict=True):
+        assert torch.allclose(ours, right, atol=1e-5)
+    assert n_pairs(layout) == int(visible(layout).sum())
+
+
+def attend_one_by_one(q, k, v, query_ends, key_ends, most_queries, most_keys, scale):
+    """What FlashAttention does with several sequences: causal from the bottom right."""
+    outputs = []
+    for i in range(len(query_ends) - 1):
+        queries, keys = slice(*query_ends[i : i + 2].tolist()), slice(*key_ends[i : i + 2].tolist())
+        n_q, n_k = queries.stop - queries.start, keys.stop - keys.start
+        assert n_q <= most_queries and n_k <= most_keys
+        seen = torch.ones(n_q, n_k, dtype=torch.bool).tril(n_k - n_q)
+        outputs.append(dense_attention(*(t.transpose(0, 1)[None] for t in (q[queries], k[keys], v[keys])), seen, scale))
+    return torch.cat(outputs, 1)[0]
+
+
+def dense_attention(query, key, value, seen, scale):
+    group = query.shape[1] // key.shape[1]
+    key, value = (t.repeat_interleave(group, 1) for t in (key, value))
+    scores = (query @ key.mT * scale).masked_fill(~seen, -torch.inf)
+    return (scores.softmax(-1) @ value).transpose(1, 2)
+
+
+# the network
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_training_in_block_mode_gives_the_logits_of_the_reference(name):
+    config = DistillConfig(rank=2, **FORMATS[name])
+    learner = make_learner(config)
+    disturb(learner)
+    example = make_example()
+    layout = lay_blocks(PREFIX, [example], [[False] * 3], learner.rules)
+    with torch.no_grad():
+        found = learner.hidden(layout) @ learner.head.T
+    sinks = None if learner.sinks is None else learner.sinks.detach()
+    block_format = BlockFormat(() if sinks is not None else learner.sink_ids, sinks, learner.rules.prefix_visible)
+    model = replace(learner.model, format=block_format)
+    final = [token for turn in example.turns for ids in turn for token in ids]
+    expected = reference_logits(model, PREFIX.tolist(), [block.tolist() for block in example.blocks], final)
+    by_row = torch.argsort(layout.rows)
+    assert torch.allclose(found[by_row], expected[:-1], atol=1e-4)
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_without_its_changes_the_network_is_the_teacher_bit_for_bit(merged):
+    example = make_example()
+    layout = lay_full(PREFIX, [example], [[False] * 3])
+    untouched = tiny_model(tokenizer=tiny_tokenizer())
+    embeddings = untouched.embed(layout.ids)[None]
+    with torch.no_grad():
+        expected = untouched.network.model(inputs_embeds=embeddings, position_ids=layout.positions[None])
+    learner = make_learner(DistillConfig(rank=2, merged=merged))
+    disturb(learner)
+    found = learner.hidden(layout, changed=False)
+    assert not found.requires_grad
+    mask_free = expected.last_hidden_state[0, layout.rows]
+    assert torch.allclose(found, mask_free, atol=1e-5)  # the one is masked, the other causal
+    fresh = make_learner(DistillConfig(rank=2, merged=merged))
+    assert torch.equal(found, fresh.hidden(layout, changed=False))
+    assert not torch.allclose(learner.hidden(layout), found, atol=1e-3)
+
+
+def test_merged_and_unmerged_changes_are_the_same_network():
+    layout = lay_full(PREFIX, [make_example()], [[False] * 3])
+    states = []
+    for merged in (True, False):
+        learner = make_learner(DistillConfig(rank=2, merged=merged))
+        disturb(learner)
+        states.append(learner.hidden(layout).detach())
+    assert torch.allclose(*states, atol=1e-4)
+
+
+# losses
+
+
+def test_divergence_is_0_on_equal_logits_and_right_on_rows_by_hand():
+    logits = torch.randn(5, 11)
+    for kind in ("forward", "reverse", "jsd"):
+        assert torch.allclose(divergence(logits, logits.clone(), kind), torch.zeros(5), atol=1e-6)
+    student, teacher = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.75, 0.25]]).log()
+    forward = 0.75 * np.log(0.75 / 0.5) + 0.25 * np.log(0.25 / 0.5)
+    reverse = 0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25)
+    middle = np.array([0.625, 0.375])
+    jsd = sum(0.5 * (p * np.log(p / middle)).sum() for p in (np.array([0.5, 0.5]), np.array([0.75, 0.25])))
+    for kind, expected in (("forward", forward), ("reverse", reverse), ("jsd", jsd)):
+        assert float(divergence(student, teacher, kind)) == pytest.approx(expected, abs=1e-6)
+    assert torch.allclose(divergence(student, teacher, "jsd"), divergence(teacher, student, "jsd"))
+
+
+def test_chunks_change_neither_loss_nor_gradient():
+    head = torch.randn(13, 4)
+    teacher, targets = torch.randn(7, 4), torch.arange(7)
+    gradients = []
+    for chunk in (2, 100):
+        hidden = torch.randn(7, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        far = divergence_in_chunks(hidden, teacher, head, chunk, "forward", 2.0)
+        nll = cross_entropy_in_chunks(hidden, targets, head, chunk)
+        (far.sum() + nll.sum()).backward()
+        gradients.append((far.detach(), nll.detach(), hidden.grad))
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+    plain = torch.nn.functional.cross_entropy(hidden @ head.T, targets, reduction="none")
+    assert torch.allclose(gradients[0][1], plain, atol=1e-5)
+
+
+def test_weights_follow_the_damage_and_pass_no_gradient():
+    damage = torch.tensor([1.0, 3.0, 0.0, 0.0], requires_grad=True)
+    weights = damage_weights(damage, torch.tensor([0, 0, 1, 1]), 2, floor=0.5)
+    assert weights.tolist() == [1.0, 2.0, 0.5, 0.5] and not weights.requires_grad
+
+
+def test_an_example_counts_as_a_whole_by_kind():
+    values, weights = torch.tensor([1.0, 3.0, 5.0, 7.0]), torch.tensor([1.0, 3.0, 1.0, 1.0])
+    kinds, examples = torch.tensor([ANSWER, ANSWER, ANSWER, QUESTION]), torch.tensor([0, 0, 1, 1])
+    assert sum_over_examples(values, weights, kinds, examples, 2).tolist() == [2.5 + 5.0, 7.0, 0.0]
+
+
+# steps
+
+
+def make_run(folder, n_steps=4, **changes) -> Run:
+    config = DistillConfig(**{"steps": n_steps, "examples": 4, "rank": 4, "warmup": 1, "chunk": 64, **changes})
+    items = [make_example(seed, 3) for seed in range(12)]
+    return Run(make_learner(config), Examples(PREFIX, items, {}), config, Processes("cpu"), folder)
+
+
+@pytest.mark.parametrize("objective", ["distill", "finetune", "finetune-both", "teacher"])
+def test_accumulation_changes_no_gradient(tmp_path, objective):
+    gradients = []
+    for pack_tokens in (1, 80, 10_000):
+        run = make_run(tmp_path, objective=objective, pack_tokens=pack_tokens, lr=1e-2)
+        disturb(run.learner)
+        passes = passes_of(run, 0)
+        for a_pass in passes:
+            found = losses(run.learner, a_pass, run.config)
+            (found.learned.sum() / run.config.examples).backward()
+        gradients.append((len(passes), {n: p.grad for n, p in run.learner.parameters().items()}))
+    assert [n for n, _ in gradients][0] == 4 and gradients[-1][0] == 1
+    for _, other in gradients[1:]:
+        for name, gradient in gradients[0][1].items():
+            if gradient is not None:
+                assert torch.allclose(gradient, other[name], atol=1e-5), name
+
+
+def test_every_example_comes_once_before_any_comes_again(tmp_path):
+    run = make_run(tmp_path, examples=5)
+    drawn = [id(example) for step in range(5) for example, _ in draw(run.examples, step, run.config)]
+    assert len(set(drawn[:12])) == 12 and len(set(drawn[12:24])) == 12
+
+
+def test_dropout_of_0_lifts_nothing_and_of_1_everything(tmp_path):
+    for share in (0.0, 1.0):
+        run = make_run(tmp_path, dropout=share)
+        assert all((lifted == bool(share)).all() for _, lifted in draw(run.examples, 0, run.config))
+
+
+def test_the_rate_rises_and_falls():
+    config = DistillConfig(steps=100, warmup=10, lr=1.0, lr_end=0.1)
+    rates = [rate(step, config) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0) and rates[-1] < 0.11
+    assert rates[:10] == sorted(rates[:10]) and rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
+    whole = make_run(tmp_path / "whole", 20, save_every=10)
+    fit(whole)
+    stopped = make_run(tmp_path / "stopped", 20, save_every=10)
+
+    def stop(*args):
+        checkpoint_save(*args)
+        raise KeyboardInterrupt
+
+    checkpoint_save = checkpoint.save
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(checkpoint, "save", stop)
+        fit(stopped)
+    again = make_run(tmp_path / "stopped", 20, save_every=10)
+    fit(again, resume=True)
+    logs = [[json.loads(line) for line in (run.out / "log.jsonl").read_text().splitlines()] for run in (whole, again)]
+    assert [[line["step"], line["loss"]] for line in logs[0]] == [[line["step"], line["loss"]] for line in logs[1]]
+    for name, parameter in whole.learner.parameters().items():
+        assert torch.equal(parameter, again.learner.parameters()[name])
+
+
+def test_a_checkpoint_is_safetensors_and_json(tmp_path):
+    fit(make_run(tmp_path, 2))
+    assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == ["state.safetensors", "step.json"]
+    assert "parameter.sinks" in load_file(tmp_path / "checkpoint" / "state.safetensors")
+
+
+def test_training_lowers_the_divergence(tmp_path):
+    run = make_run(tmp_path, 80, lr=1e-2, dropout=0.3)
+    before = copy.deepcopy(run.learner.head)
+    fit(run)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["divergence_answer"] < 0.7 * lines[0]["divergence_answer"]
+    assert lines[-1]["damage_answer"] > 0 and torch.equal(before, run.learner.head)
+
+
+# settings
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"dropout": 1.5}, {"sinks": "some"}, {"divergence": "l2"}, {"rank": 0}, {"temperature": 0}, {"n_sinks": 99}],
+)
+def test_settings_out_of_range_are_refused_by_name(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        DistillConfig(**wrong)
+
+
+def test_data_settings_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="granularity"):
+        DataConfig(granularity=(0.9, 0.1))

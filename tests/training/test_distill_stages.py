@@ -1,0 +1,214 @@
+"""The command line of distillation, from rows to an adapter that answers; tasks; the judge of answers."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_model, tiny_tokenizer
+
+from blockrag.models.adapter import load_adapter
+from blockrag.models.load import load_answer_model, load_tokenizer
+from blockrag.prompt import Prompt
+from training.distill.__main__ import main as distill
+from training.distill.config import DataConfig
+from training.distill.examples import Tokeniser, load
+from training.distill.sources import Draft
+from training.distill.tasks import TASKS, UNSAID, Asked, Passage, ask, ask_unsaid
+from training.evaluate.__main__ import main as evaluate
+from training.evaluate.answers import contains, exact, f1
+
+ROOT = Path(__file__).parents[2]
+NAMES = "Ada Boyle Curie Dirac Euler Fermi Gauss Hooke".split()
+
+TALK = "\n".join(
+    f"{name}: We met in {1900 + 7 * i} and spoke of {subject} for a long while, said nobody else in the room."
+    for i, (name, subject) in enumerate(zip(NAMES, "tides looms ferries orchards".split() * 2, strict=True))
+)
+SECTIONS = [
+    Passage(
+        "# Tides\nThe harbour of Northwick was closed in 1987 after the storm broke the eastern wall of it.", "# Tides"
+    ),
+    Passage(
+        "# Looms\nIn Eastbridge they wove cloth for seventeen years before the thoroughfare was laid there.", "# Looms"
+    ),
+    Passage(TALK),
+]
+
+
+def write_rows(folder: Path) -> tuple[Path, Path]:
+    """Questions about who lives where, and documents in two sections."""
+    towns = "Rome Oslo Bern Riga Kyiv Lima Doha Male".split()
+    questions, texts = [], []
+    for i, split in enumerate(["train"] * 12 + ["test"] * 3):
+        draw = random.Random(i)
+        pairs = list(zip(draw.sample(NAMES, 4), draw.sample(towns, 4), strict=True))
+        documents = [{"title": n, "text": f"{n} lives in {t}.", "is_gold": not k} for k, (n, t) in enumerate(pairs)]
+        row = {"id": str(i), "question": f"Where does {pairs[0][0]} live?", "answers": [pairs[0][1]]}
+        questions.append({**row, "documents": documents, "source": "s", "licence": "x", "split": split, "meta": {}})
+        text = f"# One\n\n{SECTIONS[0].text}\n\n# Two\n\n{TALK}\n"
+        second = text.index("# Two")
+        row = {"id": str(i), "category": "news", "source": "s", "licence": "x", "split": split, "text": text}
+        spans = [[0, 5], [second, second + 5]]
+        texts.append({**row, "boundaries": [{"char": 0, "level": 1}, {"char": second, "level": 1}], "headings": spans})
+    paths = folder / "towns.jsonl", folder / "texts.jsonl"
+    for path, rows in zip(paths, (questions, texts), strict=True):
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return paths
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A folder with a tiny base, its examples, a teacher and a student."""
+    folder = tmp_path_factory.mktemp("distill")
+    before = os.environ.get("BLOCKRAG_HOME")
+    os.environ["BLOCKRAG_HOME"] = str(folder / "home")
+    model = tiny_model(tokenizer=tiny_tokenizer())
+    model.network.save_pretrained(folder / "base")
+    model.tokenizer.save_pretrained(folder / "base")
+    questions, texts = write_rows(folder)
+    base = ["--model", str(folder / "base")]
+    data = ["--qa", str(questions), "--seg", str(texts), "--out", str(folder / "examples.safetensors")]
+    distill(["prepare", *base, *data, "--n", "24", "--max-tokens", "200", "--workers", "1"])
+    run = [*base, "--data", str(folder / "examples.safetensors"), "--device", "cpu", "--examples", "4", "--rank", "4"]
+    distill(["teacher", *run, "--out", str(folder / "teacher"), "--steps", "12", "--lr", "5e-3"])
+    student = ["student", *run, "--teacher", str(folder / "teacher"), "--out", str(folder / "student")]
+    distill([*student, "--steps", "12", "--lr", "5e-3", "--n-sinks", "2"])
+    yield folder
+    os.environ.pop("BLOCKRAG_HOME")
+    if before is not None:
+        os.environ["BLOCKRAG_HOME"] = before
+
+
+def test_examples_are_the_tokens_of_serving(trained):
+    tokenizer = load_tokenizer(str(trained / "base"))
+    tokeniser, prompt = Tokeniser(tokenizer, DataConfig()), Prompt(tokenizer)
+    draft = Draft(["One block. ", "Another."], [Asked("Who?", "Ada", "question"), Asked("When?", "In 1907", "x")], "s")
+    example = tokeniser.example(draft)
+    assert [ids.tolist() for ids in example.blocks] == [prompt.block_ids(text) for text in draft.blocks]
+    assert example.turns[0][0].tolist() == prompt.final_ids("Who?")
+    assert example.turns[0][1].tolist()[-1] == tokenizer.eos_token_id
+    whole = [token for turn in example.turns for ids in turn for token in ids]
+    messages = [("user", "Who?"), ("assistant", "Ada"), ("user", "When?"), ("assistant", "In 1907")]
+    turns = [{"role": role, "content": text} for role, text in messages]
+    said = tokenizer.apply_chat_template(turns, tokenize=False).split("Who?")[1].removesuffix("<s>assistant: ")
+    assert tokenizer.decode(whole).split("Who?")[1] == said
+
+
+def test_the_file_of_examples_is_the_same_for_any_number_of_processes(trained):
+    again = trained / "again.safetensors"
+    rows = ["--qa", str(trained / "towns.jsonl"), "--seg", str(trained / "texts.jsonl"), "--out", str(again)]
+    distill(["prepare", "--model", str(trained / "base"), *rows, "--n", "24", "--max-tokens", "200", "--workers", "2"])
+    assert again.read_bytes() == (trained / "examples.safetensors").read_bytes()
+    found = load(again)
+    assert len(found.items) == 24 and found.made_of["counts"]["towns"] > 0 and found.made_of["counts"]["texts"] > 0
+
+
+def test_the_student_leaves_the_teacher_as_it_was(trained):
+    teacher, student = load_adapter(trained / "teacher"), load_adapter(trained / "student")
+    assert teacher.full_format == student.full_format and not teacher.student and student.student
+    full = load_answer_model(str(trained / "base"), adapter=student).full
+    alone = load_answer_model(str(trained / "base"), adapter=teacher).full
+    for name, tensor in full.network.state_dict().items():
+        assert torch.equal(tensor, alone.network.state_dict()[name]), name
+    assert student.about["student"]["settings"]["n_sinks"] == 2 and "commit" in student.about["teacher"]
+
+
+def test_another_base_is_refused(trained, tmp_path):
+    tiny_model(seed=5).network.save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    run = ["--data", str(trained / "examples.safetensors"), "--teacher", str(trained / "teacher")]
+    with pytest.raises(ValueError, match="--model"):
+        distill(["student", "--model", str(tmp_path), *run, "--out", str(tmp_path / "out"), "--device", "cpu"])
+
+
+def test_answers_are_judged_in_all_modes(trained, capsys):
+    out = trained / "qa.json"
+    flags = ["--model", str(trained / "base"), "--adapter", str(trained / "student"), "--device", "cpu"]
+    evaluate(["qa", "--data", str(trained / "towns.jsonl"), *flags, "--max-new-tokens", "4", "--json", str(out)])
+    result = json.loads(out.read_text())
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == result
+    rows = {row["mode"]: row for row in result["rows"]}
+    assert set(rows) == {"full", "naive", "block"} and all(row["n"] == 3 for row in rows.values())
+    assert abs(rows["full"]["kl"]) < 1e-6 < rows["block"]["kl"] and rows["naive"]["kl"] > 1e-6
+    assert rows["naive"]["nll"] != rows["block"]["nll"] and rows["full"]["nll_low"] <= rows["full"]["nll"]
+    assert {"commit", "adapter", "base"} <= set(result) and result["by_passages"][0]["n_passages"] == 4
+
+
+def test_long_text_is_judged_by_the_distance_from_a_boundary(trained):
+    out = trained / "long.json"
+    flags = ["--model", str(trained / "base"), "--adapter", str(trained / "student"), "--device", "cpu"]
+    sizes = ["--block-tokens", "16", "128", "--max-tokens", "400", "--limit", "2"]
+    evaluate(["perplexity", "--data", str(trained / "texts.jsonl"), *flags, *sizes, "--json", str(out)])
+    rows = json.loads(out.read_text())["rows"]
+    assert {row["position"] for row in rows} >= {"1-15", "16-63"} and {row["category"] for row in rows} == {"news"}
+    assert all(row["kl"] < 1e-5 for row in rows if row["mode"] == "full")
+    assert all(row["kl"] > 1e-5 for row in rows if row["mode"] != "full")
+
+
+def test_two_processes_learn_what_one_does(trained, tmp_path):
+    """The same examples, half of them each; gradients are summed."""
+    run = ["--model", str(trained / "base"), "--data", str(trained / "examples.safetensors"), "--device", "cpu"]
+    student = ["student", *run, "--teacher", str(trained / "teacher"), "--examples", "4", "--rank", "4", "--steps", "3"]
+    distill([*student, "--out", str(tmp_path / "one")])
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    command = [*launch, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "training.distill", *student]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "two")], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    logs = [json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[-1]) for name in ("one", "two")]
+    assert logs[0]["loss"] == pytest.approx(logs[1]["loss"], rel=1e-4)
+    assert logs[0]["grad_norm"] == pytest.approx(logs[1]["grad_norm"], rel=1e-3)
+
+
+# tasks
+
+
+def test_answers_of_built_questions_stand_in_the_blocks():
+    text = "\n".join(passage.text for passage in SECTIONS)
+    made = {}
+    for seed in range(300):
+        asked = ask(SECTIONS, random.Random(seed))
+        assert asked.answer in text, asked
+        made.setdefault(asked.task, asked)
+    assert set(made) == {"go on", "find the section", "who said it", "fill the gap"}
+    gap = made["fill the gap"]
+    assert gap.answer not in gap.question and text.count(gap.answer) == 1
+
+
+def test_the_same_chance_asks_the_same():
+    assert [ask(SECTIONS, random.Random(7)) for _ in range(2)] == [ask(SECTIONS, random.Random(7))] * 2
+
+
+def test_what_the_blocks_do_not_say():
+    asked = ask_unsaid(SECTIONS[:1], SECTIONS[1:], random.Random(0))
+    assert asked.answer == UNSAID and asked.task == "unsaid"
+    assert ask_unsaid(SECTIONS, SECTIONS, random.Random(0)) is None
+
+
+def test_a_text_that_lends_itself_to_nothing_is_asked_nothing():
+    assert all(task([Passage("Too short.")], random.Random(0)) is None for task in TASKS)
+
+
+# answers
+
+
+def test_answers_are_compared_as_words():
+    assert contains("It was the Rome of old.", ["rome"]) and not contains("Romeo", ["Rome"])
+    assert exact("The Rome!", ["rome"]) and not exact("in Rome", ["rome"])
+    assert f1("in Rome", ["Rome"]) == pytest.approx(2 / 3) and f1("Oslo", ["Rome"]) == 0

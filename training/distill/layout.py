@@ -1,0 +1,198 @@
+"""Examples -> one row of tokens and who sees whom, in full or in block mode. Knows token ids, no network.
+
+Several examples stand behind one another without padding; each begins at position 0 and none sees another. In block
+mode a part is *closed* (its tokens see their own part) or *open* (they see all before them): the final part is open,
+and a block that dropout lifts is. Where blocks see the prefix, a closed block has a copy of it before it that it alone
+sees, as in `blockrag.attention.reference`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from training.distill.examples import Example, Ids
+
+ANSWER, QUESTION, LIFTED = 0, 1, 2
+"""Kinds of tokens that are learned from."""
+
+KINDS = ("answer", "question", "lifted")
+
+
+@dataclass(frozen=True)
+class BlockRules:
+    """How block mode lays an example out.
+
+    Attributes
+    ----------
+    n_sinks : int
+        Before every block.
+    prefix_visible : bool
+        Whether blocks see the prefix.
+    """
+
+    n_sinks: int = 0
+    prefix_visible: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run of tokens that see alike: where it begins in the row, its length, what stands before its own in it."""
+
+    example: int
+    start: int
+    n_tokens: int
+    n_copied: int
+    open: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """A row of tokens.
+
+    Attributes
+    ----------
+    ids, positions : torch.Tensor
+        int64 ``(tokens,)``. The id of a sink is 0.
+    sinks : torch.Tensor
+        int64 ``(tokens,)``: the number of the sink, or -1.
+    parts : tuple of Part
+        In order; they tile the row.
+    rows : torch.Tensor
+        int64 ``(learned,)``: the tokens whose prediction is learned from.
+    targets, kinds, examples : torch.Tensor
+        int64 ``(learned,)``: what follows each, its kind, whose it is. The same in full and in block mode.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    sinks: torch.Tensor
+    parts: tuple[Part, ...]
+    rows: torch.Tensor
+    targets: torch.Tensor
+    kinds: torch.Tensor
+    examples: torch.Tensor
+
+    @property
+    def n_tokens(self) -> int:
+        """Of the row."""
+        return len(self.ids)
+
+    def to(self, device: torch.device) -> "Layout":
+        """The same, there."""
+        values = [getattr(self, field.name) for field in fields(self)]
+        return Layout(*(v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) else v for v in values))
+
+
+def lay_full(prefix: Ids, examples: Sequence[Example], lifted: Sequence[Sequence[bool]]) -> Layout:
+    """Ordinary causal attention: each example is one open part, without sinks.
+
+    `lifted` says for each block whether its tokens are learned from, as they are in block mode.
+    """
+    row = _Row()
+    for number, (example, lifts) in enumerate(zip(examples, lifted, strict=True)):
+        row.begin(number)
+        row.add(prefix)
+        for block, lift in zip(example.blocks, lifts, strict=True):
+            row.add(block, LIFTED if lift else None)
+        row.add_turns(example)
+        row.close(open=True)
+    return row.done()
+
+
+def lay_blocks(prefix: Ids, examples: Sequence[Example], lifted: Sequence[Sequence[bool]], rules: BlockRules) -> Layout:
+    """Block attention; a lifted block is open."""
+    row = _Row()
+    for number, (example, lifts) in enumerate(zip(examples, lifted, strict=True)):
+        row.begin(number)
+        row.add(prefix)
+        row.close(open=False)
+        for block, lift in zip(example.blocks, lifts, strict=True):
+            if rules.prefix_visible and not lift:
+                row.copy(prefix)
+            row.add_sinks(rules.n_sinks)
+            row.add(block, LIFTED if lift else None)
+            row.close(open=lift)
+        row.add_turns(example)
+        row.close(open=True)
+    return row.done()
+
+
+def visible(layout: Layout) -> torch.Tensor:
+    """The dense mask: bool ``(tokens, tokens)``, row = query. What the fast attention is tested against."""
+    owner, example, opened, copied = (np.empty(layout.n_tokens, np.int64) for _ in range(4))
+    for number, part in enumerate(layout.parts):
+        span = slice(part.start, part.start + part.n_tokens)
+        owner[span], example[span], opened[span] = number, part.example, part.open
+        copied[span] = np.arange(part.n_tokens) < part.n_copied
+    same_part, same_example = owner[:, None] == owner, example[:, None] == example
+    seen = np.where(opened[:, None] > 0, same_example & (copied == 0), same_part)
+    return torch.from_numpy(np.tril(seen))
+
+
+class _Row:
+    """A layout that grows."""
+
+    def __init__(self) -> None:
+        self._ids: list[np.ndarray] = []
+        self._positions: list[np.ndarray] = []
+        self._sinks: list[np.ndarray] = []
+        self._learned: list[tuple[np.ndarray, np.ndarray, int, int]] = []
+        self._parts: list[Part] = []
+        self._n = self._start = self._position = self._n_copied = self._example = 0
+
+    def begin(self, example: int) -> None:
+        self._example, self._position = example, 0
+
+    def add(self, ids: Ids, kind: int | None = None) -> None:
+        """Tokens; of those with a kind, each predicts the next."""
+        if kind is not None:
+            self._learn(np.arange(len(ids) - 1), ids[1:], kind)
+        self._put(ids, np.full(len(ids), -1), self._position)
+        self._position += len(ids)
+
+    def add_sinks(self, n: int) -> None:
+        self._put(np.zeros(n, np.int32), np.arange(n), self._position)
+        self._position += n
+
+    def copy(self, prefix: Ids) -> None:
+        """A copy of the prefix, at the positions just before what follows."""
+        self._put(prefix, np.full(len(prefix), -1), self._position - len(prefix))
+        self._n_copied = len(prefix)
+
+    def add_turns(self, example: Example) -> None:
+        """The final part: an answer's tokens are predicted as answer, the others as question."""
+        ids = np.concatenate([ids for turn in example.turns for ids in turn])
+        is_answer = np.concatenate([np.full(len(ids), said) for turn in example.turns for said, ids in enumerate(turn)])
+        for kind, of_kind in ((ANSWER, is_answer[1:] == 1), (QUESTION, is_answer[1:] == 0)):
+            chosen = np.flatnonzero(of_kind)
+            self._learn(chosen, ids[1:][chosen], kind)
+        self.add(ids)
+
+    def close(self, *, open: bool) -> None:
+        """End a part."""
+        if self._n > self._start:
+            self._parts.append(Part(self._example, self._start, self._n - self._start, self._n_copied, open))
+        self._start, self._n_copied = self._n, 0
+
+    def done(self) -> Layout:
+        rows, targets, kinds, examples = (
+            [np.concatenate(column) for column in zip(*self._columns(), strict=True)] if self._learned else [[]] * 4
+        )
+        columns = (*map(np.concatenate, (self._ids, self._positions, self._sinks)),)
+        ids, positions, sinks = (torch.from_numpy(column.astype(np.int64)) for column in columns)
+        learned = (torch.from_numpy(np.asarray(column, np.int64)) for column in (rows, targets, kinds, examples))
+        return Layout(ids, positions, sinks, tuple(self._parts), *learned)
+
+    def _columns(self) -> list[tuple[np.ndarray, ...]]:
+        return [(at, to, np.full(len(at), kind), np.full(len(at), whose)) for at, to, kind, whose in self._learned]
+
+    def _learn(self, at: np.ndarray, targets: np.ndarray, kind: int) -> None:
+        self._learned.append((self._n + at, targets, kind, self._example))
+
+    def _put(self, ids: np.ndarray, sinks: np.ndarray, position: int) -> None:
+        self._ids.append(ids)
+        self._sinks.append(sinks)
+        self._positions.append(np.arange(position, position + len(ids)))
+        self._n += len(ids)

@@ -1,0 +1,106 @@
+"""The network that learns: frozen weights, low-rank changes, sinks, and hidden states of layouts. Knows no losses."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+
+from blockrag.models.adapter import Change
+from blockrag.models.answer_model import AnswerModel
+from training.distill.attention import attention_of
+from training.distill.config import DistillConfig
+from training.distill.layout import BlockRules, Layout
+from training.distill.lowrank import LowRank
+
+SCALED_LOGITS = ("logit_scale", "logits_scaling", "final_logit_softcapping")
+"""What configurations call logits that are more than a product with the output matrix."""
+
+
+class Learner:
+    """A network, its low-rank changes and its sinks.
+
+    Parameters
+    ----------
+    model : AnswerModel
+        Taken over: its linear layers are replaced.
+    config : DistillConfig
+    block_mode : bool
+        Whether sinks belong to it; the teacher's stage has none.
+
+    Raises
+    ------
+    ValueError
+        If logits are not the product of hidden states and the output matrix.
+    """
+
+    def __init__(self, model: AnswerModel, config: DistillConfig, *, block_mode: bool):
+        network = model.network
+        scaled = [name for name in SCALED_LOGITS if getattr(network.config, name, None) not in (None, 1, 1.0)]
+        if scaled or getattr(network.lm_head, "bias", None) is not None:
+            raise ValueError(
+                f"logits of {network.config.model_type} have {scaled or 'a bias'}; expected is their plain product."
+            )
+        self.model, self.device = model, model.device
+        self.low_rank = LowRank(network, config.rank, config.scale, config.merged, config.seed)
+        self.head = network.lm_head.weight.detach().float()
+        has_sinks = block_mode and config.sinks != "none"
+        self.sink_ids = self._sink_ids(config) if has_sinks else ()
+        self.sinks = None
+        if has_sinks and config.sinks == "learned":
+            self.sinks = torch.nn.Parameter(self._embed(torch.tensor(self.sink_ids)).detach().float())
+        self.rules = BlockRules(len(self.sink_ids), block_mode and config.prefix_visible)
+        if config.checkpointing:
+            network.gradient_checkpointing_enable({"use_reentrant": False})
+            network.train()  # which `transformers` wants for it; these families have no dropout
+
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """What is learned, by name."""
+        sinks = {} if self.sinks is None else {"sinks": self.sinks}
+        return {**self.low_rank.parameters(), **sinks}
+
+    def hidden(self, layout: Layout, *, changed: bool = True) -> torch.Tensor:
+        """Hidden states ``(learned, hidden_size)`` of the tokens that are learned from.
+
+        Parameters
+        ----------
+        layout : Layout
+            On the network's device.
+        changed : bool
+            With the low-rank changes; else without them and without a gradient: the teacher.
+        """
+        attention = attention_of(layout, self.device, self.model.dtype)
+        with nullcontext() if changed else self._as_teacher():
+            states = self.model.network.model(
+                inputs_embeds=self._embeddings(layout)[None],
+                position_ids=layout.positions[None],
+                use_cache=False,
+                **attention,
+            ).last_hidden_state
+            return states[0, layout.rows]
+
+    def changes(self) -> dict[str, Change]:
+        """The low-rank changes as an adapter keeps them."""
+        found = {}
+        for name, layer in self.low_rank.layers.items():
+            found[name] = Change((layer.up * layer.scale).detach(), layer.down.detach())
+        return found
+
+    @contextmanager
+    def _as_teacher(self) -> Iterator[None]:
+        with torch.no_grad(), self.low_rank.off():
+            yield
+
+    def _embeddings(self, layout: Layout) -> torch.Tensor:
+        embeddings = self._embed(layout.ids)
+        if not self.sink_ids:
+            return embeddings
+        is_sink, numbers = layout.sinks >= 0, layout.sinks.clamp_min(0)
+        sinks = self._embed(torch.tensor(self.sink_ids)) if self.sinks is None else self.sinks
+        return torch.where(is_sink[:, None], sinks.to(embeddings.dtype)[numbers], embeddings)
+
+    def _embed(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.model.embed(ids.to(self.device))
+
+    def _sink_ids(self, config: DistillConfig) -> tuple[int, ...]:
+        ids = self.model.tokenizer(config.sink_text, add_special_tokens=False).input_ids
+        return tuple((ids * config.n_sinks)[: config.n_sinks])

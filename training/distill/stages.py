@@ -1,0 +1,109 @@
+"""``python -m training.distill teacher`` and ``student``: train one stage and write its adapter."""
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from blockrag.attention import packed
+from blockrag.models import DEFAULT_MODEL
+from blockrag.models.adapter import Adapter, apply_changes, load_adapter, save_adapter
+from blockrag.models.answer_model import AnswerModel
+from blockrag.models.cache import base_id, local_path, weights_sha256
+from blockrag.models.load import load_tokenizer
+from training.commit import commit
+from training.distill.config import DistillConfig
+from training.distill.examples import load
+from training.distill.learner import Learner
+from training.distill.processes import Processes
+from training.distill.train import Run, fit
+from training.settings import add_flags, from_flags
+
+
+def add_teacher_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the teacher's stage."""
+    _add_arguments(parser)
+
+
+def add_student_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the student's stage."""
+    parser.add_argument("--teacher", type=Path, required=True, help="adapter of the teacher's stage")
+    _add_arguments(parser)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="file of `prepare`")
+    parser.add_argument("--out", type=Path, required=True, help="folder for adapter, log and checkpoint")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="base: catalog name, hub name or folder")
+    parser.add_argument("--device", help="such as cpu or cuda (default: a GPU where there is one)")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    add_flags(parser, DistillConfig)
+
+
+def run_teacher(args: argparse.Namespace) -> dict[str, Any]:
+    """Train a full-mode reader: its adapter has no student yet."""
+    config = replace(from_flags(args, DistillConfig), objective="teacher")
+    adapter = Adapter(str(args.model), base_id(args.model), {})
+    return _run(args, config, adapter, lambda learner: replace(adapter, teacher=learner.changes()))
+
+
+def run_student(args: argparse.Namespace) -> dict[str, Any]:
+    """Train block mode on top of the teacher, which stays as it is."""
+    config, adapter = from_flags(args, DistillConfig), load_adapter(args.teacher)
+    if config.objective == "teacher":
+        raise ValueError("the objective 'teacher' is the stage `teacher`; choose another for the student.")
+    if adapter.base_id != base_id(args.model):
+        raise ValueError(f"the teacher in {args.teacher} was made of {adapter.base}; give that model as --model.")
+
+    def finished(learner: Learner) -> Adapter:
+        learned = None if learner.sinks is None else learner.sinks.detach().cpu()
+        return replace(
+            adapter,
+            student=learner.changes(),
+            sink_ids=learner.sink_ids if learned is None else (),
+            sink_embeddings=learned,
+            prefix_visible=config.prefix_visible,
+        )
+
+    return _run(args, config, adapter, finished)
+
+
+def _run(
+    args: argparse.Namespace, config: DistillConfig, begun: Adapter, finished: Callable[[Learner], Adapter]
+) -> dict[str, Any]:
+    processes, examples, since = Processes(args.device), load(args.data), time.perf_counter()
+    model = load_frozen(args.model, begun, processes.device)
+    learner = Learner(model, config, block_mode=config.objective != "teacher")
+    last = fit(Run(learner, examples, config, processes, args.out), resume=args.resume)
+    made = {
+        "settings": asdict(config),
+        "data": examples.made_of,
+        "last": last,
+        "seconds": time.perf_counter() - since,
+        "device": torch.cuda.get_device_name() if processes.device.type == "cuda" else platform.processor() or "cpu",
+        "n_processes": processes.n,
+        "commit": commit(),
+    }
+    if processes.is_first:
+        role = "teacher" if config.objective == "teacher" else "student"
+        save_adapter(replace(finished(learner), about={**begun.about, role: made}), args.out)
+        (args.out / "settings.json").write_text(json.dumps(made["settings"], indent=1) + "\n")
+    return {"adapter": str(args.out), "objective": config.objective, **last, "seconds": made["seconds"]}
+
+
+def load_frozen(name: str, adapter: Adapter, device: torch.device) -> AnswerModel:
+    """The base with the teacher's changes, in 16 bits on a GPU."""
+    folder = local_path(name)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    network: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, attn_implementation=packed.NAME
+    ).to(device)
+    apply_changes(network, adapter.teacher)
+    return AnswerModel(network, load_tokenizer(name), weights_sha256(folder), adapter.full_format)

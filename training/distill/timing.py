@@ -1,0 +1,109 @@
+"""``python -m training.distill timing``: steps of a well-known shape with random weights, for speed and memory."""
+
+import argparse
+import statistics
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from blockrag.attention import packed
+from blockrag.models.answer_model import AnswerModel
+from blockrag.models.load import load_tokenizer
+from training.commit import commit
+from training.distill.config import DistillConfig
+from training.distill.examples import Example, Examples
+from training.distill.learner import Learner
+from training.distill.processes import Processes
+from training.distill.train import Run, fit, read_log
+from training.settings import add_flags, from_flags
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "qwen3-4b": {
+        "model_type": "qwen3",
+        "hidden_size": 2560,
+        "intermediate_size": 9728,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "vocab_size": 151936,
+        "tie_word_embeddings": True,
+        "max_position_embeddings": 262144,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 5000000.0},
+    },
+    "tiny": {
+        "model_type": "qwen3",
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "vocab_size": 49152,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    },
+}
+"""The configuration published with Qwen3-4B-Instruct-2507, and one to try this file with."""
+
+BLOCK_TOKENS, QUESTION_TOKENS, ANSWER_TOKENS = 512, 64, 192
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    parser.add_argument("--shape", choices=SHAPES, default="qwen3-4b")
+    parser.add_argument("--tokens", type=int, default=16384, help="of a step's one example (default: %(default)s)")
+    parser.add_argument("--device", help="such as cpu or cuda (default: a GPU where there is one)")
+    add_flags(parser, DistillConfig)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Train on random tokens; tells the median step after the first ten."""
+    config = replace(from_flags(args, DistillConfig), examples=1, pack_tokens=2 * args.tokens, save_every=0)
+    processes = Processes(args.device)
+    model = random_model(args.shape, processes.device)
+    examples = random_examples(args.tokens, model.network.config.vocab_size)
+    learner = Learner(model, config, block_mode=True)
+    with tempfile.TemporaryDirectory() as folder:
+        fit(Run(learner, examples, config, processes, Path(folder)), keep=False)
+        lines = read_log(Path(folder))
+    settled = lines[1:] or lines
+    told = {name: _median([line[name] for line in settled]) for name in ("step_s", "tokens_per_s", "mfu")}
+    device = torch.cuda.get_device_name() if processes.device.type == "cuda" else "cpu"
+    about = {"shape": args.shape, "tokens": args.tokens, "device": device, "commit": commit(), "steps": config.steps}
+    settings = {
+        name: getattr(config, name) for name in ("objective", "merged", "checkpointing", "rank", "token_weights")
+    }
+    return {**about, **settings, **told, "memory_nbytes": lines[-1]["memory_nbytes"]}
+
+
+def random_model(shape: str, device: torch.device) -> AnswerModel:
+    """Random weights, made where they stay; another model's tokenizer, since tokens are random too."""
+    settings = dict(SHAPES[shape])
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    with torch.device(device):
+        network = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=packed.NAME)
+    return AnswerModel(network, load_tokenizer("smollm2"), f"random {shape}")
+
+
+def random_examples(n_tokens: int, vocabulary: int) -> Examples:
+    """A few prompts of blocks of 512 tokens and one question, `n_tokens` each."""
+    draws = np.random.default_rng(0)
+
+    def ids(n: int) -> np.ndarray:
+        return draws.integers(3, vocabulary, n).astype(np.int32)
+
+    n_blocks, rest = divmod(n_tokens - QUESTION_TOKENS - ANSWER_TOKENS - 1, BLOCK_TOKENS)
+    sizes = [BLOCK_TOKENS] * n_blocks + ([rest] if rest else [])
+    items = [Example([ids(n) for n in sizes], [(ids(QUESTION_TOKENS), ids(ANSWER_TOKENS))]) for _ in range(4)]
+    return Examples(ids(1), items, {})
+
+
+def _median(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None

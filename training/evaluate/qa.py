@@ -1,0 +1,157 @@
+"""Answers in full, naive block and block mode: contains, exact, F1, likelihood, divergence from full mode."""
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from training.commit import commit
+from training.corpus import first_of_each
+from training.evaluate import blocks, readers
+from training.evaluate.answers import contains, exact, f1
+from training.evaluate.bootstrap import interval
+from training.evaluate.readers import Reader, open_readers
+from training.qa import QARow, passage, read_questions, said_answer
+
+METRICS = ("contains", "exact", "f1", "nll", "kl")
+POSITIONS = ("first third", "middle third", "last third")
+MOST_FORCED = 64
+"""Tokens of a given answer whose likelihood is looked at."""
+
+Scores = dict[str, float]
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    parser.add_argument("--data", nargs="+", required=True, help="files in the schema of training/qa.py")
+    parser.add_argument("--modes", default="full,naive,block", help="with commas between (default: %(default)s)")
+    parser.add_argument("--split", default="test", help="which rows (default: test)")
+    parser.add_argument("--limit", type=int, default=0, help="most questions of a file (default: all)")
+    parser.add_argument("--passages", type=int, default=10, help="of a question, gold ones among them; 0: all")
+    parser.add_argument("--max-tokens", type=int, default=4096, help="most tokens of a question's blocks")
+    parser.add_argument("--max-new-tokens", type=int, default=32, help="longest answer; four times that if long-form")
+    blocks.add_flags(parser)
+    readers.add_flags(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure; see `summarise` for what comes of it."""
+    modes = args.modes.split(",")
+    opened = open_readers(modes, args.model, args.adapter, args.device)
+    rows = list(first_of_each(read_questions(args.data, args.split), args.limit, "dataset"))
+    if not rows:
+        raise ValueError(f"these files have no questions of the split {args.split!r}.")
+    chooser = Chooser(args, opened[modes[0]])
+    measured: list[tuple[str, str, dict[str, Any], Scores]] = []
+    for row in tqdm(rows, desc="questions", file=sys.stderr):
+        chosen, about = chooser.choose(row)
+        for mode, scores in ask_all(opened, row, chosen, args.max_new_tokens):
+            measured.append((row["dataset"], mode, about, scores))
+    about_run = {"commit": commit(), "adapter": str(args.adapter) if args.adapter else None, "base": args.model}
+    settings = {name: getattr(args, name) for name in ("split", "passages", "granularity", "segmenter", "device")}
+    return {**summarise(measured), **about_run, **settings}
+
+
+class Chooser:
+    """A row -> its blocks, as many as fit: those of gold documents first, then the others; in the row's order."""
+
+    def __init__(self, args: argparse.Namespace, reader: Reader):
+        self._args, self._prompt = args, reader.prompt
+        self._cutter = blocks.Cutter(args, reader.model.tokenizer)
+
+    def choose(self, row: QARow) -> tuple[list[list[int]], dict[str, Any]]:
+        """Token ids of the blocks, and how many documents they are of and where the gold one stands."""
+        documents = row["documents"]
+        by_need = sorted(range(len(documents)), key=lambda i: not documents[i]["is_gold"])
+        taken = by_need[: self._args.passages or None]
+        room, kept = self._args.max_tokens, []
+        for number in taken:
+            for place, text in enumerate(self._cut(passage(documents[number]))):
+                ids = self._prompt.block_ids(text)
+                if len(ids) <= room:
+                    room -= len(ids)
+                    kept.append((number, place, ids))
+        kept.sort(key=lambda each: each[:2])
+        gold = [i for i, (number, _, _) in enumerate(kept) if documents[number]["is_gold"]]
+        position = POSITIONS[min(2, 3 * gold[0] // len(kept))] if gold else None
+        return [ids for _, _, ids in kept], {"n_passages": len({n for n, _, _ in kept}), "position": position}
+
+    def _cut(self, text: str) -> Sequence[str]:
+        """A passage is one block; a long text is cut by the segmenter."""
+        is_short = self._cutter.counter.count(text) <= self._cutter.bounds.maximum
+        return [text] if text.strip() and is_short else self._cutter.cut(text)
+
+
+def ask_all(
+    opened: dict[str, Reader], row: QARow, chosen: Sequence[Sequence[int]], most: int
+) -> Iterator[tuple[str, Scores]]:
+    """Each mode's scores for one question; divergence only where full mode reads too."""
+    most = 4 * most if row.get("meta", {}).get("long_form") else most
+    full: torch.Tensor | None = None
+    for mode, reader in sorted(opened.items(), key=lambda item: item[0] != "full"):
+        final = reader.prompt.final_ids(row["question"])
+        ids = reader.model.tokenizer(said_answer(row), add_special_tokens=False).input_ids[:MOST_FORCED]
+        ids.append(reader.model.tokenizer.eos_token_id)
+        parts = reader.read(chosen)
+        said = reader.log_probabilities(parts, final, ids)
+        answer = reader.generate(parts, final, most)
+        nll = -said.gather(1, torch.tensor(ids, device=said.device)[:, None]).mean()
+        scores = {name: function(answer, row["answers"]) for name, function in _OF_ANSWER.items()}
+        scores["nll"] = float(nll)
+        if mode == "full":
+            full = said
+        if full is not None:
+            scores["kl"] = float((full.exp() * (full - said)).sum(-1).mean())
+        yield mode, scores
+
+
+_OF_ANSWER: dict[str, Callable[[str, Sequence[str]], float]] = {"contains": contains, "exact": exact, "f1": f1}
+
+
+def summarise(measured: Sequence[tuple[str, str, dict[str, Any], Scores]]) -> dict[str, Any]:
+    """``rows``, a mean over questions with its 95 % interval for each file and mode; the same by number of documents
+    and by the place of the first gold block."""
+    return {
+        "rows": _rows(measured, lambda about: {}),
+        "by_passages": _rows(measured, lambda about: {"n_passages": about["n_passages"]}),
+        "by_position": _rows(measured, lambda about: {"position": about["position"]}),
+    }
+
+
+def _rows(
+    measured: Sequence[tuple[str, str, dict[str, Any], Scores]], key: Callable[[dict[str, Any]], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    groups: dict[tuple, list[Scores]] = defaultdict(list)
+    for data, mode, about, scores in measured:
+        groups[(("data", data), ("mode", mode), *key(about).items())].append(scores)
+    return [{**dict(known), "n": len(scores), **means(scores, METRICS)} for known, scores in groups.items()]
+
+
+def means(scores: Sequence[Scores], names: Sequence[str]) -> dict[str, float | None]:
+    """Mean of each metric with the bounds of its interval; null where it was not measured."""
+    found: dict[str, float | None] = {}
+    for name in names:
+        values = [each[name] for each in scores if name in each]
+        bounds = interval([values]) if values else (None, None, None)
+        found |= dict(zip((name, f"{name}_low", f"{name}_high"), bounds, strict=True))
+    return found
+
+
+def table(result: dict[str, Any]) -> str:
+    """The rows, for reading."""
+    lines = ["| data | mode | n | contains | exact | F1 | NLL | KL from full |", "|---" * 8 + "|"]
+    for row in result["rows"]:
+        cells = [_cell(row, name, 100 if name in _OF_ANSWER else 1) for name in METRICS]
+        lines.append(f"| {row['data']} | {row['mode']} | {row['n']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(row: dict[str, Any], name: str, unit: int) -> str:
+    if row[name] is None:
+        return "-"
+    mean, low, high = (unit * row[key] for key in (name, f"{name}_low", f"{name}_high"))
+    return f"{mean:.1f} ({low:.1f} to {high:.1f})" if unit > 1 else f"{mean:.3f} ({low:.3f} to {high:.3f})"

@@ -1,0 +1,110 @@
+"""One mode of reading, by the library's own path: encode, store, assemble, generate. Knows tokens, no scores."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from blockrag.attention.assemble import assemble
+from blockrag.attention.encode import encode_blocks, encode_prefix
+from blockrag.attention.runner import Runner, make_runner
+from blockrag.generate import end_tokens, last_logits
+from blockrag.identity import kv_identity
+from blockrag.kv.block_kv import BlockKV
+from blockrag.kv.memory import MemoryTier
+from blockrag.kv.tiered import TieredKV
+from blockrag.models import DEFAULT_MODEL
+from blockrag.models.adapter import load_adapter
+from blockrag.models.answer_model import AnswerModel
+from blockrag.models.load import load_answer_model
+from blockrag.prompt import Prompt
+
+MODES = ("full", "naive", "block")
+"""Full: the teacher's weights, ordinary attention. Naive: the same weights block by block, without sinks. Block: as the
+adapter has it; without an adapter the same as naive."""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Who reads."""
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="base: catalog name, hub name or folder")
+    parser.add_argument("--adapter", type=Path, help="folder of an adapter (default: none)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Reader:
+    """Reads blocks and answers, in one mode.
+
+    Parameters
+    ----------
+    model : AnswerModel
+        Whose weights and format the mode has.
+    runner : Runner
+        Made for this model.
+    whole : bool
+        Read prefix and blocks as one text: full mode.
+    store_nbytes : int
+        Budget of the store of block KV.
+    """
+
+    def __init__(self, model: AnswerModel, runner: Runner, *, whole: bool, store_nbytes: int = 1 << 30):
+        self.model, self.prompt, self._whole = model, Prompt(model.tokenizer), whole
+        self._identity = kv_identity(model)
+        self._kv = TieredKV([MemoryTier(store_nbytes, model.device)])
+        self._runner = runner
+        self._prefix = encode_prefix(model, self.prompt.prefix_ids)
+        self._ends = end_tokens(model)
+
+    def read(self, blocks: Sequence[Sequence[int]]) -> list[BlockKV]:
+        """KV of prefix and blocks: from the store, or encoded now and kept; in full mode of all as one."""
+        if self._whole:
+            return [encode_prefix(self.model, [*self.prompt.prefix_ids, *(token for ids in blocks for token in ids)])]
+        keys = [self._identity.key(ids) for ids in blocks]
+        hits = {key: self._kv.get(key) for key in keys}
+        found = {key: hit.kv for key, hit in hits.items() if hit is not None}
+        missing = {key: ids for key, ids in zip(keys, blocks, strict=True) if key not in found}
+        names = list(missing)
+        for encoded in encode_blocks(self.model, list(missing.values()), self._prefix):
+            found[names[encoded.number]] = encoded.kv
+            self._kv.put(names[encoded.number], encoded.kv)
+        return [self._prefix, *(found[key] for key in keys)]
+
+    def generate(self, parts: Sequence[BlockKV], final_ids: Sequence[int], most: int) -> str:
+        """The most likely answer of at most `most` tokens."""
+        tokens: list[int] = []
+        with self._runner.join(parts, len(final_ids) + most) as joined:
+            for token in joined.greedy(final_ids):
+                if token in self._ends:
+                    break
+                tokens.append(token)
+                if len(tokens) == most:
+                    break
+        return self.model.tokenizer.decode(tokens, skip_special_tokens=True)
+
+    @torch.inference_mode()
+    def log_probabilities(
+        self, parts: Sequence[BlockKV], final_ids: Sequence[int], answer_ids: Sequence[int]
+    ) -> torch.Tensor:
+        """Of every token of the vocabulary at each token of a given answer, float32 ``(answer, vocabulary)``."""
+        ids = [*final_ids, *answer_ids[:-1]]
+        storage = self.model.kv_storage(sum(part.n_tokens for part in parts) + len(ids))
+        cache = assemble(parts, self.model.rope, storage)
+        return last_logits(self.model, ids, cache, len(answer_ids)).float().log_softmax(-1)
+
+
+def open_readers(modes: Sequence[str], base: str, adapter: Path | None, device: str) -> dict[str, Reader]:
+    """A reader for each mode; modes whose weights are the same share them.
+
+    Raises
+    ------
+    ValueError
+        If a mode is none of `MODES`.
+    """
+    unknown = [mode for mode in modes if mode not in MODES]
+    if unknown:
+        raise ValueError(f"there is no mode {unknown[0]!r}; choose: {', '.join(MODES)}.")
+    model = load_answer_model(base, device=device, adapter=load_adapter(adapter) if adapter else None)
+    full = model.full or model
+    of_mode = {"full": full, "naive": full, "block": model}
+    runners = {id(network): make_runner(network) for network in ((full,) if model is full else (full, model))}
+    return {mode: Reader(of_mode[mode], runners[id(of_mode[mode])], whole=mode == "full") for mode in modes}

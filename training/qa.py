@@ -1,0 +1,42 @@
+"""Rows of questions about documents: their schema, and the texts of their blocks.
+
+A row is a dict: ``{id, question, answers: [...], documents: [{title, text, is_gold}], source, licence, split, meta}``.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from training.corpus import read_file
+
+QARow = dict[str, Any]
+
+FIELDS = ("id", "question", "answers", "documents", "split")
+
+
+def read_questions(paths: Iterable[Path | str], split: str) -> Iterator[QARow]:
+    """Rows of that split, each with the file's name as its ``dataset``.
+
+    Raises
+    ------
+    ValueError
+        If a row lacks a field: with file, row and field.
+    """
+    for path in map(Path, paths):
+        for number, row in enumerate(read_file(path), 1):
+            missing = [field for field in FIELDS if field not in row]
+            if missing:
+                raise ValueError(f"{path.name}, row {number}: it lacks {', '.join(missing)}")
+            if row["split"] == split:
+                yield {"dataset": path.name.split(".")[0], **row}
+
+
+def passage(document: dict[str, Any]) -> str:
+    """A document as the model reads it: its title, where it has one, on a line before its text."""
+    return f"{document['title']}\n{document['text']}" if document["title"] else document["text"]
+
+
+def said_answer(row: QARow) -> str:
+    """The first answer that a gold document contains, or the first."""
+    gold = "\n".join(d["text"] for d in row["documents"] if d["is_gold"]).casefold()
+    return next((a for a in row["answers"] if a.strip().casefold() in gold), row["answers"][0]).strip()
