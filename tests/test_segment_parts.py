@@ -1,5 +1,7 @@
 """The parts that segmentation is built of: range maxima, the tree, token counters, the two other baselines."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,15 @@ from hypothesis import strategies as st
 from segmenting import TEXT, ByteCounter, bpe, bpe_counter, embed, segment
 
 from blockrag.errors import SegmentationError
-from blockrag.segment import FixedSize, HFTokenCounter, Scored, Similarity, SizeBounds, find_candidates
+from blockrag.segment import (
+    FixedSize,
+    HFTokenCounter,
+    Scored,
+    Similarity,
+    SizeBounds,
+    find_candidates,
+    make_segmenter,
+)
 from blockrag.segment.range_max import RangeMax
 from blockrag.segment.sizes import SpanSizes
 from blockrag.segment.splitter import Splitter, dyadic_rank
@@ -188,3 +198,11 @@ def test_the_tree_is_the_same_whatever_the_granularities_asked_before():
         asked.blocks(granularity)
     assert asked.blocks(0.6) == fresh.blocks(0.6)
     assert find_candidates(TEXT).tolist() == asked.scored.chars.tolist()
+
+
+def test_the_shipped_segmenter_cuts_a_known_text_the_same_anywhere():
+    text = (Path(__file__).parents[1] / "LICENSE").read_text(encoding="utf-8")
+    found = make_segmenter("neural", counter=bpe_counter()).boundaries(text)
+    begins = {text[char : char + 12].split(".")[0] for char in found.chars[found.scores > 0.43]}
+    assert begins == {"2", "3", "4", "5", "6", "7", "8", "9"}  # sections of the licence
+    assert np.abs(found.scores - 0.43).min() > 0.03  # and bfloat16 moves no score by more than 0.006

@@ -23,6 +23,7 @@ SEGMENTER = "Segmenter"
 SEGMENTER_SETTINGS = "Segmenter and sizes"
 SEGMENTER_INFO = "How places for a boundary are scored."
 SEGMENTER_CHOICES = {
+    "neural": "Learned: where people begin a new block",
     "structural": "Structure: headings, paragraphs, turns, definitions",
     "similarity": "Similarity: where the topic changes, by sentence embeddings",
     "fixed": "Fixed size: every so many tokens",

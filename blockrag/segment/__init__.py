@@ -1,6 +1,7 @@
 """Text -> scored candidates -> blocks at any granularity: the public names and the table of segmenters."""
 
 from collections.abc import Callable
+from functools import cache
 
 from blockrag.errors import SegmentationError
 from blockrag.segment.base import Scored, Segmenter
@@ -12,7 +13,7 @@ from blockrag.segment.sizes import SizeBounds
 from blockrag.segment.structural import Structural
 from blockrag.segment.tokens import HFTokenCounter, TokenCounter
 
-DEFAULT_SEGMENTER = "structural"
+DEFAULT_SEGMENTER = "neural"
 DEFAULT_GRANULARITY = 0.5
 
 __all__ = [
@@ -45,7 +46,15 @@ def _make_similarity(counter: TokenCounter, embed: Embed | None) -> Segmenter:
     return Similarity(embed)
 
 
+@cache
+def _neural() -> Segmenter:
+    from blockrag.segment.neural import Neural  # noqa: PLC0415  (torch and transformers, when it is asked for)
+
+    return Neural()
+
+
 SEGMENTERS: dict[str, Callable[[TokenCounter, Embed | None], Segmenter]] = {
+    "neural": lambda counter, embed: _neural(),
     "fixed": lambda counter, embed: FixedSize(counter),
     "structural": lambda counter, embed: Structural(),
     "similarity": _make_similarity,

@@ -1,4 +1,4 @@
-"""Where a segmenter cuts as people did, where it does not, and what it misses, with the text around: for its model card.
+"""Where a segmenter cuts as people did, where it does not, and what it misses, with the text around.
 
 Chosen by a rule and not by hand: of each category the documents in the order of their names' hashes, one after the
 other; told the number of people's boundaries at level 2, the surest cut that is right, the surest that is wrong, and
@@ -8,7 +8,7 @@ the missed boundary that the segmenter thought of least.
 import argparse
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ def _around(text: str, char: int) -> tuple[str, str]:
     return before.rstrip(), after
 
 
-def markdown(found: dict[str, Sequence[dict[str, Any]]]) -> str:
+def markdown(found: Mapping[str, Sequence[dict[str, Any]]]) -> str:
     """All examples; ‖ stands where the cut is."""
     return "\n".join(line for category, examples in found.items() for line in _lines(category, examples)) + "\n"
 
@@ -90,7 +90,7 @@ def markdown(found: dict[str, Sequence[dict[str, Any]]]) -> str:
 def _lines(category: str, examples: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield f"### {category}\n"
     for each in examples:
-        yield f"{each['n_right']} of {each['n_gold']} boundaries found in this text of {each['source']} ({each['licence']}).\n"
+        yield f"{each['n_right']} of {each['n_gold']} boundaries found, {each['source']} ({each['licence']}).\n"
         for kind in KINDS:
             if kind in each:
                 before, after = (" ".join(part.split()).replace("`", "'") for part in each[kind])

@@ -37,7 +37,7 @@ class Neural(Segmenter):
     def __init__(self, folder: Path = SHIPPED, device: str = "cpu"):
         network, self._tokenizer, self._scale = load(folder)
         self._device = torch.device(device)
-        self._network = network.to(self._device, _dtype(self._device))
+        self._network = network.to(self._device, fast_dtype(self._device))
 
     def score(self, text: str, candidates: np.ndarray) -> np.ndarray:
         """See `Segmenter`."""
@@ -84,7 +84,8 @@ def judge(network: SegmenterNetwork, states: torch.Tensor) -> torch.Tensor:
     return torch.cat(found)
 
 
-def _dtype(device: torch.device) -> torch.dtype:
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where it is multiplied itself; elsewhere it would take seventy times as long as float32."""
     if device.type != "cpu" or torch.cpu._is_avx512_bf16_supported():
         return torch.bfloat16
     return torch.float32
