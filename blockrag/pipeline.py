@@ -124,9 +124,10 @@ class Pipeline:
         if not len(self.index):
             raise IndexStoreError("the index is empty: add a document before asking")
         request = Request(question, mode, max_new_tokens, Stopwatch(self.engine.model.device))
-        yield from answer_in_turn(self.engine, request, lambda: self._search(question, k), asker)
+        yield from answer_in_turn(self.engine, request, lambda: self.search(question, k), asker)
 
-    def _search(self, question: str, k: int) -> tuple[Source, ...]:
+    def search(self, question: str, k: int) -> tuple[Source, ...]:
+        """The `k` blocks nearest to the question, best first, numbered from 1."""
         found = self.index.search(self.engine.embedder.embed([question])[0], k)
         return tuple(_source(n, f) for n, f in enumerate(found, start=1))
 
