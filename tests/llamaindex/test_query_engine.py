@@ -42,9 +42,9 @@ class Words(BaseNodePostprocessor):
     """A reranker of the stock kind: by words in common; tells its score in the metadata."""
 
     def _postprocess_nodes(self, nodes, query_bundle=None):
-        words = set(query_bundle.query_str.lower().split())
+        words = set(query_bundle.query_str.lower().strip("?").split())
         for found in nodes:
-            found.score = float(len(words & set(found.node.get_content().lower().split())))
+            found.score = float(len(words & set(found.node.get_content().lower().replace(";", "").split())))
             found.node.metadata["reranked"] = found.score
         return sorted(nodes, key=lambda found: -found.score)[:2]
 
@@ -83,6 +83,7 @@ def test_postprocessors_choose_and_order_the_blocks(llm, nodes):
     response = engine_of(llm, Given(nodes), Words(), SimilarityPostprocessor(similarity_cutoff=0.5)).query(QUESTION)
     assert len(response.source_nodes) == 2 == sum(report(response)["kv_hits"].values())
     assert "Rome" in response.source_nodes[0].node.text and report(response)["kv_misses"] == 0
+    assert response.source_nodes[0].score > response.source_nodes[1].score
     reordered = engine_of(llm, Given(nodes[:5]), LongContextReorder()).query(QUESTION)
     assert report(reordered)["kv_misses"] == 0
     assert [s.node_id for s in reordered.source_nodes] != [n.node_id for n in nodes[:5]]

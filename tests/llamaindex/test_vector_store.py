@@ -1,6 +1,7 @@
 """Block KV with any vector store: encoded when chosen, persisted, shared by processes, gone with the last node."""
 
 import asyncio
+import os
 import shutil
 import subprocess
 import sys
@@ -45,7 +46,8 @@ def inner(request):
     if request.param == "qdrant":
         return qdrant()
     module = pytest.importorskip(
-        "llama_index.vector_stores.postgres", reason="llama-index-vector-stores-postgres is not installed"
+        "llama_index.vector_stores.postgres",
+        reason="llama-index-vector-stores-postgres is absent: it excludes SQLAlchemy 2.1; .ci/run installs it aside",
     )
     server = request.getfixturevalue("postgres")
     server.psql("DROP TABLE IF EXISTS data_blocks")
@@ -186,7 +188,8 @@ BlockKVVectorStore(SimpleVectorStore(), llm).delete("cities")
 def test_another_process_finds_and_deletes_the_same_kv(llm, nodes, embed_model):
     index_of(nodes, BlockKVVectorStore(SimpleVectorStore(), llm), embed_model)
     command = [sys.executable, "-c", OTHER_PROCESS, llm.kv_dir, *keys(llm, nodes)]
-    done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": ":".join(PATHS), "HOME": "/tmp"})
+    paths = ":".join([*PATHS, os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths})
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == len(keys(llm, nodes))
     assert kv_files(llm) == keys(llm, [n for n in nodes if n.ref_doc_id == "lima"])
