@@ -3,8 +3,8 @@
     python examples/evaluate.py nq.jsonl.zst --questions 20
 
 Retrieval: `RetrieverEvaluator` (hit rate, MRR, precision, recall against the gold passages). Answers:
-`SemanticSimilarityEvaluator` against the first reference answer, run by `BatchEvalRunner`; it embeds, so no judge that must
-be paid for is needed. Any other evaluator takes the same responses. The last line is JSON.
+`SemanticSimilarityEvaluator` against the first reference answer, run by `BatchEvalRunner`; it embeds, so that no judge
+need be paid for. Any other evaluator takes the same responses. The last line is JSON.
 """
 
 import argparse

@@ -1,12 +1,12 @@
 """One LlamaIndex program twice on the same questions: as it was, and with block KV. Measures time to first token.
 
-Before: the stock query engine and its stock synthesizer over a flat prompt. After: `BlockSynthesizer`. Retriever, index,
-model and weights are the same. Time runs from the call of `query` to the first text, retrieval included.
+Before: the stock query engine and its stock synthesizer over a flat prompt. After: `BlockSynthesizer`. Retriever,
+index, model and weights are the same. Time runs from the call of `query` to the first text, retrieval included.
 
     python examples/rag_before_after.py nq.jsonl.zst --questions 50 --tokens 4000
 
-The last line is JSON. Answers count as judged alike where the 95 % interval of the difference in containing the reference
-answer (paired, bootstrap over questions) holds zero.
+The last line is JSON. Answers count as judged alike where the 95 % interval of the difference in containing the
+reference answer (paired, bootstrap over questions) holds zero.
 """
 
 import argparse

@@ -7,6 +7,7 @@ from tiny import tiny_engine
 
 from blockrag.llamaindex import BlockAttentionLLM, BlockRAGEmbedding, SemanticBlockNodeParser
 
+
 @pytest.fixture
 def llm(tmp_path):
     return BlockAttentionLLM(tiny_engine(tmp_path / "kv"), max_tokens=6, kv_dir=tmp_path / "kv")

@@ -28,7 +28,9 @@ def test_turns_add_up_and_blocks_are_found_again(kind, llm, index):
     assert [m.role.value for m in chat.chat_history] == ["user", "assistant"] * 2
     if kind is BlockContextChatEngine:  # the other one condenses the question, and a random model condenses at random
         assert report(second)["kv_misses"] == 0
-        assert report(second)["n_prefill_tokens"] > report(first)["n_prefill_tokens"] - report(first)["n_context_tokens"]
+        assert (
+            report(second)["n_prefill_tokens"] > report(first)["n_prefill_tokens"] - report(first)["n_context_tokens"]
+        )
     chat.reset()
     assert chat.chat_history == [] and report(chat.chat(QUESTION))["kv_misses"] == 0
 

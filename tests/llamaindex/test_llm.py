@@ -25,7 +25,9 @@ TEXTS = ["The river Tiber flows through Rome.", "The river Nile flows through Ca
 
 
 def chat_of(texts=TEXTS, question=QUESTION, titles=("", "", ""), before=()):
-    blocks = [CitableBlock(title=t, source=str(n), content=c) for n, (c, t) in enumerate(zip(texts, titles, strict=False))]
+    blocks = [
+        CitableBlock(title=t, source=str(n), content=c) for n, (c, t) in enumerate(zip(texts, titles, strict=False))
+    ]
     return [*before, ChatMessage(role=MessageRole.USER, blocks=[*blocks, TextBlock(text=question)])]
 
 

