@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from cities import QUESTION, report
 from llama_index.core.base.llms.types import (
-    CachePoint,
     CacheControl,
+    CachePoint,
     ChatMessage,
     CitableBlock,
     ImageBlock,
