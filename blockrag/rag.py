@@ -19,7 +19,7 @@ from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from blockrag.pipeline import Pipeline
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, SizeBounds
 
-Source = str | os.PathLike[str] | Document
+Readable = str | os.PathLike[str] | Document
 OnProgress = Callable[[Progress], None]
 
 
@@ -86,7 +86,7 @@ class BlockRAG:
 
     def index(
         self,
-        *sources: Source,
+        *sources: Readable,
         granularity: float = DEFAULT_GRANULARITY,
         segmenter: str = DEFAULT_SEGMENTER,
         bounds: SizeBounds | None = None,

@@ -21,6 +21,7 @@ from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.retrievers import QueryFusionRetriever
 from llama_index.core.schema import MetadataMode, NodeWithScore
 
+import blockrag.llamaindex
 from blockrag.documents import Document
 from blockrag.llamaindex import BlockAttentionLLM, BlockRAGRetriever, BlockSynthesizer
 from blockrag.rag import BlockRAG
@@ -190,6 +191,31 @@ def test_stock_retrievers_fuse_with_ours(llm, rag, nodes, embed_model):
         response = engine_of(llm, retriever).query(QUESTION)
         assert response.source_nodes and report(response)["kv_misses"] == 0
         assert sum(report(response)["kv_hits"].values()) == len(response.source_nodes)
+
+
+def test_bm25_retrieves_too(llm, nodes):
+    bm25 = pytest.importorskip("llama_index.retrievers.bm25", reason="llama-index-retrievers-bm25 is not installed")
+    warm(llm, nodes)
+    retriever = bm25.BM25Retriever.from_defaults(nodes=nodes, similarity_top_k=2)
+    response = engine_of(llm, retriever).query("Colosseum")
+    assert "Colosseum" in response.source_nodes[0].node.text and report(response)["kv_misses"] == 0
+
+
+@pytest.mark.parametrize(
+    "part, base",
+    [
+        ("SemanticBlockNodeParser", "NodeParser"),
+        ("BlockRAGRetriever", "BaseRetriever"),
+        ("BlockAttentionLLM", "LLM"),
+        ("BlockRAGEmbedding", "BaseEmbedding"),
+        ("BlockKVVectorStore", "BasePydanticVectorStore"),
+        ("BlockSynthesizer", "BaseSynthesizer"),
+        ("BlockContextChatEngine", "BaseChatEngine"),
+    ],
+)
+def test_parts_are_of_the_published_kinds(part, base):
+    """The test that LlamaIndex's own integration packages begin with."""
+    assert base in [cls.__name__ for cls in getattr(blockrag.llamaindex, part).__mro__]
 
 
 def test_an_index_as_query_engine(llm, nodes, embed_model):
