@@ -131,7 +131,8 @@ class BlockAttentionLLM(CustomLLM):
         messages : sequence of ChatMessage
             Each `CitableBlock` in them is one attention block; its text alone decides its KV, and its title, where it
             has one, is told beside it. All blocks stand before the conversation.
-        max_tokens : int, optional
+        **kwargs
+            ``max_tokens`` alone: the longest answer of this call.
 
         Raises
         ------
@@ -165,7 +166,8 @@ class BlockAttentionLLM(CustomLLM):
         prompt : str
             What the user says; or, where `formatted`, the whole text that the model is to go on with.
         formatted : bool
-        max_tokens : int, optional
+        **kwargs
+            ``max_tokens`` alone: the longest answer of this call.
 
         Raises
         ------

@@ -32,9 +32,10 @@ from blockrag.segment import (
 class SemanticBlockNodeParser(NodeParser):
     """Cuts documents into semantic blocks. Nodes tile their document: joined, their texts are its text.
 
-    Every field is part of the key of an ingestion cache, the version of this library too.
+    Fields (and arguments) beside those of `NodeParser`, each a part of the key of an ingestion cache; so is the version of
+    this library:
 
-    Parameters
+    Attributes
     ----------
     segmenter : str
         A key of `blockrag.segment.SEGMENTERS`.
@@ -46,8 +47,6 @@ class SemanticBlockNodeParser(NodeParser):
         The model whose tokens are counted.
     embedder : str
         For segmenters that compare embeddings.
-    include_metadata, include_prev_next_rel, callback_manager, id_func
-        See `NodeParser`.
 
     Raises
     ------
