@@ -3,15 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from llama_index.core.base.llms.types import (
-    CachePoint,
-    ChatMessage,
-    CitableBlock,
-    CitationBlock,
-    MessageRole,
-    TextBlock,
-    ThinkingBlock,
-)
+from llama_index.core.base.llms.types import ChatMessage, CitableBlock, CitationBlock, MessageRole, TextBlock
 
 from blockrag.conversation import Message, Role
 from blockrag.errors import ContentError
@@ -27,6 +19,9 @@ ROLES: dict[MessageRole, Role] = {
     MessageRole.MODEL: "assistant",
 }
 """Who speaks; what a tool returned is told by the user."""
+
+UNSAID = {"cache", "thinking"}
+"""Types of content that nobody said: a hint to a cache, an earlier thought (for which older versions have no class)."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +93,7 @@ def _texts(message: ChatMessage) -> Iterator[str]:
             yield block.text
         elif isinstance(block, CitationBlock) and isinstance(block.cited_content, TextBlock):
             yield block.cited_content.text
-        elif not isinstance(block, CitableBlock | CachePoint | ThinkingBlock):  # a hint and a thought are not said
+        elif not isinstance(block, CitableBlock) and block.block_type not in UNSAID:
             raise _unreadable(block)
 
 

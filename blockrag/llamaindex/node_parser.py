@@ -32,8 +32,8 @@ from blockrag.segment import (
 class SemanticBlockNodeParser(NodeParser):
     """Cuts documents into semantic blocks. Nodes tile their document: joined, their texts are its text.
 
-    Fields (and arguments) beside those of `NodeParser`, each a part of the key of an ingestion cache; so is the version of
-    this library:
+    Fields (and arguments) beside those of `NodeParser`. Each is a part of the key of an ingestion cache, and so is the
+    version of this library.
 
     Attributes
     ----------
