@@ -10,19 +10,24 @@ if TYPE_CHECKING:
     from blockrag.answer import Answer, Piece, Report, Retrieved, Source
     from blockrag.documents import Document, load, load_many
     from blockrag.engine import Engine, Progress
-    from blockrag.errors import BlockRAGError
-    from blockrag.pipeline import BlockRAG
+    from blockrag.errors import BlockRAGError, DocumentError
+    from blockrag.index import DocumentRecord
+    from blockrag.pipeline import Pipeline
+    from blockrag.rag import BlockRAG
     from blockrag.segment import Segmentation, SizeBounds
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Answer": "answer",
-    "BlockRAG": "pipeline",
+    "BlockRAG": "rag",
     "BlockRAGError": "errors",
     "Document": "documents",
+    "DocumentError": "errors",
+    "DocumentRecord": "index",
     "Engine": "engine",
     "Piece": "answer",
+    "Pipeline": "pipeline",
     "Progress": "engine",
     "Report": "answer",
     "Retrieved": "answer",
@@ -38,8 +43,11 @@ __all__ = [
     "BlockRAG",
     "BlockRAGError",
     "Document",
+    "DocumentError",
+    "DocumentRecord",
     "Engine",
     "Piece",
+    "Pipeline",
     "Progress",
     "Report",
     "Retrieved",

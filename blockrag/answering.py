@@ -10,6 +10,7 @@ import torch
 
 from blockrag.answer import Answer, Mode, Piece, Report, Source
 from blockrag.cite import cite
+from blockrag.conversation import Framing
 from blockrag.engine import KV_READERS, NO_MEMORY, Engine
 from blockrag.errors import DeviceMemoryError, KVCorruptError, KVTierError, PromptTooLongError
 from blockrag.generate import TextStream, end_tokens
@@ -23,7 +24,10 @@ TTFT_STAGES = ("retrieval", "kv_load", "encode", "assemble", "prefill")
 
 @dataclass
 class Request:
-    """One question on its way to an answer, and what it cost so far."""
+    """One question on its way to an answer, and what it cost so far.
+
+    `framing` stands around the blocks in place of the prompt's own prefix and the question alone.
+    """
 
     question: str
     mode: Mode
@@ -31,6 +35,7 @@ class Request:
     watch: Stopwatch
     sources: tuple[Source, ...] = ()
     left_out: tuple[Source, ...] = ()
+    framing: Framing | None = None
     keys: list[str] = field(default_factory=list)
     n_prefill_tokens: int = 0
     n_tokens_saved: int = 0
@@ -51,8 +56,9 @@ def fit(engine: Engine, request: Request, found: tuple[Source, ...]) -> None:
         If the question leaves no room for any document.
     """
     model, n_sinks = engine.model, engine.model.format.n_sinks
-    n_question = len(engine.prompt.final_ids(request.question))
-    room = model.max_tokens - len(engine.prompt.prefix_ids) - n_question - request.max_new_tokens
+    framing = _framing(engine, request)
+    n_question = len(framing.final_ids)
+    room = model.max_tokens - len(framing.prefix_ids) - n_question - request.max_new_tokens
     if room < 0:
         raise PromptTooLongError(
             f"the question has {n_question} tokens; with {request.max_new_tokens} for the answer it does not fit the "
@@ -154,17 +160,26 @@ def _first_token(engine: Engine, request: Request, held: ExitStack, arriving: bo
 
 def _block_context(engine: Engine, request: Request, lease: Lease, arriving: bool) -> tuple[list[BlockKV], list[int]]:
     """Prefix and blocks as KV, and the final block that is left to compute."""
-    parts = [engine.prefix_kv, *_gather(engine, request, lease, arriving)]
-    with request.watch.stage("assemble"):
-        return parts, engine.prompt.final_ids(request.question)
+    framing = _framing(engine, request)
+    with request.watch.stage("encode"):
+        prefix = engine.prefix(framing.prefix_ids)
+    return [prefix, *_gather(engine, request, lease, arriving)], list(framing.final_ids)
 
 
 def _full_context(engine: Engine, request: Request, lease: Lease, arriving: bool) -> tuple[list[BlockKV], list[int]]:
     """No KV, and the whole prompt that is left to compute; no sinks (they belong to block mode)."""
-    prompt = engine.prompt
+    framing = _framing(engine, request)
     with request.watch.stage("assemble"):
-        blocks = [token for source in request.sources for token in prompt.block_ids(source.text)]
-        return [], [*prompt.prefix_ids, *blocks, *prompt.final_ids(request.question)]
+        blocks = [token for source in request.sources for token in engine.prompt.block_ids(source.text)]
+        return [], [*framing.prefix_ids, *blocks, *framing.final_ids]
+
+
+def _framing(engine: Engine, request: Request) -> Framing:
+    """What stands around the blocks, made once."""
+    if request.framing is None:
+        final_ids = engine.prompt.final_ids(request.question)
+        request.framing = Framing(engine.prompt.prefix_ids, tuple(final_ids))
+    return request.framing
 
 
 def _gather(engine: Engine, request: Request, lease: Lease, arriving: bool) -> list[BlockKV]:

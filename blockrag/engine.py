@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import torch
@@ -38,6 +38,9 @@ SLOTS = {"cpu": 2, "cuda": 4}
 KV_READERS = max(4, min(16, os.cpu_count() or 4))
 """Threads that read block KV at once: reading and checking a file leave the interpreter free, and a disk is at its
 fastest when several ask."""
+
+OTHER_PREFIXES = 16
+"""Prefixes with an instruction of the caller's own that are kept, encoded."""
 
 NO_MEMORY = (
     "the device's memory does not suffice, even with every cached block evicted from it. Ask for fewer blocks or a "
@@ -91,6 +94,7 @@ class Engine:
         self.prompt.final_ids("")  # makes its tokenizers now, and not while the first question waits
         self.identity = kv_identity(model)
         self.prefix_kv = encode_prefix(model, self.prompt.prefix_ids)
+        self._other_prefix = lru_cache(OTHER_PREFIXES)(lambda token_ids: encode_prefix(model, token_ids))
         slots = SLOTS[model.device.type]
         self.runner = make_runner(model, slots)
         self.full_runner = self.runner if model.full is None else make_runner(self.full_model, slots)
@@ -160,6 +164,10 @@ class Engine:
     def token_counter(self) -> HFTokenCounter:
         """Counts tokens as the answering model does."""
         return HFTokenCounter(self.model.tokenizer)
+
+    def prefix(self, token_ids: tuple[int, ...]) -> BlockKV:
+        """KV of the prefix with these tokens: the prompt's own, or another, of which the last few are kept."""
+        return self.prefix_kv if token_ids == self.prompt.prefix_ids else self._other_prefix(token_ids)
 
     def kv_key(self, text: str) -> str:
         """Key of the KV of a block with this text."""

@@ -60,3 +60,7 @@ class BusyError(BlockRAGError):
 
 class DeviceMemoryError(BlockRAGError):
     """The device's memory does not suffice, even with every block KV evicted that no answer in flight needs."""
+
+
+class ContentError(BlockRAGError):
+    """A message holds what a language model of text cannot read, such as an image."""

@@ -1,8 +1,8 @@
 """The stages in order: load -> segment -> index -> retrieve -> assemble -> generate -> cite. One collection's library.
 
-rag = BlockRAG(Engine.from_pretrained(kv_dir=folder / "kv"), folder)
-for progress in rag.add(rag.segment(load("report.pdf")), granularity=0.5): ...
-for event in rag.ask("Who wrote it?"): ...
+pipeline = Pipeline(Engine.from_pretrained(kv_dir=folder / "kv"), folder)
+for progress in pipeline.add(pipeline.segment(load("report.pdf")), granularity=0.5): ...
+for event in pipeline.ask("Who wrote it?"): ...
 """
 
 from collections.abc import Iterator
@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from blockrag.answer import Event, Mode, Queued, Retrieved, Source
-from blockrag.answering import Request, answer, fit
+from blockrag.answer import Event, Mode, Source
+from blockrag.answering import Request
+from blockrag.asking import answer_in_turn
 from blockrag.documents import Document
 from blockrag.engine import Engine, Progress
 from blockrag.errors import IndexStoreError
@@ -21,12 +22,11 @@ from blockrag.stopwatch import Stopwatch
 
 EMBED_BATCH = 32
 
-WAIT_STEP_S = 0.25
-"""How often a waiting question tells its place."""
 
+class Pipeline:
+    """Answers questions from the documents of one index, telling of each step while it is taken.
 
-class BlockRAG:
-    """Answers questions from the documents of one index.
+    `blockrag.BlockRAG` is the same in three calls.
 
     Parameters
     ----------
@@ -124,15 +124,12 @@ class BlockRAG:
         if not len(self.index):
             raise IndexStoreError("the index is empty: add a document before asking")
         request = Request(question, mode, max_new_tokens, Stopwatch(self.engine.model.device))
-        with self.engine.turnstile.ticket(asker) as ticket:
-            while not ticket.wait(WAIT_STEP_S):
-                yield Queued(ticket.ahead)
-            request.queued_ms = ticket.waited_ms
-            with request.watch.stage("retrieval"):
-                found = self.index.search(self.engine.embedder.embed([question])[0], k)
-                fit(self.engine, request, tuple(_source(n, f) for n, f in enumerate(found, start=1)))
-            yield Retrieved(request.sources, request.left_out)
-            yield from answer(self.engine, request)
+        yield from answer_in_turn(self.engine, request, lambda: self.search(question, k), asker)
+
+    def search(self, question: str, k: int) -> tuple[Source, ...]:
+        """The `k` blocks nearest to the question, best first, numbered from 1."""
+        found = self.index.search(self.engine.embedder.embed([question])[0], k)
+        return tuple(_source(n, f) for n, f in enumerate(found, start=1))
 
 
 def _source(number: int, found: Found) -> Source:
@@ -148,3 +145,7 @@ def _source(number: int, found: Found) -> Source:
         n_tokens=block.n_tokens,
         page=document.page_of(block.start),
     )
+
+
+BlockRAG = Pipeline
+"""The name by which the application and the command line know it."""

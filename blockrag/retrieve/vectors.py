@@ -9,8 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
+
+try:
+    import faiss
+except ModuleNotFoundError as error:  # faiss-cpu and faiss-gpu exclude each other, so that neither is required
+    raise ModuleNotFoundError(
+        "FAISS is missing; pip install 'blockrag[cpu]', or 'blockrag[gpu]' where one is"
+    ) from error
 
 
 class VectorIndex:

@@ -1,0 +1,102 @@
+"""LlamaIndex's context chat engines, with a synthesizer that leaves nodes apart. Knows no index and no model.
+
+The stock engines paste the retrieved texts into the system's message, which no cache of blocks survives. All the rest
+of them (memory, retrieval, postprocessors, condensing, streaming) is used as it is.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.chat_engine import CondensePlusContextChatEngine, ContextChatEngine
+from llama_index.core.chat_engine.types import AgentChatResponse, StreamingAgentChatResponse
+from llama_index.core.schema import NodeWithScore, QueryType
+
+from blockrag.llamaindex.synthesizer import BlockSynthesizer
+
+_METADATA: ContextVar[dict[str, Any]] = ContextVar("blockrag_metadata")
+"""Of the response that is being made: the engines hand no metadata on."""
+
+
+class _Synthesizer(BlockSynthesizer):
+    """Leaves what belongs into the chat response's metadata where the engine finds it."""
+
+    def synthesize(self, query: QueryType, nodes: list[NodeWithScore], *args: Any, **kwargs: Any) -> Any:
+        response = super().synthesize(query, nodes, *args, **kwargs)
+        _METADATA.get().update(response.metadata or {})
+        return response
+
+    async def asynthesize(self, query: QueryType, nodes: list[NodeWithScore], *args: Any, **kwargs: Any) -> Any:
+        response = await super().asynthesize(query, nodes, *args, **kwargs)
+        _METADATA.get().update(response.metadata or {})
+        return response
+
+
+class _InBlocks:
+    """What both engines have otherwise than the stock ones."""
+
+    _llm: Any
+    callback_manager: Any
+
+    def _before(self) -> list[ChatMessage]:
+        raise NotImplementedError
+
+    def _get_response_synthesizer(self, chat_history: list[ChatMessage], streaming: bool = False) -> Any:
+        return _Synthesizer(
+            self._llm,
+            streaming=streaming,
+            chat_history=[*self._before(), *chat_history],
+            callback_manager=self.callback_manager,
+        )
+
+    def chat(self, *args: Any, **kwargs: Any) -> AgentChatResponse:
+        """See `BaseChatEngine`; ``metadata`` of the response holds the report of its cost under ``blockrag``."""
+        return _with_metadata(super().chat, *args, **kwargs)  # type: ignore[misc]
+
+    def stream_chat(self, *args: Any, **kwargs: Any) -> StreamingAgentChatResponse:
+        """See `BaseChatEngine`; the report is there when the stream has ended."""
+        return _with_metadata(super().stream_chat, *args, **kwargs)  # type: ignore[misc]
+
+    async def achat(self, *args: Any, **kwargs: Any) -> AgentChatResponse:
+        """See `chat`."""
+        return await _awith_metadata(super().achat, *args, **kwargs)  # type: ignore[misc]
+
+    async def astream_chat(self, *args: Any, **kwargs: Any) -> StreamingAgentChatResponse:
+        """See `stream_chat`."""
+        return await _awith_metadata(super().astream_chat, *args, **kwargs)  # type: ignore[misc]
+
+
+class BlockContextChatEngine(_InBlocks, ContextChatEngine):
+    """`ContextChatEngine` with each retrieved node as one block; ``context_template`` has no part in it."""
+
+    def _before(self) -> list[ChatMessage]:
+        return self._prefix_messages
+
+
+class BlockCondensePlusContextChatEngine(_InBlocks, CondensePlusContextChatEngine):
+    """`CondensePlusContextChatEngine` with each node as one block; ``context_prompt`` has no part in it."""
+
+    def _before(self) -> list[ChatMessage]:
+        prompt = self._system_prompt
+        return [ChatMessage(role=self._llm.metadata.system_role, content=prompt)] if prompt else []
+
+
+def _with_metadata(chat: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    token = _METADATA.set({})
+    try:
+        response = chat(*args, **kwargs)
+        response.metadata = _METADATA.get()
+        return response
+    finally:
+        _METADATA.reset(token)
+
+
+async def _awith_metadata(chat: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
+    token = _METADATA.set({})
+    try:
+        response = await chat(*args, **kwargs)
+        response.metadata = _METADATA.get()
+        return response
+    finally:
+        _METADATA.reset(token)

@@ -1,0 +1,67 @@
+"""The library's sentence encoder as a LlamaIndex embedding. Knows no index."""
+
+import asyncio
+from typing import Any
+
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.bridge.pydantic import PrivateAttr
+
+from blockrag.engine import Engine
+from blockrag.models import DEFAULT_EMBEDDER, local_path, weights_sha256
+from blockrag.retrieve.embedder import Embedder
+
+
+class BlockRAGEmbedding(BaseEmbedding):
+    """Unit vectors by the encoder that the library's own index uses.
+
+    Parameters
+    ----------
+    embedder : Embedder
+        Such as ``llm.engine.embedder``.
+    """
+
+    _embedder: Embedder = PrivateAttr()
+
+    def __init__(self, embedder: Embedder, **kwargs: Any):
+        kwargs.setdefault("model_name", embedder.weights_id)
+        super().__init__(**kwargs)
+        self._embedder = embedder
+
+    @classmethod
+    def from_pretrained(cls, embedder: str = DEFAULT_EMBEDDER, device: str | None = None) -> "BlockRAGEmbedding":
+        """Load an encoder by name (catalog, Hugging Face hub) or folder, fetching it where it is absent.
+
+        Raises
+        ------
+        WeightsError
+        """
+        folder = local_path(embedder)
+        return cls(Embedder(folder, weights_sha256(folder), device))
+
+    @classmethod
+    def from_engine(cls, engine: Engine) -> "BlockRAGEmbedding":
+        """The encoder of an engine, such as ``llm.engine``."""
+        return cls(engine.embedder)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name in serialised form, and in cache keys."""
+        return "BlockRAGEmbedding"
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return self._embedder.embed(texts).tolist()
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return self._get_text_embeddings([text])[0]
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        return self._get_text_embeddings([query])[0]
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return await asyncio.to_thread(self._get_query_embedding, query)
+
+    async def _aget_text_embedding(self, text: str) -> list[float]:
+        return await asyncio.to_thread(self._get_text_embedding, text)
+
+    async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return await asyncio.to_thread(self._get_text_embeddings, texts)

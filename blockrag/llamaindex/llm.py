@@ -1,0 +1,225 @@
+"""A LlamaIndex LLM that knows blocks: each `CitableBlock` of a chat is one attention block. Retrieves nothing."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    LLMMetadata,
+)
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.llms import CustomLLM
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+
+from blockrag.answer import Mode, Source
+from blockrag.answering import Request
+from blockrag.asking import answer_in_turn
+from blockrag.conversation import Conversation, Framing, Message
+from blockrag.engine import Engine
+from blockrag.llamaindex.messages import Chat, read_chat, text_of
+from blockrag.llamaindex.responses import Run, chat_responses, completions, last
+from blockrag.llamaindex.threads import each_in_thread, in_thread
+from blockrag.models import DEFAULT_MODEL
+from blockrag.stopwatch import Stopwatch
+
+
+class BlockAttentionLLM(CustomLLM):
+    """Answers over blocks whose keys and values are kept; a prompt without blocks is answered as by any LLM.
+
+    Greedy decoding. `raw` of a response (of the last one of a stream) holds ``usage`` in tokens, and under ``blockrag``
+    all fields of `blockrag.Report`, ``stopped``, and the ``left_out`` sources of blocks that the context had no room
+    for.
+
+    Parameters
+    ----------
+    engine : Engine
+        May be shared by many.
+    max_tokens : int
+        Longest answer; a call may set its own.
+    mode : "block" or "full"
+        How chats with blocks are answered: with block KV, or, to compare, with ordinary attention over the same prompt.
+    kv_dir : path, optional
+        The engine's, where it has one; see `BlockKVVectorStore`.
+    """
+
+    model: str = Field(description="Name or folder of the model.")
+    context_window: int = Field(description="Most tokens of a prompt and its answer.")
+    max_tokens: int = Field(default=256, gt=0, description="Most tokens of an answer.")
+    mode: Mode = Field(default="block", description="How chats with blocks are answered.")
+    kv_dir: str | None = Field(default=None, description="Where block KV is kept on disk.")
+    _engine: Engine = PrivateAttr()
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        max_tokens: int = 256,
+        mode: Mode = "block",
+        kv_dir: str | os.PathLike[str] | None = None,
+        **kwargs: Any,
+    ):
+        kwargs.setdefault("model", engine.model.tokenizer.name_or_path or engine.model.weights_id)
+        kwargs.setdefault("context_window", engine.model.max_tokens)
+        super().__init__(max_tokens=max_tokens, mode=mode, kv_dir=os.fspath(kv_dir) if kv_dir else None, **kwargs)
+        self._engine = engine
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str = DEFAULT_MODEL,
+        *,
+        kv_dir: str | os.PathLike[str] | None = None,
+        max_tokens: int = 256,
+        mode: Mode = "block",
+        **settings: Any,
+    ) -> "BlockAttentionLLM":
+        """Load a model by name (catalog, Hugging Face hub) or folder, fetching it where it is absent.
+
+        Parameters
+        ----------
+        model : str
+            See `blockrag.models.local_path`.
+        kv_dir : path, optional
+            Folder where block KV is kept, for later and for other processes; without it it is kept in memory.
+        max_tokens, mode
+            See the class.
+        **settings
+            The others of `Engine.from_pretrained`.
+
+        Raises
+        ------
+        WeightsError, UnsupportedModelError, KVTierError
+        """
+        folder = Path(kv_dir) if kv_dir is not None else None
+        engine = Engine.from_pretrained(model, kv_dir=folder, **settings)
+        return cls(engine, model=model, max_tokens=max_tokens, mode=mode, kv_dir=folder)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name in serialised form."""
+        return "BlockAttentionLLM"
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that answers."""
+        return self._engine
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What LlamaIndex must know of a model."""
+        return LLMMetadata(
+            context_window=self.context_window,
+            num_output=self.max_tokens,
+            is_chat_model=True,
+            model_name=self.model,
+        )
+
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer a chat.
+
+        Parameters
+        ----------
+        messages : sequence of ChatMessage
+            Each `CitableBlock` in them is one attention block; its text alone decides its KV, and its title, where it
+            has one, is told beside it. All blocks stand before the conversation.
+        **kwargs
+            ``max_tokens`` alone: the longest answer of this call.
+
+        Raises
+        ------
+        ContentError
+            If a message holds what is not text.
+        PromptTooLongError, BusyError, DeviceMemoryError, UnsupportedModelError
+        """
+        return last(chat_responses(self._chat(messages, **kwargs)))
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """See `chat`; the last response has no text of its own, but the report."""
+        return chat_responses(self._chat(messages, **kwargs))
+
+    @llm_chat_callback()
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """See `chat`; computed in a thread, so that the loop goes on."""
+        return await in_thread(lambda: last(chat_responses(self._chat(messages, **kwargs))))
+
+    @llm_chat_callback()
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        """See `stream_chat`."""
+        return each_in_thread(chat_responses(self._chat(messages, **kwargs)))
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Answer a flat prompt with ordinary attention.
+
+        Parameters
+        ----------
+        prompt : str
+            What the user says; or, where `formatted`, the whole text that the model is to go on with.
+        formatted : bool
+        **kwargs
+            ``max_tokens`` alone: the longest answer of this call.
+
+        Raises
+        ------
+        PromptTooLongError, BusyError, DeviceMemoryError, UnsupportedModelError
+        """
+        return last(completions(self._complete(prompt, formatted, **kwargs)))
+
+    @llm_completion_callback()
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        """See `complete`; the last response has no text of its own, but the report."""
+        return completions(self._complete(prompt, formatted, **kwargs))
+
+    @llm_completion_callback()
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """See `complete`; computed in a thread."""
+        return await in_thread(lambda: last(completions(self._complete(prompt, formatted, **kwargs))))
+
+    @llm_completion_callback()
+    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
+        """See `stream_complete`."""
+        return each_in_thread(completions(self._complete(prompt, formatted, **kwargs)))
+
+    def _chat(self, messages: Sequence[ChatMessage], max_tokens: int | None = None) -> Run:
+        chat, engine = read_chat(messages), self._engine
+        request = self._request(chat.question, self.mode if chat.blocks else "full", max_tokens)
+        with request.watch.stage("assemble"):
+            conversation = Conversation(engine.prompt, chat.messages)
+            fixed = engine.model.format.prefix_visible
+            request.framing = (
+                conversation.around(chat.note, fixed_prefix=fixed) if chat.blocks else conversation.alone()
+            )
+        return Run(request, answer_in_turn(engine, request, lambda: _sources(engine, chat)))
+
+    def _complete(self, prompt: str, formatted: bool, max_tokens: int | None = None) -> Run:
+        request = self._request(prompt, "full", max_tokens)
+        words = self._engine.prompt
+        with request.watch.stage("assemble"):
+            if formatted:
+                request.framing = Framing((), tuple(words.own_ids(prompt)))
+            elif words.tokenizer.chat_template is None:
+                request.framing = Framing((), tuple(words.user_ids(prompt)))
+            else:
+                request.framing = Conversation(words, [Message("user", prompt)]).alone()
+        return Run(request, answer_in_turn(self._engine, request, tuple))
+
+    def _request(self, question: str, mode: Mode, max_tokens: int | None) -> Request:
+        return Request(question, mode, max_tokens or self.max_tokens, Stopwatch(self._engine.model.device))
+
+
+def _sources(engine: Engine, chat: Chat) -> tuple[Source, ...]:
+    texts = [text_of(block) for block in chat.blocks]
+    return tuple(
+        Source(n, block.source, block.source, 0, len(text), text, 0.0, engine.token_counter.count(text))
+        for n, (block, text) in enumerate(zip(chat.blocks, texts, strict=True), start=1)
+    )

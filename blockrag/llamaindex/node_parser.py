@@ -1,0 +1,129 @@
+"""Documents -> nodes that are blocks, with the offsets where they are. Knows no LLM and no store."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from llama_index.core.bridge.pydantic import Field, PrivateAttr, model_validator
+from llama_index.core.node_parser import NodeParser
+from llama_index.core.node_parser.node_utils import build_nodes_from_splits
+from llama_index.core.schema import BaseNode, Document, MetadataMode, TextNode
+from llama_index.core.utils import get_tqdm_iterable
+
+import blockrag
+from blockrag.documents import Document as BlockDocument
+from blockrag.engine import Engine
+from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL, local_path, weights_sha256
+from blockrag.models.load import load_tokenizer
+from blockrag.retrieve.embedder import Embedder
+from blockrag.segment import (
+    DEFAULT_GRANULARITY,
+    DEFAULT_SEGMENTER,
+    Embed,
+    HFTokenCounter,
+    Segmentation,
+    Segmenter,
+    SizeBounds,
+    TokenCounter,
+    make_segmenter,
+)
+
+
+class SemanticBlockNodeParser(NodeParser):
+    """Cuts documents into semantic blocks. Nodes tile their document: joined, their texts are its text.
+
+    Fields (and arguments) beside those of `NodeParser`. Each is a part of the key of an ingestion cache, and so is the
+    version of this library.
+
+    Attributes
+    ----------
+    segmenter : str
+        A key of `blockrag.segment.SEGMENTERS`.
+    granularity : float
+        From 0 (coarsest) to 1 (finest); a finer one only adds boundaries.
+    min_tokens, max_tokens : int
+        Hard bounds on the size of a block.
+    model : str
+        The model whose tokens are counted.
+    embedder : str
+        For segmenters that compare embeddings.
+
+    Raises
+    ------
+    SegmentationError
+        If the bounds cannot be kept.
+    """
+
+    segmenter: str = Field(default=DEFAULT_SEGMENTER, description="Name of the segmenter.")
+    granularity: float = Field(default=DEFAULT_GRANULARITY, ge=0, le=1, description="0 coarsest to 1 finest.")
+    min_tokens: int = Field(default=SizeBounds().minimum, description="Fewest tokens of a block.")
+    max_tokens: int = Field(default=SizeBounds().maximum, description="Most tokens of a block.")
+    model: str = Field(default=DEFAULT_MODEL, description="The model whose tokens are counted.")
+    embedder: str = Field(default=DEFAULT_EMBEDDER, description="For segmenters that compare embeddings.")
+    version: str = Field(default=blockrag.__version__, description="Of the library.")
+    _counter: TokenCounter | None = PrivateAttr(default=None)
+    _embed: Embed | None = PrivateAttr(default=None)
+    _scorer: Segmenter | None = PrivateAttr(default=None)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name in serialised form, and in cache keys."""
+        return "SemanticBlockNodeParser"
+
+    @classmethod
+    def from_engine(cls, engine: Engine, **settings: Any) -> "SemanticBlockNodeParser":
+        """With the tokenizer and the embedder of an engine (such as ``llm.engine``), instead of loading them."""
+        parser = cls(model=engine.model.weights_id, embedder=engine.embedder.weights_id, **settings)
+        parser._counter, parser._embed = engine.token_counter, engine.embedder.embed
+        return parser
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> "SemanticBlockNodeParser":
+        SizeBounds(self.min_tokens, self.max_tokens)
+        return self
+
+    def _parse_nodes(self, nodes: Sequence[BaseNode], show_progress: bool = False, **kwargs: Any) -> list[BaseNode]:
+        parsed: list[BaseNode] = []
+        for node in get_tqdm_iterable(nodes, show_progress, "Cutting into blocks"):
+            parsed += self._blocks(node)
+        return parsed
+
+    async def _aparse_nodes(
+        self, nodes: Sequence[BaseNode], show_progress: bool = False, **kwargs: Any
+    ) -> list[BaseNode]:
+        return await asyncio.to_thread(self._parse_nodes, nodes, show_progress, **kwargs)
+
+    def _postprocess_parsed_nodes(self, nodes: list[BaseNode], parent_doc_map: dict[str, Document]) -> list[BaseNode]:
+        """LlamaIndex's own, but for the offsets: it looks for the text, which may be elsewhere too."""
+        spans = [(node.start_char_idx, node.end_char_idx) for node in nodes if isinstance(node, TextNode)]
+        nodes = super()._postprocess_parsed_nodes(nodes, parent_doc_map)
+        for node, (start, end) in zip(nodes, spans, strict=True):
+            node.start_char_idx, node.end_char_idx = start, end
+        return nodes
+
+    def _blocks(self, node: BaseNode) -> list[TextNode]:
+        """The blocks of one document; of a node that has an offset itself, at offsets in its document."""
+        text = node.get_content(metadata_mode=MetadataMode.NONE)
+        if not text.strip():
+            return []
+        document = BlockDocument(node.node_id, "text/plain", text)
+        bounds = SizeBounds(self.min_tokens, self.max_tokens)
+        counter, scorer = self._tools()
+        blocks = Segmentation.create(document, scorer, counter, bounds).blocks(self.granularity)
+        made = build_nodes_from_splits([text[b.start : b.end] for b in blocks], node, id_func=self.id_func)
+        first = getattr(node, "start_char_idx", None) or 0
+        for block, new in zip(blocks, made, strict=True):
+            new.start_char_idx, new.end_char_idx = first + block.start, first + block.end
+        return made
+
+    def _tools(self) -> tuple[TokenCounter, Segmenter]:
+        if self._counter is None:
+            self._counter = HFTokenCounter(load_tokenizer(self.model))
+        if self._scorer is None:
+            self._scorer = make_segmenter(self.segmenter, counter=self._counter, embed=self._embed or self._embed_texts)
+        return self._counter, self._scorer
+
+    def _embed_texts(self, texts: Sequence[str]) -> Any:
+        folder = local_path(self.embedder)
+        self._embed = Embedder(folder, weights_sha256(folder)).embed
+        return self._embed(texts)

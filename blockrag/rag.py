@@ -1,0 +1,182 @@
+"""The library in three calls: load models, index documents, ask. Knows nothing that `Pipeline` does not do.
+
+rag = BlockRAG.from_pretrained("smollm2", directory="my-documents")
+rag.index("report.pdf", "notes.md")
+print(rag.ask("Who wrote the report?").text)
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from blockrag.answer import Answer, Event, Mode
+from blockrag.documents import Document, load
+from blockrag.engine import Engine, Progress
+from blockrag.index import DocumentRecord
+from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL
+from blockrag.pipeline import Pipeline
+from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, SizeBounds
+
+Readable = str | os.PathLike[str] | Document
+OnProgress = Callable[[Progress], None]
+
+
+class BlockRAG:
+    """Answers questions from documents whose blocks are encoded once.
+
+    Parameters
+    ----------
+    engine : Engine
+        May be shared by many.
+    directory : path
+        Of the index; made where it does not exist.
+
+    Attributes
+    ----------
+    engine : Engine
+    pipeline : Pipeline
+        The layer below, which tells of each step while it is taken.
+
+    Raises
+    ------
+    IndexStoreError
+        If the directory holds an index that other models made.
+    """
+
+    def __init__(self, engine: Engine, directory: str | os.PathLike[str]):
+        self.engine = engine
+        self.pipeline = Pipeline(engine, Path(directory))
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str = DEFAULT_MODEL,
+        *,
+        directory: str | os.PathLike[str] | None = None,
+        embedder: str = DEFAULT_EMBEDDER,
+        device: str | None = None,
+        **settings: Any,
+    ) -> "BlockRAG":
+        """Load models by name (catalog, Hugging Face hub) or folder, fetching them where they are absent.
+
+        Parameters
+        ----------
+        model, embedder : str
+            See `blockrag.models.local_path`.
+        directory : path, optional
+            Where index and block KV are kept; without it they last as long as this object.
+        device : str, optional
+            Such as ``"cpu"`` or ``"cuda"``; by default a GPU where there is one.
+        **settings
+            The others of `Engine.from_pretrained`: budgets in bytes, a store that a team shares, 8 bits at rest.
+
+        Raises
+        ------
+        WeightsError, UnsupportedModelError, KVTierError, IndexStoreError
+        """
+        temporary = tempfile.TemporaryDirectory(prefix="blockrag-") if directory is None else None
+        folder = Path(temporary.name if temporary else os.fspath(directory or ""))
+        settings.setdefault("kv_dir", folder / "kv")
+        rag = cls(Engine.from_pretrained(model, embedder=embedder, device=device, **settings), folder)
+        rag._temporary = temporary
+        return rag
+
+    def index(
+        self,
+        *sources: Readable,
+        granularity: float = DEFAULT_GRANULARITY,
+        segmenter: str = DEFAULT_SEGMENTER,
+        bounds: SizeBounds | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> tuple[DocumentRecord, ...]:
+        """Cut documents into blocks, embed each and encode its KV; what is encoded already is not computed again.
+
+        Parameters
+        ----------
+        *sources : path or Document
+            See `load`; to go on after one that cannot be read, use `load_many` and give its documents.
+        granularity : float
+            From 0 (coarsest) to 1 (finest).
+        segmenter : str
+            A key of `blockrag.segment.SEGMENTERS`.
+        bounds : SizeBounds, optional
+            Fewest and most tokens of a block.
+        on_progress : callable, optional
+            Told of each step.
+
+        Returns
+        -------
+        tuple of DocumentRecord
+            One for each source.
+
+        Raises
+        ------
+        DocumentError
+            If a source cannot be read; those before it are indexed.
+        SegmentationError
+            If there is no such segmenter, or the bounds cannot be kept.
+        """
+        documents = (source if isinstance(source, Document) else load(source) for source in sources)
+        return tuple(self._index(document, granularity, segmenter, bounds, on_progress) for document in documents)
+
+    def _index(
+        self,
+        document: Document,
+        granularity: float,
+        segmenter: str,
+        bounds: SizeBounds | None,
+        on_progress: OnProgress | None,
+    ) -> DocumentRecord:
+        segmentation = self.pipeline.segment(document, segmenter, bounds)
+        for progress in self.pipeline.add(segmentation, granularity):
+            if on_progress is not None:
+                on_progress(progress)
+        blocks = segmentation.blocks(granularity)
+        return DocumentRecord(document.sha256, document.name, len(blocks), sum(block.n_tokens for block in blocks))
+
+    def ask(self, question: str, *, mode: Mode = "block", k: int = 8, max_new_tokens: int = 128) -> Answer:
+        """Answer from the `k` blocks nearest to the question; see `Pipeline.ask`, whose last event this is.
+
+        Returns
+        -------
+        Answer
+            Its text, sources, citations, and the report of its cost.
+
+        Raises
+        ------
+        IndexStoreError
+            If nothing is indexed.
+        PromptTooLongError, BusyError, DeviceMemoryError
+        """
+        answer = None
+        for event in self.stream(question, mode=mode, k=k, max_new_tokens=max_new_tokens):
+            answer = event
+        assert isinstance(answer, Answer), "an answer ends its stream"
+        return answer
+
+    def stream(self, question: str, *, mode: Mode = "block", k: int = 8, max_new_tokens: int = 128) -> Iterator[Event]:
+        """The same, event by event: `Pipeline.ask`."""
+        return self.pipeline.ask(question, mode, k, max_new_tokens)
+
+    def documents(self) -> list[DocumentRecord]:
+        """All documents, in the order they were added."""
+        return self.pipeline.index.documents()
+
+    def delete(self, document_id: str) -> None:
+        """Remove a document (by the `id` of its record), its blocks, their vectors and their KV."""
+        self.pipeline.delete(document_id)
+
+    def close(self) -> None:
+        """Close the index; what was kept without a directory is gone."""
+        self.pipeline.index.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    def __enter__(self) -> "BlockRAG":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

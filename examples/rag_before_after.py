@@ -1,0 +1,131 @@
+"""One LlamaIndex program twice on the same questions: as it was, and with block KV. Measures time to first token.
+
+Before: the stock query engine and its stock synthesizer over a flat prompt. After: `BlockSynthesizer`. Retriever,
+index, model and weights are the same. Time runs from the call of `query` to the first text, retrieval included.
+
+    python examples/rag_before_after.py nq.jsonl.zst --questions 50 --tokens 4000
+
+The last line is JSON. Answers count as judged alike where the 95 % interval of the difference in containing the
+reference answer (paired, bootstrap over questions) holds zero.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from llama_index.core import StorageContext, VectorStoreIndex
+from llama_index.core.base.response.schema import StreamingResponse
+from llama_index.core.query_engine import BaseQueryEngine
+from llama_index.core.vector_stores import SimpleVectorStore
+from qa_data import Row, contains_answer, mean_interval, nodes_of, read_rows, token_f1
+
+from blockrag.llamaindex import BlockAttentionLLM, BlockKVVectorStore, BlockRAGEmbedding, BlockSynthesizer
+
+GIB = 1 << 30
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="questions as JSON lines: see qa_data.py")
+    parser.add_argument("--questions", type=int, default=50)
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--nodes", type=int, default=300, help="passages in the collection")
+    parser.add_argument("--tokens", type=int, default=4000, help="tokens of nodes a question, about")
+    parser.add_argument("--max-tokens", type=int, default=24, help="longest answer")
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--kv-dir", type=Path, help="keep block KV here (default: a temporary folder)")
+    return parser.parse_args()
+
+
+def ask(query_engine: BaseQueryEngine, question: str) -> dict[str, Any]:
+    """The answer, its nodes, and the milliseconds to its first text."""
+    start = time.perf_counter()
+    response = query_engine.query(question)
+    assert isinstance(response, StreamingResponse)
+    pieces: list[str] = []
+    ttft = None
+    for piece in response.response_gen:
+        if piece and ttft is None:
+            ttft = 1000 * (time.perf_counter() - start)
+        pieces.append(piece)
+    if ttft is None:  # an empty answer: it was complete by now
+        ttft = 1000 * (time.perf_counter() - start)
+    report = (response.metadata or {}).get("blockrag")
+    return {
+        "answer": "".join(pieces).strip(),
+        "nodes": [found.node_id for found in response.source_nodes],
+        "ttft_ms": ttft,
+        "report": report,
+    }
+
+
+def run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Both programs on all questions."""
+    rows = read_rows(args.data, args.split, args.questions)
+    nodes = nodes_of(rows, args.nodes)
+    llm = BlockAttentionLLM.from_pretrained(args.model, kv_dir=folder, max_tokens=args.max_tokens, memory_bytes=6 * GIB)
+    n_tokens = [llm.engine.token_counter.count(node.text) for node in nodes]
+    k = max(1, round(args.tokens / statistics.mean(n_tokens)))
+    store = BlockKVVectorStore(SimpleVectorStore(), llm)
+    start = time.perf_counter()
+    index = VectorStoreIndex(
+        nodes,
+        storage_context=StorageContext.from_defaults(vector_store=store),
+        embed_model=BlockRAGEmbedding.from_engine(llm.engine),
+    )
+    print(f"{len(nodes)} nodes, {sum(n_tokens)} tokens, indexed in {time.perf_counter() - start:.0f} s; {k} a question")
+    before = index.as_query_engine(llm=llm, streaming=True, similarity_top_k=k)
+    after = index.as_query_engine(
+        llm=llm, response_synthesizer=BlockSynthesizer(llm, streaming=True), similarity_top_k=k
+    )
+    for query_engine in (before, after):  # the first question of a process pays for what is set up once
+        ask(query_engine, rows[0]["question"])
+    pairs = []
+    for number, row in enumerate(rows, start=1):
+        pairs.append((ask(before, row["question"]), ask(after, row["question"])))
+        old, new = pairs[-1]
+        print(f"{number:3} {old['ttft_ms']:7.0f} ms -> {new['ttft_ms']:5.0f} ms  {row['question']}")
+        print(f"      before: {old['answer'][:90]!r}\n      after:  {new['answer'][:90]!r}")
+    return {**summary(rows, pairs), "model": args.model, "n_nodes": len(nodes), "k": k}
+
+
+def summary(rows: list[Row], pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
+    """What the last line tells."""
+    result: dict[str, Any] = {"questions": len(rows)}
+    for name, side in (("before", 0), ("after", 1)):
+        result[f"{name}_ttft_ms"] = statistics.median(pair[side]["ttft_ms"] for pair in pairs)
+        for measure in (contains_answer, token_f1):
+            scores = [measure(pair[side]["answer"], row["answers"]) for row, pair in zip(rows, pairs, strict=True)]
+            result[f"{name}_{measure.__name__}"] = statistics.mean(scores)
+    differences = [
+        contains_answer(new["answer"], row["answers"]) - contains_answer(old["answer"], row["answers"])
+        for row, (old, new) in zip(rows, pairs, strict=True)
+    ]
+    mean, low, high = mean_interval(differences)
+    context = statistics.mean(new["report"]["n_context_tokens"] for _, new in pairs)
+    return {
+        **result,
+        "ttft_ratio": statistics.median(old["ttft_ms"] / new["ttft_ms"] for old, new in pairs),
+        "context_tokens": round(context),
+        "kv_misses": sum(new["report"]["kv_misses"] for _, new in pairs),
+        "same_nodes": all(old["nodes"] == new["nodes"] for old, new in pairs),
+        "difference": {"mean": mean, "low": low, "high": high},
+        "judged_alike": low <= 0 <= high,
+    }
+
+
+def main() -> None:
+    """Run, and end with JSON."""
+    args = arguments()
+    with tempfile.TemporaryDirectory(prefix="before-after-") as folder:
+        result = run(args, args.kv_dir or Path(folder))
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The examples run, on a tiny model and a handful of questions of the form that their data have."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import tiny_engine
+
+from blockrag.engine import Engine
+
+pytest.importorskip("llama_index.core", reason="llama-index-core is not installed")
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+RIVERS = {"Rome": "Tiber", "Cairo": "Nile", "Paris": "Seine", "Lima": "Rimac", "Vienna": "Danube", "London": "Thames"}
+
+
+@pytest.fixture
+def data(tmp_path):
+    documents = {
+        city: {"title": city, "text": f"The river {river} flows through {city}, as it always did."}
+        for city, river in RIVERS.items()
+    }
+    rows = [
+        {
+            "question": f"Which river flows through {city}?",
+            "answers": [river],
+            "split": "test",
+            "documents": [{**documents[other], "is_gold": other == city} for other in RIVERS],
+        }
+        for city, river in RIVERS.items()
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    return path
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    monkeypatch.setattr(Engine, "from_pretrained", lambda *args, kv_dir=None, **settings: tiny_engine(kv_dir))
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+
+    def run(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return capsys.readouterr().out.strip().splitlines()
+
+    return run
+
+
+def test_before_and_after(run, data):
+    lines = run("rag_before_after.py", data, "--questions", 4, "--tokens", 60, "--max-tokens", 4)
+    result = json.loads(lines[-1])
+    assert result["questions"] == 4 and result["same_nodes"] and result["kv_misses"] == 0
+    assert result["before_ttft_ms"] > 0 and result["after_ttft_ms"] > 0 and result["ttft_ratio"] > 0
+    assert result["difference"]["low"] <= result["difference"]["mean"] <= result["difference"]["high"]
+    assert result["judged_alike"] == (result["difference"]["low"] <= 0 <= result["difference"]["high"])
+
+
+def test_questions_without_a_match_are_told(run, data):
+    with pytest.raises(SystemExit, match="no question of split 'dev'"):
+        run("rag_before_after.py", data, "--split", "dev")
+
+
+def test_evaluation(run, data):
+    result = json.loads(run("evaluate.py", data, "--questions", 3, "--top-k", 2, "--max-tokens", 4)[-1])
+    assert result["retrieval"]["hit_rate"] == 1.0 and result["questions"] == 3
+    assert {"similarity", "contains_answer", "ttft_ms"} == set(result["block"]) == set(result["full"])
+
+
+def test_a_chat_remembers_and_only_changes_are_indexed(run, tmp_path):
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    for city, river in RIVERS.items():
+        (folder / f"{city}.txt").write_text(f"The river {river} flows through {city}. " * 6)
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.4 nothing")
+    arguments = (folder, "--store", tmp_path / "store", "--top-k", 2, "--max-tokens", 4, "--ask", "Which river?")
+    assert run("chat_over_collection.py", *arguments)[0] == "6 of 6 documents are new or changed"
+    (folder / "Rome.txt").write_text("The river Aniene flows near Rome. " * 6)
+    (folder / "Lima.txt").unlink()
+    again = run("chat_over_collection.py", *arguments)
+    assert again[0] == "1 of 5 documents are new or changed" and "first token after" in again[-1]
+    assert len(json.loads((tmp_path / "store" / "chat.json").read_text())["store"]["chat_history"]) == 4
