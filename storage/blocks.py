@@ -12,12 +12,9 @@ from sqlalchemy.orm import Session, undefer
 from blockrag.segment import Block
 from storage import models
 from storage.database import Database
-from storage.shared import tick, unused
+from storage.shared import PART, keys_of_document, tick, unused
 
 T = TypeVar("T")
-
-PART = 500
-"""Values in one statement."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +91,16 @@ class Blocks:
                 session.scalars(select(models.Encoding.kv_key).where(models.Encoding.document_id == document_id))
             )
             session.add_all(models.Encoding(document_id=document_id, kv_key=key) for key in sorted(wanted))
+
+    def remove(self, document_id: int) -> list[str]:
+        """Take a document out of the index, so that it is to be indexed anew; returns the KV keys nobody uses any
+        more. Raises NotFoundError."""
+        with self._database.write() as session:
+            tick(session, document_id)
+            keys = keys_of_document(session, document_id)
+            session.execute(delete(models.Block).where(models.Block.document_id == document_id))
+            _end_encoding(session, document_id)
+            return unused(session, keys)
 
     def of(self, document_id: int) -> list[BlockRecord]:
         """A document's blocks, in its order."""

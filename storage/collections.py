@@ -14,6 +14,9 @@ from storage.errors import ConflictError, LimitError, NotFoundError
 from storage.models import NAME_CHARS
 from storage.shared import keys_of_document, unused
 
+IMPORTING = "importing"
+"""Owner of collections that are not whole yet; those of a killed process are removed by the doctor."""
+
 MAX_COLLECTIONS = 1_000
 """Of one owner, unless told otherwise."""
 
@@ -58,9 +61,7 @@ class Collections:
         """
         name, now = _checked(name), self._clock()
         with self._database.write() as session:
-            if _count(session, owner) >= most:
-                raise LimitError(f"there are {most} collections already, which is the most; delete one first")
-            _refuse_taken(session, owner, name)
+            _admit(session, owner, name, most)
             row = models.Collection(
                 token=secrets.token_urlsafe(24), owner=owner, name=name, created_s=now, used_s=now, clock=0
             )
@@ -112,6 +113,16 @@ class Collections:
         with self._database.read() as session:
             return [_record(row) for row in session.scalars(query)]
 
+    def give(self, collection_id: int, owner: str, name: str, most: int = MAX_COLLECTIONS) -> None:
+        """Make a collection an owner's, under this name. Raises as `create` and `get` do."""
+        name = _checked(name)
+        with self._database.write() as session:
+            row = session.get(models.Collection, collection_id)
+            if row is None:
+                raise NotFoundError("there is no such collection")
+            _admit(session, owner, name, most)
+            row.owner, row.name = owner, name
+
     def rename(self, collection_id: int, name: str) -> None:
         """Raises ConflictError or NotFoundError, as `create` and `get` do."""
         name = _checked(name)
@@ -140,6 +151,12 @@ def _checked(name: str) -> str:
     if not 0 < len(name) <= NAME_CHARS:
         raise ConflictError(f"a collection's name has 1 to {NAME_CHARS} characters, this one {len(name)}")
     return name
+
+
+def _admit(session: Session, owner: str, name: str, most: int) -> None:
+    if _count(session, owner) >= most:
+        raise LimitError(f"there are {most} collections already, which is the most; delete one first")
+    _refuse_taken(session, owner, name)
 
 
 def _count(session: Session, owner: str) -> int:

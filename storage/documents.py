@@ -48,6 +48,9 @@ class Quota:
     n_chars: int = 1 << 30
 
 
+DEFAULT_QUOTA = Quota()
+
+
 class Documents:
     """The documents of a database."""
 
@@ -56,7 +59,12 @@ class Documents:
         self._clock = clock
 
     def add(
-        self, collection_id: int, document: Document, cut: NewCut, quota: Quota = Quota(), upload_id: int | None = None
+        self,
+        collection_id: int,
+        document: Document,
+        cut: NewCut,
+        quota: Quota = DEFAULT_QUOTA,
+        upload_id: int | None = None,
     ) -> int:
         """Keep a document as it is cut, and forget the upload that it came from; returns its id. The same text again
         is the same document, under its first name and cut as it was.

@@ -137,6 +137,12 @@ class Segmentations:
             session.flush()
             return _cut(session, document_id)
 
+    def drop_edits(self, document_id: int) -> None:
+        """Put every edit out of force; the history keeps them. Raises NotFoundError."""
+        with self._database.write() as session:
+            tick(session, document_id)
+            session.execute(update(models.Edit).where(models.Edit.document_id == document_id).values(state="dropped"))
+
     def history(self, document_id: int) -> list[EditRecord]:
         """All edits, whatever became of them, the oldest first."""
         query = select(models.Edit).where(models.Edit.document_id == document_id).order_by(models.Edit.id)
