@@ -126,6 +126,13 @@ class Index:
             vectors.add([i], np.frombuffer(blob, np.float32)[None])
         return vectors
 
+    def refresh(self) -> None:
+        """Take in what another process wrote; what was written here is there already."""
+        with self._lock:
+            rows = self._sql.execute("SELECT id FROM blocks").fetchall()
+            if set(self._vectors.ids.tolist()) != {id for (id,) in rows}:
+                self._vectors = self._load_vectors()
+
     @property
     def _faiss_path(self) -> Path:
         return self.directory / "vectors.faiss"

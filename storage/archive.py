@@ -8,6 +8,7 @@ every text against its hash, every cut against its text; and it comes in whole o
 import json
 import secrets
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def _read(library: Library, path: Path) -> tuple[str, list[tuple[Document, NewCu
             return str(manifest["name"]), parts
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         raise ArchiveError(f"the file is not an exported collection ({type(error).__name__})") from error
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         raise ArchiveError(f"the file is damaged, or no exported collection ({error})") from error
     except SegmentationError as error:
         raise ArchiveError(f"a document of the file cannot be cut as it says: {error}") from error

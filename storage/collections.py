@@ -63,7 +63,7 @@ class Collections:
         with self._database.write() as session:
             _admit(session, owner, name, most)
             row = models.Collection(
-                token=secrets.token_urlsafe(24), owner=owner, name=name, created_s=now, used_s=now, clock=0
+                token=secrets.token_hex(24), owner=owner, name=name, created_s=now, used_s=now, clock=0
             )
             session.add(row)
             session.flush()
@@ -104,6 +104,11 @@ class Collections:
         """Everyone's, in order of id."""
         with self._database.read() as session:
             return [_record(row) for row in session.scalars(select(models.Collection).order_by(models.Collection.id))]
+
+    def count(self) -> int:
+        """Everyone's collections."""
+        with self._database.read() as session:
+            return session.scalar(select(func.count()).select_from(models.Collection)) or 0
 
     def idle_since(self, before_s: float, spared: Sequence[str] = ()) -> list[CollectionRecord]:
         """Collections not used since then, of owners that are not `spared`."""

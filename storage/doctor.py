@@ -59,8 +59,9 @@ def examine(library: Library) -> Iterator[Trouble]:
 
 def mend(library: Library) -> tuple[list[Trouble], list[Trouble]]:
     """Mend what can be mended; returns what was found, and what is left."""
-    found = list(examine(library))
-    for trouble in found:
+    found = []
+    for trouble in examine(library):  # what is mended early need not be mended in what follows from it
+        found.append(trouble)
         if trouble.mend is not None:
             trouble.mend()
     return found, list(examine(library)) if found else []
@@ -147,7 +148,7 @@ def _kv(library: Library) -> Iterator[Trouble]:
                 if key not in known:
                     yield Trouble(tier.name, f"KV {key[:16]} is of no block", partial(tier.delete, key))
     noted = library.store.blocks.noted()
-    stale = {key for key, tiers in noted.items() if set(tiers) != set(library.tiers_of(key))}
+    stale = {key for key, tiers in noted.items() if set(tiers) != set(library.lasting_tiers_of(key))}
     for key in sorted(stale & known):
         yield Trouble("notes", f"KV {key[:16]} is not where it was", partial(library.note_places, [key]))
     for key in sorted(noted.keys() - known):

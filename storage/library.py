@@ -17,6 +17,7 @@ from pathlib import Path
 from blockrag.documents import Document
 from blockrag.engine import Engine, Progress
 from blockrag.errors import IndexStoreError
+from blockrag.kv.memory import MemoryTier
 from blockrag.pipeline import BlockRAG
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Block, Segmentation, SizeBounds, make_segmenter
 from storage.collections import CollectionRecord
@@ -92,6 +93,7 @@ class Library:
 
     def bring_in_step(self, collection_id: int, rag: BlockRAG) -> int:
         """Make a collection's index hold exactly the database's blocks; returns how many documents differed."""
+        rag.index.refresh()
         wanted = self.store.blocks.ids(collection_id, self.made_by)
         documents = {record.sha256: record.id for record in self.store.documents.of(collection_id)}
         held, n_changed = rag.index.ids(), 0
@@ -177,8 +179,12 @@ class Library:
         self.note_places(prepared.kv_keys)
 
     def note_places(self, kv_keys: Iterable[str]) -> None:
-        """Note in which tiers these KVs are."""
-        self.store.blocks.note_places({key: self.tiers_of(key) for key in dict.fromkeys(kv_keys)})
+        """Note in which of the tiers that outlast this program these KVs are."""
+        self.store.blocks.note_places({key: self.lasting_tiers_of(key) for key in dict.fromkeys(kv_keys)})
+
+    def lasting_tiers_of(self, kv_key: str) -> tuple[str, ...]:
+        """Names of the tiers, memory left out, that hold a block's KV now."""
+        return tuple(t.name for t in self.engine.kv.tiers if not isinstance(t, MemoryTier) and kv_key in t)
 
     def tiers_of(self, kv_key: str) -> tuple[str, ...]:
         """Names of the tiers that hold a block's KV now, fastest first."""

@@ -119,7 +119,7 @@ class Block(Base):
 
 
 class KVPlace(Base):
-    """A tier that held a block's KV when it was last looked at."""
+    """A tier that outlasts the program, and held a block's KV when it was last looked at."""
 
     __tablename__ = "kv_places"
 

@@ -1,7 +1,7 @@
 """How documents are cut: scores, bounds, granularity, and every edit that was ever made. Runs no segmenter."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +65,20 @@ class Segmentations:
         """Raises NotFoundError where the document is gone or was never segmented."""
         with self._database.read() as session:
             return _cut(session, document_id)
+
+    def cuts(self, collection_id: int) -> dict[int, Cut]:
+        """How every document of a collection is cut, by the document's id."""
+        of = select(models.Document.id).where(models.Document.collection_id == collection_id)
+        found: dict[int, Cut] = {}
+        with self._database.read() as session:
+            edits: dict[int, list[models.Edit]] = {}
+            for edit in session.scalars(
+                select(models.Edit).where(models.Edit.document_id.in_(of)).order_by(models.Edit.id)
+            ):
+                edits.setdefault(edit.document_id, []).append(edit)
+            for row in session.scalars(select(models.Segmentation).where(models.Segmentation.document_id.in_(of))):
+                found[row.document_id] = _made(row, edits.get(row.document_id, []))
+        return found
 
     def scored(self, document_id: int) -> Scored:
         """The scores. Raises NotFoundError."""
@@ -169,7 +183,10 @@ def _cut(session: Session, document_id: int) -> Cut:
     if row is None:
         raise NotFoundError("this document has no segmentation")
     query = select(models.Edit).where(models.Edit.document_id == document_id).order_by(models.Edit.id)
-    edits = session.scalars(query).all()
+    return _made(row, session.scalars(query).all())
+
+
+def _made(row: models.Segmentation, edits: Sequence[models.Edit]) -> Cut:
     return Cut(
         row.segmenter,
         SizeBounds(row.min_tokens, row.max_tokens),
