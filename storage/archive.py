@@ -9,6 +9,8 @@ import json
 import secrets
 import zipfile
 import zlib
+from collections.abc import Container
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +55,10 @@ def export(library: Library, collection: CollectionRecord, path: Path) -> None:
         archive.writestr(MANIFEST, json.dumps(manifest))
 
 
-def import_(library: Library, owner: str, path: Path, name: str = "", most: int = 1_000) -> CollectionRecord:
-    """A new collection from what `export` wrote, named `name` or as it was.
+def import_(
+    library: Library, owner: str, path: Path, name: str = "", most: int = 1_000, taken: Container[str] = ()
+) -> CollectionRecord:
+    """A new collection from what `export` wrote, named `name` or as it was, with a number where that is `taken`.
 
     Raises
     ------
@@ -64,6 +68,7 @@ def import_(library: Library, owner: str, path: Path, name: str = "", most: int 
         As creating a collection does.
     """
     title, parts = _read(library, path)
+    name = _free(name or title, taken)
     collections, hidden = library.store.collections, secrets.token_hex(16)
     collection = collections.create(IMPORTING, hidden)  # nobody's until it is whole
     try:
@@ -71,11 +76,16 @@ def import_(library: Library, owner: str, path: Path, name: str = "", most: int 
             document_id = library.store.documents.add(collection.id, document, cut, library.quota)
             if edits:
                 library.store.segmentations.edit(document_id, edits)
-        collections.give(collection.id, owner, name or title, most)
+        collections.give(collection.id, owner, name, most)
     except StorageError:
         library.delete_collection(collection)
         raise
     return collections.get(owner, collection.token)
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    numbered = (f"{name} ({number})" for number in count(2))
+    return next(n for n in chain([name], numbered) if n not in taken)
 
 
 def _encode(text: str) -> bytes:

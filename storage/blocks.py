@@ -155,6 +155,17 @@ class Blocks:
             blocks = session.scalars(select(models.Block.kv_key).distinct()).all()
             return {*blocks, *session.scalars(select(models.Encoding.kv_key).distinct())}
 
+    def keys_of(self, collection_id: int) -> list[str]:
+        """KV keys of a collection's blocks, each once."""
+        query = (
+            select(models.Block.kv_key)
+            .join(models.Document, models.Document.id == models.Block.document_id)
+            .where(models.Document.collection_id == collection_id)
+            .order_by(models.Block.id)
+        )
+        with self._database.read() as session:
+            return list(dict.fromkeys(session.scalars(query)))
+
     def n_tokens(self, collection_id: int) -> int:
         """Tokens of a collection's indexed blocks."""
         query = (

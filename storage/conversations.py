@@ -106,6 +106,26 @@ class Conversations:
             _owned(session, collection_id, conversation_id)
             return [_turn(session, row) for row in session.scalars(query)]
 
+    def saved(self, collection_id: int) -> tuple[int, int, float]:
+        """Answers of a collection in block mode, tokens that these did not compute, and milliseconds by which their
+        first tokens came sooner than those of full mode, where both were asked."""
+        query = (
+            select(models.Answer.turn_id, models.Answer.mode, models.Answer.report)
+            .join(models.Turn, models.Turn.id == models.Answer.turn_id)
+            .join(models.Conversation, models.Conversation.id == models.Turn.conversation_id)
+            .where(models.Conversation.collection_id == collection_id)
+        )
+        ttft: dict[int, dict[str, float]] = {}
+        n_answers = n_tokens = 0
+        with self._database.read() as session:
+            for turn_id, mode, text in session.execute(query):
+                report = json.loads(text)
+                ttft.setdefault(turn_id, {})[mode] = report["ttft_ms"]
+                if mode == "block":
+                    n_answers, n_tokens = n_answers + 1, n_tokens + report["n_tokens_saved"]
+        both = [times["full"] - times["block"] for times in ttft.values() if len(times) == 2]
+        return n_answers, n_tokens, sum(both)
+
     def delete(self, collection_id: int, conversation_id: int) -> None:
         """Remove a conversation. Raises NotFoundError."""
         with self._database.write() as session:

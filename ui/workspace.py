@@ -26,6 +26,7 @@ from storage.errors import ConflictError, LimitError, NotFoundError
 from storage.library import Library
 from storage.segmentations import Cut
 from ui.limits import Limits, Meter
+from ui.preferences import DEFAULTS
 
 _LOG = logging.getLogger(__name__)
 
@@ -387,8 +388,6 @@ class Workspaces:
 
     def settings_of(self, owner: str) -> dict:
         """An owner's settings over the defaults."""
-        from ui.handlers.settings import DEFAULTS  # noqa: PLC0415  (which knows workspaces)
-
         return {**DEFAULTS, "segmenter": self.segmenter, **self.library.store.settings.of(owner)}
 
     def close(self, record: CollectionRecord) -> None:
@@ -402,6 +401,12 @@ class Workspaces:
         for record in self.library.store.collections.idle_since(self._clock() - IDLE_S):
             _LOG.info("collection %s expired", record.id)
             self.close(record)
+
+    def stop_all(self) -> None:
+        """Have every indexing and loading stop at its next step."""
+        with self._lock:
+            for live in self._live.values():
+                live.stop_indexing = live.stop_loading = True
 
     def keep_expiring(self, stop: threading.Event) -> None:
         """Expire again and again, for a thread of its own."""
