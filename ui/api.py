@@ -1,9 +1,10 @@
-"""The same services for programs: five calls over HTTP, with typed clients and as tools of an MCP server.
+"""The same services for programs: six calls over HTTP, with typed clients and as tools of an MCP server.
 
 Where all share the collections, an empty `collection` is the first one; elsewhere it is the token of one of the
 caller's own, which the page shows, and which nobody can guess.
 """
 
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -34,12 +35,24 @@ def publish(workspaces: Workspaces) -> None:
             raise GoneError("name a collection by its token")
         return workspaces.open(owner, collection)
 
-    for name, call, heavy in _calls(opened):
+    for name, call, heavy in _calls(workspaces, opened):
         queue: dict[str, Any] = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": MODEL_JOBS} if heavy else {}
         gr.api(call, api_name=name, **queue)
 
 
-def _calls(opened: Callable[..., Workspace]) -> list[tuple[str, Callable, bool]]:
+def _calls(workspaces: Workspaces, opened: Callable[..., Workspace]) -> list[tuple[str, Callable, bool]]:
+    def new_collection(name: str, request: gr.Request = None) -> dict:
+        """Make a collection for documents.
+
+        Parameters:
+            name: What to call it.
+        Returns:
+            Its token, which the other calls take, and which nobody can guess.
+        """
+        with told():
+            owner = workspaces.owner(secrets.token_urlsafe(32), user_of(request))
+            return {"collection": workspaces.create(owner, name).token}
+
     def list_documents(collection: str = "", request: gr.Request = None) -> list[dict]:
         """List the documents of a collection.
 
@@ -150,6 +163,7 @@ def _calls(opened: Callable[..., Workspace]) -> list[tuple[str, Callable, bool]]
             return {"deleted": known}
 
     return [
+        ("new_collection", new_collection, False),
         ("list_documents", list_documents, False),
         ("add_text", add_text, True),
         ("search_blocks", search_blocks, True),
