@@ -14,7 +14,7 @@ from blockrag.answer import Answer, Mode
 from blockrag.documents import load
 from ui.handlers import documents
 from ui.handlers.ask import admit
-from ui.visit import MODEL_JOBS, MODEL_QUEUE, told, user_of
+from ui.visit import ASKING, WORKING, told, user_of
 from ui.workspace import LOCAL, GoneError, Workspace, Workspaces
 
 MAX_TEXT = 4_000_000
@@ -35,12 +35,11 @@ def publish(workspaces: Workspaces) -> None:
             raise GoneError("name a collection by its token")
         return workspaces.open(owner, collection)
 
-    for name, call, heavy in _calls(workspaces, opened):
-        queue: dict[str, Any] = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": MODEL_JOBS} if heavy else {}
+    for name, call, queue in _calls(workspaces, opened):
         gr.api(call, api_name=name, **queue)
 
 
-def _calls(workspaces: Workspaces, opened: Callable[..., Workspace]) -> list[tuple[str, Callable, bool]]:
+def _calls(workspaces: Workspaces, opened: Callable[..., Workspace]) -> list[tuple[str, Callable, dict[str, Any]]]:
     def new_collection(name: str, request: gr.Request = None) -> dict:
         """Make a collection for documents.
 
@@ -163,12 +162,12 @@ def _calls(workspaces: Workspaces, opened: Callable[..., Workspace]) -> list[tup
             return {"deleted": known}
 
     return [
-        ("new_collection", new_collection, False),
-        ("list_documents", list_documents, False),
-        ("add_text", add_text, True),
-        ("search_blocks", search_blocks, True),
-        ("ask", ask, True),
-        ("delete_document", delete_document, False),
+        ("new_collection", new_collection, {}),
+        ("list_documents", list_documents, {}),
+        ("add_text", add_text, WORKING),
+        ("search_blocks", search_blocks, ASKING),
+        ("ask", ask, ASKING),
+        ("delete_document", delete_document, {}),
     ]
 
 

@@ -12,7 +12,7 @@ from ui.blocks_tab import reader
 from ui.components import AnswerView, BlockView, SourcesView, TimesView, TurnsView
 from ui.handlers import ask, blocks
 from ui.handlers.ask import Exchange
-from ui.visit import MODEL_WORK, QUICK, Visit
+from ui.visit import ASKING, QUICK, Visit
 
 CHOSEN: dict[str, tuple[Mode, ...]] = {"compare": ("block", "full"), "block": ("block",), "full": ("full",)}
 
@@ -75,7 +75,7 @@ class AskTab:
                 trigger, self._queued, [self.question, self.mode, self.exchange], self._views, queue=False, **QUICK
             )
             settings = [self.mode, self.k, self.max_new_tokens, self.exchange, self.follow_up]
-            running = asked.success(self._ask, [id, self.question, *settings], self._views, **MODEL_WORK)
+            running = asked.success(self._ask, [id, self.question, *settings], self._views, **QUICK, **ASKING)
             running.then(self._history, [id, self.exchange], talk, **QUICK)
             self.stop.click(self._stopped, self.exchange, self._views, cancels=[running], **QUICK)
         for clicked in (self.sources.show, self.block_answer.cite, self.full_answer.cite):

@@ -8,7 +8,7 @@ import gradio as gr
 from ui import strings
 from ui.components import TablesView
 from ui.handlers import benchmarks
-from ui.visit import MODEL_WORK, Visit
+from ui.visit import QUICK, WORKING, Visit
 
 
 class BenchmarksTab:
@@ -24,7 +24,7 @@ class BenchmarksTab:
         with gr.Accordion(strings.PLOTS, open=False):
             for path in benchmarks.plots():
                 gr.Image(str(path), label=path.stem, interactive=False, buttons=[], show_label=True)
-        self.measure.click(self._measure, visit.id, self.mine, **MODEL_WORK)
+        self.measure.click(self._measure, visit.id, self.mine, **QUICK, **WORKING)
 
     def _measure(self, visit: Any, request: gr.Request) -> Iterator[dict[str, Any]]:
         with self._visit.open(visit, request) as workspace, workspace.meter.job(workspace.owner):

@@ -10,7 +10,7 @@ from blockrag.segment import DEFAULT_GRANULARITY, SEGMENTERS, SizeBounds
 from ui import strings
 from ui.components import BlockView
 from ui.handlers import blocks, documents
-from ui.visit import MODEL_JOBS, MODEL_QUEUE, MODEL_WORK, QUICK, Visit, told, user_of
+from ui.visit import QUICK, WORKING, Visit, told, user_of
 
 
 def segmenter_choices() -> list[tuple[str, str]]:
@@ -67,15 +67,15 @@ class BlocksTab:
             self._segment,
             [visit.id, self.document, self.segmenter, self.minimum, self.maximum],
             view,
-            concurrency_id=MODEL_QUEUE,
-            concurrency_limit=MODEL_JOBS,
             api_visibility="private",
+            **WORKING,
         )
         self.compare.click(
             self._compare,
             [visit.id, self.document, self.other_segmenter, self.other_granularity],
             self.other,
-            **MODEL_WORK,
+            **QUICK,
+            **WORKING,
         )
         for event, handler in ((view.toggle, self._toggle), (view.move, self._move)):
             event(handler, visit.id, view, trigger_mode="multiple", **QUICK)

@@ -8,7 +8,7 @@ import gradio as gr
 from ui import strings
 from ui.components import CacheView
 from ui.handlers import cache
-from ui.visit import MODEL_WORK, QUICK, Visit
+from ui.visit import QUICK, WORKING, Visit
 
 
 class CacheTab:
@@ -31,8 +31,8 @@ class CacheTab:
     def _wire(self) -> None:
         id, shown = self._visit.id, [self.view, self.told]
         self.clear.click(self._clear, [id, self.tier], shown, **QUICK)
-        self.move.click(self._move, id, shown, **MODEL_WORK)
-        self.warm.click(self._warm, id, shown, **MODEL_WORK)
+        self.move.click(self._move, id, shown, **QUICK, **WORKING)
+        self.warm.click(self._warm, id, shown, **QUICK, **WORKING)
         self.refresh.click(self.overview, id, self.view, **QUICK)
 
     def overview(self, visit: Any, request: gr.Request) -> dict[str, Any]:

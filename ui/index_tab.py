@@ -8,7 +8,7 @@ import gradio as gr
 from ui import strings
 from ui.components import ProgressView
 from ui.handlers import index
-from ui.visit import MODEL_WORK, QUICK, Visit
+from ui.visit import QUICK, WORKING, Visit
 
 
 class IndexTab:
@@ -27,7 +27,7 @@ class IndexTab:
     def _wire(self) -> None:
         id = self._visit.id
         started = self.start.click(self._start, id, self.view, queue=False, **QUICK)
-        self.indexed = started.then(self._index, id, self.view, **MODEL_WORK)
+        self.indexed = started.then(self._index, id, self.view, **QUICK, **WORKING)
         self.stop.click(self._stop, id, self.view, queue=False, **QUICK)
 
     def overview(self, visit: Any, request: gr.Request) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from starlette.routing import Route
 from blockrag.errors import BlockRAGError
 from ui.handlers.cache import Watch
 from ui.page import build
+from ui.visit import MAX_THREADS
 from ui.workspace import Workspaces
 
 _LOG = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Service:
             theme=_theme(),
             css=CSS,
             auth=self._auth,
+            max_threads=MAX_THREADS,
             max_file_size=self._workspaces.limits.file_bytes,
             blocked_paths=[str(self._data_dir.resolve())],
             allowed_paths=[],

@@ -107,6 +107,7 @@ EMPTY_QUESTION = "Type a question first."
 BLOCK_MODE = "Block mode"
 FULL_MODE = "Full mode"
 QUEUED = "waiting for the model …"
+AHEAD = "{n} questions of others are answered first …"
 READING = "reading the sources …"
 STOPPED = "stopped"
 

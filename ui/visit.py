@@ -16,15 +16,17 @@ from ui.workspace import GoneError, Workspace, Workspaces
 
 _LOG = logging.getLogger(__name__)
 
-MODEL_QUEUE = "model"
-"""Events under this id run the models, a few at a time; the others do not wait for them."""
-
-MODEL_JOBS = 2
-
 QUICK: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """Of events that are answered at once, and are no part of the API."""
 
-MODEL_WORK: dict[str, Any] = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": MODEL_JOBS, **QUICK}
+ASKING: dict[str, Any] = {"concurrency_id": "ask", "concurrency_limit": 72}
+"""Of questions: they take turns in the engine's turnstile, which is fair, and not in Gradio's queue."""
+
+WORKING: dict[str, Any] = {"concurrency_id": "work", "concurrency_limit": 2}
+"""Of what runs the models for long: indexing, measuring. Questions do not wait for it."""
+
+MAX_THREADS = 128
+"""More than all that may run or wait at once."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,15 @@ def make_workspaces(engine: Engine, folder: Path, access: Access = "private", li
     return Workspaces(library, access, limits=limits or Limits(), **options)
 
 
-def serve(engine: Engine, folder: Path, access: Access = "private", limits: Limits | None = None, auth=None, **options):
+def serve(
+    engine: Engine,
+    folder: Path,
+    access: Access = "private",
+    limits: Limits | None = None,
+    auth=None,
+    port: int | None = None,
+    **options,
+):
     """Address of a page over `engine`, and what closes it."""
     service = Service(make_workspaces(engine, folder, access, limits), folder, auth, **options)
-    return service.launch("127.0.0.1", None), service.close
+    return service.launch("127.0.0.1", port), service.close

@@ -29,7 +29,7 @@ REMEMBERED_CHARS = 1_000
 class Exchange:
     """One question and what has come of it so far: all that the page shows of it.
 
-    `pinned` and `excluded` are blocks of its sources that the next question shall have, or not have.
+    `ahead` others are answered first. `pinned` and `excluded` are blocks of its sources that the next question shall have, or not have.
     """
 
     question: str = ""
@@ -41,6 +41,7 @@ class Exchange:
     answers: dict[Mode, Answer] = field(default_factory=dict)
     stopped: bool = False
     error: str = ""
+    ahead: int = 0
     conversation: int | None = None
     pinned: tuple[Place, ...] = ()
     excluded: tuple[Place, ...] = ()
@@ -151,6 +152,7 @@ def _take(exchange: Exchange, mode: Mode, event: Queued | Piece | Answer) -> Non
         exchange.texts[mode] += event.text
     elif isinstance(event, Answer):
         exchange.answers[mode] = event
+    exchange.ahead = event.ahead if isinstance(event, Queued) else 0
 
 
 def mark(exchange: Exchange, number: int, what: str) -> None:
@@ -232,7 +234,7 @@ def answer_view(exchange: Exchange, mode: Mode) -> dict[str, Any]:
     elif exchange.stopped:
         state = exchange.error or strings.STOPPED
     else:
-        state = strings.QUEUED if text is None else strings.READING if not text else ""
+        state = _state(text, exchange.ahead)
     return {
         "title": TITLES[mode],
         "text": text or "",
@@ -240,6 +242,12 @@ def answer_view(exchange: Exchange, mode: Mode) -> dict[str, Any]:
         "busy": answer is None and text is not None and not exchange.stopped,
         "citations": [{"end": c.end, "number": c.number} for c in answer.citations] if answer else [],
     }
+
+
+def _state(text: str | None, ahead: int) -> str:
+    if ahead:
+        return strings.AHEAD.format(n=ahead)
+    return strings.QUEUED if text is None else strings.READING if not text else ""
 
 
 def sources_view(exchange: Exchange, shown: int | None = None) -> dict[str, Any]:
