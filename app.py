@@ -82,6 +82,7 @@ def make_service(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # n
     from storage.doctor import mend  # noqa: PLC0415
     from storage.library import Library  # noqa: PLC0415
     from storage.store import Store  # noqa: PLC0415
+    from ui import zerogpu  # noqa: PLC0415
     from ui.handlers.settings import restore_budgets  # noqa: PLC0415
     from ui.limits import DEMO, Limits  # noqa: PLC0415
     from ui.serve import Service, auth_of  # noqa: PLC0415
@@ -89,11 +90,13 @@ def make_service(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # n
 
     data_dir = args.data_dir or home() / "app"
     demo = args.demo or bool(os.environ.get("SPACE_ID"))
+    if zerogpu.is_here():
+        zerogpu.announce()
     engine = Engine.from_pretrained(
         args.model,
         embedder=args.embedder,
         kv_dir=data_dir / "kv",
-        device=args.device,
+        device="cpu" if zerogpu.is_here() else args.device,
         allow_unverified=args.allow_unverified,
         **options.kv_settings(args),
     )

@@ -86,14 +86,14 @@ class Meter:
 
     def question(self, owner: str) -> None:
         """One more question. Raises LimitError."""
-        self._count(owner, "questions", 60.0, self.limits.questions_a_minute, "minute")
+        self._count(owner, "questions", 60.0, self.limits.questions_a_minute, "a minute")
 
     def upload(self, owner: str, n_files: int) -> None:
         """So many more files. Raises LimitError."""
         if n_files > self.limits.n_files:
             raise LimitError(f"{n_files} files came at once; at most {self.limits.n_files} are taken: send fewer")
         for _ in range(n_files):
-            self._count(owner, "files", 3600.0, self.limits.uploads_an_hour, "hour")
+            self._count(owner, "files", 3600.0, self.limits.uploads_an_hour, "an hour")
 
     @contextmanager
     def job(self, owner: str) -> Iterator[None]:
@@ -119,7 +119,7 @@ class Meter:
                 times.popleft()
             if len(times) >= most:
                 wait = times[0] + span_s - now
-                raise LimitError(f"{most} {what} a {span} are taken; come back in {max(1, round(wait))} seconds")
+                raise LimitError(f"{most} {what} {span} are taken; come back in {max(1, round(wait))} seconds")
             times.append(now)
             if len(self._times) > 10_000:
                 self._forget(now - 3600.0)

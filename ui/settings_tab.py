@@ -41,23 +41,24 @@ class SettingsTab:
 
     def _wire(self) -> None:
         id = self._visit.id
-        self.saved = self.save.click(self._save, [id, *self.fields.values()], list(self.fields.values()), **QUICK)
-        self.set.click(self._set, [id, *self.budgets.values()], None, **QUICK)
+        self.save.click(self._save, {id, *self.fields.values()}, list(self.fields.values()), **QUICK)
+        self.set.click(self._set, {id, *self.budgets.values()}, None, **QUICK)
 
     def opened(self, visit: Any, request: gr.Request) -> list[Any]:
         """The visitor's settings."""
         with self._visit.open(visit, request) as workspace:
             return [workspace.settings[name] for name in self.fields]
 
-    def _save(self, visit: Any, *values: Any, request: gr.Request) -> list[Any]:
-        with self._visit.open(visit, request) as workspace:
-            kept = settings.save(workspace, dict(zip(self.fields, values, strict=True)))
+    def _save(self, values: dict, request: gr.Request) -> list[Any]:
+        with self._visit.open(values[self._visit.id], request) as workspace:
+            kept = settings.save(workspace, {name: values[field] for name, field in self.fields.items()})
             gr.Info(strings.SAVED)
             return [kept[name] for name in self.fields]
 
-    def _set(self, visit: Any, *values: Any, request: gr.Request) -> None:
-        with self._visit.open(visit, request):
-            settings.set_budgets(self._visit.workspaces, dict(zip(self.budgets, values, strict=True)))
+    def _set(self, values: dict, request: gr.Request) -> None:
+        with self._visit.open(values[self._visit.id], request):
+            budgets = {name: values[field] for name, field in self.budgets.items()}
+            settings.set_budgets(self._visit.workspaces, budgets)
             gr.Info(strings.SAVED)
 
 

@@ -1,7 +1,7 @@
 """Ask: a question in block mode, full mode, or both, as the page draws it, and the conversation it belongs to."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from blockrag.answer import Answer, Mode, Piece, Queued, Report, Retrieved, Source
@@ -29,7 +29,8 @@ REMEMBERED_CHARS = 1_000
 class Exchange:
     """One question and what has come of it so far: all that the page shows of it.
 
-    `ahead` others are answered first. `pinned` and `excluded` are blocks of its sources that the next question shall have, or not have.
+    `ahead` others are answered first. `pinned` and `excluded` are blocks of its sources that the next question shall
+    have, or not have.
     """
 
     question: str = ""
@@ -127,10 +128,7 @@ def _following(before: Exchange, question: str) -> str:
 
 def keep(workspace: Workspace, exchange: Exchange) -> None:
     """Add what was answered to the conversation, which begins here where there is none."""
-    answers = [
-        Answer(exchange.question, a.text, a.sources, a.report, a.citations, a.stopped, a.left_out)
-        for a in exchange.answers.values()
-    ]
+    answers = list(exchange.answers.values())
     if not answers:
         return
     conversations, collection_id = workspace.store.conversations, workspace.record.id
@@ -151,7 +149,7 @@ def _take(exchange: Exchange, mode: Mode, event: Queued | Piece | Answer) -> Non
     if isinstance(event, Piece):
         exchange.texts[mode] += event.text
     elif isinstance(event, Answer):
-        exchange.answers[mode] = event
+        exchange.answers[mode] = replace(event, question=exchange.question)  # without what came along
     exchange.ahead = event.ahead if isinstance(event, Queued) else 0
 
 
