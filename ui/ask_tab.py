@@ -58,7 +58,7 @@ class AskTab:
                     {"empty": strings.NO_SOURCE}, elem_id="source", server_functions=[reader(visit)]
                 )
         with gr.Accordion(strings.HISTORY, open=True, elem_id="history"):
-            with gr.Row(equal_height=True):
+            with gr.Row(elem_classes="beside"):
                 self.conversation = gr.Dropdown(
                     label=strings.CONVERSATION, choices=[], interactive=True, elem_id="conversation", scale=3
                 )

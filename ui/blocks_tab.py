@@ -37,13 +37,13 @@ class BlocksTab:
                 info=strings.SEGMENTER_INFO,
                 elem_id="segmenter",
             )
-            with gr.Row(equal_height=True):
+            with gr.Row(elem_classes="beside"):
                 self.minimum = gr.Number(bounds.minimum, label=strings.MIN_TOKENS, precision=0, minimum=1)
                 self.maximum = gr.Number(bounds.maximum, label=strings.MAX_TOKENS, precision=0, minimum=16)
                 self.apply = gr.Button(strings.APPLY, elem_id="apply")
         self.view = BlockView({"empty": strings.NO_BLOCKS}, elem_id="blocks", server_functions=[reader(visit)])
         with gr.Accordion(strings.COMPARE, open=False, elem_id="compare"):
-            with gr.Row(equal_height=True):
+            with gr.Row(elem_classes="beside"):
                 self.other_segmenter = gr.Dropdown(
                     segmenter_choices(), value=visit.workspaces.segmenter, label=strings.SEGMENTER, min_width=240
                 )

@@ -20,7 +20,7 @@ class CacheTab:
         gr.Markdown(strings.CACHE_EXPLAINED)
         self.view = CacheView({"empty": strings.NO_CACHE}, elem_id="cache")
         self.told = gr.Markdown("", elem_id="cache-told", elem_classes="aside")
-        with gr.Row(equal_height=True):
+        with gr.Row(elem_classes="beside"):
             self.tier = gr.Dropdown(tiers, value=tiers[0] if tiers else None, label=strings.TIER, min_width=140)
             self.clear = gr.Button(strings.CLEAR, elem_id="clear-cache", min_width=180)
             self.move = gr.Button(strings.MOVE, elem_id="move-cache", min_width=180)

@@ -49,7 +49,7 @@ PREFERENCES: dict[str, Preference] = {
     "max_tokens": Preference(_BOUNDS.maximum, "No block of a new document is larger.", 16, 8192),
     "mode": Preference("compare", "How questions are answered: block mode, full mode, or both.", choices=MODES),
     "k": Preference(8, "Blocks given to the model for a question; more cost more and may distract it.", 1, 32),
-    "max_new_tokens": Preference(96, "Longest answer, in tokens.", 8, 512),
+    "max_new_tokens": Preference(96, "An answer that is longer is cut off there.", 8, 512),
 }
 
 DEFAULTS: dict[str, Any] = {name: preference.default for name, preference in PREFERENCES.items()}

@@ -76,7 +76,7 @@ class Service:
             enable_monitoring=False,
             run_history=False,
             show_error=False,
-            footer_links=["settings"],
+            footer_links=[],
             ssr_mode=False,
             mcp_server=self._mcp,
             app_kwargs={"routes": [Route("/health", self._health)]},

@@ -64,7 +64,7 @@ class SettingsTab:
 
 def _field(name: str, segmenter: str) -> Any:
     preference, label = PREFERENCES[name], strings.SETTING_LABELS[name]
-    shared: dict[str, Any] = {"label": label, "info": preference.says, "elem_id": f"setting-{name}"}
+    shared: dict[str, Any] = {"label": label, "info": preference.says, "elem_id": f"setting-{name}", "min_width": 260}
     if name == "segmenter":
         return gr.Dropdown(segmenter_choices(), value=segmenter, **shared)
     if name == "mode":

@@ -217,7 +217,8 @@ def saved(workspace: Workspace) -> str:
     n_answers, n_tokens, saved_ms = workspace.store.conversations.saved(workspace.record.id)
     if not n_answers:
         return ""
-    total = f"{n_tokens:,} tokens were not computed again over {n_answers} answers"
+    answers = "one answer" if n_answers == 1 else f"{n_answers} answers"
+    total = f"{n_tokens:,} tokens were not computed again over {answers}"
     return total + (f"; {_time(saved_ms)} less waiting where both modes were measured" if saved_ms > 0 else "")
 
 
@@ -297,8 +298,9 @@ def _headline(reports: dict[Mode, Report]) -> str:
     block = reports["block"].ttft_ms
     if "full" not in reports:
         return f"First token after {_time(block)}"
-    ratio = reports["full"].ttft_ms / block
-    return f"First token after {_time(block)} instead of {_time(reports['full'].ttft_ms)}: {ratio:.1f} times sooner"
+    full = reports["full"].ttft_ms
+    ratio = f"{full / block:.1f} times sooner" if block <= full else f"{block / full:.1f} times later"
+    return f"First token after {_time(block)} instead of {_time(full)}: {ratio}"
 
 
 def _detail(exchange: Exchange, reports: dict[Mode, Report]) -> str:

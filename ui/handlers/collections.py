@@ -17,10 +17,7 @@ FETCH_S = 600
 
 def choices(workspace: Workspace) -> list[tuple[str, str]]:
     """Name and token of the owner's collections, for a menu."""
-    return [
-        (f"{record.name} ({record.n_documents})", record.token)
-        for record in workspace.store.collections.of(workspace.owner)
-    ]
+    return [(record.name, record.token) for record in workspace.store.collections.of(workspace.owner)]
 
 
 def create(workspaces: Workspaces, workspace: Workspace, name: str) -> str:
