@@ -7,7 +7,7 @@ take turns through SQLite.
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +86,7 @@ class Index:
             self._sql = sqlite3.connect(directory / "index.sqlite", check_same_thread=False)
             self._sql.execute("PRAGMA foreign_keys = ON")
             self._sql.execute("PRAGMA journal_mode = WAL")
+            self._sql.execute("PRAGMA secure_delete = ON")
             self._check_maker({"format": FORMAT_VERSION, **made_by})
         except sqlite3.DatabaseError as error:
             raise IndexStoreError(f"{directory} holds no readable index: {error}") from error
@@ -125,14 +126,27 @@ class Index:
             vectors.add([i], np.frombuffer(blob, np.float32)[None])
         return vectors
 
+    def refresh(self) -> None:
+        """Take in what another process wrote; what was written here is there already."""
+        with self._lock:
+            rows = self._sql.execute("SELECT id FROM blocks").fetchall()
+            if set(self._vectors.ids.tolist()) != {id for (id,) in rows}:
+                self._vectors = self._load_vectors()
+
     @property
     def _faiss_path(self) -> Path:
         return self.directory / "vectors.faiss"
 
     def add(
-        self, document: Document, blocks: Sequence[Block], vectors: np.ndarray, kv_keys: Sequence[str]
+        self,
+        document: Document,
+        blocks: Sequence[Block],
+        vectors: np.ndarray,
+        kv_keys: Sequence[str],
+        ids: Sequence[int] | None = None,
     ) -> list[str]:
-        """Add a document with its blocks, in place of what the index held of the same text.
+        """Add a document with its blocks, in place of what the index held of the same text. Blocks that it held already
+        keep their ids and vectors.
 
         Parameters
         ----------
@@ -142,39 +156,61 @@ class Index:
             Unit vectors of the blocks, float32, shape ``(len(blocks), dimension)``.
         kv_keys : sequence of str
             Keys of the blocks' KV.
+        ids : sequence of int, optional
+            Of the blocks, never used for others; given by the index where they are not given.
 
         Returns
         -------
         list of str
             Keys of replaced blocks that no block of the index uses any more.
         """
+        wanted: Sequence[int | None] = [None] * len(blocks) if ids is None else ids
         with self._transaction():
-            orphans, old_ids = self._remove(document.sha256)
-            cursor = self._sql.execute(
-                "INSERT INTO documents (sha256, name, media_type, text) VALUES (?, ?, ?, ?)",
-                (document.sha256, document.name, document.media_type, document.text),
-            )
-            insert = (
-                'INSERT INTO blocks (document, start, "end", n_tokens, score, kv_key, vector) '
-                "VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id"
-            )
-            ids = [
-                self._sql.execute(
-                    insert,
-                    (cursor.lastrowid, b.start, b.end, b.n_tokens, b.score, key, vector.astype(np.float32).tobytes()),
-                ).fetchone()[0]
-                for b, vector, key in zip(blocks, vectors, kv_keys, strict=True)
-            ]
-            orphans = self._unused(orphans)
-        self._update_vectors(old_ids, ids, vectors)
+            number = self._enter(document)
+            old = self._blocks_of(number)
+            gone = {id: key for (_, _, key), id in old.items()}
+            added: dict[int, np.ndarray] = {}
+            for block, vector, key, id in zip(blocks, vectors, kv_keys, wanted, strict=True):
+                found = old.get((block.start, block.end, key))
+                if found in gone and id in (None, found):
+                    del gone[found]
+                    self._sql.execute(
+                        "UPDATE blocks SET n_tokens = ?, score = ? WHERE id = ?", (block.n_tokens, block.score, found)
+                    )
+                else:
+                    added[self._insert(number, block, vector, key, id)] = vector
+            self._sql.executemany("DELETE FROM blocks WHERE id = ?", [(id,) for id in gone])
+            orphans = self._unused(list(gone.values()))
+        self._update_vectors(list(gone), added)
         return orphans
+
+    def _enter(self, document: Document) -> int:
+        return self._sql.execute(
+            "INSERT INTO documents (sha256, name, media_type, text) VALUES (?, ?, ?, ?) ON CONFLICT (sha256) "
+            "DO UPDATE SET name = excluded.name, media_type = excluded.media_type RETURNING id",
+            (document.sha256, document.name, document.media_type, document.text),
+        ).fetchone()[0]
+
+    def _blocks_of(self, number: int) -> dict[tuple[int, int, str], int]:
+        rows = self._sql.execute('SELECT start, "end", kv_key, id FROM blocks WHERE document = ?', (number,))
+        return {(start, end, key): id for start, end, key, id in rows}
+
+    def _insert(self, number: int, block: Block, vector: np.ndarray, key: str, id: int | None) -> int:
+        blob = vector.astype(np.float32).tobytes()
+        return self._sql.execute(
+            'INSERT INTO blocks (id, document, start, "end", n_tokens, score, kv_key, vector) '
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+            (id, number, block.start, block.end, block.n_tokens, block.score, key, blob),
+        ).fetchone()[0]
 
     def delete(self, document_id: str) -> list[str]:
         """Remove a document; returns the KV keys that no block of the index uses any more."""
         with self._transaction():
             orphans, old_ids = self._remove(document_id)
             orphans = self._unused(orphans)
-        self._update_vectors(old_ids, [], np.empty((0, self._dimension), np.float32))
+        self._update_vectors(old_ids, {})
+        with self._lock:
+            self._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # deleted text leaves the log too
         return orphans
 
     def _remove(self, document_id: str) -> tuple[list[str], list[int]]:
@@ -189,10 +225,13 @@ class Index:
         used = "SELECT 1 FROM blocks WHERE kv_key = ?"
         return [key for key in dict.fromkeys(keys) if not self._sql.execute(used, (key,)).fetchone()]
 
-    def _update_vectors(self, old_ids: list[int], ids: list[int], vectors: np.ndarray) -> None:
+    def _update_vectors(self, old_ids: list[int], added: Mapping[int, np.ndarray]) -> None:
+        if not old_ids and not added:
+            return
         with self._lock:
             self._vectors.delete(old_ids)
-            self._vectors.add(ids, vectors)
+            if added:
+                self._vectors.add(list(added), np.stack(list(added.values())))
             self._vectors.save(self._faiss_path)
 
     def search(self, vector: np.ndarray, k: int) -> list[Found]:
@@ -210,6 +249,35 @@ class Index:
             select = "SELECT name, media_type, text FROM documents WHERE id = ?"
             documents[number] = Document(*self._sql.execute(select, (number,)).fetchone())
         return Found(documents[number], Block(*block), similarity)
+
+    def find(self, document_id: str, start: int, vector: np.ndarray) -> Found | None:
+        """The block that begins there, with its similarity to a unit vector; None where there is none."""
+        with self._lock:
+            row = self._sql.execute(
+                "SELECT b.id, b.vector FROM blocks b JOIN documents d ON d.id = b.document "
+                "WHERE d.sha256 = ? AND b.start = ?",
+                (document_id, start),
+            ).fetchone()
+            return self._found(row[0], float(np.frombuffer(row[1], np.float32) @ vector), {}) if row else None
+
+    def vectors(self, document_id: str) -> dict[str, np.ndarray]:
+        """The vectors of a document's blocks, float32 ``(dimension,)``, by KV key."""
+        with self._lock:
+            rows = self._sql.execute(
+                "SELECT b.kv_key, b.vector FROM blocks b JOIN documents d ON d.id = b.document WHERE d.sha256 = ?",
+                (document_id,),
+            )
+            return {key: np.frombuffer(blob, np.float32) for key, blob in rows}
+
+    def ids(self) -> dict[str, list[int]]:
+        """Ids of the blocks of each document, in the order of its text."""
+        found: dict[str, list[int]] = {}
+        with self._lock:
+            for document_id, id in self._sql.execute(
+                "SELECT d.sha256, b.id FROM documents d LEFT JOIN blocks b ON b.document = d.id ORDER BY d.id, b.start"
+            ):
+                found.setdefault(document_id, []).extend([] if id is None else [id])
+        return found
 
     def documents(self) -> list[DocumentRecord]:
         """All documents, in the order they were added."""

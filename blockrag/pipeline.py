@@ -5,7 +5,10 @@ for progress in pipeline.add(pipeline.segment(load("report.pdf")), granularity=0
 for event in pipeline.ask("Who wrote it?"): ...
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +20,21 @@ from blockrag.documents import Document
 from blockrag.engine import Engine, Progress
 from blockrag.errors import IndexStoreError
 from blockrag.index import Found, Index
-from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Segmentation, SizeBounds, make_segmenter
+from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Block, Segmentation, SizeBounds, make_segmenter
 from blockrag.stopwatch import Stopwatch
 
 EMBED_BATCH = 32
+
+Place = tuple[str, int]
+"""A block: its document's sha256 and where it begins, in characters."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Blocks ready to be entered: their vectors, float32 ``(blocks, dimension)``, and the keys of their KV."""
+
+    vectors: np.ndarray
+    kv_keys: list[str]
 
 
 class Pipeline:
@@ -73,15 +87,30 @@ class Pipeline:
         """
         document = segmentation.document
         blocks = segmentation.blocks(granularity)
-        texts = [document.text[block.start : block.end] for block in blocks]
-        vectors = []
-        for start in range(0, len(texts), EMBED_BATCH):
-            vectors.append(self.engine.embedder.embed(texts[start : start + EMBED_BATCH]))
-            yield Progress("embed", min(start + EMBED_BATCH, len(texts)), len(texts))
-        yield from self.engine.warm(texts)
-        keys = [self.engine.kv_key(text) for text in texts]
-        for orphan in self.index.add(document, blocks, np.concatenate(vectors), keys):
+        prepared = yield from self.prepare(document, blocks, self.index.vectors(document.sha256))
+        for orphan in self.index.add(document, blocks, prepared.vectors, prepared.kv_keys):
             self.engine.kv.delete(orphan)
+
+    def prepare(
+        self, document: Document, blocks: Sequence[Block], known: Mapping[str, np.ndarray]
+    ) -> Generator[Progress, None, Prepared]:
+        """Embed the blocks whose KV keys are not `known` with their vectors, and encode the KV that is not kept yet.
+        Enters nothing into the index."""
+        texts = [document.text[block.start : block.end] for block in blocks]
+        keys = [self.engine.kv_key(text) for text in texts]
+        vectors = {key: known[key] for key in keys if key in known}
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in vectors}
+        n_reused = sum(key in vectors for key in keys)
+        todo, counts, n_done = list(missing), Counter(keys), n_reused
+        for start in range(0, len(todo), EMBED_BATCH):
+            batch = todo[start : start + EMBED_BATCH]
+            vectors.update(zip(batch, self.engine.embedder.embed([missing[key] for key in batch]), strict=True))
+            n_done += sum(counts[key] for key in batch)
+            yield Progress("embed", n_done, len(texts), n_reused)
+        if not todo:
+            yield Progress("embed", len(texts), len(texts), n_reused)
+        yield from self.engine.warm(texts)
+        return Prepared(np.stack([vectors[key] for key in keys]), keys)
 
     def delete(self, document_id: str) -> None:
         """Remove a document, its blocks, their vectors and their KV."""
@@ -89,7 +118,16 @@ class Pipeline:
             self.engine.kv.delete(orphan)
 
     def ask(
-        self, question: str, mode: Mode = "block", k: int = 8, max_new_tokens: int = 128, asker: str = ""
+        self,
+        question: str,
+        mode: Mode = "block",
+        k: int = 8,
+        max_new_tokens: int = 128,
+        asker: str = "",
+        *,
+        search: str | None = None,
+        pinned: Sequence[Place] = (),
+        excluded: Collection[Place] = (),
     ) -> Iterator[Event]:
         """Answer from the `k` blocks nearest to the question.
 
@@ -104,6 +142,10 @@ class Pipeline:
             Longest answer.
         asker : str
             Who asks; where many do, they take turns.
+        search : str, optional
+            What to look for, where it is not the question itself.
+        pinned, excluded : collections of Place
+            Blocks to give in any case, first, and blocks never to give.
 
         Yields
         ------
@@ -124,12 +166,23 @@ class Pipeline:
         if not len(self.index):
             raise IndexStoreError("the index is empty: add a document before asking")
         request = Request(question, mode, max_new_tokens, Stopwatch(self.engine.model.device))
-        yield from answer_in_turn(self.engine, request, lambda: self.search(question, k), asker)
+        retrieve = partial(self.search, search or question, k, pinned, excluded)
+        yield from answer_in_turn(self.engine, request, retrieve, asker)
 
-    def search(self, question: str, k: int) -> tuple[Source, ...]:
-        """The `k` blocks nearest to the question, best first, numbered from 1."""
-        found = self.index.search(self.engine.embedder.embed([question])[0], k)
+    def search(
+        self, question: str, k: int, pinned: Sequence[Place] = (), excluded: Collection[Place] = ()
+    ) -> tuple[Source, ...]:
+        """The `k` blocks nearest to the question, best first behind those that are pinned, numbered from 1."""
+        found = self._retrieve(question, k, pinned, excluded)
         return tuple(_source(n, f) for n, f in enumerate(found, start=1))
+
+    def _retrieve(self, question: str, k: int, pinned: Sequence[Place], excluded: Collection[Place]) -> list[Found]:
+        vector = self.engine.embedder.embed([question])[0]
+        first = [found for place in pinned if (found := self.index.find(*place, vector)) is not None]
+        passed = {*pinned, *excluded}
+        others = self.index.search(vector, k + len(passed))
+        rest = [found for found in others if (found.document.sha256, found.block.start) not in passed]
+        return (first + rest)[: max(k, len(first))]
 
 
 def _source(number: int, found: Found) -> Source:

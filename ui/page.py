@@ -1,114 +1,103 @@
-"""The page: four steps in one order. Knows which step stands where and what follows from what."""
+"""The page: seven tabs over one collection. Knows which tab stands where and what follows from what."""
 
-import secrets
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from ui import strings
-from ui.ask_step import AskStep
-from ui.blocks_step import BlocksStep
-from ui.documents_step import DocumentsStep
-from ui.index_step import IndexStep
-from ui.visit import Visit
-from ui.workspace import GoneError, Workspaces
+from ui import api, strings
+from ui.ask_tab import AskTab
+from ui.benchmarks_tab import BenchmarksTab
+from ui.blocks_tab import BlocksTab
+from ui.cache_tab import CacheTab
+from ui.documents_tab import DocumentsTab
+from ui.handlers.cache import Watch
+from ui.index_tab import IndexTab
+from ui.settings_tab import SettingsTab
+from ui.visit import QUICK, Visit, told, user_of
+from ui.workspace import Workspaces
 
-CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
-MAX_FILE_SIZE = "64mb"
-FONT = ("system-ui", "-apple-system", "Segoe UI", "Helvetica", "Arial", "sans-serif")
-FONT_MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
 
-
-def build(workspaces: Workspaces) -> gr.Blocks:
-    """The page over these workspaces, not yet served."""
-    with gr.Blocks(title=strings.TITLE, analytics_enabled=False, fill_width=False) as page:
-        visit = Visit(workspaces, gr.BrowserState("", storage_key="blockrag-visit", secret=secrets.token_hex(32)))
-        gr.Markdown(f"# {strings.TITLE}\n{strings.TAGLINE}", elem_id="title")
+def build(workspaces: Workspaces, watch: Watch, secret: str) -> gr.Blocks:
+    """The page over these collections, not yet served; `secret` encrypts what browsers keep."""
+    with gr.Blocks(title=strings.TITLE, analytics_enabled=False, fill_width=False, delete_cache=(600, 3600)) as page:
+        visit = Visit(workspaces, watch, gr.BrowserState({}, storage_key="blockrag-visit", secret=secret))
+        with gr.Row(elem_id="top", equal_height=True):
+            gr.Markdown(f"# {strings.TITLE}\n{strings.TAGLINE}", elem_id="title")
+            collection = gr.Dropdown(
+                label=strings.COLLECTION, choices=[], interactive=True, elem_id="collection", min_width=240, scale=0
+            )
         with gr.Tabs(elem_id="steps") as tabs:
             with gr.Tab(strings.DOCUMENTS, id="documents"):
-                loading = DocumentsStep(visit)
+                loading = DocumentsTab(visit, collection)
             with gr.Tab(strings.BLOCKS, id="blocks"):
-                cutting = BlocksStep(visit)
+                cutting = BlocksTab(visit)
             with gr.Tab(strings.INDEX, id="index") as index_tab:
-                indexing = IndexStep(visit)
+                indexing = IndexTab(visit)
             with gr.Tab(strings.ASK, id="ask"):
-                AskStep(visit)
-        gr.Markdown(strings.FOOTER, elem_id="footer")
-        _connect(page, visit, tabs, index_tab, loading, cutting, indexing)
+                asking = AskTab(visit)
+            with gr.Tab(strings.CACHE, id="cache") as cache_tab:
+                caching = CacheTab(visit)
+            with gr.Tab(strings.BENCHMARKS, id="benchmarks"):
+                BenchmarksTab(visit)
+            with gr.Tab(strings.SETTINGS, id="settings"):
+                setting = SettingsTab(visit)
+        footer = strings.FOOTERS[workspaces.access] + (strings.EXPIRES if workspaces.expires else "")
+        gr.Markdown(footer, elem_id="footer")
+        _open(page, visit, loading, cutting, indexing, asking, setting)
+        _follow(visit, loading, cutting, indexing)
+        index_tab.select(indexing.overview, visit.id, indexing.view, **QUICK)
+        cache_tab.select(caching.overview, visit.id, caching.view, **QUICK)
+        _lead(visit, tabs, loading, cutting, indexing)
+        api.publish(workspaces)
     return page
 
 
-def _connect(
+def _open(
     page: gr.Blocks,
     visit: Visit,
-    tabs: gr.Tabs,
-    index_tab: gr.Tab,
-    loading: DocumentsStep,
-    cutting: BlocksStep,
-    indexing: IndexStep,
+    loading: DocumentsTab,
+    cutting: BlocksTab,
+    indexing: IndexTab,
+    asking: AskTab,
+    setting: SettingsTab,
 ) -> None:
-    quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    """A visitor came, or opened another collection: every tab shows it."""
 
-    def begin(workspace_id: str) -> str:
-        try:
-            return visit.workspaces.get(workspace_id).id
-        except GoneError:
-            return visit.workspaces.create().id
+    def enter(known: Any, request: gr.Request) -> dict[str, str]:
+        with told():
+            return visit.workspaces.enter(known, user_of(request))
 
-    def enable_next(workspace_id: str) -> Any:
-        with visit.open(workspace_id) as workspace:
-            return gr.Button(interactive=bool(workspace.entries))
-
-    begun = page.load(begin, visit.id, visit.id, **quick).then(
-        loading.ready, visit.id, [loading.upload, loading.sample, loading.table], **quick
-    )
-    for changed in (begun, *loading.changed):
-        refreshed = changed.then(cutting.refresh, [visit.id, cutting.document], cutting.document, **quick)
-        refreshed.then(enable_next, visit.id, loading.next, **quick)
-    index_tab.select(indexing.overview, visit.id, indexing.view, **quick)
-    for button, step in ((loading.next, "blocks"), (cutting.next, "index"), (indexing.next, "ask")):
-        go = button.click(lambda step=step: gr.Tabs(selected=step), None, tabs, **quick)
-        if step == "index":
-            go.then(indexing.overview, visit.id, indexing.view, **quick)
+    begun = page.load(enter, visit.id, visit.id, **QUICK)
+    for opened in (begun, *loading.switched):
+        shown = opened.success(loading.ready, visit.id, loading.shown, **QUICK)
+        shown.success(cutting.refresh, [visit.id, cutting.document], cutting.document, **QUICK).then(
+            _enable_next(visit), visit.id, loading.next, **QUICK
+        )
+        shown.success(asking.opened, visit.id, asking.shown, **QUICK)
+        shown.success(indexing.overview, visit.id, indexing.view, **QUICK)
+    begun.success(setting.opened, visit.id, list(setting.fields.values()), **QUICK)
 
 
-def _theme() -> gr.themes.Base:
-    """Quiet surfaces, one accent, and fonts that are there already: the page fetches nothing from elsewhere."""
-    theme = gr.themes.Default(
-        primary_hue="indigo", neutral_hue="slate", radius_size="lg", font=FONT, font_mono=FONT_MONO
-    )
-    return theme.set(
-        block_shadow="none",
-        block_title_text_weight="600",
-        block_title_text_color="*body_text_color",
-        button_primary_background_fill="*primary_600",
-        button_primary_background_fill_hover="*primary_700",
-        button_primary_background_fill_dark="*primary_600",
-        button_primary_background_fill_hover_dark="*primary_500",
-        button_primary_text_color="white",
-        slider_color="*primary_600",
-    )
+def _follow(visit: Visit, loading: DocumentsTab, cutting: BlocksTab, indexing: IndexTab) -> None:
+    """What the documents of a collection change elsewhere on the page."""
+    for changed in loading.changed:
+        refreshed = changed.then(cutting.refresh, [visit.id, cutting.document], cutting.document, **QUICK)
+        refreshed.then(_enable_next(visit), visit.id, loading.next, **QUICK)
+        refreshed.then(indexing.overview, visit.id, indexing.view, **QUICK)
+    indexing.indexed.then(loading.ready, visit.id, loading.shown, **QUICK)
 
 
-def launch(page: gr.Blocks, *, host: str | None, port: int | None, data_dir: Path, block: bool = True) -> str:
-    """Serve the page; returns its address where `block` is false.
+def _enable_next(visit: Visit) -> Any:
+    def enable_next(known: Any, request: gr.Request) -> Any:
+        with visit.open(known, request) as workspace:
+            return gr.Button(interactive=workspace.fresh().n_documents > 0)
 
-    Nothing in the data folder can be fetched, no run is recorded, and errors are told without their traces.
-    """
-    page.queue(max_size=64, default_concurrency_limit=8)
-    _, address, _ = page.launch(
-        server_name=host,
-        server_port=port,
-        theme=_theme(),
-        css=CSS,
-        max_file_size=MAX_FILE_SIZE,
-        blocked_paths=[str(data_dir)],
-        run_history=False,
-        show_error=False,
-        footer_links=["settings"],
-        ssr_mode=False,
-        prevent_thread_lock=not block,
-        quiet=not block,
-    )
-    return address
+    return enable_next
+
+
+def _lead(visit: Visit, tabs: gr.Tabs, loading: DocumentsTab, cutting: BlocksTab, indexing: IndexTab) -> None:
+    """The buttons that lead from one tab to the next."""
+    for button, tab in ((loading.next, "blocks"), (cutting.next, "index"), (indexing.next, "ask")):
+        go = button.click(lambda tab=tab: gr.Tabs(selected=tab), None, tabs, **QUICK)
+        if tab == "index":
+            go.then(indexing.overview, visit.id, indexing.view, **QUICK)

@@ -1,45 +1,84 @@
-"""What one visitor has: documents, their segmentations, an index. Knows no page and no gradio.
+"""What a visitor has: collections, and the one that is open. Knows no page and no gradio.
 
-A workspace is found by an id that cannot be guessed, and by nothing else; every handler asks for it anew, so that a
-visitor reaches only what is theirs. It lives in a folder of its own, which goes when the visitor has been away for
-long.
+Who someone is comes from a login, or from a secret that their browser keeps, or, on a machine of one's own, does not
+matter. Every handler asks for the open collection anew, so that a visitor reaches only what is theirs.
 """
 
+import hashlib
+import logging
 import secrets
-import shutil
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field, replace
-from itertools import count
-from pathlib import Path
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 from blockrag.documents import Document
-from blockrag.engine import Engine, Progress
-from blockrag.errors import BlockRAGError
+from blockrag.engine import Progress
+from blockrag.errors import BlockRAGError, SegmentationError
 from blockrag.pipeline import BlockRAG
-from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Segmentation, SizeBounds
+from blockrag.segment import DEFAULT_SEGMENTER, Edit, Segmentation, SizeBounds
+from storage.collections import CollectionRecord
+from storage.documents import DocumentRecord
+from storage.errors import ConflictError, LimitError, NotFoundError
+from storage.library import Library
+from storage.segmentations import Cut
+from ui.limits import Limits, Meter
+from ui.preferences import DEFAULTS
+
+_LOG = logging.getLogger(__name__)
 
 IDLE_S = 4 * 3600
 SWEEP_S = 600
+CACHED_DOCUMENTS = 64
+"""Segmentations kept ready; one holds its document's text."""
+
+LOCAL = "local"
+"""Owner of everything where all who reach the page share it."""
+
+FIRST_COLLECTION = "My documents"
+
+Access = Literal["shared", "private", "login"]
+"""Everyone who reaches the page shares all collections; or each browser has its own; or each user."""
 
 
 class GoneError(BlockRAGError):
-    """There is no such workspace, or it has expired."""
+    """There is no such collection, or it has expired."""
 
 
 @dataclass
 class Entry:
-    """A document of a workspace, its present cut, and the cut that is indexed.
+    """A document of a collection as it was when the handler asked. What is heavy is read when it is used.
 
     `version` grows with every change of the segmentation, so that a page can tell an older view from a newer one.
     """
 
-    segmentation: Segmentation
-    segmenter: str
-    version: int
-    granularity: float = DEFAULT_GRANULARITY
-    indexed: tuple[int, ...] | None = None
+    workspace: "Workspace"
+    record: DocumentRecord
+    cut: Cut
+    indexed: tuple[int, ...] | None
+
+    @property
+    def version(self) -> int:
+        """Of the segmentation."""
+        return self.cut.version
+
+    @property
+    def segmenter(self) -> str:
+        """Name of the segmenter."""
+        return self.cut.segmenter
+
+    @property
+    def granularity(self) -> float:
+        """From 0 to 1."""
+        return self.cut.granularity
+
+    @cached_property
+    def segmentation(self) -> Segmentation:
+        """The segmentation, with the edits in force."""
+        return self.workspace.restored(self)
 
     @property
     def document(self) -> Document:
@@ -58,132 +97,321 @@ class Entry:
 
 
 @dataclass
+class Live:
+    """What the process holds of an open collection beside the database: requests to stop."""
+
+    stop_indexing: bool = False
+    stop_loading: bool = False
+
+
 class Workspace:
-    """One visitor's documents and index.
+    """One collection, for one handler's while."""
 
-    `stopped` asks whoever indexes it to stop. (Gradio can cancel an event too, but what the event had yielded by then
-    may still arrive after what the stop button shows.)
-    """
+    def __init__(self, service: "Workspaces", record: CollectionRecord, live: Live):
+        self._service = service
+        self.library = service.library
+        self.store = service.library.store
+        self.record = record
+        self.live = live
 
-    id: str
-    rag: BlockRAG
-    last_used: float
-    segmenter: str = DEFAULT_SEGMENTER
-    entries: dict[str, Entry] = field(default_factory=dict)
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    versions: Iterator[int] = field(default_factory=count)
-    stopped: bool = False
+    @property
+    def id(self) -> str:
+        """The collection's token."""
+        return self.record.token
 
-    def add(self, document: Document) -> Entry:
-        """Take a document in and segment it; the same text twice is one document."""
-        segmentation = self.rag.segment(document, self.segmenter)
-        with self.lock:
-            entry = Entry(segmentation, self.segmenter, next(self.versions))
-            return self.entries.setdefault(document.sha256, entry)
+    @property
+    def owner(self) -> str:
+        """Whose it is."""
+        return self.record.owner
 
-    def change(self, entry: Entry, edit: Callable[[Segmentation], Segmentation]) -> None:
-        """Replace a document's segmentation by what `edit` makes of it. Edits that come together take turns."""
-        with self.lock:
-            entry.segmentation = edit(entry.segmentation)
-            entry.version = next(self.versions)
+    @property
+    def meter(self) -> Meter:
+        """What counts visitors' demands."""
+        return self._service.meter
 
-    def segment(self, document_id: str, segmenter: str, bounds: SizeBounds) -> Entry:
-        """Score a document's boundaries again, by another segmenter or for other sizes; edits are kept."""
-        entry = self.entries[document_id]
-        fresh = self.rag.segment(entry.document, segmenter, bounds)
-        self.change(entry, lambda present: replace(fresh, edits=present.edits))
-        entry.segmenter = segmenter
-        return entry
+    @property
+    def rag(self) -> BlockRAG:
+        """Its index, in step with the database."""
+        return self.library.rag(self.fresh())
+
+    def fresh(self) -> CollectionRecord:
+        """The collection as it is now."""
+        return self.store.collections.get(self.owner, self.id)
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """All documents, by sha256, in the order they came."""
+        indexed = self.store.blocks.starts(self.record.id, self.library.made_by)
+        cuts = self.store.segmentations.cuts(self.record.id)
+        return {
+            record.sha256: Entry(self, record, cuts[record.id], indexed.get(record.id))
+            for record in self.store.documents.of(self.record.id)
+            if record.id in cuts
+        }
+
+    def entry(self, document_id: str | None) -> Entry | None:
+        """One document, or None where it is gone."""
+        try:
+            record = self.store.documents.get(self.record.id, document_id or "")
+            cut = self.store.segmentations.cut(record.id)
+        except NotFoundError:
+            return None
+        blocks = self.store.blocks.of(record.id)
+        mine = tuple(block.block.start for block in blocks if block.made_by == self.library.made_by)
+        return Entry(self, record, cut, mine or None)
+
+    def restored(self, entry: Entry) -> Segmentation:
+        """The entry's segmentation, kept ready for the next time."""
+        return self._service.ready.get(entry)
+
+    def add(self, document: Document, upload_id: int | None = None) -> None:
+        """Take a document in and segment it; the same text twice is one document.
+
+        Raises
+        ------
+        LimitError
+            If the collection, or all together, would hold too much.
+        """
+        self._service.check_room(len(document.text))
+        settings = self.settings
+        bounds = SizeBounds(int(settings["min_tokens"]), int(settings["max_tokens"]))
+        _, cut = self.library.segment(document, settings["segmenter"], bounds, float(settings["granularity"]))
+        self.store.documents.add(self.record.id, document, cut, self.library.quota, upload_id)
+
+    @property
+    def settings(self) -> dict:
+        """The owner's settings; what they did not set is as the application has it."""
+        return self._service.settings_of(self.owner)
+
+    def edit(self, document_id: str, make: Callable[[Entry], list[Edit]]) -> None:
+        """Keep the edits that `make` finds possible with the document as it is cut. Edits that come together take
+        turns, each checked against what the one before left."""
+        for _ in range(100):
+            entry = self.entry(document_id)
+            if entry is None:
+                raise SegmentationError("this document was removed meanwhile")
+            edits = make(entry)
+            try:
+                self.store.segmentations.edit(entry.record.id, edits, entry.version)
+                return
+            except ConflictError:
+                continue
+        raise ConflictError("this document is being edited by too many at once; try again")
+
+    def undo(self, document_id: str) -> None:
+        """Take the last edit back, if there is one."""
+        if entry := self.entry(document_id):
+            self.store.segmentations.undo(entry.record.id)
+
+    def redo(self, document_id: str) -> None:
+        """Make the edit again that was taken back last, if there is one."""
+        if entry := self.entry(document_id):
+            self.store.segmentations.redo(entry.record.id)
+
+    def set_granularity(self, document_id: str, granularity: float) -> None:
+        """Cut a document finer or coarser."""
+        if not 0 <= granularity <= 1:
+            raise SegmentationError(f"Granularity {granularity} is not in [0, 1]; 0 is coarsest, 1 finest.")
+        if entry := self.entry(document_id):
+            self.store.segmentations.set_granularity(entry.record.id, float(granularity))
+
+    def segment(self, document_id: str, segmenter: str, bounds: SizeBounds) -> None:
+        """Score a document's boundaries again, by another segmenter or for other sizes; edits are kept.
+
+        Raises
+        ------
+        SegmentationError
+            If the edits cannot be kept within these sizes.
+        """
+        entry = self.entry(document_id)
+        if entry is None:
+            return
+        made, cut = self.library.segment(entry.document, segmenter, bounds, entry.granularity)
+        Segmentation(made.document, made.scored, made.sizes, made.bounds, entry.cut.edits)
+        self.store.segmentations.put(entry.record.id, cut)
 
     def remove(self, document_id: str) -> None:
         """Forget a document, its blocks and their KV."""
-        with self.lock:
-            self.entries.pop(document_id, None)
-            self.rag.delete(document_id)
+        if entry := self.entry(document_id):
+            self.library.delete_document(self.fresh(), entry.record)
 
     def index(self, entry: Entry) -> Generator[Progress, None, None]:
-        """Index a document's present cut; closing the iterator leaves the index as it was."""
-        with self.lock:
-            starts, steps = entry.starts, self.rag.add(entry.segmentation, entry.granularity)
-        yield from steps
-        with self.lock:
-            entry.indexed = starts
-            if entry.document.sha256 not in self.entries:  # removed meanwhile
-                self.rag.delete(entry.document.sha256)
+        """Index a document's present cut; closing the iterator leaves the index as it was. A document that is removed
+        meanwhile ends it."""
+        blocks = entry.segmentation.blocks(entry.granularity)
+        try:
+            yield from self.library.index(self.fresh(), entry.record.id, entry.document, blocks)
+        except NotFoundError:
+            return
+
+
+class Ready:
+    """Segmentations that were used last, so that the next use tokenises nothing. Safe to use from several threads."""
+
+    def __init__(self, library: Library):
+        self._library = library
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[int, tuple[int, Segmentation]] = OrderedDict()
+
+    def get(self, entry: Entry) -> Segmentation:
+        """The segmentation of an entry."""
+        key = entry.record.id
+        with self._lock:
+            version, kept = self._kept.get(key, (None, None))
+        if kept is None:
+            document = self._library.store.documents.read(key)
+            kept = self._library.restore(document, key, entry.cut)
+        elif version != entry.version:
+            kept = self._changed(kept, entry)
+        with self._lock:
+            self._kept[key] = (entry.version, kept)
+            self._kept.move_to_end(key)
+            while len(self._kept) > CACHED_DOCUMENTS:
+                self._kept.popitem(last=False)
+        return kept
+
+    def _changed(self, kept: Segmentation, entry: Entry) -> Segmentation:
+        """The same text, cut otherwise: its tokens stay."""
+        scored = self._library.store.segmentations.scored(entry.record.id)
+        return Segmentation(kept.document, scored, kept.sizes, entry.cut.bounds, entry.cut.edits)
 
 
 class Workspaces:
-    """All visitors' workspaces, in folders under one root. Safe to use from several threads.
+    """All visitors' collections. Safe to use from several threads.
 
     Parameters
     ----------
-    engine : Engine
-        Shared by all.
-    root : Path
-        Emptied at the start: no visit outlives the process.
+    library : Library
+    access : "shared", "private" or "login"
     segmenter : str
-        Of documents just loaded.
+        Of documents just loaded, where the visitor has set no other.
+    limits : Limits
+    expire : bool
+        Remove collections that nobody has used for `IDLE_S`.
     clock : callable
-        Seconds, for tests.
+        Seconds since 1970, for tests; the store's should be the same.
     """
 
     def __init__(
         self,
-        engine: Engine,
-        root: Path,
+        library: Library,
+        access: Access = "shared",
         segmenter: str = DEFAULT_SEGMENTER,
-        clock: Callable[[], float] = time.monotonic,
+        limits: Limits = Limits(),  # noqa: B008  (frozen)
+        *,
+        expire: bool = False,
+        clock: Callable[[], float] = time.time,
     ):
-        self.engine = engine
-        self.segmenter = segmenter
-        self._root = root
+        self.library = library
+        self.engine = library.engine
+        self.access, self.segmenter, self.expires = access, segmenter, expire
+        self.meter = Meter(limits)
+        self.ready = Ready(library)
         self._clock = clock
-        self._open: dict[str, Workspace] = {}
+        self._live: dict[str, Live] = {}
         self._lock = threading.Lock()
-        shutil.rmtree(root, ignore_errors=True)
-        root.mkdir(parents=True)
+        library.quota = limits.quota
 
-    def create(self) -> Workspace:
-        """A new, empty workspace."""
-        workspace_id = secrets.token_urlsafe(24)
-        rag = BlockRAG(self.engine, self._root / workspace_id)
-        workspace = Workspace(workspace_id, rag, self._clock(), self.segmenter)
-        with self._lock:
-            self._open[workspace_id] = workspace
-        return workspace
+    @property
+    def limits(self) -> Limits:
+        """What visitors may ask for."""
+        return self.meter.limits
 
-    def get(self, workspace_id: str | None) -> Workspace:
-        """The workspace of this id.
+    def owner(self, secret: str, user: str | None) -> str:
+        """Who a visitor is to the database; the secret itself is not kept."""
+        if self.access == "login":
+            if not user:
+                raise GoneError("log in first")
+            return f"user:{user}"
+        if self.access == "shared":
+            return LOCAL
+        if len(secret) < 32:
+            raise GoneError("there is no such visitor")
+        return "visitor:" + hashlib.sha256(secret.encode()).hexdigest()
+
+    def enter(self, visit: dict | None, user: str | None = None) -> dict[str, str]:
+        """A visitor comes, perhaps again: their secret, and a collection that is open."""
+        known = visit if isinstance(visit, dict) else {}
+        secret = str(known.get("secret", ""))
+        if len(secret) < 32:
+            secret = secrets.token_urlsafe(32)
+        owner = self.owner(secret, user)
+        try:
+            token = self.store_of(owner, str(known.get("collection", ""))).token
+        except NotFoundError:
+            mine = self.library.store.collections.of(owner)
+            token = mine[0].token if mine else self.create(owner, FIRST_COLLECTION).token
+        return {"secret": secret, "collection": token}
+
+    def store_of(self, owner: str, token: str) -> CollectionRecord:
+        """A collection of this owner's. Raises NotFoundError."""
+        return self.library.store.collections.get(owner, token)
+
+    def create(self, owner: str, name: str) -> CollectionRecord:
+        """A new collection.
+
+        Raises
+        ------
+        ConflictError, LimitError
+        """
+        if self.library.store.collections.count() >= self.limits.n_collections_in_all:
+            raise LimitError("there are too many collections of all visitors together; come back later")
+        return self.library.store.collections.create(owner, name, self.limits.n_collections)
+
+    def get(self, visit: dict | None, user: str | None = None) -> Workspace:
+        """The collection that a visitor has open.
 
         Raises
         ------
         GoneError
-            If there is none.
+            If there is none, or it is another's.
         """
-        workspace = self._open.get(workspace_id or "")
-        if workspace is None:
-            raise GoneError("there is no such workspace")
-        workspace.last_used = self._clock()
-        return workspace
+        if not isinstance(visit, dict):
+            raise GoneError("there is no such visit")
+        owner = self.owner(str(visit.get("secret", "")), user)
+        return self.open(owner, str(visit.get("collection", "")))
 
-    def close(self, workspace_id: str) -> None:
-        """Remove a workspace with all that is in it."""
+    def open(self, owner: str | None, token: str) -> Workspace:
+        """A collection by its token, which nobody can guess. Raises GoneError."""
+        try:
+            record = self.library.store.collections.get(owner, token)
+        except NotFoundError as error:
+            raise GoneError(str(error)) from error
         with self._lock:
-            workspace = self._open.pop(workspace_id, None)
-        if workspace is not None:
-            for document_id in list(workspace.entries):
-                workspace.remove(document_id)
-            workspace.rag.index.close()
-            shutil.rmtree(workspace.rag.index.directory, ignore_errors=True)
+            return Workspace(self, record, self._live.setdefault(token, Live()))
+
+    def check_room(self, n_chars: int) -> None:
+        """Raises LimitError where all visitors' documents together would be too much."""
+        _, total = self.library.store.documents.totals()
+        if total + n_chars > self.limits.total_chars:
+            raise LimitError("the documents of all visitors together fill the place; come back later")
+
+    def settings_of(self, owner: str) -> dict:
+        """An owner's settings over the defaults."""
+        return {**DEFAULTS, "segmenter": self.segmenter, **self.library.store.settings.of(owner)}
+
+    def close(self, record: CollectionRecord) -> None:
+        """Remove a collection with all that is in it."""
+        self.library.delete_collection(record)
+        with self._lock:
+            self._live.pop(record.token, None)
 
     def expire(self) -> None:
-        """Remove the workspaces that have been idle for long."""
-        for workspace in list(self._open.values()):
-            if self._clock() - workspace.last_used > IDLE_S:
-                self.close(workspace.id)
+        """Remove the collections that have been idle for long."""
+        for record in self.library.store.collections.idle_since(self._clock() - IDLE_S):
+            _LOG.info("collection %s expired", record.id)
+            self.close(record)
 
-    def keep_expiring(self) -> None:
-        """Expire for ever, for a thread of its own: a visit ends after its time though no other one begins."""
-        while True:
-            time.sleep(SWEEP_S)
-            self.expire()
+    def stop_all(self) -> None:
+        """Have every indexing and loading stop at its next step."""
+        with self._lock:
+            for live in self._live.values():
+                live.stop_indexing = live.stop_loading = True
+
+    def keep_expiring(self, stop: threading.Event) -> None:
+        """Expire again and again, for a thread of its own."""
+        while not stop.wait(SWEEP_S):
+            try:
+                self.expire()
+            except BlockRAGError as error:  # the next sweep tries again
+                _LOG.warning("collections could not be expired: %s", error)

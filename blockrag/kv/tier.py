@@ -26,6 +26,8 @@ class KVTier(ABC):
     ----------
     name : str
         As reports show it.
+    n_evicted : int
+        Block KVs that made room for others, since the start.
     """
 
     name: str
@@ -38,6 +40,7 @@ class KVTier(ABC):
         self._nbytes = 0
         self._pins: Counter[str] = Counter()
         self._doomed: set[str] = set()
+        self.n_evicted = 0
 
     @abstractmethod
     def get(self, key: str) -> BlockKV | None:
@@ -71,6 +74,12 @@ class KVTier(ABC):
     @abstractmethod
     def _remove(self, key: str) -> None:
         """Let go of the bytes of `key`, which may be gone already."""
+
+    def set_budget(self, nbytes: int) -> None:
+        """Keep at most so many bytes from now on, evicting what is too much; what is pinned goes later."""
+        with self._lock:
+            self.budget_nbytes = nbytes
+            self._make_room(0)
 
     def pin(self, key: str) -> None:
         """Do not evict `key` until it is unpinned as often; it need not be kept (yet)."""
@@ -118,6 +127,7 @@ class KVTier(ABC):
             if victim is None:
                 return False
             self._drop(victim)
+            self.n_evicted += 1
         return True
 
     def _keep(self, key: str, nbytes: int) -> None:

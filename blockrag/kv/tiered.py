@@ -1,6 +1,7 @@
 """Several tiers as one: fast ones before slow ones. Knows neither media nor models."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,10 +32,17 @@ class TieredKV:
     ----------
     tiers : list of KVTier
         Fastest first.
+
+    Attributes
+    ----------
+    hits : Counter
+        Block KVs found, by tier, since the start; `n_misses` were found in none. Counted without a lock, for people.
     """
 
     def __init__(self, tiers: list[KVTier]):
         self.tiers = tiers
+        self.hits: Counter[str] = Counter()
+        self.n_misses = 0
 
     @contextmanager
     def lease(self) -> Iterator["Lease"]:
@@ -65,7 +73,9 @@ class TieredKV:
                 add_note(notes, error)
                 continue
             if kv is not None:
+                self.hits[tier.name] += 1
                 return Hit(kv, tier.name)
+        self.n_misses += 1
         return None
 
     def put(self, key: str, kv: BlockKV, notes: list[str] | None = None) -> None:

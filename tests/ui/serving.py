@@ -4,8 +4,12 @@ import shutil
 from pathlib import Path
 
 from blockrag.engine import Engine
-from ui.page import build, launch
-from ui.workspace import Workspaces
+from storage.database import sqlite_url
+from storage.library import Library
+from storage.store import Store
+from ui.limits import Limits
+from ui.serve import Service
+from ui.workspace import Access, Workspaces
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -19,7 +23,7 @@ ARGUMENTS = [
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 SETTLING_MS = 400
-"""Gradio, while it draws a step for the first time, puts back the values it knew: a hand is slower than that, a test
+"""Gradio, while it draws a tab for the first time, puts back the values it knew: a hand is slower than that, a test
 waits."""
 
 HELD_AT = 2
@@ -38,7 +42,22 @@ def hold(warm, gate):
     return held
 
 
-def serve(engine: Engine, folder: Path):
+def make_workspaces(engine: Engine, folder: Path, access: Access = "private", limits: Limits | None = None, **options):
+    """Collections in a folder; each browser has its own unless told otherwise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    library = Library(Store.open(sqlite_url(folder / "blockrag.sqlite")), engine, folder)
+    return Workspaces(library, access, limits=limits or Limits(), **options)
+
+
+def serve(
+    engine: Engine,
+    folder: Path,
+    access: Access = "private",
+    limits: Limits | None = None,
+    auth=None,
+    port: int | None = None,
+    **options,
+):
     """Address of a page over `engine`, and what closes it."""
-    page = build(Workspaces(engine, folder / "visits"))
-    return launch(page, host="127.0.0.1", port=None, data_dir=folder, block=False), page.close
+    service = Service(make_workspaces(engine, folder, access, limits), folder, auth, **options)
+    return service.launch("127.0.0.1", port), service.close

@@ -33,6 +33,16 @@ def to_blocks(page: Page) -> None:
     page.wait_for_timeout(SETTLING_MS)
 
 
+def open_tab(page: Page, name: str) -> None:
+    """By its button, or, where the screen is too narrow for all of them, out of the menu that holds the rest."""
+    tab = page.get_by_role("tab", name=name, exact=True)
+    if not tab.first.is_visible():
+        page.locator(".overflow-menu > button").click()
+        page.locator(".overflow-dropdown button", has_text=name).click()
+    else:
+        tab.first.click()
+
+
 def ask(page: Page, question: str) -> None:
     expect(page.locator("#question")).to_be_visible()
     page.wait_for_timeout(SETTLING_MS)
@@ -189,7 +199,7 @@ def test_scripts_in_text_and_names_stay_text(visit, tmp_path):
     path.write_text(HOSTILE * 30)
     page = visit()
     page.set_input_files("#upload input[type=file]", [str(path)])
-    expect(page.locator("#documents")).to_contain_text("ready")
+    expect(page.locator("#documents")).to_contain_text("ready to index")
     to_blocks(page)
     expect(page.locator("#blocks section").first).to_contain_text("<script>window.__pwned=1</script>")
     page.click("#next-index")
@@ -197,7 +207,7 @@ def test_scripts_in_text_and_names_stay_text(visit, tmp_path):
     expect(page.locator("#progress .row.done")).to_have_count(1)
     page.click("#next-ask")
     ask(page, "Another sentence?")
-    expect(page.locator("#times h4")).to_contain_text("times sooner")
+    expect(page.locator("#times h4")).to_contain_text("instead of")
     page.locator("#sources .card").first.click()
     expect(page.locator("#source .marked")).to_contain_text("<script>")
     assert page.evaluate("window.__pwned") is None
@@ -230,7 +240,7 @@ def test_a_bad_file_is_told_and_the_good_one_goes_on(visit, rivers, tmp_path):
 
 def test_asking_too_early_is_answered_on_the_page(visit):
     page = visit()
-    page.get_by_role("tab", name="Ask").click()
+    open_tab(page, "Ask")
     ask(page, "Anything?")
     expect(page.locator("#block-answer")).to_contain_text("the index is empty")
     ask(page, "  ")
@@ -241,12 +251,12 @@ def test_a_phone_shows_it_without_sideways_scrolling(visit, rivers):
     page = visit(viewport={"width": 390, "height": 800}, has_touch=True)
     upload(page, rivers)
     to_blocks(page)
-    for step in ("Documents", "Blocks", "Index", "Ask"):
-        page.get_by_role("tab", name=step).tap()
+    for step in ("Documents", "Blocks", "Index", "Ask", "Cache", "Benchmarks", "Settings"):
+        open_tab(page, step)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_indexing_stops_goes_on_and_others_wait_without_being_blocked(visit, held, rivers):
+def test_indexing_stops_goes_on_and_keeps_no_one_waiting(visit, held, rivers):
     url, gate = held
     page, other = visit(url), visit(url)
     for tab in (page, other):
@@ -258,16 +268,13 @@ def test_indexing_stops_goes_on_and_others_wait_without_being_blocked(visit, hel
     expect(page.locator("#progress .row.running")).to_contain_text(f"encoded {HELD_AT} of {n_blocks} blocks")
     set_slider(other, 0)
     expect(other.locator("#blocks section")).not_to_have_count(n_blocks)
-    other.get_by_role("tab", name="Ask").click()
+    open_tab(other, "Ask")
     ask(other, "Which river?")
-    expect(other.locator("#block-answer")).to_contain_text("waiting for the model")
-    other.click("#stop-ask")
-    expect(other.locator("#block-answer")).to_contain_text("stopped")
+    expect(other.locator("#block-answer")).to_contain_text("the index is empty")
     page.click("#stop-index")
     expect(page.locator("#progress .row.waiting")).to_contain_text("not indexed")
     page.wait_for_timeout(500)
     expect(page.locator("#progress .row.waiting")).to_be_visible()
-    expect(other.locator("#block-answer")).to_contain_text("stopped")
     page.click("#index")
     expect(page.locator("#progress .row.running")).to_contain_text(f"{HELD_AT} were cached")
     gate.set()

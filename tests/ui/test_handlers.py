@@ -1,5 +1,6 @@
 """What the page does, without the page: workspaces, edits, indexing, asking."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,14 +9,24 @@ from tiny import tiny_engine
 
 from blockrag.errors import SegmentationError
 from blockrag.segment import SizeBounds
-from ui.handlers import ask, blocks, documents, index
+from storage.database import sqlite_url
+from storage.documents import Quota
+from storage.errors import LimitError
+from storage.library import Library
+from storage.store import Store
+from ui.handlers import ask, benchmarks, blocks, cache, collections, documents, index, settings
+from ui.limits import Limits, Meter
+from ui.preferences import PreferenceError
 from ui.workspace import GoneError, Workspace, Workspaces
 
 TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long.\n\n" for i in range(12))
 
 
+SECRET = {"secret": "s" * 40}
+
+
 class Clock:
-    now = 0.0
+    now = 1_000_000.0
 
     def __call__(self) -> float:
         return self.now
@@ -28,12 +39,19 @@ def clock():
 
 @pytest.fixture
 def workspaces(tmp_path, clock):
-    return Workspaces(tiny_engine(tmp_path / "kv"), tmp_path / "visits", clock=clock)
+    folder = tmp_path / "data"
+    library = Library(Store.open(sqlite_url(folder / "x.sqlite"), clock), tiny_engine(tmp_path / "kv"), folder)
+    yield Workspaces(library, "private", expire=True, clock=clock)
+    library.close()
+
+
+def visitor(workspaces, secret=None) -> Workspace:
+    return workspaces.get(workspaces.enter({"secret": secret} if secret else {}))
 
 
 @pytest.fixture
 def workspace(workspaces, tmp_path):
-    workspace = workspaces.create()
+    workspace = visitor(workspaces, SECRET["secret"])
     (tmp_path / "rivers.md").write_text(TEXT)
     list(documents.load_files(workspace, [tmp_path / "rivers.md"]))
     workspace.segment(only(workspace)[0], "structural", SizeBounds(16, 128))
@@ -46,16 +64,47 @@ def only(workspace: Workspace):
 
 
 def test_good_files_go_on_and_bad_ones_say_why(workspaces, tmp_path):
-    workspace = workspaces.create()
+    workspace = visitor(workspaces)
     paths = [tmp_path / "a.txt", tmp_path / "b.pdf", tmp_path / "c.txt"]
     for path in paths:
         path.write_text(f"text of {path.name}")
     first, *_, last = documents.load_files(workspace, paths)
-    assert [(row["name"], row["state"]) for row in first["rows"]] == [("a.txt", "reading …")]
+    assert [(row["name"], row["state"]) for row in first["rows"]] == [
+        ("a.txt", "reading …"),
+        ("b.pdf", "received, waits to be read"),
+        ("c.txt", "received, waits to be read"),
+    ]
     good, bad = last["rows"][:2], last["rows"][2]
-    assert [(row["name"], row["state"]) for row in good] == [("a.txt", "ready"), ("c.txt", "ready")]
-    assert bad["name"] == "b.pdf" and "disguised" in bad["state"] and bad["failed"] and not bad["id"]
-    assert not any(path.exists() for path in paths)
+    assert [(row["name"], row["state"]) for row in good] == [("a.txt", "ready to index"), ("c.txt", "ready to index")]
+    assert bad["name"] == "b.pdf" and "disguised" in bad["state"] and bad["failed"]
+    assert not any(path.exists() for path in paths) and not list(workspace.library.received.iterdir())
+    assert len(documents.remove(workspace, bad["id"])["rows"]) == 2, "what could not be read can be dismissed"
+
+
+def test_loading_stops_and_goes_on_even_after_a_restart(workspaces, tmp_path):
+    workspace = visitor(workspaces, SECRET["secret"])
+    paths = [tmp_path / f"{i}.txt" for i in range(4)]
+    for path in paths:
+        path.write_text(f"text of {path.name}")
+    running = documents.load_files(workspace, paths)
+    next(running)
+    documents.stop(workspace)
+    *_, stopped = running
+    assert stopped["waiting"] == 3 and [row["state"] for row in stopped["rows"]].count("ready to index") == 1
+    again = Workspaces(workspaces.library, "private")
+    *_, done = documents.read_waiting(visitor(again, SECRET["secret"]))
+    assert done["waiting"] == 0 and len(done["rows"]) == 4
+
+
+def test_a_page_that_is_closed_while_files_are_read_loses_none(workspaces, tmp_path):
+    workspace = visitor(workspaces)
+    paths = [tmp_path / f"{i}.txt" for i in range(3)]
+    for path in paths:
+        path.write_text(f"text of {path.name}")
+    running = documents.load_files(workspace, paths)
+    next(running)
+    running.close()
+    assert documents.view(workspace)["waiting"] == 3
 
 
 def test_the_same_text_twice_is_one_document(workspace, tmp_path):
@@ -89,50 +138,97 @@ def test_pieces_are_the_text(workspace):
 
 def test_edits_survive_the_slider_and_can_be_undone(workspace):
     document_id, entry = only(workspace)
-    entry.granularity = 1.0
+    workspace.set_granularity(document_id, 1.0)
     before = blocks.view(workspace, document_id)
     char = before["starts"][2]
-    blocks.toggle(workspace, entry, char, add=False)
+    blocks.toggle(workspace, document_id, char, add=False)
     for granularity in (0.0, 0.3, 1.0):
-        entry.granularity = granularity
+        workspace.set_granularity(document_id, granularity)
         assert char not in blocks.view(workspace, document_id)["starts"]
     assert blocks.view(workspace, document_id)["edits"] == 1
-    blocks.undo(workspace, entry)
-    blocks.undo(workspace, entry)
+    workspace.undo(document_id)
+    workspace.undo(document_id)
     assert blocks.view(workspace, document_id)["starts"] == before["starts"]
 
 
 def test_edits_survive_another_segmenter(workspace):
     document_id, entry = only(workspace)
-    entry.granularity = 0.0
+    workspace.set_granularity(document_id, 0.0)
     char = TEXT.index("# River 5")
-    blocks.toggle(workspace, entry, char, add=True)
+    blocks.toggle(workspace, document_id, char, add=True)
     assert blocks.view(workspace, document_id)["added"] == [char]
     workspace.segment(document_id, "fixed", SizeBounds(16, 500))
-    assert char in blocks.view(workspace, document_id)["starts"] and entry.segmenter == "fixed"
+    assert char in blocks.view(workspace, document_id)["starts"] and only(workspace)[1].segmenter == "fixed"
 
 
 def test_an_impossible_edit_is_refused_and_changes_nothing(workspace):
     document_id, entry = only(workspace)
     before = blocks.view(workspace, document_id)
     with pytest.raises(SegmentationError, match="minimum"):
-        blocks.toggle(workspace, entry, 3, add=True)
+        blocks.toggle(workspace, document_id, 3, add=True)
     with pytest.raises(SegmentationError, match="No block begins"):  # as a tab that shows an older cut may ask
-        blocks.toggle(workspace, entry, 5, add=False)
+        blocks.toggle(workspace, document_id, 5, add=False)
     assert blocks.view(workspace, document_id) == before
 
 
 def test_edits_at_once_are_all_kept_and_versions_only_grow(workspace):
     document_id, entry = only(workspace)
-    entry.granularity = 1.0
+    workspace.set_granularity(document_id, 1.0)
     chars = blocks.view(workspace, document_id)["starts"][1::3]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda char: blocks.toggle(workspace, entry, char, add=False), chars))
+        list(pool.map(lambda char: blocks.toggle(workspace, document_id, char, add=False), chars))
     view = blocks.view(workspace, document_id)
     assert view["edits"] == len(chars) > 2 and not set(chars) & set(view["starts"])
+    document = entry.document
     workspace.remove(document_id)
-    again = workspace.add(entry.document)
-    assert again.version > view["version"], "a page that still shows the old entry takes the new one for newer"
+    workspace.add(document)
+    assert only(workspace)[1].version > view["version"], "a page with the old entry takes the new one for newer"
+
+
+def test_what_was_undone_can_be_redone(workspace):
+    document_id, _ = only(workspace)
+    workspace.set_granularity(document_id, 1.0)
+    char = blocks.view(workspace, document_id)["starts"][2]
+    blocks.toggle(workspace, document_id, char, add=False)
+    edited = blocks.view(workspace, document_id)
+    workspace.undo(document_id)
+    assert blocks.view(workspace, document_id)["redo"] == 1
+    workspace.redo(document_id)
+    again = blocks.view(workspace, document_id)
+    assert again["starts"] == edited["starts"] and again["redo"] == 0 and again["version"] > edited["version"]
+
+
+def test_a_boundary_moves_to_the_next_place_that_sizes_allow(workspace):
+    document_id, _ = only(workspace)
+    workspace.set_granularity(document_id, 0.0)
+    before = blocks.view(workspace, document_id)["starts"]
+    there = blocks.move(workspace, document_id, before[1], 1)
+    moved = blocks.view(workspace, document_id)["starts"]
+    assert there > before[1] and there in moved and before[1] not in moved and len(moved) == len(before)
+    assert blocks.move(workspace, document_id, there, -1) <= there
+    for _ in range(4):
+        workspace.undo(document_id)
+    assert blocks.view(workspace, document_id)["starts"] == before
+    with pytest.raises(SegmentationError, match="any more"):
+        blocks.move(workspace, document_id, 3, 1)
+
+
+def test_another_cut_is_shown_beside_and_changes_nothing(workspace):
+    document_id, _ = only(workspace)
+    before = blocks.view(workspace, document_id)
+    view = blocks.compared_view(workspace, document_id, "structural", 1.0)
+    assert set(view["differs"]) == set(view["starts"]) - set(before["starts"]) and "version" not in view
+    assert blocks.compared_view(workspace, document_id, "fixed", 0.0)["starts"] != view["starts"]
+    assert blocks.view(workspace, document_id) == before and "empty" in blocks.compared_view(workspace, "x", "fixed", 0)
+
+
+def test_what_blocks_will_cost_is_told_before_indexing(workspace):
+    document_id, _ = only(workspace)
+    view = blocks.view(workspace, document_id)
+    n = sum(view["tokens"]) * workspace.library.engine.model.kv_nbytes_per_token
+    assert view["cost"].startswith(f"KV {blocks.size(n)} (memory: ") and "disk or less" in view["cost"]
+    assert blocks.size(999) == "999 B" and blocks.size(46_080) == "46 kB" and blocks.size(3e9) == "3.0 GB"
+    assert max(view["profile"]) <= 100 and len(view["profile"]) <= blocks.PROFILE_BINS
 
 
 def test_a_document_removed_while_it_is_indexed_stays_removed(workspace):
@@ -144,14 +240,15 @@ def test_a_document_removed_while_it_is_indexed_stays_removed(workspace):
 
 
 def test_indexing_is_told_block_by_block_and_once(workspace):
-    _, entry = only(workspace)
+    document_id, entry = only(workspace)
     assert index.overview(workspace)["rows"][0]["state"] == "waiting"
     views = list(index.index_all(workspace))
     done = [view["rows"][0]["done"] for view in views]
     assert done == sorted(done) and done[-1] == len(entry.starts) and len(set(done)) == len(entry.starts) + 1
-    assert views[-1]["rows"][0]["state"] == "done"
+    assert views[-1]["rows"][0]["state"] == "done" and "KV of" in views[-1]["rows"][0]["text"]
+    assert set(views[-1]["rows"][0]["cells"]) == {"memory"}
     assert list(index.index_all(workspace)) == [index.overview(workspace)], "nothing is left to do"
-    entry.granularity = 0.0
+    workspace.set_granularity(document_id, 0.0)
     assert "cut anew" in index.overview(workspace)["rows"][0]["text"]
 
 
@@ -184,7 +281,7 @@ def test_both_modes_answer_and_are_compared(workspace):
     list(index.index_all(workspace))
     exchange = last(workspace)
     times = ask.times_view(exchange)
-    assert [bar["name"] for bar in times["bars"]] == ["Block mode", "Full mode"] and "times sooner" in times["headline"]
+    assert [bar["name"] for bar in times["bars"]] == ["Block mode", "Full mode"] and "instead of" in times["headline"]
     for bar, mode in zip(times["bars"], exchange.modes, strict=True):
         assert bar["total"] == pytest.approx(sum(stage["ms"] for stage in bar["stages"]))
         assert ask.answer_view(exchange, mode)["text"] == exchange.answers[mode].text
@@ -226,13 +323,15 @@ def test_errors_of_a_question_are_part_of_the_exchange(workspace, question, mess
     assert message in exchange.error and message in ask.answer_view(exchange, "block")["state"]
 
 
-def test_blocks_left_out_are_named(workspaces, tmp_path):
-    workspaces.engine = tiny_engine(max_position_embeddings=300)
-    workspace = workspaces.create()
+def test_blocks_left_out_are_named(tmp_path):
+    engine = tiny_engine(tmp_path / "kv", max_position_embeddings=300)
+    workspaces = Workspaces(Library(Store.open(sqlite_url(tmp_path / "x.sqlite")), engine, tmp_path), "private")
+    workspace = visitor(workspaces)
     (tmp_path / "r.md").write_text(TEXT)
     list(documents.load_files(workspace, [tmp_path / "r.md"]))
     list(index.index_all(workspace))
     assert "Left out" in ask.times_view(last(workspace, modes=("block",), k=9))["detail"]
+    workspaces.library.close()
 
 
 def test_a_source_is_shown_in_its_document(workspace):
@@ -244,7 +343,7 @@ def test_a_source_is_shown_in_its_document(workspace):
 
 
 def test_visitors_have_nothing_in_common(workspaces, workspace):
-    other = workspaces.create()
+    other = visitor(workspaces)
     assert other.id != workspace.id and len(other.id) >= 32 and other.entries == {}
     list(index.index_all(workspace))
     assert len(other.rag.index) == 0
@@ -252,8 +351,20 @@ def test_visitors_have_nothing_in_common(workspaces, workspace):
     assert len(workspace.rag.index) > 0 and len(workspace.entries) == 1
 
 
-def test_a_wrong_id_opens_nothing(workspaces):
-    for wrong in (None, "", "../..", "x" * 32):
+def test_a_wrong_id_opens_nothing(workspaces, workspace):
+    good = {"secret": SECRET["secret"], "collection": workspace.id}
+    assert workspaces.get(good).id == workspace.id
+    for wrong in (
+        None,
+        "",
+        [],
+        {},
+        {"secret": SECRET["secret"]},
+        {"secret": "t" * 40, "collection": workspace.id},
+        {"secret": "", "collection": workspace.id},
+        {"secret": SECRET["secret"], "collection": "../.."},
+        {"secret": {"a": 1}, "collection": ["b"]},
+    ):
         with pytest.raises(GoneError):
             workspaces.get(wrong)
 
@@ -261,19 +372,260 @@ def test_a_wrong_id_opens_nothing(workspaces):
 def test_idle_visits_are_removed_with_all_they_held(workspaces, workspace, clock, tmp_path):
     list(index.index_all(workspace))
     assert list((tmp_path / "kv").glob("*/*.safetensors"))
-    clock.now = 3 * 3600
-    workspaces.get(workspace.id)
-    clock.now = 6 * 3600
+    clock.now += 3 * 3600
+    good = {"secret": SECRET["secret"], "collection": workspace.id}
+    workspaces.get(good)
+    clock.now += 3 * 3600
     workspaces.expire()
-    assert workspaces.get(workspace.id) is workspace, "three hours of silence are not enough"
-    clock.now = 11 * 3600
+    assert workspaces.get(good).id == workspace.id, "three hours of silence are not enough"
+    clock.now += 5 * 3600
     workspaces.expire()
     with pytest.raises(GoneError):
-        workspaces.get(workspace.id)
-    assert not list((tmp_path / "kv").glob("*/*.safetensors"))
-    assert not Path(workspace.rag.index.directory).exists()
+        workspaces.get(good)
+    assert not list((tmp_path / "kv").glob("*/*.safetensors")) and not list(workspaces.library.indexes.iterdir())
 
 
-def test_a_restart_forgets_old_visits(workspaces, workspace, tmp_path):
-    Workspaces(workspaces.engine, tmp_path / "visits")
-    assert list((tmp_path / "visits").iterdir()) == []
+def test_a_restart_forgets_nothing(workspaces, workspace, tmp_path):
+    document_id, _ = only(workspace)
+    workspace.set_granularity(document_id, 1.0)
+    blocks.toggle(workspace, document_id, blocks.view(workspace, document_id)["starts"][2], add=False)
+    list(index.index_all(workspace))
+    exchange = last(workspace)
+    before = blocks.view(workspace, document_id)
+    workspaces.library.close()
+    folder = tmp_path / "data"
+    library = Library(Store.open(sqlite_url(folder / "x.sqlite")), tiny_engine(tmp_path / "kv"), folder)
+    again = visitor(Workspaces(library, "private"), SECRET["secret"])
+    view = blocks.view(again, document_id)
+    assert {k: v for k, v in view.items() if k != "cost"} == {k: v for k, v in before.items() if k != "cost"}
+    assert index.overview(again)["rows"][0]["state"] == "done"
+    ((title, conversation),) = ask.history(again)
+    (turn,) = ask.turns_view(again, conversation)["turns"]
+    recalled = ask.recall(again, conversation, turn["id"])
+    assert title == exchange.question and recalled.sources == exchange.sources
+    assert (
+        recalled.answers == exchange.answers and ask.answer_view(recalled, "block")["text"] == exchange.texts["block"]
+    )
+    library.close()
+
+
+def test_questions_of_a_conversation_follow_each_other(workspace):
+    list(index.index_all(workspace))
+    first = last(workspace)
+    seen = []
+    embed = workspace.library.engine.embedder.embed
+    workspace.library.engine.embedder.embed = lambda texts: seen.extend(texts) or embed(texts)
+    second = last(workspace, "And river 5?", before=first, follow_up=True)
+    assert second.conversation == first.conversation and seen[0].startswith("How long is river 3? And")
+    assert second.answers["block"].question == "And river 5?"
+    assert [t["question"] for t in ask.turns_view(workspace, first.conversation)["turns"]] == [
+        "How long is river 3?",
+        "And river 5?",
+    ]
+    assert "2 answers" in ask.saved(workspace)
+    assert last(workspace, "Else?").conversation != first.conversation
+
+
+def test_pinned_sources_come_first_and_excluded_ones_not_at_all(workspace):
+    list(index.index_all(workspace))
+    first = last(workspace)
+    wanted, unwanted = first.sources[3], first.sources[0]
+    ask.mark(first, wanted.number, "pin")
+    ask.mark(first, unwanted.number, "exclude")
+    ask.mark(first, 99, "pin")
+    cards = ask.sources_view(first)["sources"]
+    assert cards[3]["pinned"] and cards[0]["excluded"] and not cards[1]["pinned"]
+    second = last(workspace, before=first)
+    assert second.sources[0].start == wanted.start and unwanted.start not in [s.start for s in second.sources]
+    assert len(second.sources) == len(first.sources)
+    ask.mark(second, 1, "pin")
+    assert second.pinned == () and second.excluded == ((unwanted.document_id, unwanted.start),)
+
+
+def test_an_answer_of_a_deleted_document_is_kept_without_its_text(workspace):
+    list(index.index_all(workspace))
+    exchange = last(workspace)
+    workspace.remove(only(workspace)[0])
+    (turn,) = ask.turns_view(workspace, exchange.conversation)["turns"]
+    assert ask.recall(workspace, exchange.conversation, turn["id"]).sources == ()
+    assert ask.recall(workspace, exchange.conversation, 999).question == "" == ask.recall(workspace, None, 1).question
+    assert ask.turns_view(workspace, 999)["turns"] == []
+
+
+# Collections
+
+
+def test_collections_are_made_renamed_exported_imported_deleted(workspaces, workspace, tmp_path):
+    path = collections.to_file(workspace)
+    assert path.name == "My-documents.zip"
+    shutil.copy(path, tmp_path / "in.zip")
+    token = collections.from_file(workspaces, workspace, tmp_path / "in.zip")
+    assert not (tmp_path / "in.zip").exists()
+    assert [name for name, _ in collections.choices(workspace)] == ["My documents", "My documents (2)"]
+    imported = workspaces.get({**SECRET, "collection": token})
+    collections.rename(imported, "../../Rivers <b>")
+    imported = workspaces.get({**SECRET, "collection": token})
+    assert blocks.view(imported, only(imported)[0])["starts"] == blocks.view(workspace, only(workspace)[0])["starts"]
+    assert collections.to_file(imported).name == "Rivers-b.zip"
+    assert not collections.delete(workspaces, imported, "no")
+    assert collections.delete(workspaces, imported, "../../Rivers <b>")
+    with pytest.raises(GoneError):
+        workspaces.get({**SECRET, "collection": token})
+    assert "1 of at most" in collections.view(workspace)["summary"]
+    assert workspaces.enter({**SECRET, "collection": token})["collection"] == workspace.id
+
+
+def test_all_share_what_is_shared_and_users_have_their_own(workspaces):
+    shared = Workspaces(workspaces.library, "shared")
+    assert shared.enter({})["collection"] == shared.enter({})["collection"]
+    users = Workspaces(workspaces.library, "login")
+    anna, bert = users.enter({}, "anna"), users.enter({}, "bert")
+    assert anna["collection"] != bert["collection"] and users.enter({}, "anna")["collection"] == anna["collection"]
+    for visit, user in ((anna, "bert"), (anna, None), ({"collection": anna["collection"]}, None)):
+        with pytest.raises(GoneError):
+            users.get(visit, user)
+
+
+# Settings
+
+
+def test_settings_are_checked_kept_and_used(workspaces, workspace, tmp_path):
+    kept = settings.save(
+        workspace, {"segmenter": "fixed", "min_tokens": 16, "max_tokens": 64, "granularity": 1, "k": 3}
+    )
+    assert kept["k"] == 3 and kept["granularity"] == 1.0 and visitor(workspaces).settings["segmenter"] == "structural"
+    (tmp_path / "more.md").write_text(TEXT * 2)
+    list(documents.load_files(workspace, [tmp_path / "more.md"]))
+    entry = list(workspace.entries.values())[1]
+    assert (entry.segmenter, entry.cut.bounds, entry.granularity) == ("fixed", SizeBounds(16, 64), 1.0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"k": 0},
+        {"k": 99},
+        {"k": "8"},
+        {"k": True},
+        {"granularity": float("nan")},
+        {"granularity": None},
+        {"mode": "both"},
+        {"segmenter": "../x"},
+        {"min_tokens": 400, "max_tokens": 500},
+        {"owner": "local"},
+    ],
+)
+def test_settings_out_of_bounds_are_refused(workspace, wrong):
+    with pytest.raises((PreferenceError, SegmentationError)):
+        settings.save(workspace, wrong)
+    assert workspace.settings["k"] == 8
+
+
+def test_budgets_are_the_owners_of_the_machine_to_set(workspaces, workspace):
+    with pytest.raises(PreferenceError, match="shared by all"):
+        settings.set_budgets(workspaces, {"memory": 1.0})
+    list(index.index_all(workspace))
+    mine = Workspaces(workspaces.library, "shared")
+    for wrong in ({"memory": -1}, {"memory": "x"}, {"nothing": 1}, {"memory": float("nan")}):
+        with pytest.raises(PreferenceError):
+            settings.set_budgets(mine, wrong)
+    settings.set_budgets(mine, {"memory": 0, "disk": 1.5})
+    memory, disk = mine.engine.kv.tiers
+    assert memory.nbytes == 0 == len(memory.keys()) and disk.budget_nbytes == int(1.5 * 2**30)
+    disk.set_budget(5)
+    settings.restore_budgets(mine)
+    assert settings.budgets(workspace) == {"memory": 0, "disk": 1.5}
+    assert "llama" in settings.models_view(mine) and str(Path.home()) not in settings.models_view(mine)
+
+
+# Cache
+
+
+def test_the_cache_is_shown_cleared_warmed_and_moved(workspace):
+    list(index.index_all(workspace))
+    watch = cache.Watch(workspace.library.engine)
+    view = cache.view(workspace, watch)
+    memory, disk = view["tiers"]
+    assert memory["mine"] == disk["mine"] == view["n_mine"] > 3 and memory["used"] <= memory["budget"]
+    assert [line["name"] for line in view["lines"]["nbytes"]] == ["memory", "disk"]
+    assert cache.clear(workspace, "memory") == view["n_mine"] and cache.clear(workspace, "nothing") == 0
+    assert [tier["mine"] for tier in cache.view(workspace, watch)["tiers"]] == [0, view["n_mine"]]
+    assert cache.move_to_memory(workspace) == view["n_mine"] and cache.move_to_memory(workspace) == 0
+    assert cache.clear(workspace, "memory") and cache.clear(workspace, "disk")
+    assert "without KV" in index.overview(workspace)["rows"][0]["text"]
+    *_, told = cache.warm(workspace)
+    assert f"{view['n_mine']} of {view['n_mine']} blocks" in told
+    assert [tier["mine"] for tier in cache.view(workspace, watch)["tiers"]] == [view["n_mine"]] * 2
+
+
+def test_anothers_kv_is_not_cleared(workspaces, workspace, tmp_path):
+    list(index.index_all(workspace))
+    other = visitor(workspaces)
+    n = len(workspace.library.engine.kv.tiers[0].keys())
+    assert cache.clear(other, "memory") == 0 and len(workspace.library.engine.kv.tiers[0].keys()) == n > 0
+
+
+def test_this_machine_is_measured(workspace):
+    *_, last = benchmarks.measure(workspace.library.engine)
+    (table,) = last["tables"]
+    assert [row[0] for row in table["rows"]] == ["256", "512", "1,024", "2,048"] and not last["busy"]
+    assert len(workspace.library.engine.kv.tiers[0].keys()) == 0, "what was measured with is gone"
+    assert len(benchmarks.tables()) >= 2 and all(table["rows"] for table in benchmarks.tables())
+
+
+# Limits
+
+
+def test_a_visitor_asks_so_often_and_is_told_when_to_come_back(clock):
+    meter = Meter(Limits(questions_a_minute=2, uploads_an_hour=3, n_files=2, jobs=1), clock)
+    meter.question("anna")
+    meter.question("anna")
+    with pytest.raises(LimitError, match="2 questions a minute.*60 seconds"):
+        meter.question("anna")
+    meter.question("bert")
+    clock.now += 61
+    meter.question("anna")
+    with pytest.raises(LimitError, match="at most 2"):
+        meter.upload("anna", 3)
+    meter.upload("anna", 2)
+    with pytest.raises(LimitError, match="3 files an hour"):
+        meter.upload("anna", 2)
+    with meter.job("anna"):
+        with pytest.raises(LimitError, match="1 of your jobs"), meter.job("anna"):
+            pass
+        with meter.job("bert"):
+            pass
+    with meter.job("anna"):
+        pass
+
+
+def test_limits_hold_in_the_handlers(tmp_path):
+    limits = Limits(
+        n_collections=2, quota=Quota(2, 2_000), n_files=3, file_bytes=5_000, total_chars=2_500, question_chars=50,
+        questions_a_minute=2, n_collections_in_all=3,
+    )  # fmt: skip
+    library = Library(Store.open(sqlite_url(tmp_path / "x.sqlite")), tiny_engine(), tmp_path)
+    workspaces = Workspaces(library, "private", limits=limits)
+    workspace = visitor(workspaces, SECRET["secret"])
+
+    def load(**texts):
+        paths = [tmp_path / f"{name}.txt" for name in texts]
+        for path, text in zip(paths, texts.values(), strict=True):
+            path.write_text(text)
+        *_, view = documents.load_files(workspace, paths)
+        return {row["name"]: row["state"] for row in view["rows"]}
+
+    with pytest.raises(LimitError, match="at most 3"):
+        load(a="a", b="b", c="c", d="d")
+    states = load(a="word " * 60, big="x" * 6_000)
+    assert states["a.txt"] == "ready to index" and "split it" in states["big.txt"]
+    assert "characters" in load(b="word " * 360)["b.txt"]
+    assert "2 documents" in load(c="one ", d="two ")["d.txt"]
+    assert "50" in last(workspace, "why? " * 20).error
+    workspaces.create(workspace.owner, "second")
+    with pytest.raises(LimitError, match="2 collections"):
+        workspaces.create(workspace.owner, "third")
+    visitor(workspaces)
+    with pytest.raises(LimitError, match="too many collections"):
+        visitor(workspaces)
+    library.close()

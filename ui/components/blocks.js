@@ -1,18 +1,30 @@
 // A document cut into blocks. The text comes once, in pages, from the server; the value is only where blocks begin:
-// {workspace, doc, length, version, starts, tokens, scores, added, edits, summary, hint}, or, for reading only,
-// {workspace, doc, length, starts, highlight, summary}. Offsets are Python's (code points), so that pieces are never
-// cut by JavaScript's UTF-16 indices.
-const PAGE = 3000, LABEL = 48, SETTLING = 3;
-let doc = null, version = -1, loading = 0, cursor = -1;
+// {workspace, doc, length, version, starts, tokens, scores, profile, added, edits, redo, summary, cost, hint}, to edit;
+// {..., compared, starts, tokens, scores, differs, summary}, cut otherwise, to look at; or {workspace, doc, length,
+// starts, highlight, summary}, to read. Offsets are Python's (code points), so that pieces are never cut by
+// JavaScript's UTF-16 indices. Only blocks near the view have their text in the page; the others are empty boxes of
+// about the right height.
+const PAGE = 3000, LABEL = 48, SETTLING = 3, NEAR = "1500px", LINE_CHARS = 90, LINE_PX = 26, BLOCK_PX = 46;
+let doc = null, version = -1, loading = 0, cursor = -1, shown = null;
 let pieces = [], offsets = [], sections = new Map();
 
-const toolbar = make("div", "bar"), status = make("span", "status"), hint = make("span", "hint");
-const undo = make("button", "undo", "Undo"), text = make("div", "text");
+const toolbar = make("div", "bar"), status = make("span", "status"), cost = make("span", "cost"), hint = make("span", "hint");
+const button = (name, label, said) => {
+  const node = make("button", name, label);
+  if (said) node.setAttribute("aria-label", said);
+  return node;
+};
+const undo = button("undo", "Undo"), redo = button("redo", "Redo"), largest = button("largest", "Largest block");
+const sizes = make("div", "sizes"), frame = make("div", "frame"), text = make("div", "text"), strip = make("canvas", "strip");
 status.setAttribute("aria-live", "polite");
 text.setAttribute("role", "region");
 text.setAttribute("aria-label", "Blocks of the document");
-toolbar.append(status, hint, undo);
-root.replaceChildren(toolbar, text);
+text.tabIndex = 0;
+strip.setAttribute("aria-hidden", "true");
+sizes.setAttribute("role", "img");
+toolbar.append(status, cost, hint, sizes, largest, undo, redo);
+frame.append(text, strip);
+root.replaceChildren(toolbar, frame);
 
 function split(starts, length) {                // makes every start the beginning of a piece
   const cut = { pieces: [], offsets: [] };
@@ -44,10 +56,23 @@ function gap(p, joins) {
   return button;
 }
 
+const near = new IntersectionObserver((seen) => {
+  for (const { target, isIntersecting } of seen) isIntersecting ? fill(target) : empty(target);
+}, { root: text, rootMargin: NEAR });
+
 function section(start, stop, last, readonly) {
-  const node = make("section", "block"), body = make("div", "body");
+  const node = make("section", "block");
+  Object.assign(node, { start, stop, last, readonly });
+  node.style.minHeight = BLOCK_PX + LINE_PX * Math.ceil((stop - start) / LINE_CHARS) + "px";
+  near.observe(node);
+  return node;
+}
+
+function fill(node) {
+  if (node.firstChild) return node;
+  const body = make("div", "body"), { start, stop, last, readonly } = node;
   const from = indexOf(start), to = last ? pieces.length : indexOf(stop);
-  node.append(make("div", "head"), body);
+  node.append(head(shown, shown.starts.indexOf(start)), body);
   for (let p = from; p < to; p++) {
     if (p > from && !readonly) body.append(gap(p, false));
     const piece = make("span", "piece", pieces[p]);
@@ -55,14 +80,22 @@ function section(start, stop, last, readonly) {
     body.append(piece);
   }
   if (!last && !readonly) node.append(gap(to, true));
+  node.style.minHeight = "";
   return node;
 }
 
-function head(value, i, added) {
-  const head = make("div", "head");
-  if (value.readonly) return head;
+function empty(node) {
+  if (!node.firstChild || node.contains(document.activeElement)) return;
+  node.style.minHeight = node.offsetHeight + "px";
+  node.replaceChildren();
+}
+
+function head(value, i) {
+  const head = make("div", "head"), start = value.starts[i];
+  if (!value.tokens) return head;
   head.append(make("b", "", i + 1), make("span", "", value.tokens[i] + " tokens"));
-  if (added.has(value.starts[i])) head.append(make("span", "yours", "your boundary"));
+  if (value.added?.includes(start)) head.append(make("span", "yours", "your boundary"));
+  else if (value.differs?.includes(start)) head.append(make("span", "yours", "begins here only"));
   else if (i) {
     const score = make("span", "score", "score " + value.scores[i].toFixed(2)), bar = make("i");
     score.title = "Score of the boundary before this block";
@@ -70,27 +103,89 @@ function head(value, i, added) {
     score.append(bar);
     head.append(score);
   }
+  if (i && !value.readonly) {
+    const moves = make("span", "moves");
+    for (const [by, sign, said] of [[-1, "▲", "earlier"], [1, "▼", "later"]]) {
+      const node = button("move", sign, `Begin block ${i + 1} ${said}`);
+      node.title = node.ariaLabel;
+      Object.assign(node.dataset, { from: start, by });
+      moves.append(node);
+    }
+    head.append(moves);
+  }
   return head;
 }
 
 function show(value) {
-  const kept = new Map(), list = [], added = new Set(value.added), place = value.readonly ? null : topmost();
-  const focused = text.contains(document.activeElement);
+  const kept = new Map(), list = [], place = value.readonly ? null : topmost();
+  const focused = text.contains(document.activeElement) && document.activeElement !== text;
+  shown = value;
   split(value.starts, value.length);
   value.starts.forEach((start, i) => {
     const last = i + 1 === value.starts.length, stop = last ? value.length : value.starts[i + 1];
-    const key = start + "-" + stop;
+    const key = start + "-" + stop + "-" + last;
     const node = sections.get(key) || section(start, stop, last, value.readonly);
-    node.querySelector(".head").replaceWith(head(value, i, added));
+    if (node.firstChild) node.querySelector(".head").replaceWith(head(value, i));
     node.classList.toggle("marked", value.highlight === start);
+    node.classList.toggle("odd", i % 2 === 1);
     kept.set(key, node);
     list.push(node);
   });
+  for (const [key, node] of sections) if (!kept.has(key)) near.unobserve(node);
   sections = kept;
   text.replaceChildren(...list);
+  list.slice(0, 3).forEach(fill);
   if (place) restore(place);
   const gaps = focusable(cursor);
   if (focused) gaps.find((g) => g.tabIndex === 0)?.focus({ preventScroll: true });
+  drawSizes(value);
+  drawStrip();
+}
+
+function drawSizes(value) {                     // how many blocks there are of each size
+  sizes.replaceChildren();
+  sizes.hidden = largest.hidden = !value.tokens || value.readonly || value.tokens.length < 2;
+  if (sizes.hidden) return;
+  const most = Math.max(...value.tokens), bins = new Array(24).fill(0);
+  for (const n of value.tokens) bins[Math.min(23, Math.floor((24 * n) / (most + 1)))]++;
+  const highest = Math.max(...bins);
+  bins.forEach((n, i) => {
+    const bar = make("i");
+    bar.style.height = (n ? Math.max(8, (100 * n) / highest) : 0) + "%";
+    bar.title = `${Math.round((i * most) / 24)} to ${Math.round(((i + 1) * most) / 24)} tokens: ${n} blocks`;
+    sizes.append(bar);
+  });
+  sizes.setAttribute("aria-label", `Sizes of the blocks, from 1 to ${most} tokens`);
+}
+
+function drawStrip() {                          // boundary scores along the document, and what is in view
+  const profile = shown?.profile, height = text.clientHeight, width = 44;
+  strip.hidden = !profile;
+  if (!profile || !height) return;
+  const scale = window.devicePixelRatio || 1, style = getComputedStyle(root), draw = strip.getContext("2d");
+  strip.width = width * scale;
+  strip.height = height * scale;
+  strip.style.height = height + "px";
+  draw.scale(scale, scale);
+  draw.fillStyle = style.getPropertyValue("--border-color-primary");
+  const top = (text.scrollTop / text.scrollHeight) * height, part = (height / text.scrollHeight) * height;
+  draw.fillRect(0, top, width, Math.max(part, 3));
+  draw.fillStyle = style.getPropertyValue("--body-text-color-subdued");
+  const step = height / profile.length;
+  profile.forEach((score, i) => draw.fillRect(width - 8 - (score / 100) * 34, i * step, (score / 100) * 34, Math.max(step - 0.5, 0.6)));
+  draw.fillStyle = style.getPropertyValue("--color-accent");
+  for (const start of shown.starts.slice(1)) draw.fillRect(width - 6, (start / shown.length) * height, 6, 1);
+}
+
+function sectionAt(char) {
+  for (const node of text.children) if (node.stop > char) return node;
+  return text.lastElementChild;
+}
+
+function jump(char) {
+  const node = fill(sectionAt(char));
+  text.scrollTop = node.offsetTop;
+  requestAnimationFrame(() => { text.scrollTop = node.offsetTop; });
 }
 
 function topmost() {                            // the piece at the top of the view, and where it is
@@ -107,10 +202,10 @@ function topmost() {                            // the piece at the top of the v
 }
 
 function restore({ char, top }) {               // scrolls so that this piece is where it was
-  const node = [...sections].find(([key]) => +key.split("-")[1] > char)[1];
+  const node = fill(sectionAt(char));
   const piece = [...node.querySelectorAll(".piece")].findLast((p) => p.char <= char);
-  const settle = (frames) => {                  // sections get their true heights only once they are in view
-    if (!piece.isConnected) return;             // cut anew meanwhile
+  const settle = (frames) => {                  // blocks get their true heights only once they are in view
+    if (!piece?.isConnected) return;            // cut anew meanwhile
     text.scrollTop += piece.getBoundingClientRect().top - top;
     if (frames) requestAnimationFrame(() => settle(frames - 1));
   };
@@ -118,10 +213,13 @@ function restore({ char, top }) {               // scrolls so that this piece is
 }
 
 function label(value) {
-  undo.hidden = !!value.readonly;
+  undo.hidden = redo.hidden = !!value.readonly;
   undo.disabled = !value.edits;
+  redo.disabled = !value.redo;
   undo.textContent = value.edits ? `Undo (${value.edits})` : "Undo";
+  redo.textContent = value.redo ? `Redo (${value.redo})` : "Redo";
   status.textContent = value.summary ?? "";
+  cost.textContent = value.cost ?? "";
   hint.textContent = value.hint ?? "";
   toolbar.hidden = !value.doc;
   root.dataset.version = value.version ?? "";
@@ -142,7 +240,8 @@ async function fetchText({ workspace, doc }, mine) {
 async function load(received) {
   const mine = ++loading, value = { ...received, readonly: received?.version === undefined };
   if (!value.doc) {
-    [doc, version, sections] = [null, -1, new Map()];
+    [doc, version, sections, shown] = [null, -1, new Map(), null];
+    strip.hidden = sizes.hidden = true;
     text.replaceChildren(make("p", "empty", value.empty ?? ""));
     return label(value);
   }
@@ -153,12 +252,16 @@ async function load(received) {
     ({ pieces, offsets } = found);
     [doc, sections, cursor] = [value.doc, new Map(), -1];
     text.scrollTop = 0;
+    text.replaceChildren();
   }
   version = value.version ?? -1;
   show(value);
   label(value);
   const marked = text.querySelector(".marked");
-  if (marked) requestAnimationFrame(() => { text.scrollTop = marked.offsetTop - text.clientHeight / 4; });
+  if (marked) {
+    fill(marked);
+    requestAnimationFrame(() => { text.scrollTop = marked.offsetTop - text.clientHeight / 4; });
+  }
 }
 
 function focusable(char) {                      // one gap is a tab stop; arrow keys go from one to the next
@@ -169,20 +272,41 @@ function focusable(char) {                      // one gap is a tab stop; arrow 
 }
 
 element.addEventListener("click", (event) => {
-  const button = event.target.closest("button");
-  if (button === undo) trigger("undo", { doc });
-  if (!button?.classList.contains("gap")) return;
-  cursor = +button.dataset.char;
-  trigger("toggle", { doc, char: cursor, add: !button.classList.contains("join") });
+  const clicked = event.target.closest("button");
+  if (clicked === undo) trigger("undo", { doc });
+  if (clicked === redo) trigger("redo", { doc });
+  if (clicked === largest) {
+    const i = shown.tokens.indexOf(Math.max(...shown.tokens));
+    jump(shown.starts[i]);
+  }
+  if (clicked?.classList.contains("move")) trigger("move", { doc, char: +clicked.dataset.from, by: +clicked.dataset.by });
+  if (!clicked?.classList.contains("gap")) return;
+  cursor = +clicked.dataset.char;
+  trigger("toggle", { doc, char: cursor, add: !clicked.classList.contains("join") });
 });
+strip.addEventListener("click", (event) => {
+  jump(Math.floor((event.offsetY / strip.clientHeight) * shown.length));
+});
+text.addEventListener("scroll", () => requestAnimationFrame(drawStrip), { passive: true });
+new ResizeObserver(() => drawStrip()).observe(text);
 element.addEventListener("keydown", (event) => {
-  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z" && !undo.disabled) {
+  const key = event.key.toLowerCase(), command = event.ctrlKey || event.metaKey;
+  if (command && (key === "y" || (key === "z" && event.shiftKey)) && !redo.disabled) {
+    event.preventDefault();
+    trigger("redo", { doc });
+  } else if (command && key === "z" && !event.shiftKey && !undo.disabled) {
     event.preventDefault();
     trigger("undo", { doc });
   }
   const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
   if (!step || !event.target.classList.contains("gap")) return;
   event.preventDefault();
+  if (event.altKey && event.target.classList.contains("join")) {
+    trigger("move", { doc, char: +event.target.dataset.char, by: step });
+    return;
+  }
+  const beside = step > 0 ? event.target.closest(".block").nextElementSibling : event.target.closest(".block").previousElementSibling;
+  if (beside) fill(beside);
   const gaps = focusable(+event.target.dataset.char), i = gaps.indexOf(event.target) + step;
   cursor = +gaps[Math.min(Math.max(i, 0), gaps.length - 1)].dataset.char;
   focusable(cursor).find((g) => g.tabIndex === 0).focus();

@@ -1,10 +1,27 @@
-// {empty, rows: [{id, name, kind, size, state, failed}]}; a row without an id is no document, or not yet.
+// {empty, progress, waiting, rows: [{id, name, kind, size, state, failed, busy}]}; a row without an id is no document,
+// or not yet.
+const search = make("input", "search"), list = make("ul", "rows"), told = make("p", "told"), none = make("p", "empty");
+search.type = "search";
+search.placeholder = "Search documents by name";
+search.setAttribute("aria-label", search.placeholder);
+told.setAttribute("role", "status");
+root.replaceChildren(search, told, list, none);
+const filter = () => {
+  const wanted = search.value.trim().toLowerCase();
+  for (const item of list.children) item.hidden = !!wanted && !item.dataset.name.includes(wanted);
+};
+search.addEventListener("input", filter);
 draw((value) => {
   const rows = value?.rows ?? [];
-  if (!rows.length) return root.replaceChildren(make("p", "empty", value?.empty ?? ""));
-  const list = make("ul", "rows");
-  for (const row of rows) {
-    const item = make("li", row.failed ? "row failed" : row.id ? "row" : "row busy");
+  search.hidden = rows.length < 6;
+  list.hidden = !rows.length;
+  none.hidden = !!rows.length;
+  none.textContent = value?.empty ?? "";
+  told.textContent = value?.progress ?? "";
+  root.dataset.waiting = value?.waiting ?? 0;
+  list.replaceChildren(...rows.map((row) => {
+    const item = make("li", row.failed ? "row failed" : row.busy ? "row busy" : "row");
+    item.dataset.name = row.name.toLowerCase();
     item.append(make("b", "name", row.name), make("span", "kind", row.kind), make("span", "size", row.size));
     item.append(make("span", "state", row.state));
     if (row.id) {
@@ -14,7 +31,7 @@ draw((value) => {
       remove.onclick = () => trigger("remove", { doc: row.id });
       item.append(remove);
     }
-    list.append(item);
-  }
-  root.replaceChildren(list);
+    return item;
+  }));
+  filter();
 });

@@ -41,7 +41,7 @@ class DocumentsView(_Static):
 
 
 class BlockView(_Static):
-    """A document cut into blocks. Events: `toggle` (a boundary was clicked), `undo`."""
+    """A document cut into blocks. Events: `toggle` (a boundary was clicked), `move` (of one), `undo`, `redo`."""
 
     file = "blocks"
 
@@ -59,7 +59,7 @@ class AnswerView(_Static):
 
 
 class SourcesView(_Static):
-    """Numbered cards of the blocks given. Event: `show` (a card was clicked)."""
+    """Numbered cards of the blocks given. Events: `show` (a card was clicked), `mark` (pin, exclude)."""
 
     file = "sources"
 
@@ -68,3 +68,21 @@ class TimesView(_Static):
     """Time to first token of each mode, as stacked bars, and what was saved."""
 
     file = "times"
+
+
+class TurnsView(_Static):
+    """The questions of a conversation. Event: `recall` (one was clicked)."""
+
+    file = "turns"
+
+
+class CacheView(_Static):
+    """The tiers of block KV, and how they filled over time."""
+
+    file = "cache"
+
+
+class TablesView(_Static):
+    """Measured tables, with bars."""
+
+    file = "tables"

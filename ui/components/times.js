@@ -1,4 +1,5 @@
-// {empty, headline, detail, bars: [{name, total, pending, stages: [{name, ms}]}]}
+// {empty, headline, detail, bars: [{name, total, done, pending, stages: [{name, ms}]}]}; the line under a bar goes to where
+// the answer was done.
 const COLOURS = { retrieval: "#8e7cc3", "KV load": "#3d85c6", encode: "#e69138", assembly: "#45a29e", prefill: "#cc4125" };
 const time = (ms) => (ms < 1000 ? ms.toFixed(0) + " ms" : (ms / 1000).toFixed(2) + " s");
 draw((value) => {
@@ -15,7 +16,18 @@ draw((value) => {
       part.title = `${stage.name}: ${time(stage.ms)}`;
       track.append(part);
     }
-    chart.append(make("span", "name", bar.name), track, make("span", "total", bar.pending ? "measuring …" : time(bar.total)));
+    const writing = make("div", "writing"), until = Math.max(...bars.map((b) => b.done ?? 0), 1);
+    if (bar.done) {
+      const first = make("i", "first"), rest = make("i", "rest");
+      first.style.width = (100 * bar.total) / until + "%";
+      rest.style.width = (100 * (bar.done - bar.total)) / until + "%";
+      writing.append(first, rest);
+      writing.title = `first token after ${time(bar.total)}, done after ${time(bar.done)}`;
+    }
+    const lane = make("div", "lane");
+    lane.append(track, writing);
+    if (bar.done) lane.append(make("small", "", `done after ${time(bar.done)}`));
+    chart.append(make("span", "name", bar.name), lane, make("span", "total", bar.pending ? "measuring …" : time(bar.total)));
   }
   const legend = make("div", "legend");
   const used = new Set(bars.flatMap((bar) => bar.stages.filter((s) => s.ms >= 0.5).map((s) => s.name)));

@@ -1,4 +1,4 @@
-"""Step 2: a document's blocks as the page draws them, and its edits.
+"""A document's blocks as the page draws them, and its edits.
 
 The text travels once, in pages of pieces (the spans between candidates); after that only small lists of numbers do.
 """
@@ -6,30 +6,58 @@ The text travels once, in pages of pieces (the spans between candidates); after 
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from blockrag.documents import Document
-from blockrag.segment import Segmentation
+from blockrag.errors import SegmentationError
+from blockrag.kv.memory import MemoryTier
+from blockrag.segment import Block, Edit, Scored, Segmentation
 from ui import strings
 from ui.workspace import Entry, Workspace
 
 MAX_PIECES = 5_000
 
+PROFILE_BINS = 400
+"""Steps of the strip that shows boundary scores beside the text."""
+
 
 def view(workspace: Workspace, document_id: str | None) -> dict[str, Any]:
     """A document's blocks at its granularity."""
-    entry = workspace.entries.get(document_id or "")
+    entry = workspace.entry(document_id)
     if entry is None:
         return {"empty": strings.NO_BLOCKS}
     blocks = entry.segmentation.blocks(entry.granularity)
-    sizes = [block.n_tokens for block in blocks]
     return _shown(workspace, entry.document) | {
         "version": entry.version,
         "starts": [block.start for block in blocks],
-        "tokens": sizes,
+        "tokens": [block.n_tokens for block in blocks],
         "scores": [round(block.score, 3) for block in blocks],
+        "profile": _profile(entry.segmentation.scored, len(entry.document.text)),
         "added": _added(entry.segmentation),
         "edits": len(entry.segmentation.edits),
-        "summary": f"{len(blocks)} blocks of {min(sizes)} to {max(sizes)} tokens, median {median(sizes):.0f}",
+        "redo": entry.cut.n_redo,
+        "summary": _summary(blocks),
+        "cost": cost(workspace, sum(block.n_tokens for block in blocks)),
         "hint": strings.EDIT_HINT,
+    }
+
+
+def compared_view(workspace: Workspace, document_id: str | None, segmenter: str, granularity: float) -> dict[str, Any]:
+    """The same document cut in another way, to look at: where its blocks begin otherwise is marked."""
+    entry = workspace.entry(document_id)
+    if entry is None:
+        return {"empty": strings.NO_BLOCKS}
+    cut = entry.segmentation
+    if segmenter != entry.segmenter:
+        cut, _ = workspace.library.segment(entry.document, segmenter, entry.cut.bounds)
+    blocks, here = cut.blocks(granularity), set(entry.starts)
+    return _shown(workspace, entry.document) | {
+        "compared": True,
+        "starts": [block.start for block in blocks],
+        "tokens": [block.n_tokens for block in blocks],
+        "scores": [round(block.score, 3) for block in blocks],
+        "differs": [block.start for block in blocks if block.start not in here],
+        "summary": _summary(blocks),
     }
 
 
@@ -41,8 +69,43 @@ def source_view(workspace: Workspace, document: Document | None, start: int, end
     return _shown(workspace, document) | {"starts": starts, "highlight": start, "summary": caption}
 
 
+def cost(workspace: Workspace, n_tokens: int) -> str:
+    """What block KV of so many tokens takes on each tier."""
+    engine = workspace.library.engine
+    nbytes = n_tokens * engine.model.kv_nbytes_per_token
+    parts = []
+    for tier in engine.kv.tiers:
+        share = nbytes / tier.budget_nbytes if tier.budget_nbytes else float("inf")
+        kind = "" if isinstance(tier, MemoryTier) else " or less"
+        fits = f"{share:.1%}" if share < 1 else strings.TOO_LARGE
+        parts.append(f"{tier.name}{kind}: {fits}")
+    return f"KV {size(nbytes)} ({', '.join(parts)})"
+
+
+def size(nbytes: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB"):
+        if nbytes < 1000:
+            return f"{nbytes:.0f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.1f} GB"
+
+
+def _summary(blocks: tuple[Block, ...]) -> str:
+    sizes = [block.n_tokens for block in blocks]
+    return f"{len(blocks)} blocks of {min(sizes)} to {max(sizes)} tokens, median {median(sizes):.0f}"
+
+
 def _shown(workspace: Workspace, document: Document) -> dict[str, Any]:
     return {"workspace": workspace.id, "doc": document.sha256, "length": len(document.text)}
+
+
+def _profile(scored: Scored, length: int) -> list[int]:
+    """The highest score, in hundredths, in each of so many equal parts of the text."""
+    n_bins = min(PROFILE_BINS, length)
+    best = np.zeros(n_bins)
+    np.maximum.at(best, scored.chars * n_bins // length, scored.scores)
+    return [round(100 * float(score)) for score in best]
 
 
 def _added(segmentation: Segmentation) -> list[int]:
@@ -57,7 +120,7 @@ def read_pieces(workspace: Workspace, document_id: str, first: int, n: int) -> d
     """Pieces ``first`` to ``first + n`` of a document: their offsets and texts, and whether they are the last."""
     if not (0 <= first and 0 < n <= MAX_PIECES):
         raise ValueError(f"pieces {first} to {first + n} were asked for; at most {MAX_PIECES} at once")
-    entry = workspace.entries[document_id]
+    entry = _entry(workspace, document_id)
     text, cuts = entry.document.text, entry.segmentation.scored.chars
     offsets = [0, *cuts.tolist(), len(text)][first : first + n + 1]
     return {
@@ -67,7 +130,7 @@ def read_pieces(workspace: Workspace, document_id: str, first: int, n: int) -> d
     }
 
 
-def toggle(workspace: Workspace, entry: Entry, char: int, add: bool) -> None:
+def toggle(workspace: Workspace, document_id: str, char: int, add: bool) -> None:
     """Begin a block at `char`, or merge the one that begins there with the one before it.
 
     Raises
@@ -75,12 +138,54 @@ def toggle(workspace: Workspace, entry: Entry, char: int, add: bool) -> None:
     SegmentationError
         If the edit would break a bound, or no block begins at `char` any more.
     """
-    if add:
-        workspace.change(entry, lambda cut: cut.with_boundary(char))
-    else:
-        workspace.change(entry, lambda cut: cut.without_boundary(char, entry.granularity))
+
+    def edits(entry: Entry) -> list[Edit]:
+        before = entry.segmentation
+        after = before.with_boundary(char) if add else before.without_boundary(char, entry.granularity)
+        return list(after.edits[len(before.edits) :])
+
+    workspace.edit(document_id, edits)
 
 
-def undo(workspace: Workspace, entry: Entry) -> None:
-    """Take the last edit back, if there is one."""
-    workspace.change(entry, lambda cut: cut.undo() if cut.edits else cut)
+def move(workspace: Workspace, document_id: str, char: int, by: int) -> int:
+    """Move the boundary at `char` to the next candidate (`by` 1) or the one before (`by` -1) that the sizes allow;
+    returns where it is then.
+
+    Raises
+    ------
+    SegmentationError
+        If there is none before the neighbouring boundary.
+    """
+    moved = [char]
+
+    def edits(entry: Entry) -> list[Edit]:
+        before = entry.segmentation
+        made, moved[0] = _moved(before, char, by, entry.granularity)
+        return list(made.edits[len(before.edits) :])
+
+    workspace.edit(document_id, edits)
+    return moved[0]
+
+
+def _moved(cut: Segmentation, char: int, by: int, granularity: float) -> tuple[Segmentation, int]:
+    starts = [0, *cut.boundaries(granularity)[0].tolist(), len(cut.document.text)]
+    if char not in starts[1:-1]:
+        raise SegmentationError(f"No block begins at character {char} any more.")
+    stop = starts[starts.index(char) + by]
+    places = [c for c in cut.scored.chars.tolist() if min(char, stop) < c < max(char, stop)]
+    for place in places if by > 0 else reversed(places):
+        try:
+            made = cut.with_boundary(place)
+            made = made.without_boundary(char, granularity) if char in made.boundaries(granularity)[0] else made
+            return made, place
+        except SegmentationError:
+            continue
+    raise SegmentationError("There is no place between this boundary and the next one where it could go.")
+
+
+def _entry(workspace: Workspace, document_id: str) -> Entry:
+    """The document an event speaks of: the browser's word, so that it is looked up, not believed."""
+    entry = workspace.entry(document_id)
+    if entry is None:
+        raise SegmentationError(strings.REMOVED)
+    return entry

@@ -1,5 +1,6 @@
-"""Step 3: index every document that is not indexed as it is cut now, told block by block."""
+"""Index: every document that is not indexed as it is cut now, told block by block; and where its KV is."""
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -9,16 +10,20 @@ from blockrag.errors import BlockRAGError
 from ui import strings
 from ui.workspace import Entry, Workspace
 
+MAX_CELLS = 400
+"""Blocks that are drawn one by one, by the tier of their KV."""
+
 
 def overview(workspace: Workspace) -> dict[str, Any]:
     """Every document and whether its present cut is indexed."""
-    return {"rows": [_rest(entry) for entry in workspace.entries.values()], "empty": strings.NOTHING_TO_INDEX}
+    rows = [_rest(workspace, entry) for entry in workspace.entries.values()]
+    return {"rows": rows, "empty": strings.NOTHING_TO_INDEX}
 
 
 def start(workspace: Workspace) -> dict[str, Any]:
     """The same, while the model is still busy with something else."""
-    workspace.stopped = False
-    rows = [_rest(entry) for entry in workspace.entries.values()]
+    workspace.live.stop_indexing = False
+    rows = [_rest(workspace, entry) for entry in workspace.entries.values()]
     return {
         "rows": [row if row["state"] == "done" else row | {"text": strings.QUEUED} for row in rows],
         "empty": strings.NOTHING_TO_INDEX,
@@ -27,53 +32,87 @@ def start(workspace: Workspace) -> dict[str, Any]:
 
 def stop(workspace: Workspace) -> dict[str, Any]:
     """Have the indexing stop at its next step."""
-    workspace.stopped = True
+    workspace.live.stop_indexing = True
     return overview(workspace)
 
 
 def index_all(workspace: Workspace) -> Iterator[dict[str, Any]]:
     """Index what is not indexed, yielding the view after each step; the last one is what stands when all is over."""
     failed: dict[str, str] = {}
-    for document_id, entry in list(workspace.entries.items()):
-        if entry.is_indexed or workspace.stopped:
-            continue
-        try:
-            with closing(workspace.index(entry)) as steps:
-                for step in steps:
-                    if workspace.stopped:
-                        break
-                    yield _with(workspace, document_id, _running(entry, step), failed)
-        except BlockRAGError as error:
-            failed[document_id] = str(error)
-    yield _with(workspace, "", {}, failed)
+    with workspace.meter.job(workspace.owner):
+        for document_id, entry in workspace.entries.items():
+            if entry.is_indexed or workspace.live.stop_indexing:
+                continue
+            rest = overview(workspace)["rows"]
+            pace = Pace()
+            try:
+                with closing(workspace.index(entry)) as steps:
+                    for step in steps:
+                        if workspace.live.stop_indexing:
+                            break
+                        yield _with(rest, document_id, _running(entry, step, pace.left(step)), failed)
+            except BlockRAGError as error:
+                failed[document_id] = str(error)
+        yield _with(overview(workspace)["rows"], "", {}, failed)
 
 
-def _with(workspace: Workspace, running_id: str, running: dict[str, Any], failed: dict[str, str]) -> dict[str, Any]:
-    rows = []
-    for document_id, entry in workspace.entries.items():
-        row = running if document_id == running_id else _rest(entry)
-        if document_id in failed:
-            row = row | {"state": "failed", "text": failed[document_id]}
-        rows.append(row)
-    return {"rows": rows, "empty": strings.NOTHING_TO_INDEX}
+class Pace:
+    """How long a stage will still take, from how long it took so far."""
+
+    def __init__(self) -> None:
+        self._stage, self._began, self._first = "", 0.0, 0
+
+    def left(self, step: Progress) -> float | None:
+        """Seconds; None before anything can be said."""
+        now = time.monotonic()
+        if step.stage != self._stage:
+            self._stage, self._began, self._first = step.stage, now, step.done
+        done = step.done - self._first
+        return (now - self._began) / done * (step.total - step.done) if done > 0 else None
 
 
-def _rest(entry: Entry) -> dict[str, Any]:
+def _with(
+    rows: list[dict[str, Any]], running_id: str, running: dict[str, Any], failed: dict[str, str]
+) -> dict[str, Any]:
+    shown = []
+    for row in rows:
+        if row["id"] == running_id:
+            row = running
+        if row["id"] in failed:
+            row = row | {"state": "failed", "text": failed[row["id"]]}
+        shown.append(row)
+    return {"rows": shown, "empty": strings.NOTHING_TO_INDEX}
+
+
+def _rest(workspace: Workspace, entry: Entry) -> dict[str, Any]:
     n_blocks = len(entry.starts)
+    row = {"id": entry.record.sha256, "name": entry.record.name, "total": n_blocks}
     if entry.is_indexed:
-        text, done = f"{n_blocks} blocks indexed", n_blocks
-    elif entry.indexed is None:
-        text, done = f"{n_blocks} blocks, not indexed", 0
-    else:
-        text, done = f"{n_blocks} blocks, cut anew since it was indexed", 0
-    state = "done" if entry.is_indexed else "waiting"
-    return {"name": entry.document.name, "text": text, "done": done, "total": n_blocks, "state": state}
+        cells = _cells(workspace, entry)
+        where = ", ".join(f"{cells.count(tier)} in {tier}" for tier in dict.fromkeys(cells) if tier)
+        missing = cells.count("")
+        told = f"KV of {where}" if where else ""
+        told += f"{', ' if told else ''}{missing} {strings.KV_NOWHERE}" if missing else ""
+        text = f"{n_blocks} blocks indexed · {told}"
+        return row | {"text": text, "done": n_blocks, "state": "done", "cells": cells[:MAX_CELLS]}
+    fresh = entry.indexed is None
+    text = f"{n_blocks} blocks, {strings.NOT_INDEXED if fresh else strings.CUT_ANEW}"
+    return row | {"text": text, "done": 0, "state": "waiting", "cells": []}
 
 
-def _running(entry: Entry, step: Progress) -> dict[str, Any]:
+def _cells(workspace: Workspace, entry: Entry) -> list[str]:
+    """The fastest tier that has each block's KV now, or an empty string."""
+    records = workspace.store.blocks.of(entry.record.id)
+    return [next(iter(workspace.library.tiers_of(record.kv_key)), "") for record in records]
+
+
+def _running(entry: Entry, step: Progress, left: float | None) -> dict[str, Any]:
+    wait = "" if left is None else f", about {left:.0f} s left" if left >= 1 else ", nearly done"
     if step.stage == "embed":
-        text, done = f"embedding {step.done} of {step.total} blocks", 0
+        reused = f", {step.reused} as before" if step.reused else ""
+        text, done = f"embedding {step.done} of {step.total} blocks{reused}{wait}", 0
     else:
         reused = f", {step.reused} were cached" if step.reused else ""
-        text, done = f"encoded {step.done} of {step.total} blocks{reused}", step.done
-    return {"name": entry.document.name, "text": text, "done": done, "total": step.total, "state": "running"}
+        text, done = f"encoded {step.done} of {step.total} blocks{reused}{wait}", step.done
+    row = {"id": entry.record.sha256, "name": entry.record.name, "cells": []}
+    return row | {"text": text, "done": done, "total": step.total, "state": "running"}

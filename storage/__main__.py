@@ -1,0 +1,129 @@
+"""The command line of the storage: python -m storage doctor | migrate | list | export | import."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from blockrag.cli import options
+from blockrag.errors import BlockRAGError
+from storage.database import Database, sqlite_url
+from storage.store import Store
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0 done, 1 an error or trouble that is left."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except BlockRAGError as error:
+        logging.getLogger("storage").error("storage: %s", error)
+        return 1
+
+
+def default_data_dir() -> Path:
+    """Where the application keeps its data unless told otherwise."""
+    from blockrag.models.cache import home  # noqa: PLC0415  (imports model libraries)
+
+    return home() / "app"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m storage", description="What the application keeps.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add = {}
+    for name, run, text in (
+        ("doctor", _doctor, "find what disagrees; with --mend, mend it"),
+        ("migrate", _migrate, "bring the database to this program's version"),
+        ("list", _list, "list the collections"),
+        ("export", _export, "write a collection to a file"),
+        ("import", _import, "make a collection from such a file"),
+    ):
+        add[name] = command = commands.add_parser(name, help=text)
+        command.set_defaults(run=run)
+        command.add_argument("--data-dir", type=Path, help="the application's (default: in the cache folder)")
+        command.add_argument("--database", help="URL of the database (default: SQLite in the data folder)")
+    for name in ("doctor", "export", "import"):
+        options.add_model_options(add[name])
+        options.add_kv_options(add[name])
+    add["doctor"].add_argument("--mend", action="store_true", help="mend what can be mended")
+    add["export"].add_argument("token", help="of the collection, see list")
+    for name in ("export", "import"):
+        add[name].add_argument("file", type=Path)
+    add["import"].add_argument("--owner", default="local", help="whose it shall be (default: %(default)s)")
+    return parser
+
+
+def _url(args: argparse.Namespace) -> str:
+    return args.database or sqlite_url((args.data_dir or default_data_dir()) / "blockrag.sqlite")
+
+
+def _library(args: argparse.Namespace):  # type: ignore[no-untyped-def]
+    from blockrag.engine import Engine  # noqa: PLC0415
+    from storage.library import Library  # noqa: PLC0415
+
+    data_dir = args.data_dir or default_data_dir()
+    engine = Engine.from_pretrained(
+        args.model,
+        embedder=args.embedder,
+        kv_dir=data_dir / "kv",
+        device=args.device,
+        allow_unverified=args.allow_unverified,
+        **options.kv_settings(args),
+    )
+    return Library(Store.open(_url(args)), engine, data_dir)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from storage.doctor import examine, mend  # noqa: PLC0415
+
+    library, say = _library(args), logging.getLogger("storage").info
+    found, left = mend(library) if args.mend else ([], list(examine(library)))
+    for trouble in found or left:
+        say("%s: %s%s", trouble.where, trouble.what, "" if trouble.mend else " (cannot be mended)")
+    say("%d found, %d left", len(found or left), len(left))
+    library.close()
+    return 1 if left else 0
+
+
+def _migrate(args: argparse.Namespace) -> int:
+    database = Database(_url(args))
+    logging.getLogger("storage").info("the database is of version %s", database.version)
+    database.close()
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    store = Store.open(_url(args))
+    for collection in store.collections.all():
+        n_documents, n_chars = store.documents.totals(collection.id)
+        line = "%s  %s  %d documents, %d characters"
+        logging.getLogger("storage").info(line, collection.token, collection.name, n_documents, n_chars)
+    store.close()
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from storage.archive import export  # noqa: PLC0415
+
+    library = _library(args)
+    export(library, library.store.collections.get(None, args.token), args.file)
+    library.close()
+    return 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    from storage.archive import import_  # noqa: PLC0415
+
+    library = _library(args)
+    collection = import_(library, args.owner, args.file)
+    logging.getLogger("storage").info("%s  %s", collection.token, collection.name)
+    library.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""A collection as one file: a zip of ``collection.json`` and ``documents/N.txt``. Vectors and KV are not in it: they
+are made again by indexing, by whatever models the importer uses.
+
+Nothing in a file to import is trusted: sizes are checked before anything is inflated, names before they are read,
+every text against its hash, every cut against its text; and it comes in whole or not at all.
+"""
+
+import json
+import secrets
+import zipfile
+import zlib
+from collections.abc import Container
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+from blockrag.documents import Document
+from blockrag.errors import SegmentationError
+from blockrag.segment import Edit, Scored, Segmentation, SizeBounds
+from storage.collections import IMPORTING, CollectionRecord
+from storage.documents import Quota
+from storage.errors import ArchiveError, StorageError
+from storage.library import Library
+from storage.segmentations import NewCut
+
+FORMAT = "blockrag-collection"
+VERSION = 1
+MANIFEST = "collection.json"
+MAX_MANIFEST_BYTES = 256 << 20
+MAX_RATIO = 200
+"""Times that a member may be larger than its packed form; text packs to a fifth, a bomb to a thousandth."""
+
+
+def export(library: Library, collection: CollectionRecord, path: Path) -> None:
+    """Write a collection with its documents, cuts and edits to `path`."""
+    store, documents = library.store, []
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, record in enumerate(store.documents.of(collection.id)):
+            cut, scored = store.segmentations.cut(record.id), store.segmentations.scored(record.id)
+            archive.writestr(f"documents/{number}.txt", _encode(store.documents.read(record.id).text))
+            documents.append(
+                {
+                    "name": record.name,
+                    "media_type": record.media_type,
+                    "sha256": record.sha256,
+                    "segmenter": cut.segmenter,
+                    "bounds": [cut.bounds.minimum, cut.bounds.maximum],
+                    "granularity": cut.granularity,
+                    "chars": scored.chars.tolist(),
+                    "scores": [round(float(score), 6) for score in scored.scores],
+                    "edits": [[edit.char, edit.kind] for edit in cut.edits],
+                }
+            )
+        manifest = {"format": FORMAT, "version": VERSION, "name": collection.name, "documents": documents}
+        archive.writestr(MANIFEST, json.dumps(manifest))
+
+
+def import_(
+    library: Library, owner: str, path: Path, name: str = "", most: int = 1_000, taken: Container[str] = ()
+) -> CollectionRecord:
+    """A new collection from what `export` wrote, named `name` or as it was, with a number where that is `taken`.
+
+    Raises
+    ------
+    ArchiveError
+        If the file is not such an export, or is damaged, or exceeds what a collection may hold.
+    ConflictError, LimitError
+        As creating a collection does.
+    """
+    title, parts = _read(library, path)
+    name = _free(name or title, taken)
+    collections, hidden = library.store.collections, secrets.token_hex(16)
+    collection = collections.create(IMPORTING, hidden)  # nobody's until it is whole
+    try:
+        for document, cut, edits in parts:
+            document_id = library.store.documents.add(collection.id, document, cut, library.quota)
+            if edits:
+                library.store.segmentations.edit(document_id, edits)
+        collections.give(collection.id, owner, name, most)
+    except StorageError:
+        library.delete_collection(collection)
+        raise
+    return collections.get(owner, collection.token)
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    numbered = (f"{name} ({number})" for number in count(2))
+    return next(n for n in chain([name], numbered) if n not in taken)
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _read(library: Library, path: Path) -> tuple[str, list[tuple[Document, NewCut, list[Edit]]]]:
+    """All that is in a file, checked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_sizes(archive, library.quota)
+            manifest = json.loads(archive.read(MANIFEST))
+            if manifest["format"] != FORMAT or manifest["version"] != VERSION:
+                raise ArchiveError("this file is of another format, or of a later version of BlockRAG")
+            entries = manifest["documents"]
+            if set(archive.namelist()) != {MANIFEST, *(f"documents/{i}.txt" for i in range(len(entries)))}:
+                raise ArchiveError("the file does not hold what it lists")
+            parts = [
+                _part(library, entry, archive.read(f"documents/{number}.txt")) for number, entry in enumerate(entries)
+            ]
+            return str(manifest["name"]), parts
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError) as error:
+        raise ArchiveError(f"the file is not an exported collection ({type(error).__name__})") from error
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        raise ArchiveError(f"the file is damaged, or no exported collection ({error})") from error
+    except SegmentationError as error:
+        raise ArchiveError(f"a document of the file cannot be cut as it says: {error}") from error
+
+
+def _check_sizes(archive: zipfile.ZipFile, quota: Quota) -> None:
+    members = archive.infolist()
+    if len(members) > quota.n_documents + 1:
+        raise ArchiveError(f"the file has {len(members)} members; at most {quota.n_documents + 1} are read")
+    for member in members:
+        if member.file_size > MAX_RATIO * max(member.compress_size, 1 << 10):
+            raise ArchiveError(f"{member.filename[:80]!r} would grow more than {MAX_RATIO} times when unpacked")
+        if member.filename == MANIFEST and member.file_size > MAX_MANIFEST_BYTES:
+            raise ArchiveError(f"its list of contents has {member.file_size:,} bytes; at most {MAX_MANIFEST_BYTES:,}")
+    total = sum(member.file_size for member in members if member.filename != MANIFEST)
+    if total > 4 * quota.n_chars:
+        raise ArchiveError(f"the file holds {total:,} bytes of text, more than a collection may")
+
+
+def _part(library: Library, entry: dict[str, Any], data: bytes) -> tuple[Document, NewCut, list[Edit]]:
+    document = Document(str(entry["name"])[:200], str(entry["media_type"])[:200], data.decode("utf-8", "surrogatepass"))
+    if document.sha256 != entry["sha256"]:
+        raise ArchiveError(f"the text of {document.name!r} is not the one that was exported")
+    bounds = SizeBounds(*(int(bound) for bound in entry["bounds"]))
+    scored = Scored(entry["chars"], entry["scores"])
+    edits = []
+    for char, kind in entry["edits"]:
+        if kind not in ("added", "removed"):
+            raise ArchiveError(f"an edit of {document.name!r} is of an unknown kind")
+        edits.append(Edit(int(char), kind))
+    granularity = float(entry["granularity"])
+    Segmentation.restore(document, scored, library.engine.token_counter, bounds, edits).blocks(granularity)
+    return document, NewCut(str(entry["segmenter"])[:32], scored, bounds, granularity), edits

@@ -1,0 +1,204 @@
+"""Conversations: questions, their answers in each mode, and the blocks those were given. Runs no model."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from blockrag.answer import Answer, Citation, Report, Source
+from storage import models
+from storage.database import Database
+from storage.errors import NotFoundError
+
+TITLE_CHARS = 80
+
+
+@dataclass(frozen=True)
+class ConversationRecord:
+    """A conversation of a collection, by its first question."""
+
+    id: int
+    title: str
+    created_s: float
+
+
+@dataclass(frozen=True)
+class TurnRecord:
+    """A question with what came of it. Sources of documents deleted since are gone."""
+
+    id: int
+    question: str
+    asked_s: float
+    sources: tuple[Source, ...]
+    left_out: tuple[Source, ...]
+    answers: dict[str, Answer]
+
+
+class Conversations:
+    """The conversations of a database."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time):
+        self._database = database
+        self._clock = clock
+
+    def begin(self, collection_id: int, title: str) -> int:
+        """A new conversation; returns its id. Raises NotFoundError where there is no such collection."""
+        with self._database.write() as session:
+            if session.get(models.Collection, collection_id) is None:
+                raise NotFoundError("there is no such collection")
+            row = models.Conversation(
+                collection_id=collection_id, title=" ".join(title.split())[:TITLE_CHARS], created_s=self._clock()
+            )
+            session.add(row)
+            session.flush()
+            return row.id
+
+    def add(self, collection_id: int, conversation_id: int, answers: Sequence[Answer]) -> int:
+        """Add a question with its answers (one a mode, all of the same question and sources); returns the turn's id.
+
+        Raises
+        ------
+        NotFoundError
+            If the conversation is gone, or not of this collection.
+        """
+        with self._database.write() as session:
+            _owned(session, collection_id, conversation_id)
+            first = answers[0]
+            turn = models.Turn(conversation_id=conversation_id, question=_text(first.question), asked_s=self._clock())
+            session.add(turn)
+            session.flush()
+            known = _document_ids(session, collection_id)
+            for source, left_out in [(s, False) for s in first.sources] + [(s, True) for s in first.left_out]:
+                if source.document_id in known:  # else deleted while the answer was written
+                    session.add(
+                        models.Source(
+                            turn_id=turn.id,
+                            number=source.number,
+                            document_id=known[source.document_id],
+                            start=source.start,
+                            end=source.end,
+                            score=source.score,
+                            n_tokens=source.n_tokens,
+                            left_out=left_out,
+                        )  # fmt: skip
+                    )
+            for answer in answers:
+                session.add(_answer_row(turn.id, answer))
+            return turn.id
+
+    def of(self, collection_id: int) -> list[ConversationRecord]:
+        """A collection's conversations, the newest first."""
+        query = (
+            select(models.Conversation)
+            .where(models.Conversation.collection_id == collection_id)
+            .order_by(models.Conversation.id.desc())
+        )
+        with self._database.read() as session:
+            return [ConversationRecord(row.id, row.title, row.created_s) for row in session.scalars(query)]
+
+    def turns(self, collection_id: int, conversation_id: int) -> list[TurnRecord]:
+        """A conversation's turns, the oldest first. Raises NotFoundError."""
+        query = select(models.Turn).where(models.Turn.conversation_id == conversation_id).order_by(models.Turn.id)
+        with self._database.read() as session:
+            _owned(session, collection_id, conversation_id)
+            return [_turn(session, row) for row in session.scalars(query)]
+
+    def saved(self, collection_id: int) -> tuple[int, int, float]:
+        """Answers of a collection in block mode, tokens that these did not compute, and milliseconds by which their
+        first tokens came sooner than those of full mode, where both were asked."""
+        query = (
+            select(models.Answer.turn_id, models.Answer.mode, models.Answer.report)
+            .join(models.Turn, models.Turn.id == models.Answer.turn_id)
+            .join(models.Conversation, models.Conversation.id == models.Turn.conversation_id)
+            .where(models.Conversation.collection_id == collection_id)
+        )
+        ttft: dict[int, dict[str, float]] = {}
+        n_answers = n_tokens = 0
+        with self._database.read() as session:
+            for turn_id, mode, text in session.execute(query):
+                report = json.loads(text)
+                ttft.setdefault(turn_id, {})[mode] = report["ttft_ms"]
+                if mode == "block":
+                    n_answers, n_tokens = n_answers + 1, n_tokens + report["n_tokens_saved"]
+        both = [times["full"] - times["block"] for times in ttft.values() if len(times) == 2]
+        return n_answers, n_tokens, sum(both)
+
+    def delete(self, collection_id: int, conversation_id: int) -> None:
+        """Remove a conversation. Raises NotFoundError."""
+        with self._database.write() as session:
+            _owned(session, collection_id, conversation_id)
+            session.execute(delete(models.Conversation).where(models.Conversation.id == conversation_id))
+        self._database.wipe_deleted()
+
+
+def _owned(session: Session, collection_id: int, conversation_id: int) -> None:
+    row = session.get(models.Conversation, conversation_id)
+    if row is None or row.collection_id != collection_id:
+        raise NotFoundError("there is no such conversation")
+
+
+def _document_ids(session: Session, collection_id: int) -> dict[str, int]:
+    query = select(models.Document.sha256, models.Document.id).where(models.Document.collection_id == collection_id)
+    return {sha256: id for sha256, id in session.execute(query)}
+
+
+def _text(text: str) -> str:
+    """PostgreSQL's text holds no NUL, and no encoding half a character."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def _answer_row(turn_id: int, answer: Answer) -> models.Answer:
+    citations = [[c.start, c.end, c.number, c.support] for c in answer.citations]
+    return models.Answer(
+        turn_id=turn_id,
+        mode=answer.report.mode,
+        text=_text(answer.text),
+        stopped=answer.stopped,
+        report=json.dumps(answer.report.to_dict()),
+        citations=json.dumps(citations),
+    )
+
+
+def _turn(session: Session, row: models.Turn) -> TurnRecord:
+    sources, left_out = _sources(session, row.id)
+    answers = {}
+    for kept in session.scalars(select(models.Answer).where(models.Answer.turn_id == row.id)):
+        report = json.loads(kept.report)
+        answers[kept.mode] = Answer(
+            question=row.question,
+            text=kept.text,
+            sources=sources,
+            report=Report(**{**report, "notes": tuple(report["notes"])}),
+            citations=tuple(Citation(*citation) for citation in json.loads(kept.citations)),
+            stopped=kept.stopped,  # type: ignore[arg-type]
+            left_out=left_out,
+        )
+    return TurnRecord(row.id, row.question, row.asked_s, sources, left_out, answers)
+
+
+def _sources(session: Session, turn_id: int) -> tuple[tuple[Source, ...], tuple[Source, ...]]:
+    query = (
+        select(models.Source, models.Document)
+        .join(models.Document, models.Document.id == models.Source.document_id)
+        .where(models.Source.turn_id == turn_id)
+        .order_by(models.Source.number)
+    )
+    found: tuple[list[Source], list[Source]] = ([], [])
+    for row, document in session.execute(query):
+        text = document.text.decode("utf-8", "surrogatepass")
+        source = Source(
+            number=row.number,
+            document=document.name,
+            document_id=document.sha256,
+            start=row.start,
+            end=row.end,
+            text=text[row.start : row.end],
+            score=row.score,
+            n_tokens=row.n_tokens,
+            page=text.count("\f", 0, row.start) + 1 if "\f" in text else None,
+        )
+        found[row.left_out].append(source)
+    return tuple(found[0]), tuple(found[1])

@@ -1,0 +1,150 @@
+"""A database by URL: connections, transactions, the version of its tables. Knows no table by name.
+
+SQLite (in WAL mode: readers do not wait for a writer) or PostgreSQL. Every change is one transaction: `write` commits
+it whole or not at all. Safe to use from several threads and processes.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from storage.errors import ConflictError, StorageError
+from storage.migrate import HEAD, current, upgrade
+
+BUSY_S = 30.0
+"""How long a writer waits for another one."""
+
+DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "sqlite": "sqlite"}
+
+
+def sqlite_url(path: Path) -> str:
+    """URL of a SQLite file; its folder is made where it does not exist."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+
+
+class Database:
+    """Opens the database at `url`, bringing its tables to this program's version first.
+
+    Parameters
+    ----------
+    url : str
+        ``sqlite:///FILE`` or ``postgresql://USER:PASSWORD@HOST/NAME``.
+
+    Raises
+    ------
+    StorageError
+        If the URL is of neither kind, the driver is not installed, the server cannot be reached, or the tables are of a
+        later version than this program knows.
+    """
+
+    def __init__(self, url: str):
+        self.url = _checked(url)
+        try:
+            self._engine = _engine(self.url)
+            with self._failures(), self._engine.connect() as connection:
+                upgrade(connection)
+        except ModuleNotFoundError as error:
+            raise StorageError(f"{error}: install it with `pip install 'psycopg[binary]'`") from error
+
+    @property
+    def dialect(self) -> str:
+        """``"sqlite"`` or ``"postgresql"``."""
+        return self._engine.dialect.name
+
+    @property
+    def version(self) -> str:
+        """Version of the tables."""
+        with self._engine.connect() as connection:
+            return current(connection) or ""
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session that sees one state of the database."""
+        with self._failures(), Session(self._engine) as session:
+            if self.dialect == "postgresql":
+                session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session whose changes are committed at the end of the context, or, where it raises, undone."""
+        with self._failures(), Session(self._engine, expire_on_commit=False) as session:
+            session.connection(execution_options={"writes": True})
+            yield session
+            session.commit()
+
+    def wipe_deleted(self) -> None:
+        """Have what was deleted leave the write-ahead log too, so that no file holds it any more. PostgreSQL does
+        this in its own time (VACUUM)."""
+        if self.dialect == "sqlite":
+            with self._failures(), self._engine.connect() as connection:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+                connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except IntegrityError as error:
+            raise ConflictError(f"the database refused what contradicts its other contents: {error.orig}") from error
+        except OperationalError as error:
+            raise StorageError(f"the database at {_shown(self.url)} cannot be used: {error.orig}") from error
+        except SQLAlchemyError as error:
+            raise StorageError(f"the database at {_shown(self.url)} failed: {type(error).__name__}") from error
+
+
+def _checked(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StorageError("this is no database URL; give sqlite:///FILE or postgresql://HOST/NAME") from error
+    driver = DRIVERS.get(parsed.drivername, parsed.drivername)
+    if driver not in DRIVERS.values():
+        raise StorageError(
+            f"databases of kind {parsed.drivername!r} are not supported; give sqlite:///FILE or postgresql://HOST/NAME"
+        )
+    return parsed.set(drivername=driver)
+
+
+def _shown(url: URL) -> str:
+    """The URL without its password."""
+    return url.render_as_string(hide_password=True)
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        try:
+            return create_engine(url, pool_pre_ping=True)
+        except NoSuchModuleError as error:
+            raise StorageError(f"there is no driver for {url.drivername}") from error
+    engine = create_engine(url, connect_args={"timeout": BUSY_S, "check_same_thread": False})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    """Transactions are begun by us, see `_begin_sqlite`; deleted pages are overwritten, so that delete means gone."""
+    connection.isolation_level = None
+    for pragma in ("foreign_keys = ON", "journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """A writer takes its turn at once: one that began as a reader could not be made to wait, only to fail."""
+    writes = connection.get_execution_options().get("writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+__all__ = ["HEAD", "Database", "sqlite_url"]

@@ -1,0 +1,155 @@
+"""Finds what disagrees with the database, and mends it. Run it while nobody else writes: at the start, or by hand.
+
+    python -m storage doctor --data-dir FOLDER [--mend]
+
+The database is believed; indexes, block KV, notes and files received follow from it.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from sqlalchemy import text
+
+from blockrag.documents import Document
+from blockrag.errors import IndexStoreError, SegmentationError
+from blockrag.kv.disk import DiskTier
+from blockrag.pipeline import BlockRAG
+from storage.collections import IMPORTING, CollectionRecord
+from storage.documents import DocumentRecord
+from storage.errors import NotFoundError
+from storage.library import Library
+
+LOST = "the file was lost; load it again"
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that disagrees: where, what, and, where it can be mended, how."""
+
+    where: str
+    what: str
+    mend: Callable[[], object] | None = field(default=None, compare=False, repr=False)
+
+
+def examine(library: Library) -> Iterator[Trouble]:
+    """Everything that disagrees."""
+    yield from _database(library)
+    collections = library.store.collections.all()
+    for collection in collections:
+        if collection.owner == IMPORTING:
+            yield Trouble(
+                f"collection {collection.id}",
+                "it was imported in part",
+                partial(library.delete_collection, collection),
+            )
+            continue
+        for record in library.store.documents.of(collection.id):
+            yield from _document(library, collection, record)
+        yield from _index(library, collection)
+    known = {collection.token for collection in collections}
+    for folder in sorted(library.indexes.iterdir()):
+        if folder.name not in known:
+            yield Trouble("indexes", f"{folder.name} belongs to no collection", partial(shutil.rmtree, folder))
+    yield from _uploads(library)
+    yield from _kv(library)
+
+
+def mend(library: Library) -> tuple[list[Trouble], list[Trouble]]:
+    """Mend what can be mended; returns what was found, and what is left."""
+    found = []
+    for trouble in examine(library):  # what is mended early need not be mended in what follows from it
+        found.append(trouble)
+        if trouble.mend is not None:
+            trouble.mend()
+    return found, list(examine(library)) if found else []
+
+
+def _database(library: Library) -> Iterator[Trouble]:
+    if library.store.database.dialect != "sqlite":
+        return
+    with library.store.database.read() as session:
+        for (said,) in session.execute(text("PRAGMA integrity_check")).all():
+            if said != "ok":
+                yield Trouble("database", str(said))
+        for row in session.execute(text("PRAGMA foreign_key_check")).all():
+            yield Trouble("database", f"row {row[1]} of {row[0]} points to nothing in {row[2]}")
+
+
+def _document(library: Library, collection: CollectionRecord, record: DocumentRecord) -> Iterator[Trouble]:
+    where, store = f"document {record.id} ({record.name})", library.store
+    document = store.documents.read(record.id)
+    if hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).hexdigest() != record.sha256:
+        yield Trouble(where, "its text is not the one that was loaded; delete it and load it again")
+        return
+    try:
+        library.restore(document, record.id, store.segmentations.cut(record.id))
+    except (NotFoundError, SegmentationError) as error:
+        yield Trouble(where, f"it cannot be cut as it was ({error})", partial(_segment, library, record, document))
+    blocks = [block.block for block in store.blocks.of(record.id)]
+    if blocks:
+        edges = [0, *(block.end for block in blocks)]
+        if [block.start for block in blocks] != edges[:-1] or edges[-1] != record.n_chars:
+            yield Trouble(where, "its indexed blocks do not tile it", partial(store.blocks.remove, record.id))
+
+
+def _segment(library: Library, record: DocumentRecord, document: Document) -> None:
+    _, cut = library.segment(document)
+    library.store.segmentations.drop_edits(record.id)
+    library.store.segmentations.put(record.id, cut)
+
+
+def _index(library: Library, collection: CollectionRecord) -> Iterator[Trouble]:
+    where = f"index of collection {collection.id} ({collection.name})"
+    folder = library.indexes / collection.token
+    if not folder.is_dir():
+        return  # made when it is first opened
+    try:
+        rag = BlockRAG(library.engine, folder)
+    except IndexStoreError as error:
+        yield Trouble(where, str(error), partial(shutil.rmtree, folder))
+        return
+    try:
+        wanted = {}
+        ids = library.store.blocks.ids(collection.id, library.made_by)
+        for record in library.store.documents.of(collection.id):
+            if record.id in ids:
+                wanted[record.sha256] = ids[record.id]
+        held = rag.index.ids()
+    finally:
+        rag.index.close()
+    if held != wanted:
+        differing = sum(held.get(key) != wanted.get(key) for key in held.keys() | wanted.keys())
+        yield Trouble(where, f"{differing} documents differ from the database", partial(shutil.rmtree, folder))
+
+
+def _uploads(library: Library) -> Iterator[Trouble]:
+    uploads = library.store.documents.uploads()
+    for upload in uploads:
+        if upload.state == "waiting" and not library.upload_path(upload).is_file():
+            yield Trouble(
+                f"upload {upload.id}",
+                "its file is gone",
+                partial(library.store.documents.fail, upload.id, LOST),
+            )
+    known = {upload.file for upload in uploads}
+    for path in sorted(library.received.iterdir()):
+        if path.name not in known:
+            yield Trouble("uploads", f"{path.name} belongs to no upload", partial(path.unlink, missing_ok=True))
+
+
+def _kv(library: Library) -> Iterator[Trouble]:
+    known = library.store.blocks.keys()
+    for tier in library.engine.kv.tiers:
+        if isinstance(tier, DiskTier):
+            for key in tier.keys():
+                if key not in known:
+                    yield Trouble(tier.name, f"KV {key[:16]} is of no block", partial(tier.delete, key))
+    noted = library.store.blocks.noted()
+    stale = {key for key, tiers in noted.items() if set(tiers) != set(library.lasting_tiers_of(key))}
+    for key in sorted(stale & known):
+        yield Trouble("notes", f"KV {key[:16]} is not where it was", partial(library.note_places, [key]))
+    for key in sorted(noted.keys() - known):
+        yield Trouble("notes", f"KV {key[:16]} is of no block", partial(library.store.blocks.forget_places, [key]))

@@ -1,0 +1,226 @@
+"""What is done to collections: database first, then the search index and the KV that follow from it.
+
+Wherever a process is killed, the database says what is, and the index of a collection is brought in step when it is
+opened next.
+"""
+
+import hashlib
+import logging
+import secrets
+import shutil
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from blockrag.documents import Document
+from blockrag.engine import Engine, Progress
+from blockrag.errors import IndexStoreError
+from blockrag.kv.memory import MemoryTier
+from blockrag.pipeline import BlockRAG
+from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Block, Segmentation, SizeBounds, make_segmenter
+from storage.collections import CollectionRecord
+from storage.documents import DEFAULT_QUOTA, DocumentRecord, Quota, UploadRecord
+from storage.errors import NotFoundError
+from storage.segmentations import Cut, NewCut
+from storage.store import Store
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass
+class _Open:
+    """A collection's index in use, and the collection's clock when it was last in step."""
+
+    rag: BlockRAG
+    clock: int
+
+
+class Library:
+    """The collections of a database with their indexes and block KV. Safe to use from several threads.
+
+    Parameters
+    ----------
+    store : Store
+    engine : Engine
+    folder : Path
+        Of the indexes and of files received; nothing outside it is written.
+    quota : Quota
+        Of one collection.
+    """
+
+    def __init__(self, store: Store, engine: Engine, folder: Path, quota: Quota = DEFAULT_QUOTA):
+        self.store = store
+        self.engine = engine
+        self.quota = quota
+        self.indexes, self.received = folder / "indexes", folder / "uploads"
+        for made in (self.indexes, self.received):
+            made.mkdir(parents=True, exist_ok=True, mode=0o700)
+        ids = f"{engine.identity.digest}:{engine.embedder.weights_id}"
+        self.made_by = hashlib.sha256(ids.encode()).hexdigest()
+        self._open: dict[int, _Open] = {}
+        self._locks: dict[int, threading.RLock] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def locked(self, collection_id: int) -> Iterator[None]:
+        """Changes of a collection that touch the database and the index take turns."""
+        with self._lock:
+            lock = self._locks.setdefault(collection_id, threading.RLock())
+        with lock:
+            yield
+
+    def rag(self, collection: CollectionRecord) -> BlockRAG:
+        """The collection's index, in step with the database."""
+        with self.locked(collection.id):
+            opened = self._open.get(collection.id)
+            if opened is None:
+                opened = self._open[collection.id] = _Open(self._open_index(collection), -1)
+            if opened.clock != collection.clock:
+                self.bring_in_step(collection.id, opened.rag)
+                opened.clock = collection.clock
+            return opened.rag
+
+    def _open_index(self, collection: CollectionRecord) -> BlockRAG:
+        folder = self.indexes / collection.token
+        try:
+            return BlockRAG(self.engine, folder)
+        except IndexStoreError as error:  # of other models, or damaged; everything in it can be made again
+            _LOG.warning("the index of collection %s is made anew: %s", collection.id, error)
+            shutil.rmtree(folder)
+            return BlockRAG(self.engine, folder)
+
+    def bring_in_step(self, collection_id: int, rag: BlockRAG) -> int:
+        """Make a collection's index hold exactly the database's blocks; returns how many documents differed."""
+        rag.index.refresh()
+        wanted = self.store.blocks.ids(collection_id, self.made_by)
+        documents = {record.sha256: record.id for record in self.store.documents.of(collection_id)}
+        held, n_changed = rag.index.ids(), 0
+        for sha256 in held:
+            if documents.get(sha256) not in wanted:
+                rag.index.delete(sha256)
+                n_changed += 1
+        for sha256, document_id in documents.items():
+            if document_id in wanted and held.get(sha256) != wanted[document_id]:
+                self._enter(rag, document_id)
+                n_changed += 1
+        return n_changed
+
+    def _enter(self, rag: BlockRAG, document_id: int) -> None:
+        records, vectors = self.store.blocks.vectors(document_id, self.made_by)
+        document = self.store.documents.read(document_id)
+        rag.index.delete(document.sha256)
+        blocks, keys, ids = [r.block for r in records], [r.kv_key for r in records], [r.id for r in records]
+        rag.index.add(document, blocks, vectors, keys, ids)
+
+    def receive(self, collection_id: int, path: Path, name: str) -> int:
+        """Take a file into the folder of files received, so that it survives whatever comes; returns the upload's
+        id. The file at `path` is moved."""
+        file = secrets.token_hex(16)
+        kept = self.received / file
+        shutil.move(path, kept)
+        return self.store.documents.receive(collection_id, name, file, kept.stat().st_size)
+
+    def upload_path(self, upload: UploadRecord) -> Path:
+        """Where an upload's file is."""
+        return self.received / Path(upload.file).name
+
+    def dismiss(self, upload: UploadRecord) -> None:
+        """Forget an upload and its file."""
+        self.store.documents.dismiss(upload.id)
+        self.upload_path(upload).unlink(missing_ok=True)
+
+    def segment(
+        self,
+        document: Document,
+        segmenter: str = DEFAULT_SEGMENTER,
+        bounds: SizeBounds | None = None,
+        granularity: float = DEFAULT_GRANULARITY,
+    ) -> tuple[Segmentation, NewCut]:
+        """Run a segmenter over a document; keeps nothing."""
+        counter = self.engine.token_counter
+        scorer = make_segmenter(segmenter, counter=counter, embed=self.engine.embedder.embed)
+        made = Segmentation.create(document, scorer, counter, bounds or SizeBounds())
+        return made, NewCut(segmenter, made.scored, made.bounds, granularity)
+
+    def restore(self, document: Document, document_id: int, cut: Cut) -> Segmentation:
+        """The segmentation that is kept."""
+        scored = self.store.segmentations.scored(document_id)
+        return Segmentation.restore(document, scored, self.engine.token_counter, cut.bounds, cut.edits)
+
+    def index(
+        self, collection: CollectionRecord, document_id: int, document: Document, blocks: Iterable[Block]
+    ) -> Generator[Progress, None, None]:
+        """Index these blocks of a document. Only those that are new are embedded and encoded; the others stay as they
+        are. Closing the generator before it ends leaves the index as it was, and KV that is made by then is used next
+        time.
+
+        Raises
+        ------
+        NotFoundError
+            If the document is removed meanwhile; nothing of it stays.
+        """
+        wanted, rag = list(blocks), self.rag(collection)
+        records, vectors = self.store.blocks.vectors(document_id, self.made_by)
+        known = {record.kv_key: vector for record, vector in zip(records, vectors, strict=True)}
+        texts = [document.text[block.start : block.end] for block in wanted]
+        keys = {self.engine.kv_key(text) for text in texts}
+        self.store.blocks.begin_encoding(document_id, keys - known.keys())
+        prepared = yield from rag.prepare(document, wanted, known)
+        with self.locked(collection.id):
+            try:
+                put = self.store.blocks.put(document_id, self.made_by, wanted, prepared.vectors, prepared.kv_keys)
+            except NotFoundError:
+                self._delete_kv(keys - self.store.blocks.keys())
+                raise
+            rag.index.add(document, wanted, prepared.vectors, prepared.kv_keys, put.ids)
+        self._delete_kv(put.orphans)
+        self.note_places(prepared.kv_keys)
+
+    def note_places(self, kv_keys: Iterable[str]) -> None:
+        """Note in which of the tiers that outlast this program these KVs are."""
+        self.store.blocks.note_places({key: self.lasting_tiers_of(key) for key in dict.fromkeys(kv_keys)})
+
+    def lasting_tiers_of(self, kv_key: str) -> tuple[str, ...]:
+        """Names of the tiers, memory left out, that hold a block's KV now."""
+        return tuple(t.name for t in self.engine.kv.tiers if not isinstance(t, MemoryTier) and kv_key in t)
+
+    def tiers_of(self, kv_key: str) -> tuple[str, ...]:
+        """Names of the tiers that hold a block's KV now, fastest first."""
+        return tuple(tier.name for tier in self.engine.kv.tiers if kv_key in tier)
+
+    def delete_document(self, collection: CollectionRecord, record: DocumentRecord) -> None:
+        """Remove a document: rows, vectors, KV."""
+        with self.locked(collection.id):
+            rag = self.rag(collection)
+            orphans = self.store.documents.delete(record.id)
+            rag.index.delete(record.sha256)
+        self._delete_kv(orphans)
+
+    def delete_collection(self, collection: CollectionRecord) -> None:
+        """Remove a collection: rows, index, KV, files received."""
+        uploads = self.store.documents.uploads(collection.id)
+        with self.locked(collection.id):
+            orphans = self.store.collections.delete(collection.id)
+            opened = self._open.pop(collection.id, None)
+            if opened is not None:
+                opened.rag.index.close()
+            shutil.rmtree(self.indexes / collection.token, ignore_errors=True)
+        for upload in uploads:
+            self.upload_path(upload).unlink(missing_ok=True)
+        self._delete_kv(orphans)
+        with self._lock:
+            self._locks.pop(collection.id, None)
+
+    def _delete_kv(self, kv_keys: Iterable[str]) -> None:
+        for key in kv_keys:
+            self.engine.kv.delete(key)
+
+    def close(self) -> None:
+        """Close the indexes and the database."""
+        with self._lock:
+            for opened in self._open.values():
+                opened.rag.index.close()
+            self._open.clear()
+        self.store.close()

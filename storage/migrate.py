@@ -1,0 +1,61 @@
+"""Brings a database's tables to this program's version, by Alembic. Knows no repository."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from storage.errors import StorageError
+
+_LOCK = 0x626C6F636B
+"""Of PostgreSQL's advisory locks; any number that others hardly use."""
+
+_FOLDER = Path(__file__).parent / "migrations"
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(_FOLDER))
+
+
+VERSIONS = tuple(script.revision for script in reversed(list(_scripts().walk_revisions())))
+"""All versions, the oldest first."""
+
+HEAD = VERSIONS[-1]
+
+
+def current(connection: Connection) -> str | None:
+    """The version of a database's tables; None where it has none."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def upgrade(connection: Connection, version: str = HEAD) -> None:
+    """Bring the tables to `version`, in one transaction; nothing happens where they are of it already.
+
+    Raises
+    ------
+    StorageError
+        If the database is of a version that this program does not know.
+    """
+    found = current(connection)
+    connection.rollback()
+    if found is not None and found not in VERSIONS:
+        raise StorageError(
+            f"the database is of version {found}, which this program does not know; it knows {', '.join(VERSIONS)}. "
+            "Use a later BlockRAG, or a copy of the database from before it was upgraded."
+        )
+    if found != version:
+        connection = connection.execution_options(writes=True)
+        with connection.begin():
+            if connection.dialect.name == "postgresql":  # two programs that start at once take turns
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            command.upgrade(_config(connection), version)

@@ -1,0 +1,218 @@
+"""The tables. Columns and constraints only: what is done with them is in the repositories beside this file.
+
+Times are seconds since 1970 (``*_s``). Text and arrays are bytes, since PostgreSQL's text holds no NUL. Ids are never
+used again, so that an id in a stale page, or in the vector index, is gone and not another's.
+"""
+
+from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, MetaData, String, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+NAME_CHARS = 200
+DIGEST_CHARS = 64
+OWNER_CHARS = 128
+TOKEN_CHARS = 64
+WORD_CHARS = 32
+
+NAMING = {
+    "ix": "ix_%(column_0_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+_FOREVER = {"sqlite_autoincrement": True}
+
+
+class Base(DeclarativeBase):
+    """Names every constraint, so that migrations can speak of it."""
+
+    metadata = MetaData(naming_convention=NAMING)
+
+
+class Collection(Base):
+    """Documents of one owner that are searched together.
+
+    `clock` counts the changes of its segmentations; `owner` is a user's name, the digest of a visitor's secret, or
+    "local". `token` is what pages and programs call it by.
+    """
+
+    __tablename__ = "collections"
+    __table_args__ = (UniqueConstraint("owner", "name"), _FOREVER)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    token: Mapped[str] = mapped_column(String(TOKEN_CHARS), unique=True)
+    owner: Mapped[str] = mapped_column(String(OWNER_CHARS), index=True)
+    name: Mapped[str] = mapped_column(String(NAME_CHARS))
+    created_s: Mapped[float]
+    used_s: Mapped[float] = mapped_column(index=True)
+    clock: Mapped[int] = mapped_column(default=0)
+
+
+class Document(Base):
+    """A text in a collection; the same text twice is one row."""
+
+    __tablename__ = "documents"
+    __table_args__ = (UniqueConstraint("collection_id", "sha256"), _FOREVER)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), index=True)
+    sha256: Mapped[str] = mapped_column(String(DIGEST_CHARS))
+    name: Mapped[str] = mapped_column(String(NAME_CHARS))
+    media_type: Mapped[str] = mapped_column(String(NAME_CHARS))
+    n_chars: Mapped[int]
+    added_s: Mapped[float]
+    text: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+
+
+class Segmentation(Base):
+    """How a document is cut now: candidates (int64) with scores (float32), both little-endian, bounds, granularity.
+
+    `version` is the collection's clock at its last change.
+    """
+
+    __tablename__ = "segmentations"
+
+    document_id: Mapped[int] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True)
+    segmenter: Mapped[str] = mapped_column(String(WORD_CHARS))
+    min_tokens: Mapped[int]
+    max_tokens: Mapped[int]
+    granularity: Mapped[float]
+    version: Mapped[int]
+    chars: Mapped[bytes] = mapped_column(LargeBinary, deferred=True, deferred_group="scored")
+    scores: Mapped[bytes] = mapped_column(LargeBinary, deferred=True, deferred_group="scored")
+
+
+class Edit(Base):
+    """What a user did to a boundary, in order of id, forever: ``done``, ``undone`` (can be redone), or ``dropped``
+    (undone, and then something else was done)."""
+
+    __tablename__ = "edits"
+    __table_args__ = (
+        CheckConstraint("kind IN ('added', 'removed')", name="kind"),
+        CheckConstraint("state IN ('done', 'undone', 'dropped')", name="state"),
+        _FOREVER,
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    document_id: Mapped[int] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"), index=True)
+    char: Mapped[int]
+    kind: Mapped[str] = mapped_column(String(WORD_CHARS))
+    state: Mapped[str] = mapped_column(String(WORD_CHARS))
+    made_s: Mapped[float]
+
+
+class Block(Base):
+    """An indexed block. Its id is the id of its vector in the search index; `made_by` names the models."""
+
+    __tablename__ = "blocks"
+    __table_args__ = (_FOREVER,)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    document_id: Mapped[int] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"), index=True)
+    start: Mapped[int]
+    end: Mapped[int]
+    n_tokens: Mapped[int]
+    score: Mapped[float]
+    kv_key: Mapped[str] = mapped_column(String(DIGEST_CHARS), index=True)
+    made_by: Mapped[str] = mapped_column(String(DIGEST_CHARS))
+    vector: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+
+
+class KVPlace(Base):
+    """A tier that outlasts the program, and held a block's KV when it was last looked at."""
+
+    __tablename__ = "kv_places"
+
+    kv_key: Mapped[str] = mapped_column(String(DIGEST_CHARS), primary_key=True)
+    tier: Mapped[str] = mapped_column(String(WORD_CHARS), primary_key=True)
+    seen_s: Mapped[float]
+
+
+class Encoding(Base):
+    """KV that is being made for a document, or was when the program stopped, and that no block of it uses yet."""
+
+    __tablename__ = "encodings"
+
+    document_id: Mapped[int] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True)
+    kv_key: Mapped[str] = mapped_column(String(DIGEST_CHARS), primary_key=True, index=True)
+
+
+class Upload(Base):
+    """A file that was received and is not read yet, or could not be: ``waiting`` or ``failed``.
+
+    `file` is its name in the folder of uploads, made by this program.
+    """
+
+    __tablename__ = "uploads"
+    __table_args__ = (CheckConstraint("state IN ('waiting', 'failed')", name="state"), _FOREVER)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(NAME_CHARS))
+    file: Mapped[str] = mapped_column(String(TOKEN_CHARS), unique=True)
+    nbytes: Mapped[int]
+    state: Mapped[str] = mapped_column(String(WORD_CHARS))
+    reason: Mapped[str]
+    received_s: Mapped[float]
+
+
+class Conversation(Base):
+    """Questions to one collection, in order."""
+
+    __tablename__ = "conversations"
+    __table_args__ = (_FOREVER,)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), index=True)
+    title: Mapped[str] = mapped_column(String(NAME_CHARS))
+    created_s: Mapped[float]
+
+
+class Turn(Base):
+    """A question."""
+
+    __tablename__ = "turns"
+    __table_args__ = (_FOREVER,)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    conversation_id: Mapped[int] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), index=True)
+    question: Mapped[str]
+    asked_s: Mapped[float]
+
+
+class Answer(Base):
+    """A turn's answer in one mode; `report` and `citations` are JSON."""
+
+    __tablename__ = "answers"
+
+    turn_id: Mapped[int] = mapped_column(ForeignKey("turns.id", ondelete="CASCADE"), primary_key=True)
+    mode: Mapped[str] = mapped_column(String(WORD_CHARS), primary_key=True)
+    text: Mapped[str]
+    stopped: Mapped[str] = mapped_column(String(WORD_CHARS))
+    report: Mapped[str]
+    citations: Mapped[str]
+
+
+class Source(Base):
+    """A block that a turn's answers were given: a span, not a copy, so that a deleted document is gone here too."""
+
+    __tablename__ = "sources"
+
+    turn_id: Mapped[int] = mapped_column(ForeignKey("turns.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    document_id: Mapped[int] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"), index=True)
+    start: Mapped[int]
+    end: Mapped[int]
+    score: Mapped[float]
+    n_tokens: Mapped[int]
+    left_out: Mapped[bool]
+
+
+class Setting(Base):
+    """A setting of one owner, or, with owner "", of the whole application; `value` is JSON."""
+
+    __tablename__ = "settings"
+
+    owner: Mapped[str] = mapped_column(String(OWNER_CHARS), primary_key=True)
+    key: Mapped[str] = mapped_column(String(WORD_CHARS), primary_key=True)
+    value: Mapped[str]

@@ -1,0 +1,201 @@
+"""How documents are cut: scores, bounds, granularity, and every edit that was ever made. Runs no segmenter."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session, undefer_group
+
+from blockrag.segment import Edit, Scored, SizeBounds
+from storage import models
+from storage.database import Database
+from storage.errors import ConflictError, NotFoundError
+from storage.shared import tick
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a document is cut now. `edits` are those in force, in order; `n_redo` more can be made again."""
+
+    segmenter: str
+    bounds: SizeBounds
+    granularity: float
+    version: int
+    edits: tuple[Edit, ...]
+    n_redo: int
+
+
+@dataclass(frozen=True)
+class NewCut:
+    """What a segmenter made of a document."""
+
+    segmenter: str
+    scored: Scored
+    bounds: SizeBounds
+    granularity: float
+
+
+@dataclass(frozen=True)
+class EditRecord:
+    """An edit of the history: ``done``, ``undone`` or ``dropped``, and when it was made."""
+
+    edit: Edit
+    state: str
+    made_s: float
+
+
+class Segmentations:
+    """The segmentations of a database. Every change gives the document a version that is higher than any before it in
+    its collection, that of a document since deleted included."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time):
+        self._database = database
+        self._clock = clock
+
+    def put(self, document_id: int, cut: NewCut) -> int:
+        """Keep new scores, in place of what there was; edits stay. Returns the version. Raises NotFoundError."""
+        with self._database.write() as session:
+            version = tick(session, document_id)
+            session.merge(new_row(document_id, cut, version))
+            return version
+
+    def cut(self, document_id: int) -> Cut:
+        """Raises NotFoundError where the document is gone or was never segmented."""
+        with self._database.read() as session:
+            return _cut(session, document_id)
+
+    def cuts(self, collection_id: int) -> dict[int, Cut]:
+        """How every document of a collection is cut, by the document's id."""
+        of = select(models.Document.id).where(models.Document.collection_id == collection_id)
+        found: dict[int, Cut] = {}
+        with self._database.read() as session:
+            edits: dict[int, list[models.Edit]] = {}
+            for edit in session.scalars(
+                select(models.Edit).where(models.Edit.document_id.in_(of)).order_by(models.Edit.id)
+            ):
+                edits.setdefault(edit.document_id, []).append(edit)
+            for row in session.scalars(select(models.Segmentation).where(models.Segmentation.document_id.in_(of))):
+                found[row.document_id] = _made(row, edits.get(row.document_id, []))
+        return found
+
+    def scored(self, document_id: int) -> Scored:
+        """The scores. Raises NotFoundError."""
+        with self._database.read() as session:
+            row = session.get(models.Segmentation, document_id, options=[undefer_group("scored")])
+            if row is None:
+                raise NotFoundError("this document has no segmentation")
+            return Scored(np.frombuffer(row.chars, "<i8"), np.frombuffer(row.scores, "<f4"))
+
+    def set_granularity(self, document_id: int, granularity: float) -> None:
+        """Raises NotFoundError."""
+        with self._database.write() as session:
+            changed = session.execute(
+                update(models.Segmentation)
+                .where(models.Segmentation.document_id == document_id)
+                .values(granularity=granularity)
+            )
+            if not changed.rowcount:  # type: ignore[attr-defined]
+                raise NotFoundError("this document has no segmentation")
+
+    def edit(self, document_id: int, edits: list[Edit], expected_version: int | None = None) -> Cut:
+        """Add edits to the history, all or none; what was undone can then no longer be redone.
+
+        Raises
+        ------
+        ConflictError
+            If the segmentation is no longer of the version that the edits were checked against.
+        NotFoundError
+        """
+        with self._database.write() as session:
+            version = tick(session, document_id)
+            row = session.get(models.Segmentation, document_id)
+            if row is None:
+                raise NotFoundError("this document has no segmentation")
+            if expected_version not in (None, row.version):
+                raise ConflictError("the blocks were changed meanwhile; look at them and try again")
+            row.version = version
+            session.execute(
+                update(models.Edit)
+                .where(models.Edit.document_id == document_id, models.Edit.state == "undone")
+                .values(state="dropped")
+            )
+            for edit in edits:
+                session.add(
+                    models.Edit(
+                        document_id=document_id, char=edit.char, kind=edit.kind, state="done", made_s=self._clock()
+                    )
+                )
+                session.flush()
+            return _cut(session, document_id)
+
+    def undo(self, document_id: int) -> Cut:
+        """Take the last edit in force back; nothing happens where there is none. Raises NotFoundError."""
+        return self._step(document_id, "done", "undone", func.max)
+
+    def redo(self, document_id: int) -> Cut:
+        """Make the edit again that was taken back last; nothing happens where there is none. Raises NotFoundError."""
+        return self._step(document_id, "undone", "done", func.min)
+
+    def _step(self, document_id: int, found: str, then: str, pick: Callable[..., object]) -> Cut:
+        with self._database.write() as session:
+            version = tick(session, document_id)
+            which = select(pick(models.Edit.id)).where(  # type: ignore[call-overload]
+                models.Edit.document_id == document_id, models.Edit.state == found
+            )
+            edit = session.get(models.Edit, session.scalar(which) or 0)
+            row = session.get(models.Segmentation, document_id)
+            if edit is not None and row is not None:
+                edit.state, row.version = then, version
+            session.flush()
+            return _cut(session, document_id)
+
+    def drop_edits(self, document_id: int) -> None:
+        """Put every edit out of force; the history keeps them. Raises NotFoundError."""
+        with self._database.write() as session:
+            tick(session, document_id)
+            session.execute(update(models.Edit).where(models.Edit.document_id == document_id).values(state="dropped"))
+
+    def history(self, document_id: int) -> list[EditRecord]:
+        """All edits, whatever became of them, the oldest first."""
+        query = select(models.Edit).where(models.Edit.document_id == document_id).order_by(models.Edit.id)
+        with self._database.read() as session:
+            return [EditRecord(_edit(row), row.state, row.made_s) for row in session.scalars(query)]
+
+
+def new_row(document_id: int, cut: NewCut, version: int) -> models.Segmentation:
+    """The row of a cut."""
+    return models.Segmentation(
+        document_id=document_id,
+        segmenter=cut.segmenter,
+        granularity=cut.granularity,
+        min_tokens=cut.bounds.minimum,
+        max_tokens=cut.bounds.maximum,
+        version=version,
+        chars=cut.scored.chars.astype("<i8").tobytes(),
+        scores=cut.scored.scores.astype("<f4").tobytes(),
+    )
+
+
+def _cut(session: Session, document_id: int) -> Cut:
+    row = session.get(models.Segmentation, document_id)
+    if row is None:
+        raise NotFoundError("this document has no segmentation")
+    query = select(models.Edit).where(models.Edit.document_id == document_id).order_by(models.Edit.id)
+    return _made(row, session.scalars(query).all())
+
+
+def _made(row: models.Segmentation, edits: Sequence[models.Edit]) -> Cut:
+    return Cut(
+        row.segmenter,
+        SizeBounds(row.min_tokens, row.max_tokens),
+        row.granularity,
+        row.version,
+        tuple(_edit(edit) for edit in edits if edit.state == "done"),
+        sum(edit.state == "undone" for edit in edits),
+    )
+
+
+def _edit(row: models.Edit) -> Edit:
+    return Edit(row.char, row.kind)  # type: ignore[arg-type]

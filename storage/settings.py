@@ -1,0 +1,31 @@
+"""Settings of owners and of the application: JSON values under short names. Knows not what they mean."""
+
+import json
+from typing import Any
+
+from sqlalchemy import select
+
+from storage import models
+from storage.database import Database
+
+APPLICATION = ""
+"""The owner of settings that are everyone's."""
+
+
+class Settings:
+    """The settings of a database."""
+
+    def __init__(self, database: Database):
+        self._database = database
+
+    def of(self, owner: str) -> dict[str, Any]:
+        """All of an owner's settings."""
+        query = select(models.Setting).where(models.Setting.owner == owner)
+        with self._database.read() as session:
+            return {row.key: json.loads(row.value) for row in session.scalars(query)}
+
+    def put(self, owner: str, values: dict[str, Any]) -> None:
+        """Set these, all or none; others stay."""
+        with self._database.write() as session:
+            for key, value in values.items():
+                session.merge(models.Setting(owner=owner, key=key, value=json.dumps(value)))

@@ -1,0 +1,44 @@
+"""All repositories of one database, together."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from storage.blocks import Blocks
+from storage.collections import Collections
+from storage.conversations import Conversations
+from storage.database import Database
+from storage.documents import Documents
+from storage.segmentations import Segmentations
+from storage.settings import Settings
+
+
+@dataclass(frozen=True)
+class Store:
+    """The database and its repositories. Safe to use from several threads."""
+
+    database: Database
+    collections: Collections
+    documents: Documents
+    segmentations: Segmentations
+    blocks: Blocks
+    conversations: Conversations
+    settings: Settings
+
+    @classmethod
+    def open(cls, url: str, clock: Callable[[], float] = time.time) -> "Store":
+        """Open the database at `url`; see `Database`."""
+        database = Database(url)
+        return cls(
+            database,
+            Collections(database, clock),
+            Documents(database, clock),
+            Segmentations(database, clock),
+            Blocks(database, clock),
+            Conversations(database, clock),
+            Settings(database),
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.database.close()

@@ -1,0 +1,45 @@
+"""Documents and cuts to store."""
+
+import numpy as np
+from tiny import tiny_tokenizer
+
+from blockrag.answer import Answer, Citation, Report, Source
+from blockrag.documents import Document
+from blockrag.segment import HFTokenCounter, Scored, Segmentation, SizeBounds, Structural
+from storage.segmentations import NewCut
+
+TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long.\n\n" for i in range(12))
+
+
+def document(name: str = "rivers.md", text: str = TEXT) -> Document:
+    return Document(name, "text/markdown", text)
+
+
+def cut_of(text: str = TEXT, granularity: float = 0.5) -> NewCut:
+    return NewCut("structural", Structural().boundaries(text), SizeBounds(16, 128), granularity)
+
+
+def no_cut() -> NewCut:
+    return NewCut("fixed", Scored(np.array([5, 9]), np.array([0.25, 1.0])), SizeBounds(1, 16), 0.3)
+
+
+def blocks_of(text: str = TEXT, granularity: float = 0.5, edits=()):
+    counter = HFTokenCounter(tiny_tokenizer())
+    cut = cut_of(text)
+    return Segmentation.restore(document(text=text), cut.scored, counter, cut.bounds, edits).blocks(granularity)
+
+
+def vectors(n: int, seed: int = 0) -> np.ndarray:
+    made = np.random.default_rng(seed).normal(size=(n, 8)).astype(np.float32)
+    return made / np.linalg.norm(made, axis=1, keepdims=True)
+
+
+def answer_of(doc: Document, mode: str = "block", question: str = "How long?") -> Answer:
+    def source(number: int, start: int, end: int) -> Source:
+        return Source(number, doc.name, doc.sha256, start, end, doc.text[start:end], 0.5, 7, None)
+
+    report = Report(mode, 1, 2, 3, 4, 5, 15, 9.0, 100, 10, 90, 5, {"memory": 2}, 1, "plain", 0.0, ("a note",))
+    return Answer(
+        question, "Twelve miles.", (source(1, 0, 20), source(2, 20, 40)), report, (Citation(0, 13, 2, 0.5),), "end",
+        (source(3, 40, 60),),
+    )  # fmt: skip

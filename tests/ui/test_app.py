@@ -1,0 +1,107 @@
+"""Flags to services: whose collections are, demo and ZeroGPU, logs, and a graceful stop."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import types
+import urllib.request
+from pathlib import Path
+
+import pytest
+from tiny import tiny_engine
+
+import app
+from blockrag.engine import Engine
+from ui import zerogpu
+from ui.limits import DEMO
+from ui.serve import JSONLines
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.parametrize(
+    "flags, host, demo, access",
+    [
+        ([], None, False, "shared"),
+        (["--host", "0.0.0.0"], None, False, "private"),
+        ([], "0.0.0.0", False, "private"),
+        (["--host", "0.0.0.0", "--access", "shared"], None, False, "shared"),
+        (["--access", "private"], None, False, "private"),
+        (["--access", "shared"], None, True, "private"),
+        (["--users", "x.json"], None, False, "login"),
+    ],
+)
+def test_collections_are_shared_only_where_no_one_else_comes(monkeypatch, flags, host, demo, access):
+    monkeypatch.setenv("GRADIO_SERVER_NAME", host) if host else monkeypatch.delenv("GRADIO_SERVER_NAME", raising=False)
+    assert app.access_of(app.parse(flags), demo) == access
+
+
+def test_a_space_is_a_demo_with_small_limits(monkeypatch, tmp_path):
+    monkeypatch.setenv("SPACE_ID", "someone/blockrag")
+    monkeypatch.setattr(Engine, "from_pretrained", lambda *args, kv_dir, **kwargs: tiny_engine(kv_dir))
+    service = app.make_service(app.parse(["--data-dir", str(tmp_path)]))
+    workspaces = service._workspaces
+    assert workspaces.access == "private" and workspaces.expires and workspaces.limits is DEMO
+    service.close()
+
+
+def test_zerogpu_sees_its_function_and_the_models_stay_on_the_cpu(monkeypatch, tmp_path):
+    seen, devices = [], []
+    monkeypatch.setitem(
+        sys.modules, "spaces", types.SimpleNamespace(GPU=lambda duration: lambda call: seen.append(call) or call)
+    )
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+
+    def from_pretrained(*args, kv_dir, device, **kwargs):
+        devices.append(device)
+        return tiny_engine(kv_dir)
+
+    monkeypatch.setattr(Engine, "from_pretrained", from_pretrained)
+    app.make_service(app.parse(["--data-dir", str(tmp_path)])).close()
+    assert len(seen) == 1 and devices == ["cpu"]
+    monkeypatch.delenv("SPACES_ZERO_GPU")
+    assert not zerogpu.is_here()
+
+
+def test_log_lines_are_json():
+    record = logging.LogRecord("ui.visit", logging.INFO, "f", 1, "refused: %s", ('a\n"b"',), None)
+    line = JSONLines().format(record)
+    assert "\n" not in line and json.loads(line)["says"] == 'refused: a\n"b"' and json.loads(line)["level"] == "INFO"
+
+
+SERVER = """
+import sys
+sys.path[:0] = {folders!r}
+from tiny import tiny_engine
+from blockrag.engine import Engine
+Engine.from_pretrained = staticmethod(lambda *args, kv_dir, **kwargs: tiny_engine(kv_dir))
+import app
+app.main(["--data-dir", sys.argv[1], "--host", "127.0.0.1", "--log-json"])
+"""
+
+
+def test_it_starts_answers_and_stops_in_good_order(tmp_path):
+    folders = [str(ROOT / "tests"), str(ROOT)]
+    environment = {**os.environ, "GRADIO_SERVER_NAME": "", "SPACE_ID": ""}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER.format(folders=folders), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+    )
+    try:
+        address = process.stdout.readline().split()[-1]
+        with urllib.request.urlopen(address + "health", timeout=30) as response:
+            assert response.status == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+        _, errors = process.communicate()
+    lines = [json.loads(line) for line in errors.splitlines() if line.startswith("{")]
+    assert [line["says"] for line in lines if line["from"] == "ui.serve"][-1] == "stopping"

@@ -1,0 +1,331 @@
+"""Every tab in a real browser, desktop and phone size: what each offers works, and axe-core finds nothing serious."""
+
+import re
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from document_files import epub, pdf, slides, zipped
+from playwright.sync_api import Page, expect
+from serving import SETTLING_MS, serve
+from test_browser import TEXT, ask, open_tab, set_slider, shown, to_blocks, upload
+from tiny import tiny_engine
+
+pytestmark = pytest.mark.browser
+
+TABS = ("Documents", "Blocks", "Index", "Ask", "Cache", "Benchmarks", "Settings")
+PHONE = {"viewport": {"width": 390, "height": 800}, "has_touch": True}
+SIZES = [{}, PHONE]
+SCRIPT = "<img src=x onerror=window.__pwned=1><script>window.__pwned=1</script>${window.__pwned=1}{{value}}"
+
+
+@pytest.fixture
+def rivers(tmp_path):
+    path = tmp_path / "rivers.md"
+    path.write_text(TEXT)
+    return path
+
+
+def index_all(page: Page) -> None:
+    open_tab(page, "Index")
+    page.wait_for_timeout(SETTLING_MS)
+    page.click("#index")
+    expect(page.locator("#progress .row.done").first).to_be_visible()
+    expect(page.locator("#progress .row.running")).to_have_count(0)
+
+
+def asked(page: Page, question: str = "How long is river 3?") -> None:
+    open_tab(page, "Ask")
+    ask(page, question)
+    expect(page.locator("#times h4")).to_contain_text("instead of")
+
+
+@pytest.fixture
+def filled(visit, rivers):
+    """A page with an indexed document and an answered question, of either size."""
+
+    def fill(**options) -> Page:
+        page = visit(**options)
+        upload(page, rivers)
+        to_blocks(page)
+        index_all(page)
+        asked(page)
+        return page
+
+    return fill
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("options", SIZES, ids=["desktop", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_serious_violation_of_accessibility(filled, options, scheme):
+    page, axe, found = filled(color_scheme=scheme, **options), Axe(), []
+    for tab in TABS:
+        open_tab(page, tab)
+        page.wait_for_timeout(SETTLING_MS)
+        for violation in axe.run(page).response["violations"]:
+            if violation["impact"] in ("serious", "critical"):
+                nodes = [node["html"][:160] for node in violation["nodes"][:3]]
+                found.append((tab, violation["id"], violation["help"], nodes))
+    assert not found, found
+
+
+@pytest.mark.parametrize("options", SIZES, ids=["desktop", "phone"])
+def test_collections_are_made_switched_and_deleted(visit, rivers, options):
+    page = visit(**options)
+    upload(page, rivers)
+    page.get_by_role("button", name="Collections:").click()
+    page.fill("#collection-name input, #collection-name textarea", "Second")
+    page.click("#create")
+    expect(page.locator("#documents .empty")).to_be_visible()
+    expect(page.locator("#collection input")).to_have_value("Second")
+    page.reload()
+    expect(page.locator("#collection input")).to_have_value("Second")
+    page.locator("#collection input").click()
+    page.get_by_role("option", name="My documents").click()
+    expect(page.locator("#documents")).to_contain_text("rivers.md")
+    page.get_by_role("button", name="Collections:").click()
+    page.click("#delete")
+    expect(page.locator(".toast-body")).to_contain_text("type its name")
+    page.fill("#collection-name input, #collection-name textarea", "My documents")
+    page.click("#delete")
+    expect(page.locator("#collection input")).to_have_value("Second")
+
+
+def test_a_collection_goes_out_as_a_file_and_comes_back(visit, rivers, tmp_path):
+    page = visit()
+    upload(page, rivers)
+    page.get_by_role("button", name="Collections:").click()
+    page.click("#export")
+    with page.expect_download() as download:
+        page.locator("#exported a[download]").first.click()
+    download.value.save_as(tmp_path / "c.zip")
+    page.set_input_files("#import input[type=file], input[accept='.zip']", str(tmp_path / "c.zip"))
+    expect(page.locator("#collection input")).to_have_value("My documents (2)")
+    expect(page.locator("#documents")).to_contain_text("rivers.md")
+
+
+def test_many_documents_are_searched_and_removed(visit, tmp_path):
+    paths = [tmp_path / f"file-{i}.txt" for i in range(8)]
+    for path in paths:
+        path.write_text(f"This is the text of {path.name}. " * 5)
+    page = visit()
+    page.set_input_files("#upload input[type=file]", [str(path) for path in paths])
+    expect(page.locator("#documents .row")).to_have_count(8)
+    expect(page.locator("#documents .busy")).to_have_count(0)
+    page.fill("#documents .search", "file-3")
+    expect(page.locator("#documents .row:visible")).to_have_count(1)
+    page.get_by_role("button", name="Remove file-3.txt").click()
+    expect(page.locator("#documents .row")).to_have_count(7)
+
+
+def test_boundaries_move_and_edits_are_redone(visit, rivers):
+    page = visit()
+    upload(page, rivers)
+    to_blocks(page)
+    set_slider(page, 0)
+    page.wait_for_timeout(500)
+    before = page.locator("#blocks .body").first.text_content()
+    page.locator("#blocks section").nth(1).hover()
+    page.locator("#blocks .move[data-by='1']").first.click()
+    expect(page.locator("#blocks .body").first).not_to_have_text(before)
+    moved = page.locator("#blocks .body").first.text_content()
+    assert moved.startswith(before.rstrip()[:20]) and len(moved) > len(before)
+    while page.locator("#blocks .undo").is_enabled():
+        page.locator("#blocks .undo").click()
+        page.wait_for_timeout(200)
+    expect(page.locator("#blocks .body").first).to_have_text(before)
+    page.locator("#blocks .text").focus()
+    page.keyboard.press("Control+y")
+    expect(page.locator("#blocks .undo")).to_be_enabled()
+
+
+def test_another_cut_is_shown_beside(visit, rivers):
+    page = visit()
+    upload(page, rivers)
+    to_blocks(page)
+    set_slider(page, 0)
+    page.get_by_role("button", name="Compare with another cut").click()
+    page.locator("#other-granularity input[type=number]").fill("1")
+    page.locator("#other-granularity input[type=number]").press("Tab")
+    page.click("#show-compared")
+    expect(page.locator("#compared .yours").first).to_have_text("begins here only")
+    assert page.locator("#compared section").count() > shown(page)
+    assert page.locator("#compared .gap").count() == 0
+
+
+def test_costs_sizes_and_scores_are_shown(visit, rivers):
+    page = visit()
+    upload(page, rivers)
+    to_blocks(page)
+    set_slider(page, 1)
+    page.wait_for_timeout(500)
+    expect(page.locator("#blocks .cost")).to_contain_text("KV ")
+    assert page.locator("#blocks .sizes i").count() == 24
+    page.locator("#blocks .largest").click()
+    page.locator("#blocks .strip").click(position={"x": 20, "y": 200})
+
+
+def test_sources_are_pinned_and_conversations_kept(filled):
+    page = filled()
+    page.get_by_role("button", name="Pin source 3").click()
+    expect(page.locator("#sources .mark[aria-pressed=true]")).to_have_text("Pinned ✓")
+    wanted = page.locator("#sources .card").nth(2).locator(".said").text_content()
+    page.get_by_role("button", name="Exclude source 1").click()
+    expect(page.locator("#turns .turn")).to_have_count(1)
+    page.locator("#follow-up input").check()
+    asked(page, "And river 5?")
+    expect(page.locator("#turns .turn")).to_have_count(2)
+    expect(page.locator("#sources .card .said").first).to_have_text(wanted)
+    expect(page.locator("#turns .saved")).to_contain_text("2 answers")
+    page.locator("#turns .turn").first.click()
+    expect(page.locator("#question input, #question textarea").first).to_have_value("How long is river 3?")
+    page.reload()
+    open_tab(page, "Ask")
+    page.wait_for_timeout(SETTLING_MS)
+    page.locator("#conversation input").click()
+    page.get_by_role("option", name="How long is river 3?").click()
+    expect(page.locator("#turns .turn")).to_have_count(2)
+    page.click("#delete-conversation")
+    expect(page.locator("#turns .turn")).to_have_count(0)
+
+
+def test_the_cache_is_seen_cleared_and_made_again(filled):
+    page = filled()
+    open_tab(page, "Cache")
+    expect(page.locator("#cache .tier").first).to_contain_text("of this collection's")
+    assert page.locator("#cache svg polyline").count() >= 4
+    page.click("#clear-cache")
+    expect(page.locator("#cache-told")).to_contain_text("was deleted")
+    expect(page.locator("#cache .tier").first).to_contain_text("0 of this collection's")
+    page.click("#move-cache")
+    expect(page.locator("#cache-told")).to_contain_text("was copied into memory")
+    page.click("#warm-cache")
+    expect(page.locator("#cache-told")).to_contain_text("has its KV")
+
+
+def test_this_machine_is_measured(visit):
+    page = visit()
+    open_tab(page, "Benchmarks")
+    assert page.locator("#tables table").count() >= 2
+    page.click("#measure")
+    expect(page.locator("#measured td").first).to_have_text("256")
+    expect(page.locator("#measured .busy")).to_have_count(0, timeout=60_000)
+
+
+def test_settings_are_kept_and_refused_in_words(visit):
+    page = visit()
+    open_tab(page, "Settings")
+    page.wait_for_timeout(SETTLING_MS)
+    page.fill("#setting-min_tokens input", "400")
+    page.click("#save-settings")
+    expect(page.locator(".toast-body")).to_contain_text("at least twice the minimum")
+    page.fill("#setting-min_tokens input", "20")
+    page.fill("#setting-k input[type=number]", "5")
+    page.locator("#setting-k input[type=number]").press("Tab")
+    page.click("#save-settings")
+    expect(page.locator(".toast-body", has_text="Saved")).to_be_visible()
+    page.reload()
+    open_tab(page, "Settings")
+    expect(page.locator("#setting-min_tokens input")).to_have_value("20")
+    open_tab(page, "Ask")
+    page.get_by_role("button", name="Mode, sources, length").click()
+    expect(page.locator("#k input[type=number]")).to_have_value("5")
+
+
+def hostile_files(folder: Path) -> list[Path]:
+    """A script in each type of document, in its text and its name."""
+    body = f"{SCRIPT} A sentence that is long enough to be a block of its own, said at some length. "
+    escaped = body.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    chapters = {"OEBPS/one.xhtml": f"<html><body><p>{escaped * 9}</p></body></html>"}
+    import docx  # noqa: PLC0415
+
+    made = docx.Document()
+    made.add_paragraph(body * 9)
+    made.save(folder / "w.docx")
+    (folder / "p.pdf").write_bytes(pdf(body.encode("latin-1", "replace").decode("latin-1") * 4))
+    (folder / "s.pptx").write_bytes(slides())
+    (folder / "e.epub").write_bytes(epub(**chapters) if chapters else zipped({}))
+    (folder / "h.html").write_text(f"<html><body><h1>{escaped}</h1><p>{escaped * 9}</p>{SCRIPT}</body></html>")
+    (folder / "c.json").write_text('[{"role": "user", "content": "' + body.replace('"', "'") * 9 + '"}]')
+    (folder / "t.csv").write_text("user,text\n" + f'"{SCRIPT}","{body}"\n' * 9)
+    (folder / "x.py").write_text(f'def f():\n    return """{body * 9}"""\n')
+    (folder / "<img src=x onerror=window.__pwned=1>.md").write_text(body * 30)
+    return sorted(path for path in folder.iterdir() if path.is_file())
+
+
+@pytest.mark.timeout(240)
+def test_scripts_in_every_field_and_type_of_document_stay_text(visit, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    page, paths = visit(), hostile_files(folder)
+    page.get_by_role("button", name="Collections:").click()
+    page.fill("#collection-name input, #collection-name textarea", SCRIPT)
+    page.click("#create")
+    expect(page.locator("#collection input")).to_have_value(re.compile("onerror"))
+    page.set_input_files("#upload input[type=file]", [str(path) for path in paths])
+    expect(page.locator("#documents .row")).to_have_count(len(paths))
+    expect(page.locator("#documents .busy")).to_have_count(0)
+    open_tab(page, "Blocks")
+    page.wait_for_timeout(SETTLING_MS)
+    for i in range(page.locator("#documents .row:not(.failed)").count()):
+        page.locator("#document input").click()
+        page.get_by_role("option").nth(i).click()
+        expect(page.locator("#blocks section").first).to_be_visible()
+    index_all(page)
+    asked(page, SCRIPT)
+    page.locator("#sources .card").first.click()
+    expect(page.locator("#source .marked")).to_be_visible()
+    expect(page.locator("#turns .turn")).to_contain_text("<script>")
+    page.reload()
+    for tab in TABS:
+        open_tab(page, tab)
+        page.wait_for_timeout(150)
+    assert page.evaluate("window.__pwned") is None
+    assert page.locator("img[src='x']").count() == 0
+
+
+@pytest.mark.timeout(240)
+def test_a_million_characters_load_and_the_slider_answers_in_under_a_second(visit, tmp_path):
+    path = tmp_path / "million.md"
+    path.write_text((TEXT * 1_300)[:1_000_000])
+    page = visit()
+    upload(page, path)
+    expect(page.locator("#documents")).to_contain_text("1,000,000 characters", timeout=60_000)
+    page.click("#next-blocks")
+    expect(page.locator("#blocks section").first).to_be_visible(timeout=60_000)
+    page.wait_for_timeout(1_000)
+    set_slider(page, 0.95)
+    page.wait_for_timeout(3_000)
+    times = []
+    for granularity in (0.9, 0.3, 0.85):
+        page.evaluate(
+            """() => { const root = document.querySelector('#blocks [data-root]'); window.__shown = null;
+            new MutationObserver(() => requestAnimationFrame(() => { window.__shown = performance.now(); }))
+              .observe(root, {attributes: true, attributeFilter: ['data-shown']}); }"""
+        )
+        box = page.locator("#granularity input[type=number]")
+        box.fill(str(granularity))
+        page.evaluate("window.__asked = performance.now()")
+        box.press("Tab")
+        page.wait_for_function("window.__shown !== null")
+        times.append(page.evaluate("window.__shown - window.__asked"))
+    nodes = page.evaluate("document.querySelectorAll('#blocks *').length")
+    assert nodes < 20_000, nodes
+    assert min(times) < 1_000, times
+
+
+def test_a_restart_shows_what_was_there(visit, rivers, tmp_path):
+    url, close = serve(tiny_engine(tmp_path / "kv"), tmp_path / "data")
+    page = visit(url)
+    upload(page, rivers)
+    to_blocks(page)
+    index_all(page)
+    port = int(url.rsplit(":", 1)[1].strip("/"))
+    close()
+    url, close = serve(tiny_engine(tmp_path / "kv"), tmp_path / "data", port=port)
+    page.goto(url)
+    expect(page.locator("#documents")).to_contain_text("indexed")
+    open_tab(page, "Index")
+    expect(page.locator("#progress .row.done")).to_have_count(1)
+    close()

@@ -1,0 +1,69 @@
+"""Settings: a visitor's own, and, on a machine of one's own, the budgets of the tiers."""
+
+from typing import Any
+
+from storage.settings import APPLICATION
+from ui import strings
+from ui.preferences import PreferenceError, checked
+from ui.workspace import Workspace, Workspaces
+
+GB = 1 << 30
+MAX_BUDGET_GB = 4096.0
+
+
+def save(workspace: Workspace, values: dict[str, Any]) -> dict[str, Any]:
+    """Keep a visitor's settings, all or none; returns them as they are now.
+
+    Raises
+    ------
+    PreferenceError, SegmentationError
+    """
+    workspace.store.settings.put(workspace.owner, checked(values))
+    return workspace.settings
+
+
+def budgets(workspace: Workspace) -> dict[str, float]:
+    """Budget of each tier, in GiB."""
+    return {tier.name: tier.budget_nbytes / GB for tier in workspace.library.engine.kv.tiers}
+
+
+def set_budgets(workspaces: Workspaces, values: dict[str, float]) -> None:
+    """Change the tiers' budgets, now and for later starts.
+
+    Raises
+    ------
+    PreferenceError
+        If others use the tiers too, there is no such tier, or a budget is out of its bounds.
+    """
+    if workspaces.access != "shared":
+        raise PreferenceError("the tiers are shared by all visitors; start the application with other --kv-... options")
+    tiers = {tier.name: tier for tier in workspaces.engine.kv.tiers}
+    for name, value in values.items():
+        if name not in tiers:
+            raise PreferenceError(f"there is no tier {name!r}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_BUDGET_GB:
+            raise PreferenceError(f"the budget of {name} is {value!r}; give gigabytes from 0 to {MAX_BUDGET_GB:g}")
+    for name, value in values.items():
+        tiers[name].set_budget(int(value * GB))
+    workspaces.library.store.settings.put(APPLICATION, {"budgets": dict(values)})
+
+
+def restore_budgets(workspaces: Workspaces) -> None:
+    """Take up the budgets that were set on the page before."""
+    kept = workspaces.library.store.settings.of(APPLICATION).get("budgets", {})
+    for tier in workspaces.engine.kv.tiers:
+        if tier.name in kept:
+            tier.set_budget(int(kept[tier.name] * GB))
+
+
+def models_view(workspaces: Workspaces) -> str:
+    """Which models are in use, and how to use others, in a sentence. Names alone: no path is told."""
+    engine = workspaces.engine
+    config = engine.model.network.config
+    return strings.MODELS_IN_USE.format(
+        family=getattr(config, "model_type", "?"),
+        layers=getattr(config, "num_hidden_layers", "?"),
+        dtype=str(engine.model.dtype).removeprefix("torch."),
+        device=engine.model.device.type,
+        tokens=engine.model.max_tokens,
+    )
