@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import VOCABULARY, tiny_engine
 
-from blockrag.answer import Answer, Piece, Retrieved
+from blockrag.answer import Answer, Piece, Queued, Retrieved
 from blockrag.attention.cache import PreallocatedCache
 from blockrag.documents import Document
 from blockrag.errors import IndexStoreError, PromptTooLongError
@@ -34,7 +34,8 @@ def add(rag, document=CITIES, granularity=1.0):
 
 
 def ask(rag, question="Which river flows through Rome?", **options):
-    events = list(rag.ask(question, **{"max_new_tokens": 8, **options}))
+    asked = rag.ask(question, **{"max_new_tokens": 8, **options})
+    events = [event for event in asked if not isinstance(event, Queued)]
     assert isinstance(events[0], Retrieved) and isinstance(events[-1], Answer)
     return events[-1]
 
