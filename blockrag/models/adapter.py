@@ -141,7 +141,7 @@ def apply_changes(network: torch.nn.Module, changes: Changes) -> None:
     """
     for name, change in changes.items():
         try:
-            layer = network.get_submodule(name)
+            layer: Any = network.get_submodule(name)
         except AttributeError as error:
             raise WeightsError(f"the adapter changes {name}, which this network does not have") from error
         n_out, n_in = change.up.shape[0], change.down.shape[1]

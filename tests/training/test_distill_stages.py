@@ -3,12 +3,11 @@
 import json
 import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate import debug_launcher
 from tiny import tiny_model, tiny_tokenizer
 
 from blockrag.models.adapter import load_adapter
@@ -22,7 +21,6 @@ from training.distill.tasks import TASKS, UNSAID, Asked, Passage, ask, ask_unsai
 from training.evaluate.__main__ import main as evaluate
 from training.evaluate.answers import contains, exact, f1
 
-ROOT = Path(__file__).parents[2]
 NAMES = "Ada Boyle Curie Dirac Euler Fermi Gauss Hooke".split()
 
 TALK = "\n".join(
@@ -150,30 +148,22 @@ def test_long_text_is_judged_by_the_distance_from_a_boundary(trained):
     assert all(row["kl"] > 1e-5 for row in rows if row["mode"] != "full")
 
 
+def _learn_in_one_thread(flags: list[str]) -> None:
+    """In a forked process: threads of the one before do not live on there."""
+    torch.set_num_threads(1)
+    distill(flags)
+
+
 def test_two_processes_learn_what_one_does(trained, tmp_path):
     """The same examples, half of them each; gradients are summed."""
     run = ["--model", str(trained / "base"), "--data", str(trained / "examples.safetensors"), "--device", "cpu"]
     student = ["student", *run, "--teacher", str(trained / "teacher"), "--examples", "4", "--rank", "4", "--steps", "3"]
     distill([*student, "--out", str(tmp_path / "one")])
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    command = [*launch, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "training.distill", *student]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path / "two")], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    debug_launcher(_learn_in_one_thread, ([*student, "--out", str(tmp_path / "two")],), num_processes=2)
     logs = [json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[-1]) for name in ("one", "two")]
     assert logs[0]["loss"] == pytest.approx(logs[1]["loss"], rel=1e-4)
     assert logs[0]["grad_norm"] == pytest.approx(logs[1]["grad_norm"], rel=1e-3)
+    assert json.loads((tmp_path / "two" / "adapter.json").read_text())["about"]["student"]["n_processes"] == 2
 
 
 # tasks

@@ -11,8 +11,8 @@ from training.distill.config import DataConfig
 from training.distill.tasks import UNSAID, Asked, Passage, ask, ask_unsaid
 from training.qa import QARow, passage, said_answer
 
-CHARS_PER_TOKEN = 6
-"""No text of these sources has more characters a token, so that what is cropped by characters is long enough."""
+CHARS_PER_TOKEN = 5
+"""Texts of these sources have fewer characters a token, so that what is cropped by characters is long enough."""
 
 
 @dataclass(frozen=True)
