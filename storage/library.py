@@ -9,6 +9,7 @@ import logging
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,12 @@ from storage.store import Store
 
 _LOG = logging.getLogger(__name__)
 
+MAX_OPEN = 64
+"""Indexes that stay open however long they are not used."""
+
+IDLE_S = 1800
+"""Longer than any question or indexing step holds an index."""
+
 
 @dataclass
 class _Open:
@@ -35,6 +42,7 @@ class _Open:
 
     rag: BlockRAG
     clock: int
+    used_s: float = 0.0
 
 
 class Library:
@@ -77,10 +85,20 @@ class Library:
             opened = self._open.get(collection.id)
             if opened is None:
                 opened = self._open[collection.id] = _Open(self._open_index(collection), -1)
+            opened.used_s = time.monotonic()
             if opened.clock != collection.clock:
                 self.bring_in_step(collection.id, opened.rag)
                 opened.clock = collection.clock
-            return opened.rag
+        self._close_idle()
+        return opened.rag
+
+    def _close_idle(self) -> None:
+        """Indexes take memory and files: of many, those that were not used for long are closed."""
+        before = time.monotonic() - IDLE_S
+        with self._lock:
+            idle = [id for id, opened in self._open.items() if opened.used_s < before]
+            for id in idle if len(self._open) > MAX_OPEN else ():
+                self._open.pop(id).rag.index.close()
 
     def _open_index(self, collection: CollectionRecord) -> BlockRAG:
         folder = self.indexes / collection.token

@@ -172,6 +172,8 @@ def _calls(workspaces: Workspaces, opened: Callable[..., Workspace]) -> list[tup
 
 
 def _told(answer: Answer) -> dict[str, Any]:
+    report = answer.report.to_dict()
+    report["way"] = report.pop("path")  # Gradio's client takes an object with a path for a file, and fetches it
     return {
         "answer": answer.text,
         "sources": [
@@ -179,5 +181,5 @@ def _told(answer: Answer) -> dict[str, Any]:
             for s in answer.sources
         ],
         "citations": [{"start": c.start, "end": c.end, "number": c.number} for c in answer.citations],
-        "report": answer.report.to_dict(),
+        "report": report,
     }

@@ -58,8 +58,8 @@ class BlocksTab:
 
     def _wire(self) -> None:
         visit, view = self._visit, self.view
-        shown = [view, self.granularity, self.segmenter, self.minimum, self.maximum]
-        self.document.change(self._choose, [visit.id, self.document], shown, **QUICK)
+        self.shown = [view, self.granularity, self.segmenter, self.minimum, self.maximum]
+        self.document.change(self.choose, [visit.id, self.document], self.shown, **QUICK)
         self.granularity.change(
             self._cut, [visit.id, self.document, self.granularity], view, trigger_mode="always_last", **QUICK
         )
@@ -89,7 +89,8 @@ class BlocksTab:
             known = any(document_id == id for _, id in choices)
             return gr.Dropdown(choices=choices, value=document_id if known else choices[-1][1] if choices else None)
 
-    def _choose(self, visit: Any, document_id: str | None, request: gr.Request) -> tuple[Any, ...]:
+    def choose(self, visit: Any, document_id: str | None, request: gr.Request) -> tuple[Any, ...]:
+        """Show a document; the menu's change does not tell where two collections hold the same one."""
         with self._visit.open(visit, request) as workspace:
             entry = workspace.entry(document_id)
             if entry is None:

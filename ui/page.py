@@ -70,9 +70,9 @@ def _open(
     begun = page.load(enter, visit.id, visit.id, **QUICK)
     for opened in (begun, *loading.switched):
         shown = opened.success(loading.ready, visit.id, loading.shown, **QUICK)
-        shown.success(cutting.refresh, [visit.id, cutting.document], cutting.document, **QUICK).then(
-            _enable_next(visit), visit.id, loading.next, **QUICK
-        )
+        menu = shown.success(cutting.refresh, [visit.id, cutting.document], cutting.document, **QUICK)
+        menu.then(cutting.choose, [visit.id, cutting.document], cutting.shown, **QUICK)
+        menu.then(_enable_next(visit), visit.id, loading.next, **QUICK)
         shown.success(asking.opened, visit.id, asking.shown, **QUICK)
         shown.success(indexing.overview, visit.id, indexing.view, **QUICK)
     begun.success(setting.opened, visit.id, list(setting.fields.values()), **QUICK)

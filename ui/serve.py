@@ -137,7 +137,13 @@ def secret_of(data_dir: Path) -> str:
 def hash_password(password: str) -> str:
     """A password as the file of users keeps it: salt and scrypt hash, in hexadecimal."""
     salt = secrets.token_bytes(16)
-    return f"{salt.hex()}:{hashlib.scrypt(password.encode(), salt=salt, **SCRYPT).hex()}"
+    return f"{salt.hex()}:{_scrypt(password, salt)}"
+
+
+def _scrypt(password: str, salt: bytes) -> str:
+    """Hashed once before, since scrypt by itself takes a password with NULs behind it for the same."""
+    digest = hashlib.sha256(password.encode("utf-8", "replace")).digest()
+    return hashlib.scrypt(digest, salt=salt, **SCRYPT).hex()
 
 
 def auth_of(users_file: Path) -> Auth:
@@ -147,8 +153,7 @@ def auth_of(users_file: Path) -> Auth:
 
     def check(name: str, password: str) -> bool:
         salt, _, expected = users.get(name, nobody).partition(":")
-        found = hashlib.scrypt(password.encode("utf-8", "replace"), salt=bytes.fromhex(salt), **SCRYPT).hex()
-        return hmac.compare_digest(found, expected) and name in users
+        return hmac.compare_digest(_scrypt(password, bytes.fromhex(salt)), expected) and name in users
 
     return check
 

@@ -144,6 +144,17 @@ def test_two_programs_see_each_others_changes(library, folder, collection):
     other.close()
 
 
+def test_of_many_open_indexes_the_idle_ones_are_closed(library, collection, monkeypatch):
+    index(library, collection, add(library, collection))
+    found = search(library, collection)
+    monkeypatch.setattr("storage.library.MAX_OPEN", 1)
+    library._open[collection.id].used_s -= 3600
+    other = library.store.collections.create("anna", "Other")
+    library.rag(other)
+    assert set(library._open) == {other.id}
+    assert search(library, collection) == found, "it is opened again when it is asked"
+
+
 def test_deleted_means_gone_rows_vectors_kv_files(library, folder, collection):
     secret = document("secret.md", "".join(f"The word of day {i} is swordfish{i}.\n\n" for i in range(60)))
     kept = add(library, collection, secret)

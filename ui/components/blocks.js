@@ -5,7 +5,7 @@
 // JavaScript's UTF-16 indices. Only blocks near the view have their text in the page; the others are empty boxes of
 // about the right height.
 const PAGE = 3000, LABEL = 48, SETTLING = 3, NEAR = "1500px", LINE_CHARS = 90, LINE_PX = 26, BLOCK_PX = 46;
-let doc = null, version = -1, loading = 0, cursor = -1, shown = null;
+let workspace = null, doc = null, version = -1, loading = 0, cursor = -1, shown = null;
 let pieces = [], offsets = [], sections = new Map();
 
 const toolbar = make("div", "bar"), status = make("span", "status"), cost = make("span", "cost"), hint = make("span", "hint");
@@ -245,6 +245,7 @@ async function load(received) {
     text.replaceChildren(make("p", "empty", value.empty ?? ""));
     return label(value);
   }
+  if (value.workspace !== workspace) [workspace, doc, version] = [value.workspace, null, -1]; // another collection
   if (value.doc === doc && value.version < version) return; // overtaken by a newer cut
   if (value.doc !== doc) {
     const found = await fetchText(value, mine);
