@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
-from training.distill import curves, prepare, questions, stages, timing
+from training.distill import prepare, questions, stages, timing
 
 COMMANDS = {
     "prepare": ("rows of data sets -> a file of examples", prepare.add_arguments, prepare.run),
     "questions": ("rows of questions, as plain lines", questions.add_arguments, questions.run),
     "teacher": ("train a reader in full mode", stages.add_teacher_arguments, stages.run_teacher),
     "student": ("train block mode on top of it", stages.add_student_arguments, stages.run_student),
-    "curves": ("draw the logs of runs", curves.add_arguments, curves.run),
     "timing": ("time steps of a well-known shape", timing.add_arguments, timing.run),
 }
 

@@ -15,11 +15,12 @@ from blockrag.attention import packed
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.load import load_tokenizer
 from training.commit import commit
+from training.curves import read_log
 from training.distill.config import DistillConfig
 from training.distill.examples import Example, Examples
 from training.distill.learner import Learner
 from training.distill.processes import Processes
-from training.distill.train import Run, fit, read_log
+from training.distill.train import Run, fit
 from training.settings import add_flags, from_flags
 
 SHAPES: dict[str, dict[str, Any]] = {

@@ -91,11 +91,6 @@ def _step(run: Run, step: int, passes: Sequence[Pass], optimizer: torch.optim.Op
     optimizer.step()
 
 
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log."""
-    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
-
-
 def rate(step: int, config: DistillConfig) -> float:
     """Learning rate of a step, counted from 0."""
     rising = min(1.0, (step + 1) / max(1, config.warmup))
