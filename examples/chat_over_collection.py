@@ -6,14 +6,14 @@ Without ``--ask`` it reads questions from standard input. A second start indexes
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from llama_index.core import Document, StorageContext, VectorStoreIndex, load_index_from_storage
-from llama_index.core.memory import ChatMemoryBuffer
-from llama_index.core.storage.chat_store import SimpleChatStore
+from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.vector_stores import SimpleVectorStore
 
 from blockrag import DocumentError, load_many
@@ -84,16 +84,25 @@ def main() -> None:
     index = open_index(args.store, llm)
     bring_up_to_date(index, documents(args.sources))
     index.storage_context.persist(str(args.store / "index"))
-    chats = args.store / "chat.json"
-    said = SimpleChatStore.from_persist_path(str(chats)) if chats.exists() else SimpleChatStore()
-    memory = ChatMemoryBuffer.from_defaults(chat_store=said, token_limit=1500, llm=llm)
     chat = BlockContextChatEngine.from_defaults(
-        retriever=index.as_retriever(similarity_top_k=args.top_k), llm=llm, memory=memory
+        retriever=index.as_retriever(similarity_top_k=args.top_k), llm=llm, chat_history=read_chat(args.store)
     )
     for question in args.ask or (line.strip() for line in sys.stdin):
         if question:
             answer(chat, question)
-            said.persist(str(chats))
+            write_chat(args.store, chat.chat_history)
+
+
+def read_chat(store: Path) -> list[ChatMessage]:
+    """What was said at earlier starts."""
+    kept = store / "chat.json"
+    return [ChatMessage(**message) for message in json.loads(kept.read_text())] if kept.exists() else []
+
+
+def write_chat(store: Path, messages: list[ChatMessage]) -> None:
+    """Keep what was said."""
+    said = [{"role": message.role.value, "content": message.content} for message in messages]
+    (store / "chat.json").write_text(json.dumps(said))
 
 
 def answer(chat: BlockContextChatEngine, question: str) -> None:

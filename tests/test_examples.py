@@ -81,4 +81,4 @@ def test_a_chat_remembers_and_only_changes_are_indexed(run, tmp_path):
     (folder / "Lima.txt").unlink()
     again = run("chat_over_collection.py", *arguments)
     assert again[0] == "1 of 5 documents are new or changed" and "first token after" in again[-1]
-    assert len(json.loads((tmp_path / "store" / "chat.json").read_text())["store"]["chat_history"]) == 4
+    assert len(json.loads((tmp_path / "store" / "chat.json").read_text())) == 4
