@@ -20,6 +20,7 @@ from training.distill.sources import Draft
 from training.distill.tasks import TASKS, UNSAID, Asked, Passage, ask, ask_unsaid
 from training.evaluate.__main__ import main as evaluate
 from training.evaluate.answers import contains, exact, f1
+from training.evaluate.bootstrap import share_interval
 
 NAMES = "Ada Boyle Curie Dirac Euler Fermi Gauss Hooke".split()
 
@@ -127,13 +128,31 @@ def test_another_base_is_refused(trained, tmp_path):
 def test_answers_are_judged_in_all_modes(trained, capsys):
     out = trained / "qa.json"
     flags = ["--model", str(trained / "base"), "--adapter", str(trained / "student"), "--device", "cpu"]
-    evaluate(["qa", "--data", str(trained / "towns.jsonl"), *flags, "--max-new-tokens", "4", "--json", str(out)])
+    evaluate(
+        [
+            "qa",
+            "--data",
+            str(trained / "towns.jsonl"),
+            *flags,
+            "--max-new-tokens",
+            "4",
+            "--show",
+            "1",
+            "--json",
+            str(out),
+        ]
+    )
     result = json.loads(out.read_text())
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == result
     rows = {row["mode"]: row for row in result["rows"]}
     assert set(rows) == {"full", "naive", "block"} and all(row["n"] == 3 for row in rows.values())
     assert abs(rows["full"]["kl"]) < 1e-6 < rows["block"]["kl"] and rows["naive"]["kl"] > 1e-6
     assert rows["naive"]["nll"] != rows["block"]["nll"] and rows["full"]["nll_low"] <= rows["full"]["nll"]
+    shares = {(each["mode"], each["metric"]) for each in result["of_full"]}
+    assert shares == {(mode, metric) for mode in ("naive", "block") for metric in ("contains", "f1")}
+    assert [set(each) for each in result["answers"]] == [
+        {"data", "id", "question", "answers", "full", "naive", "block"}
+    ]
     assert {"commit", "adapter", "base"} <= set(result) and result["by_passages"][0]["n_passages"] == 4
 
 
@@ -179,6 +198,12 @@ def test_answers_of_built_questions_stand_in_the_blocks():
     assert set(made) == {"go on", "find the section", "who said it", "fill the gap"}
     gap = made["fill the gap"]
     assert gap.answer not in gap.question and text.count(gap.answer) == 1
+
+
+def test_shares_are_of_the_same_questions():
+    share, low, high = share_interval([1.0, 0.0, 1.0, 0.5] * 9, [1.0, 0.5, 1.0, 0.5] * 9)
+    assert share == pytest.approx(2.5 / 3) and low < share < high <= 1.0
+    assert share_interval([1.0], [0.0]) == (None, None, None)
 
 
 def test_the_same_chance_asks_the_same():

@@ -17,3 +17,17 @@ def interval(groups: Sequence[Sequence[float]], seed: int = 0) -> tuple[float, f
         drawn += values[random.integers(0, len(values), (_RESAMPLES, len(values)))].mean(1)
     low, high = np.quantile(drawn / len(groups), (0.025, 0.975))
     return float(means.mean()), float(low), float(high)
+
+
+def share_interval(
+    values: Sequence[float], of: Sequence[float], seed: int = 0
+) -> tuple[float | None, float | None, float | None]:
+    """Mean of `values` over mean of `of`, question by question the same, and its bounds; None where that one is 0."""
+    random = np.random.default_rng(seed)
+    above, below = np.asarray(values), np.asarray(of)
+    if not below.mean():
+        return None, None, None
+    drawn = random.integers(0, len(above), (_RESAMPLES, len(above)))
+    shares = above[drawn].mean(1) / np.maximum(below[drawn].mean(1), 1e-9)
+    low, high = np.quantile(shares, (0.025, 0.975))
+    return float(above.mean() / below.mean()), float(low), float(high)

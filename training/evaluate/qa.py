@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from training.commit import commit
 from training.corpus import first_of_each
 from training.evaluate import blocks, readers
 from training.evaluate.answers import contains, exact, f1
-from training.evaluate.bootstrap import interval
+from training.evaluate.bootstrap import interval, share_interval
 from training.evaluate.readers import Reader, open_readers
 from training.qa import QARow, passage, read_questions, said_answer
 
@@ -25,6 +26,17 @@ MOST_FORCED = 64
 Scores = dict[str, float]
 
 
+@dataclass(frozen=True)
+class Answered:
+    """One question in one mode: the answer, its scores, and `about` its blocks."""
+
+    row: QARow
+    mode: str
+    about: dict[str, Any]
+    answer: str
+    scores: Scores
+
+
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     parser.add_argument("--data", nargs="+", required=True, help="files in the schema of training/qa.py")
@@ -34,6 +46,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--passages", type=int, default=10, help="of a question, gold ones among them; 0: all")
     parser.add_argument("--max-tokens", type=int, default=4096, help="most tokens of a question's blocks")
     parser.add_argument("--max-new-tokens", type=int, default=32, help="longest answer; four times that if long-form")
+    parser.add_argument("--show", type=int, default=0, help="also tell the answers to a file's first questions")
     blocks.add_flags(parser)
     readers.add_flags(parser)
 
@@ -46,14 +59,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if not rows:
         raise ValueError(f"these files have no questions of the split {args.split!r}.")
     chooser = Chooser(args, opened[modes[0]])
-    measured: list[tuple[str, str, dict[str, Any], Scores]] = []
+    measured: list[Answered] = []
     for row in tqdm(rows, desc="questions", file=sys.stderr):
         chosen, about = chooser.choose(row)
-        for mode, scores in ask_all(opened, row, chosen, args.max_new_tokens):
-            measured.append((row["dataset"], mode, about, scores))
+        for mode, answer, scores in ask_all(opened, row, chosen, args.max_new_tokens):
+            measured.append(Answered(row, mode, about, answer, scores))
     about_run = {"commit": commit(), "adapter": str(args.adapter) if args.adapter else None, "base": args.model}
     settings = {name: getattr(args, name) for name in ("split", "passages", "granularity", "segmenter", "device")}
-    return {**summarise(measured), **about_run, **settings}
+    return {**summarise(measured), "answers": shown(measured, args.show), **about_run, **settings}
 
 
 class Chooser:
@@ -88,8 +101,8 @@ class Chooser:
 
 def ask_all(
     opened: dict[str, Reader], row: QARow, chosen: Sequence[Sequence[int]], most: int
-) -> Iterator[tuple[str, Scores]]:
-    """Each mode's scores for one question; divergence only where full mode reads too."""
+) -> Iterator[tuple[str, str, Scores]]:
+    """Each mode's answer to one question and its scores; divergence only where full mode reads too."""
     most = 4 * most if row.get("meta", {}).get("long_form") else most
     full: torch.Tensor | None = None
     for mode, reader in sorted(opened.items(), key=lambda item: item[0] != "full"):
@@ -106,28 +119,52 @@ def ask_all(
             full = said
         if full is not None:
             scores["kl"] = float((full.exp() * (full - said)).sum(-1).mean())
-        yield mode, scores
+        yield mode, answer, scores
 
 
 _OF_ANSWER: dict[str, Callable[[str, Sequence[str]], float]] = {"contains": contains, "exact": exact, "f1": f1}
 
 
-def summarise(measured: Sequence[tuple[str, str, dict[str, Any], Scores]]) -> dict[str, Any]:
+def summarise(measured: Sequence[Answered]) -> dict[str, Any]:
     """``rows``, a mean over questions with its 95 % interval for each file and mode; the same by number of documents
-    and by the place of the first gold block."""
+    and by the place of the first gold block; and ``of_full``, each mode's score as a share of full mode's."""
     return {
         "rows": _rows(measured, lambda about: {}),
+        "of_full": _shares(measured),
         "by_passages": _rows(measured, lambda about: {"n_passages": about["n_passages"]}),
         "by_position": _rows(measured, lambda about: {"position": about["position"]}),
     }
 
 
-def _rows(
-    measured: Sequence[tuple[str, str, dict[str, Any], Scores]], key: Callable[[dict[str, Any]], dict[str, Any]]
-) -> list[dict[str, Any]]:
+def shown(measured: Sequence[Answered], n: int) -> list[dict[str, Any]]:
+    """The first `n` questions of each file, whatever came of them: right answers, and each mode's."""
+    told: dict[tuple[str, str], dict[str, Any]] = {}
+    for each in measured:
+        row = each.row
+        known = {"data": row["dataset"], "id": row["id"], "question": row["question"], "answers": row["answers"]}
+        told.setdefault((row["dataset"], row["id"]), known)[each.mode] = each.answer
+    return list(first_of_each(told.values(), n, "data")) if n else []
+
+
+def _shares(measured: Sequence[Answered]) -> list[dict[str, Any]]:
+    groups: dict[tuple[str, str], dict[str, Scores]] = defaultdict(dict)
+    for each in measured:
+        groups[each.row["dataset"], each.mode][each.row["id"]] = each.scores
+    told = []
+    for (data, mode), by_id in groups.items():
+        full = groups.get((data, "full"))
+        for name in ("contains", "f1") if full and mode != "full" else ():
+            bounds = share_interval([by_id[id][name] for id in full], [full[id][name] for id in full])
+            told.append(
+                {"data": data, "mode": mode, "metric": name, **dict(zip(("share", "low", "high"), bounds, strict=True))}
+            )
+    return told
+
+
+def _rows(measured: Sequence[Answered], key: Callable[[dict[str, Any]], dict[str, Any]]) -> list[dict[str, Any]]:
     groups: dict[tuple, list[Scores]] = defaultdict(list)
-    for data, mode, about, scores in measured:
-        groups[(("data", data), ("mode", mode), *key(about).items())].append(scores)
+    for each in measured:
+        groups[(("data", each.row["dataset"]), ("mode", each.mode), *key(each.about).items())].append(each.scores)
     return [{**dict(known), "n": len(scores), **means(scores, METRICS)} for known, scores in groups.items()]
 
 

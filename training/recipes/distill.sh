@@ -24,7 +24,7 @@ judge() {  # split, adapter, limit, passages, files; each file in a process of i
     shift 4
     for file in "$@"; do
         python -m training.evaluate qa --model "$model" --data "$data/qa/$file.jsonl" --split "$split" \
-            --adapter "$out/$adapter" --limit "$most" --passages "$passages" \
+            --adapter "$out/$adapter" --limit "$most" --passages "$passages" --show 3 \
             --json "$out/$adapter-$split-$file.json" > "$out/$adapter-$split-$file.txt" 2>&1 &
         running+=($!)
     done
