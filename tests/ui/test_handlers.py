@@ -226,7 +226,7 @@ def test_what_blocks_will_cost_is_told_before_indexing(workspace):
     document_id, _ = only(workspace)
     view = blocks.view(workspace, document_id)
     n = sum(view["tokens"]) * workspace.library.engine.model.kv_nbytes_per_token
-    assert view["cost"].startswith(f"KV {blocks.size(n)} (memory: ") and "disk or less" in view["cost"]
+    assert view["cost"].startswith(f"KV {blocks.size(n)} (memory: ") and "disk: at most " in view["cost"]
     assert blocks.size(999) == "999 B" and blocks.size(46_080) == "46 kB" and blocks.size(3e9) == "3.0 GB"
     assert max(view["profile"]) <= 100 and len(view["profile"]) <= blocks.PROFILE_BINS
 

@@ -76,9 +76,8 @@ def cost(workspace: Workspace, n_tokens: int) -> str:
     parts = []
     for tier in engine.kv.tiers:
         share = nbytes / tier.budget_nbytes if tier.budget_nbytes else float("inf")
-        kind = "" if isinstance(tier, MemoryTier) else " or less"
-        fits = f"{share:.1%}" if share < 1 else strings.TOO_LARGE
-        parts.append(f"{tier.name}{kind}: {fits}")
+        most = "" if isinstance(tier, MemoryTier) else "at most "  # 8 bits at rest take less
+        parts.append(f"{tier.name}: {most}{share:.1%}" if share < 1 else f"{tier.name}: {strings.TOO_LARGE}")
     return f"KV {size(nbytes)} ({', '.join(parts)})"
 
 
