@@ -86,7 +86,9 @@ def test_the_wheel_holds_blockrag_alone(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "blockrag").rglob("*.py")}
-    assert {name for name in names if not name.startswith("blockrag-0.1.0.dist-info/")} == modules | {
+    shipped = {str(path.relative_to(ROOT)) for path in (ROOT / "blockrag").rglob("shipped/**/*") if path.is_file()}
+    assert "blockrag/segment/neural/shipped/model.safetensors" in shipped
+    assert {name for name in names if not name.startswith("blockrag-0.1.0.dist-info/")} == modules | shipped | {
         "blockrag/py.typed"
     }
     assert {f"blockrag-0.1.0.dist-info/licenses/{name}" for name in ("LICENSE", "NOTICE")} <= names

@@ -113,6 +113,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         vocab_size=VOCABULARY,
         special_tokens=["<pad>", "<s>", "</s>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,  # it goes to standard output, where tests of commands look
     )
     core.train_from_iterator(["the question and the documents that answer it, block by block. " * 20], trainer)
     return PreTrainedTokenizerFast(

@@ -92,7 +92,7 @@ def test_examples_are_the_tokens_of_serving(trained):
     assert example.turns[0][0].tolist() == prompt.final_ids("Who?")
     assert example.turns[0][1].tolist()[-1] == tokenizer.eos_token_id
     whole = [token for turn in example.turns for ids in turn for token in ids]
-    messages = [("user", "Who?"), ("assistant", "Ada"), ("user", "When?"), ("assistant", "In 1907")]
+    messages = [("user", "Who?"), ("assistant", "Ada"), ("user", "Question: When?"), ("assistant", "In 1907")]
     turns = [{"role": role, "content": text} for role, text in messages]
     said = tokenizer.apply_chat_template(turns, tokenize=False).split("Who?")[1].removesuffix("<s>assistant: ")
     assert tokenizer.decode(whole).split("Who?")[1] == said

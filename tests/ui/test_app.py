@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from serving import serve
 from tiny import tiny_engine
 
 import app
@@ -75,6 +77,7 @@ def test_log_lines_are_json():
 SERVER = """
 import sys
 sys.path[:0] = {folders!r}
+from serving import serve
 from tiny import tiny_engine
 from blockrag.engine import Engine
 Engine.from_pretrained = staticmethod(lambda *args, kv_dir, **kwargs: tiny_engine(kv_dir))
@@ -105,3 +108,14 @@ def test_it_starts_answers_and_stops_in_good_order(tmp_path):
         _, errors = process.communicate()
     lines = [json.loads(line) for line in errors.splitlines() if line.startswith("{")]
     assert [line["says"] for line in lines if line["from"] == "ui.serve"][-1] == "stopping"
+
+
+def test_the_client_of_the_documentation_works(tmp_path, capsys):
+    url, close = serve(tiny_engine(tmp_path / "kv"), tmp_path / "app", "shared")
+    page = (ROOT / "docs" / "application.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    try:
+        exec(compile(code.replace("http://127.0.0.1:7860", url), "application.md", "exec"), {})
+    finally:
+        close()
+    assert capsys.readouterr().out.strip()
