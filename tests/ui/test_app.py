@@ -77,7 +77,6 @@ def test_log_lines_are_json():
 SERVER = """
 import sys
 sys.path[:0] = {folders!r}
-from serving import serve
 from tiny import tiny_engine
 from blockrag.engine import Engine
 Engine.from_pretrained = staticmethod(lambda *args, kv_dir, **kwargs: tiny_engine(kv_dir))
