@@ -52,7 +52,7 @@ class Visitor:
             self.token = client.predict(f"Visitor {self.number}", api_name="/new_collection")["collection"]
             self._add(client, 0)
             turn = 0
-            while time.monotonic() < until_s:
+            while turn == 0 or time.monotonic() < until_s:
                 turn += 1
                 if self.uploads:
                     self._add(client, turn % 10)

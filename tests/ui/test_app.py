@@ -97,7 +97,7 @@ def test_it_starts_answers_and_stops_in_good_order(tmp_path):
         env=environment,
     )
     try:
-        address = process.stdout.readline().split()[-1]
+        address = next(line for line in process.stdout if line.startswith("BlockRAG is on")).split()[-1]
         with urllib.request.urlopen(address + "health", timeout=30) as response:
             assert response.status == 200
         process.send_signal(signal.SIGTERM)
