@@ -7,7 +7,7 @@ sees, as in `blockrag.attention.reference`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -81,8 +81,8 @@ class Layout:
 
     def to(self, device: torch.device) -> "Layout":
         """The same, there."""
-        values = [getattr(self, field.name) for field in fields(self)]
-        return Layout(*(v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) else v for v in values))
+        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "parts"}
+        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
 
 
 def lay_full(prefix: Ids, examples: Sequence[Example], lifted: Sequence[Sequence[bool]]) -> Layout:
@@ -177,9 +177,7 @@ class _Row:
         self._start, self._n_copied = self._n, 0
 
     def done(self) -> Layout:
-        rows, targets, kinds, examples = (
-            [np.concatenate(column) for column in zip(*self._columns(), strict=True)] if self._learned else [[]] * 4
-        )
+        rows, targets, kinds, examples = (np.concatenate(column) for column in zip(*self._columns(), strict=True))
         columns = (*map(np.concatenate, (self._ids, self._positions, self._sinks)),)
         ids, positions, sinks = (torch.from_numpy(column.astype(np.int64)) for column in columns)
         learned = (torch.from_numpy(np.asarray(column, np.int64)) for column in (rows, targets, kinds, examples))

@@ -99,14 +99,15 @@ def rate(step: int, config: DistillConfig) -> float:
     return config.lr * rising * falling
 
 
-def draw(examples: Examples, step: int, config: DistillConfig) -> list[tuple[Example, np.ndarray]]:
+def draw(examples: Examples, step: int, config: DistillConfig) -> list[tuple[Example, list[bool]]]:
     """The examples of a step, each with which of its blocks are lifted; every example once before any comes again."""
     drawn = []
     for slot in range(config.examples):
         epoch, place = divmod(step * config.examples + slot, len(examples.items))
         example = examples.items[_order(len(examples.items), config.seed, epoch)[place]]
         chance = np.random.default_rng((config.seed, step, slot)).random(len(example.blocks))
-        drawn.append((example, chance < (config.dropout if config.objective == "distill" else 0.0)))
+        share = config.dropout if config.objective == "distill" else 0.0
+        drawn.append((example, (chance < share).tolist()))
     return drawn
 
 
@@ -119,7 +120,7 @@ def passes_of(run: Run, step: int) -> list[Pass]:
     """This process's share of a step, packed: each pass holds as many examples as fit, at least one."""
     drawn = draw(run.examples, step, run.config)[run.processes.number :: run.processes.n]
     rules, prefix = run.learner.rules, run.examples.prefix
-    packs: list[list[tuple[Example, np.ndarray]]] = []
+    packs: list[list[tuple[Example, list[bool]]]] = []
     room = 0
     for example, lifted in drawn:
         extra = rules.n_sinks + (len(prefix) if rules.prefix_visible else 0)
@@ -129,7 +130,9 @@ def passes_of(run: Run, step: int) -> list[Pass]:
             room = run.config.pack_tokens
         packs[-1].append((example, lifted))
         room -= n_tokens
-    return [lay(prefix, *zip(*pack, strict=True), run.learner, run.config) for pack in packs]
+    return [
+        lay(prefix, [one for one, _ in pack], [lifted for _, lifted in pack], run.learner, run.config) for pack in packs
+    ]
 
 
 def _prefetched(run: Run, begun: int) -> Iterator[tuple[int, list[Pass]]]:

@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     modes = args.modes.split(",")
     opened = open_readers(modes, args.model, args.adapter, args.device)
     first = next(iter(opened.values()))
-    cutter, sizes = blocks.Cutter(args, first.model.tokenizer), []
+    cutter = blocks.Cutter(args, first.model.tokenizer)
+    sizes: list[int] = []
     wanted = (row for row in read_rows(args.data) if row["split"] == args.split and row["text"].strip())
     rows = list(first_of_each(wanted, args.limit, "dataset"))
     measured: dict[tuple[str, str], Kept] = {}

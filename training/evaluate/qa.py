@@ -152,7 +152,7 @@ def _shares(measured: Sequence[Answered]) -> list[dict[str, Any]]:
         groups[each.row["dataset"], each.mode][each.row["id"]] = each.scores
     told = []
     for (data, mode), by_id in groups.items():
-        full = groups.get((data, "full"))
+        full = groups.get((data, "full"), {})
         for name in ("contains", "f1") if full and mode != "full" else ():
             bounds = share_interval([by_id[id][name] for id in full], [full[id][name] for id in full])
             told.append(
