@@ -171,7 +171,9 @@ def test_persist_and_load(llm, nodes, embed_model, tmp_path):
     context = StorageContext.from_defaults(persist_dir=folder, vector_store=store)
     loaded = load_index_from_storage(context, embed_model=embed_model)
     response = ask(loaded, again)
-    assert response.response == expected.response and report(response)["kv_hits"] == {"disk": 3}
+    assert response.response == expected.response and report(response)["kv_hits"] == {
+        "disk": len(response.source_nodes)
+    }
     loaded.delete_ref_doc("cities", delete_from_docstore=True)
     assert kv_files(again) == keys(again, [n for n in nodes if n.ref_doc_id == "lima"])
 
