@@ -26,6 +26,9 @@ from benchmarks.common import commit
 
 SAMPLE_S = 5.0
 
+PATIENCE_S = 300.0
+"""A visitor waits so long for any answer."""
+
 
 @dataclass
 class Visitor:
@@ -48,7 +51,7 @@ class Visitor:
     def run(self, until_s: float) -> None:
         """Ask, and, where this visitor uploads, add documents, until then."""
         try:
-            client = Client(self.url, verbose=False)
+            client = Client(self.url, verbose=False, httpx_kwargs={"timeout": PATIENCE_S})
             self.token = client.predict(f"Visitor {self.number}", api_name="/new_collection")["collection"]
             self._add(client, 0)
             turn = 0
@@ -107,6 +110,7 @@ def measure(
         thread.join()
     times = sorted(ms for visitor in visitors for ms in visitor.times_ms)
     counts = [len(v.times_ms) for v in visitors if not v.uploads]
+    most = max(counts, default=0)
     return {
         "visitors": len(visitors),
         "uploaders": n_uploaders,
@@ -116,7 +120,7 @@ def measure(
         "leaks": [leak for visitor in visitors for leak in visitor.leaks],
         "median_ms": statistics.median(times) if times else None,
         "p95_ms": times[int(0.95 * len(times))] if times else None,
-        "fewest_of_most_answers": min(counts) / max(counts) if counts and max(counts) else None,
+        "fewest_of_most_answers": min(counts) / most if most else None,
         "memory_mb": [[round(at), round(mb)] for at, mb in memory],
     }
 

@@ -125,8 +125,9 @@ def test_quick_clicks_are_all_taken(visit, rivers):
     set_slider(page, 1)
     page.wait_for_timeout(500)
     before = shown(page)
+    clicked = (page.locator("#blocks .gap.join").count() + 2) // 3  # of the blocks near the view
     page.evaluate("document.querySelectorAll('#blocks .gap.join').forEach((g, i) => i % 3 || g.click())")
-    clicked = (before - 1 + 2) // 3
+    assert clicked > 3
     expect(page.locator("#blocks .undo")).to_have_text(f"Undo ({clicked})")
     expect(page.locator("#blocks section")).to_have_count(before - clicked)
 
