@@ -35,6 +35,7 @@ def to_blocks(page: Page) -> None:
 
 def open_tab(page: Page, name: str) -> None:
     """By its button, or, where the screen is too narrow for all of them, out of the menu that holds the rest."""
+    page.locator("#steps [role=tab]:visible").first.wait_for()  # after a reload
     tab = page.get_by_role("tab", name=name, exact=True)
     if not tab.first.is_visible():
         page.locator(".overflow-menu > button").click()
