@@ -198,7 +198,3 @@ def _source(number: int, found: Found) -> Source:
         n_tokens=block.n_tokens,
         page=document.page_of(block.start),
     )
-
-
-BlockRAG = Pipeline
-"""The name by which the application and the command line know it."""

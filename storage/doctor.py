@@ -16,7 +16,7 @@ from sqlalchemy import text
 from blockrag.documents import Document
 from blockrag.errors import IndexStoreError, SegmentationError
 from blockrag.kv.disk import DiskTier
-from blockrag.pipeline import BlockRAG
+from blockrag.pipeline import Pipeline
 from storage.collections import IMPORTING, CollectionRecord
 from storage.documents import DocumentRecord
 from storage.errors import NotFoundError
@@ -107,7 +107,7 @@ def _index(library: Library, collection: CollectionRecord) -> Iterator[Trouble]:
     if not folder.is_dir():
         return  # made when it is first opened
     try:
-        rag = BlockRAG(library.engine, folder)
+        rag = Pipeline(library.engine, folder)
     except IndexStoreError as error:
         yield Trouble(where, str(error), partial(shutil.rmtree, folder))
         return

@@ -19,7 +19,7 @@ from blockrag.documents import Document
 from blockrag.engine import Engine, Progress
 from blockrag.errors import IndexStoreError
 from blockrag.kv.memory import MemoryTier
-from blockrag.pipeline import BlockRAG
+from blockrag.pipeline import Pipeline
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Block, Segmentation, SizeBounds, make_segmenter
 from storage.collections import CollectionRecord
 from storage.documents import DEFAULT_QUOTA, DocumentRecord, Quota, UploadRecord
@@ -40,7 +40,7 @@ IDLE_S = 1800
 class _Open:
     """A collection's index in use, and the collection's clock when it was last in step."""
 
-    rag: BlockRAG
+    rag: Pipeline
     clock: int
     used_s: float = 0.0
 
@@ -79,7 +79,7 @@ class Library:
         with lock:
             yield
 
-    def rag(self, collection: CollectionRecord) -> BlockRAG:
+    def rag(self, collection: CollectionRecord) -> Pipeline:
         """The collection's index, in step with the database."""
         with self.locked(collection.id):
             opened = self._open.get(collection.id)
@@ -100,16 +100,16 @@ class Library:
             for id in idle if len(self._open) > MAX_OPEN else ():
                 self._open.pop(id).rag.index.close()
 
-    def _open_index(self, collection: CollectionRecord) -> BlockRAG:
+    def _open_index(self, collection: CollectionRecord) -> Pipeline:
         folder = self.indexes / collection.token
         try:
-            return BlockRAG(self.engine, folder)
+            return Pipeline(self.engine, folder)
         except IndexStoreError as error:  # of other models, or damaged; everything in it can be made again
             _LOG.warning("the index of collection %s is made anew: %s", collection.id, error)
             shutil.rmtree(folder)
-            return BlockRAG(self.engine, folder)
+            return Pipeline(self.engine, folder)
 
-    def bring_in_step(self, collection_id: int, rag: BlockRAG) -> int:
+    def bring_in_step(self, collection_id: int, rag: Pipeline) -> int:
         """Make a collection's index hold exactly the database's blocks; returns how many documents differed."""
         rag.index.refresh()
         wanted = self.store.blocks.ids(collection_id, self.made_by)
@@ -125,7 +125,7 @@ class Library:
                 n_changed += 1
         return n_changed
 
-    def _enter(self, rag: BlockRAG, document_id: int) -> None:
+    def _enter(self, rag: Pipeline, document_id: int) -> None:
         records, vectors = self.store.blocks.vectors(document_id, self.made_by)
         document = self.store.documents.read(document_id)
         rag.index.delete(document.sha256)

@@ -20,7 +20,7 @@ from blockrag.models.cache import base_id
 from blockrag.models.load import adapted, load_answer_model
 from blockrag.models.merge import BLOCK_FORMAT
 from blockrag.models.shipped import find_adapter, shipped_adapters
-from blockrag.pipeline import BlockRAG
+from blockrag.pipeline import Pipeline
 
 TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long and wide.\n\n" for i in range(9))
 CHANGED = ("model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj")
@@ -126,7 +126,7 @@ def make_engine(adapter: Adapter) -> Engine:
 
 
 def answers(engine: Engine, folder, mode: str) -> str:
-    rag = BlockRAG(engine, folder)
+    rag = Pipeline(engine, folder)
     return next(e.text for e in rag.ask("How long is river 3?", mode, 3, 12) if isinstance(e, Answer))
 
 
@@ -143,7 +143,7 @@ def test_full_mode_is_the_teacher_and_block_mode_the_student():
 
 def test_both_modes_at_once_say_what_each_says_alone(tmp_path):
     engine = make_engine(make_adapter())
-    rag = BlockRAG(engine, tmp_path)
+    rag = Pipeline(engine, tmp_path)
     path = tmp_path / "rivers.md"
     path.write_text(TEXT)
     list(rag.add(rag.segment(load(path)), granularity=1.0))

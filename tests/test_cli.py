@@ -9,7 +9,7 @@ from fpdf import FPDF
 from tiny import tiny_engine, tiny_tokenizer
 
 from blockrag.cli import COMMANDS, main, options
-from blockrag.pipeline import BlockRAG
+from blockrag.pipeline import Pipeline
 
 TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long and wide.\n\n" for i in range(9))
 
@@ -23,7 +23,7 @@ def document(tmp_path):
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(options, "open_store", lambda args: BlockRAG(tiny_engine(args.store / "kv"), args.store))
+    monkeypatch.setattr(options, "open_store", lambda args: Pipeline(tiny_engine(args.store / "kv"), args.store))
     monkeypatch.setattr("blockrag.models.load.load_tokenizer", lambda name: tiny_tokenizer())
     return str(tmp_path / "store")
 

@@ -8,14 +8,14 @@ from blockrag.answer import Answer
 from blockrag.documents import Document
 from blockrag.errors import DeviceMemoryError
 from blockrag.models.answer_model import AnswerModel
-from blockrag.pipeline import BlockRAG
+from blockrag.pipeline import Pipeline
 
 QUESTION = "How long is river 3?"
 
 
 @pytest.fixture
 def rag(tmp_path):
-    rag = BlockRAG(tiny_engine(tmp_path / "kv"), tmp_path)
+    rag = Pipeline(tiny_engine(tmp_path / "kv"), tmp_path)
     text = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 + "\n\n" for i in range(6))
     list(rag.add(rag.segment(Document("rivers.txt", "text/plain", text))))
     return rag

@@ -11,7 +11,7 @@ from blockrag.answer import Answer, Piece, Queued, Retrieved
 from blockrag.attention.cache import PreallocatedCache
 from blockrag.documents import Document
 from blockrag.errors import IndexStoreError, PromptTooLongError
-from blockrag.pipeline import BlockRAG
+from blockrag.pipeline import Pipeline
 from blockrag.segment import SizeBounds
 
 BOUNDS = SizeBounds(16, 64)
@@ -26,7 +26,7 @@ CITIES = Document(
 
 @pytest.fixture
 def rag(tmp_path):
-    return BlockRAG(tiny_engine(tmp_path / "kv"), tmp_path)
+    return Pipeline(tiny_engine(tmp_path / "kv"), tmp_path)
 
 
 def add(rag, document=CITIES, granularity=1.0):
@@ -182,14 +182,14 @@ def test_an_index_is_there_after_a_restart(rag, tmp_path):
     add(rag)
     before = ask(rag)
     rag.index.close()
-    again = BlockRAG(tiny_engine(tmp_path / "kv"), tmp_path)
+    again = Pipeline(tiny_engine(tmp_path / "kv"), tmp_path)
     assert ask(again).text == before.text and ask(again).sources == before.sources
 
 
 def test_an_index_of_another_model_is_refused(rag, tmp_path):
     add(rag)
     with pytest.raises(IndexStoreError, match="made with model"):
-        BlockRAG(tiny_engine(seed=1), tmp_path)
+        Pipeline(tiny_engine(seed=1), tmp_path)
 
 
 def test_an_empty_index_says_so(rag):
@@ -204,7 +204,7 @@ def test_a_question_longer_than_the_context_says_so(rag):
 
 
 def test_blocks_beyond_the_context_are_left_out_and_named(tmp_path):
-    rag = BlockRAG(tiny_engine(max_position_embeddings=400), tmp_path)
+    rag = Pipeline(tiny_engine(max_position_embeddings=400), tmp_path)
     add(rag, granularity=0.0)
     answer = ask(rag, "river? " * 20)
     assert answer.left_out and answer.sources

@@ -18,7 +18,7 @@ from typing import Literal
 from blockrag.documents import Document
 from blockrag.engine import Progress
 from blockrag.errors import BlockRAGError, SegmentationError
-from blockrag.pipeline import BlockRAG
+from blockrag.pipeline import Pipeline
 from blockrag.segment import DEFAULT_SEGMENTER, Edit, Segmentation, SizeBounds
 from storage.collections import CollectionRecord
 from storage.documents import DocumentRecord
@@ -130,7 +130,7 @@ class Workspace:
         return self._service.meter
 
     @property
-    def rag(self) -> BlockRAG:
+    def rag(self) -> Pipeline:
         """Its index, in step with the database."""
         return self.library.rag(self.fresh())
 

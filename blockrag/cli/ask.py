@@ -9,7 +9,7 @@ from blockrag.answer import Answer, Mode, Piece, Report, Source
 from blockrag.cli import options
 
 if TYPE_CHECKING:
-    from blockrag.pipeline import BlockRAG
+    from blockrag.pipeline import Pipeline
 
 HELP = "Answer a question from the documents of an index."
 EPILOG = "Example: python -m blockrag ask 'Who wrote it?' --store S --mode compare"
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _ask(rag: "BlockRAG", args: argparse.Namespace, mode: Mode) -> Answer:
+def _ask(rag: "Pipeline", args: argparse.Namespace, mode: Mode) -> Answer:
     out = sys.stderr if args.json else sys.stdout
     for event in rag.ask(args.question, mode, args.k, args.max_new_tokens):
         if isinstance(event, Piece):

@@ -15,7 +15,7 @@ from blockrag.segment import SizeBounds
 
 if TYPE_CHECKING:
     from blockrag.engine import Progress
-    from blockrag.pipeline import BlockRAG
+    from blockrag.pipeline import Pipeline
 
 HELP = "Add files to an index: cut them into blocks, embed each, encode its KV once."
 EPILOG = "Example: python -m blockrag index report.pdf notes.md --store S"
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     return 3 if added else 1
 
 
-def _add(rag: "BlockRAG", document: Document, args: argparse.Namespace) -> dict[str, Any]:
+def _add(rag: "Pipeline", document: Document, args: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
     segmentation = rag.segment(document, args.segmenter, SizeBounds(args.min_tokens, args.max_tokens))
     last = _show(rag.add(segmentation, args.granularity), document.name)

@@ -18,7 +18,7 @@ ADAPTER_HELP = (
 
 if TYPE_CHECKING:
     from blockrag.engine import Engine
-    from blockrag.pipeline import BlockRAG
+    from blockrag.pipeline import Pipeline
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -83,10 +83,10 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="end with one JSON object on the last line")
 
 
-def open_store(args: argparse.Namespace) -> "BlockRAG":
+def open_store(args: argparse.Namespace) -> "Pipeline":
     """Load the models and open the index in ``--store``."""
     from blockrag.engine import Engine
-    from blockrag.pipeline import BlockRAG
+    from blockrag.pipeline import Pipeline
 
     engine = Engine.from_pretrained(
         args.model,
@@ -98,7 +98,7 @@ def open_store(args: argparse.Namespace) -> "BlockRAG":
         **kv_settings(args),
     )
     tell_adapter(engine)
-    return BlockRAG(engine, args.store)
+    return Pipeline(engine, args.store)
 
 
 def tell_adapter(engine: "Engine") -> None:
