@@ -3,13 +3,18 @@
 import json
 import os
 import random
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import debug_launcher
-from tiny import tiny_model, tiny_tokenizer
+from tiny import WordEmbedder, tiny_model, tiny_tokenizer
 
+from blockrag.engine import Engine
+from blockrag.kv.memory import MemoryTier
+from blockrag.kv.tiered import TieredKV
 from blockrag.models.adapter import load_adapter
 from blockrag.models.load import load_answer_model, load_tokenizer
 from blockrag.prompt import Prompt
@@ -227,3 +232,17 @@ def test_answers_are_compared_as_words():
     assert contains("It was the Rome of old.", ["rome"]) and not contains("Romeo", ["Rome"])
     assert exact("The Rome!", ["rome"]) and not exact("in Rome", ["rome"])
     assert f1("in Rome", ["Rome"]) == pytest.approx(2 / 3) and f1("Oslo", ["Rome"]) == 0
+
+
+def test_the_example_trains_answers_and_merges(trained, tmp_path, monkeypatch, capsys):
+    def open_tiny(model: str, *, adapter: str, **settings) -> Engine:
+        loaded = load_answer_model(model, adapter=load_adapter(Path(adapter)))
+        return Engine(loaded, WordEmbedder(), TieredKV([MemoryTier(1 << 26)]))
+
+    monkeypatch.setattr(Engine, "from_pretrained", open_tiny)
+    flags = f"--out {tmp_path / 'out'} --model {trained / 'base'} --examples 6 --steps 2 --max-tokens 200"
+    monkeypatch.setattr(sys, "argv", ["train_adapter.py", str(trained / "towns.jsonl"), *flags.split()])
+    runpy.run_path(str(Path(__file__).parents[2] / "examples" / "train_adapter.py"), run_name="__main__")
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert load_adapter(Path(result["adapter"])).student
+    assert (Path(result["merged"]) / "block_format.json").exists() and isinstance(result["answer"], str)
