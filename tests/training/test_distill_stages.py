@@ -4,12 +4,12 @@ import json
 import os
 import random
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate import debug_launcher
 from tiny import WordEmbedder, tiny_model, tiny_tokenizer
 
 from blockrag.engine import Engine
@@ -27,6 +27,7 @@ from training.evaluate.__main__ import main as evaluate
 from training.evaluate.answers import contains, exact, f1
 from training.evaluate.bootstrap import share_interval
 
+ROOT = Path(__file__).parents[2]
 NAMES = "Ada Boyle Curie Dirac Euler Fermi Gauss Hooke".split()
 
 TALK = "\n".join(
@@ -172,18 +173,14 @@ def test_long_text_is_judged_by_the_distance_from_a_boundary(trained):
     assert all(row["kl"] > 1e-5 for row in rows if row["mode"] != "full")
 
 
-def _learn_in_one_thread(flags: list[str]) -> None:
-    """In a forked process: threads of the one before do not live on there."""
-    torch.set_num_threads(1)
-    distill(flags)
-
-
 def test_two_processes_learn_what_one_does(trained, tmp_path):
     """The same examples, half of them each; gradients are summed."""
     run = ["--model", str(trained / "base"), "--data", str(trained / "examples.safetensors"), "--device", "cpu"]
     student = ["student", *run, "--teacher", str(trained / "teacher"), "--examples", "4", "--rank", "4", "--steps", "3"]
     distill([*student, "--out", str(tmp_path / "one")])
-    debug_launcher(_learn_in_one_thread, ([*student, "--out", str(tmp_path / "two")],), num_processes=2)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launch, "-m", "training.distill", *student, "--out", str(tmp_path / "two")]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
     logs = [json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[-1]) for name in ("one", "two")]
     assert logs[0]["loss"] == pytest.approx(logs[1]["loss"], rel=1e-4)
     assert logs[0]["grad_norm"] == pytest.approx(logs[1]["grad_norm"], rel=1e-3)
@@ -242,7 +239,7 @@ def test_the_example_trains_answers_and_merges(trained, tmp_path, monkeypatch, c
     monkeypatch.setattr(Engine, "from_pretrained", open_tiny)
     flags = f"--out {tmp_path / 'out'} --model {trained / 'base'} --examples 6 --steps 2 --max-tokens 200"
     monkeypatch.setattr(sys, "argv", ["train_adapter.py", str(trained / "towns.jsonl"), *flags.split()])
-    runpy.run_path(str(Path(__file__).parents[2] / "examples" / "train_adapter.py"), run_name="__main__")
+    runpy.run_path(str(ROOT / "examples" / "train_adapter.py"), run_name="__main__")
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert load_adapter(Path(result["adapter"])).student
     assert (Path(result["merged"]) / "block_format.json").exists() and isinstance(result["answer"], str)
