@@ -173,6 +173,7 @@ def test_long_text_is_judged_by_the_distance_from_a_boundary(trained):
     assert all(row["kl"] > 1e-5 for row in rows if row["mode"] != "full")
 
 
+@pytest.mark.timeout(240)
 def test_two_processes_learn_what_one_does(trained, tmp_path):
     """The same examples, half of them each; gradients are summed."""
     run = ["--model", str(trained / "base"), "--data", str(trained / "examples.safetensors"), "--device", "cpu"]

@@ -42,11 +42,18 @@ def hold(warm, gate):
     return held
 
 
-def make_workspaces(engine: Engine, folder: Path, access: Access = "private", limits: Limits | None = None, **options):
-    """Collections in a folder; each browser has its own unless told otherwise."""
+def make_workspaces(
+    engine: Engine,
+    folder: Path,
+    access: Access = "private",
+    limits: Limits | None = None,
+    segmenter: str = "structural",
+):
+    """Collections in a folder; each browser has its own unless told otherwise. Cut by rules, since these tests are the
+    page's: the learned segmenter takes minutes for a million characters on a processor without bfloat16."""
     folder.mkdir(parents=True, exist_ok=True)
     library = Library(Store.open(sqlite_url(folder / "blockrag.sqlite")), engine, folder)
-    return Workspaces(library, access, limits=limits or Limits(), **options)
+    return Workspaces(library, access, segmenter, limits or Limits())
 
 
 def serve(
@@ -56,8 +63,9 @@ def serve(
     limits: Limits | None = None,
     auth=None,
     port: int | None = None,
+    segmenter: str = "structural",
     **options,
 ):
     """Address of a page over `engine`, and what closes it."""
-    service = Service(make_workspaces(engine, folder, access, limits), folder, auth, **options)
+    service = Service(make_workspaces(engine, folder, access, limits, segmenter), folder, auth, **options)
     return service.launch("127.0.0.1", port), service.close

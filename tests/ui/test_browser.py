@@ -286,7 +286,9 @@ def test_indexing_stops_goes_on_and_keeps_no_one_waiting(visit, held, rivers):
 @pytest.mark.weights
 @pytest.mark.timeout(240)
 def test_the_four_steps_on_a_real_pdf_with_a_real_answer(visit, tmp_path, screenshots, smollm2_path, minilm_path):
-    url, close = serve(Engine.from_pretrained(kv_dir=tmp_path / "kv", memory_bytes=1 << 30), tmp_path)
+    url, close = serve(
+        Engine.from_pretrained(kv_dir=tmp_path / "kv", memory_bytes=1 << 30), tmp_path, segmenter="neural"
+    )
     try:
         page = visit(url)
         upload(page, harbours(tmp_path / "harbours.pdf"))

@@ -8,7 +8,7 @@ import pytest
 from tiny import tiny_engine
 
 from blockrag.errors import SegmentationError
-from blockrag.segment import SizeBounds
+from blockrag.segment import DEFAULT_SEGMENTER, SizeBounds
 from storage.database import sqlite_url
 from storage.documents import Quota
 from storage.errors import LimitError
@@ -493,7 +493,9 @@ def test_settings_are_checked_kept_and_used(workspaces, workspace, tmp_path):
     kept = settings.save(
         workspace, {"segmenter": "fixed", "min_tokens": 16, "max_tokens": 64, "granularity": 1, "k": 3}
     )
-    assert kept["k"] == 3 and kept["granularity"] == 1.0 and visitor(workspaces).settings["segmenter"] == "structural"
+    assert (
+        kept["k"] == 3 and kept["granularity"] == 1.0 and visitor(workspaces).settings["segmenter"] == DEFAULT_SEGMENTER
+    )
     (tmp_path / "more.md").write_text(TEXT * 2)
     list(documents.load_files(workspace, [tmp_path / "more.md"]))
     entry = list(workspace.entries.values())[1]
