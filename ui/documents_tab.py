@@ -107,7 +107,8 @@ class DocumentsTab:
         with self._visit.open(visit, request) as workspace:
             for view in documents.read_waiting(workspace):
                 yield gr.skip(), view, gr.Button(visible=True), gr.Button(visible=False)
-            yield None, gr.skip(), gr.Button(visible=False), gr.Button(visible=bool(view["waiting"]))
+            # the view once more: of two that come within milliseconds, Gradio may draw the first alone
+            yield None, view, gr.Button(visible=False), gr.Button(visible=bool(view["waiting"]))
 
     def _stop(self, visit: Any, request: gr.Request) -> dict[str, Any]:
         with self._visit.open(visit, request) as workspace:
