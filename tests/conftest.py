@@ -1,9 +1,14 @@
-"""Fixtures of all tests: the real weights, fetched once and kept, and silence from progress bars."""
+"""Fixtures of all tests: the real weights, fetched once and kept; silence from progress bars; one core a worker."""
 
 import os
 
 import pytest
+from hypothesis import settings
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+settings.register_profile("ci", derandomize=True)  # what CI finds, it finds again; elsewhere examples are drawn anew
+settings.load_profile("ci" if os.environ.get("CI") else "default")
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "0")

@@ -128,7 +128,7 @@ def test_async_is_the_same_and_lets_the_loop_go_on(llm):
             nonlocal beats
             while True:
                 beats += 1
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
 
         heart = asyncio.create_task(beat())
         chat = (await llm.achat(chat_of())).message.content
