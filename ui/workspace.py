@@ -259,7 +259,7 @@ class Ready:
         self._kept: OrderedDict[int, tuple[int | None, Segmentation]] = OrderedDict()
 
     def put(self, document_id: int, made: Segmentation) -> None:
-        """A document that was just segmented: its tokens stay, its scores and edits are read when they are asked for."""
+        """A document that was just segmented: its tokens stay; scores and edits are read when they are asked for."""
         self._keep(document_id, None, made)
 
     def get(self, entry: Entry) -> Segmentation:
