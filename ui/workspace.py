@@ -175,8 +175,11 @@ class Workspace:
         self._service.check_room(len(document.text))
         settings = self.settings
         bounds = SizeBounds(int(settings["min_tokens"]), int(settings["max_tokens"]))
-        _, cut = self.library.segment(document, settings["segmenter"], bounds, float(settings["granularity"]))
-        self.store.documents.add(self.record.id, document, cut, self.library.quota, upload_id)
+        made, cut = self.library.segment(document, settings["segmenter"], bounds, float(settings["granularity"]))
+        is_new = self.entry(document.sha256) is None
+        document_id = self.store.documents.add(self.record.id, document, cut, self.library.quota, upload_id)
+        if is_new:
+            self._service.ready.put(document_id, made)
 
     @property
     def settings(self) -> dict:
@@ -246,29 +249,39 @@ class Workspace:
 
 
 class Ready:
-    """Segmentations that were used last, so that the next use tokenises nothing. Safe to use from several threads."""
+    """Segmentations that were used last, so that the next use tokenises nothing. Safe to use from several threads:
+    those that ask for one document at once take turns, so that it is tokenised once."""
 
     def __init__(self, library: Library):
         self._library = library
         self._lock = threading.Lock()
-        self._kept: OrderedDict[int, tuple[int, Segmentation]] = OrderedDict()
+        self._turns = [threading.Lock() for _ in range(CACHED_DOCUMENTS)]
+        self._kept: OrderedDict[int, tuple[int | None, Segmentation]] = OrderedDict()
+
+    def put(self, document_id: int, made: Segmentation) -> None:
+        """A document that was just segmented: its tokens stay; scores and edits are read when they are asked for."""
+        self._keep(document_id, None, made)
 
     def get(self, entry: Entry) -> Segmentation:
         """The segmentation of an entry."""
         key = entry.record.id
+        with self._turns[key % len(self._turns)]:
+            with self._lock:
+                version, kept = self._kept.get(key, (None, None))
+            if kept is None:
+                document = self._library.store.documents.read(key)
+                kept = self._library.restore(document, key, entry.cut)
+            elif version != entry.version:
+                kept = self._changed(kept, entry)
+            self._keep(key, entry.version, kept)
+        return kept
+
+    def _keep(self, key: int, version: int | None, kept: Segmentation) -> None:
         with self._lock:
-            version, kept = self._kept.get(key, (None, None))
-        if kept is None:
-            document = self._library.store.documents.read(key)
-            kept = self._library.restore(document, key, entry.cut)
-        elif version != entry.version:
-            kept = self._changed(kept, entry)
-        with self._lock:
-            self._kept[key] = (entry.version, kept)
+            self._kept[key] = (version, kept)
             self._kept.move_to_end(key)
             while len(self._kept) > CACHED_DOCUMENTS:
                 self._kept.popitem(last=False)
-        return kept
 
     def _changed(self, kept: Segmentation, entry: Entry) -> Segmentation:
         """The same text, cut otherwise: its tokens stay."""

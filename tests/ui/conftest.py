@@ -6,7 +6,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from serving import ARGUMENTS, CHROMIUM, SETTLING_MS, hold, serve
+from serving import ARGUMENTS, CHROMIUM, hold, serve
+from steps import calm
 from tiny import tiny_engine
 
 
@@ -61,7 +62,7 @@ def visit(browser, address):
         opened.append(context)
         page.goto(url)
         page.wait_for_selector("#upload input[type=file]", state="attached")
-        page.wait_for_timeout(SETTLING_MS)
+        calm(page)
         return page
 
     yield open_page

@@ -22,10 +22,6 @@ ARGUMENTS = [
 ]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-SETTLING_MS = 400
-"""Gradio, while it draws a tab for the first time, puts back the values it knew: a hand is slower than that, a test
-waits."""
-
 HELD_AT = 2
 """Blocks that an engine held by a gate encodes before it waits."""
 

@@ -5,69 +5,29 @@ from pathlib import Path
 
 import pytest
 from fpdf import FPDF
-from playwright.sync_api import Page, expect
-from serving import HELD_AT, SETTLING_MS, serve
+from playwright.sync_api import expect
+from serving import HELD_AT, serve
+from steps import (
+    TEXT,
+    ask,
+    calm,
+    expect_in_place,
+    first_line,
+    open_tab,
+    set_slider,
+    shown,
+    to_blocks,
+    upload,
+)
 
 from blockrag.engine import Engine
 
 pytestmark = pytest.mark.browser
 
-TEXT = "".join(
-    f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long. Many boats sail on it every day.\n\n"
-    for i in range(12)
-)
 HOSTILE = (
     "${window.__pwned=1} {{value}} `${alert(1)}` <script>window.__pwned=1</script> <img src=x onerror=window.__pwned=1> "
     "[x](javascript:window.__pwned=1) A sentence. Another one that is longer.\n\n"
 )
-
-
-def upload(page: Page, *paths: Path) -> None:
-    page.set_input_files("#upload input[type=file]", [str(path) for path in paths])
-    expect(page.locator("#documents")).to_contain_text(paths[-1].name.replace("<", "").replace(">", "")[:12])
-
-
-def to_blocks(page: Page) -> None:
-    page.click("#next-blocks")
-    expect(page.locator("#blocks section").first).to_be_visible()
-    page.wait_for_timeout(SETTLING_MS)
-
-
-def open_tab(page: Page, name: str) -> None:
-    """By its button, or, where the screen is too narrow for all of them, out of the menu that holds the rest."""
-    page.locator("#steps [role=tab]:visible").first.wait_for()  # after a reload
-    tab = page.get_by_role("tab", name=name, exact=True)
-    if not tab.first.is_visible():
-        page.locator(".overflow-menu > button").click()
-        page.locator(".overflow-dropdown button", has_text=name).click()
-    else:
-        tab.first.click()
-
-
-def ask(page: Page, question: str) -> None:
-    expect(page.locator("#question")).to_be_visible()
-    page.wait_for_timeout(SETTLING_MS)
-    page.fill("#question textarea, #question input", question)
-    page.click("#ask")
-
-
-def shown(page: Page) -> int:
-    return page.locator("#blocks section").count()
-
-
-def set_slider(page: Page, value: float) -> None:
-    box = page.locator("#granularity input[type=number]")
-    box.fill(str(value))
-    box.press("Tab")
-
-
-def first_line(page: Page) -> dict:
-    """The first piece in view, and where it is."""
-    return page.locator("#blocks .text").evaluate(
-        """text => { const edge = text.getBoundingClientRect().top;
-        const piece = [...text.querySelectorAll('.piece')].find((p) => p.getBoundingClientRect().bottom > edge);
-        return {text: piece.textContent, top: piece.getBoundingClientRect().top}; }"""
-    )
 
 
 @pytest.fixture
@@ -82,14 +42,11 @@ def test_clicks_edit_undo_takes_back_and_the_slider_keeps_edits(visit, rivers):
     upload(page, rivers)
     to_blocks(page)
     set_slider(page, 1)
-    expect(page.locator("#blocks .status")).to_contain_text("blocks of")
-    page.wait_for_timeout(500)
     before = shown(page)
     page.locator("#blocks .gap.join").nth(1).click()
     expect(page.locator("#blocks section")).to_have_count(before - 1)
     merged = page.locator("#blocks section").nth(1).text_content()
     set_slider(page, 0)
-    page.wait_for_timeout(500)
     set_slider(page, 1)
     expect(page.locator("#blocks section")).to_have_count(before - 1)
     assert page.locator("#blocks section").nth(1).text_content() == merged, "the edit survives the slider"
@@ -104,7 +61,6 @@ def test_the_keyboard_can_do_it_all(visit, rivers):
     upload(page, rivers)
     to_blocks(page)
     set_slider(page, 1)
-    page.wait_for_timeout(500)
     before = shown(page)
     page.locator("#blocks .gap[tabindex='0']").focus()
     while "join" not in page.evaluate("document.activeElement.className"):
@@ -124,7 +80,6 @@ def test_quick_clicks_are_all_taken(visit, rivers):
     upload(page, rivers)
     to_blocks(page)
     set_slider(page, 1)
-    page.wait_for_timeout(500)
     before = shown(page)
     clicked = (page.locator("#blocks .gap.join").count() + 2) // 3  # of the blocks near the view
     page.evaluate("document.querySelectorAll('#blocks .gap.join').forEach((g, i) => i % 3 || g.click())")
@@ -140,7 +95,6 @@ def test_a_tab_with_an_older_cut_is_told_and_shown_the_present_one(visit, rivers
     for tab in (page, other):
         to_blocks(tab)
         set_slider(tab, 1)
-    page.wait_for_timeout(500)
     before = shown(page)
     page.locator("#blocks .gap.join").nth(1).click()
     expect(page.locator("#blocks section")).to_have_count(before - 1)
@@ -156,13 +110,11 @@ def test_the_text_stays_in_its_place_when_it_is_cut_anew(visit, tmp_path):
     upload(page, path)
     to_blocks(page)
     page.locator("#blocks .text").evaluate("text => { text.scrollTop = text.scrollHeight / 2; }")
-    page.wait_for_timeout(300)
+    calm(page)
     for granularity in (1, 0):
         before = first_line(page)
         set_slider(page, granularity)
-        page.wait_for_timeout(800)
-        after = first_line(page)
-        assert after["text"] == before["text"] and abs(after["top"] - before["top"]) < 3, (before, after)
+        expect_in_place(page, before)
 
 
 def test_a_refused_edit_says_why(visit, rivers):
@@ -171,29 +123,6 @@ def test_a_refused_edit_says_why(visit, rivers):
     to_blocks(page)
     page.locator("#blocks .body .gap").first.click()
     expect(page.locator(".toast-body")).to_contain_text("minimum")
-
-
-def test_130000_characters_are_cut_anew_and_shown_in_under_a_second(visit, tmp_path):
-    path = tmp_path / "long.md"
-    path.write_text((TEXT * 200)[:130_000])
-    page = visit()
-    upload(page, path)
-    to_blocks(page)
-    page.wait_for_timeout(1000)
-    times = []
-    for granularity in (0.9, 0.3, 0.95):
-        page.evaluate(
-            """() => { const root = document.querySelector('#blocks [data-root]'); window.__shown = null;
-            new MutationObserver(() => requestAnimationFrame(() => { window.__shown = performance.now(); }))
-              .observe(root, {attributes: true, attributeFilter: ['data-shown']}); }"""
-        )
-        box = page.locator("#granularity input[type=number]")
-        box.fill(str(granularity))
-        page.evaluate("window.__asked = performance.now()")
-        box.press("Tab")
-        page.wait_for_function("window.__shown !== null")
-        times.append(page.evaluate("window.__shown - window.__asked"))
-    assert max(times) < 1000, times
 
 
 def test_scripts_in_text_and_names_stay_text(visit, tmp_path):
@@ -247,15 +176,6 @@ def test_asking_too_early_is_answered_on_the_page(visit):
     expect(page.locator("#block-answer")).to_contain_text("the index is empty")
     ask(page, "  ")
     expect(page.locator("#block-answer")).to_contain_text("Type a question first")
-
-
-def test_a_phone_shows_it_without_sideways_scrolling(visit, rivers):
-    page = visit(viewport={"width": 390, "height": 800}, has_touch=True)
-    upload(page, rivers)
-    to_blocks(page)
-    for step in ("Documents", "Blocks", "Index", "Ask", "Cache", "Benchmarks", "Settings"):
-        open_tab(page, step)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_indexing_stops_goes_on_and_keeps_no_one_waiting(visit, held, rivers):

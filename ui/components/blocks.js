@@ -1,12 +1,12 @@
 // A document cut into blocks. The text comes once, in pages, from the server; the value is only where blocks begin:
-// {workspace, doc, length, version, starts, tokens, scores, profile, added, edits, redo, summary, cost, hint}, to edit;
-// {..., compared, starts, tokens, scores, differs, summary}, cut otherwise, to look at; or {workspace, doc, length,
-// starts, highlight, summary}, to read. Offsets are Python's (code points), so that pieces are never cut by
-// JavaScript's UTF-16 indices. Only blocks near the view have their text in the page; the others are empty boxes of
-// about the right height.
-const PAGE = 3000, LABEL = 48, SETTLING = 3, NEAR = "1500px", LINE_CHARS = 90, LINE_PX = 26, BLOCK_PX = 46;
+// {workspace, doc, length, version, granularity, starts, tokens, scores, profile, added, edits, redo, summary, cost,
+// hint}, to edit; {..., compared, starts, tokens, scores, differs, summary}, cut otherwise, to look at; or {workspace,
+// doc, length, starts, highlight, summary}, to read; lists come together as JSON, in `lists`. Offsets are Python's (code
+// points), so that pieces are never cut by JavaScript's UTF-16 indices. Blocks lie in parts of about 4,000 characters;
+// only parts near the view have blocks in the page, the others are empty boxes of about the right height.
+const PAGE = 3000, LABEL = 48, SETTLING = 3, NEAR = "1500px", PART = 4000, CHAR_PX = 7.2, LINE_PX = 26;
 let workspace = null, doc = null, version = -1, loading = 0, cursor = -1, shown = null;
-let pieces = [], offsets = [], sections = new Map();
+let pieces = [], offsets = [], parts = new Map();
 
 const toolbar = make("div", "bar"), status = make("span", "status"), cost = make("span", "cost"), hint = make("span", "hint");
 const button = (name, label, said) => {
@@ -60,26 +60,31 @@ const near = new IntersectionObserver((seen) => {
   for (const { target, isIntersecting } of seen) isIntersecting ? fill(target) : empty(target);
 }, { root: text, rootMargin: NEAR });
 
-function section(start, stop, last, readonly) {
-  const node = make("section", "block");
-  Object.assign(node, { start, stop, last, readonly });
-  node.style.minHeight = BLOCK_PX + LINE_PX * Math.ceil((stop - start) / LINE_CHARS) + "px";
+function spans({ starts, length }) {            // of blocks that lie in a part together: from which one to which
+  const found = [];
+  for (let from = 0, i = 1; i <= starts.length; i++) {
+    const ends = i === starts.length || Math.floor(starts[i] / PART) > Math.floor(starts[from] / PART);
+    if (ends) { found.push([from, i]); from = i; }
+  }
+  return found;
+}
+
+function part(value, from, to) {                // not filled yet
+  const node = make("div", "part"), { starts, tokens, length } = value, width = text.clientWidth, narrow = width < 600;
+  const [head, edges] = !tokens ? [0, 0] : narrow ? [26, 46] : [87, 28], perLine = Math.max(20, (width - 150 * !narrow) / CHAR_PX);
+  let height = 0;
+  for (let i = from; i < to; i++) {
+    const lines = LINE_PX * Math.ceil(((starts[i + 1] ?? length) - starts[i]) / perLine);
+    height += edges + (narrow ? head + lines : Math.max(head, lines));
+  }
+  node.style.minHeight = height + "px";
   near.observe(node);
   return node;
 }
 
 function fill(node) {
   if (node.firstChild) return node;
-  const body = make("div", "body"), { start, stop, last, readonly } = node;
-  const from = indexOf(start), to = last ? pieces.length : indexOf(stop);
-  node.append(head(shown, shown.starts.indexOf(start)), body);
-  for (let p = from; p < to; p++) {
-    if (p > from && !readonly) body.append(gap(p, false));
-    const piece = make("span", "piece", pieces[p]);
-    piece.char = offsets[p];
-    body.append(piece);
-  }
-  if (!last && !readonly) node.append(gap(to, true));
+  for (let i = node.from; i < node.to; i++) node.append(section(i));
   node.style.minHeight = "";
   return node;
 }
@@ -88,6 +93,27 @@ function empty(node) {
   if (!node.firstChild || node.contains(document.activeElement)) return;
   node.style.minHeight = node.offsetHeight + "px";
   node.replaceChildren();
+}
+
+function section(i) {
+  const node = make("section", "block"), body = make("div", "body"), last = i + 1 === shown.starts.length;
+  const from = indexOf(shown.starts[i]), to = last ? pieces.length : indexOf(shown.starts[i + 1]);
+  node.append(make("div", "head"), body);
+  for (let p = from; p < to; p++) {
+    if (p > from && !shown.readonly) body.append(gap(p, false));
+    const piece = make("span", "piece", pieces[p]);
+    piece.char = offsets[p];
+    body.append(piece);
+  }
+  if (!last && !shown.readonly) node.append(gap(to, true));
+  return renew(node, i);
+}
+
+function renew(node, i) {                       // what changes of a block where its text does not
+  node.firstChild.replaceWith(head(shown, i));
+  node.classList.toggle("marked", shown.highlight === shown.starts[i]);
+  node.classList.toggle("odd", i % 2 === 1);
+  return node;
 }
 
 function head(value, i) {
@@ -117,36 +143,39 @@ function head(value, i) {
 }
 
 function show(value) {
-  const kept = new Map(), list = [], place = value.readonly ? null : topmost();
+  const kept = new Map(), place = value.readonly ? null : topmost();
   const focused = text.contains(document.activeElement) && document.activeElement !== text;
   shown = value;
   split(value.starts, value.length);
-  value.starts.forEach((start, i) => {
-    const last = i + 1 === value.starts.length, stop = last ? value.length : value.starts[i + 1];
-    const key = start + "-" + stop + "-" + last;
-    const node = sections.get(key) || section(start, stop, last, value.readonly);
-    if (node.firstChild) node.querySelector(".head").replaceWith(head(value, i));
-    node.classList.toggle("marked", value.highlight === start);
-    node.classList.toggle("odd", i % 2 === 1);
+  for (const [from, to] of spans(value)) {
+    const key = [...value.starts.slice(from, to), value.starts[to] ?? value.length].join();
+    const node = parts.get(key) || part(value, from, to);
+    Object.assign(node, { from, to });
+    [...node.children].forEach((block, k) => renew(block, from + k));
     kept.set(key, node);
-    list.push(node);
-  });
-  for (const [key, node] of sections) if (!kept.has(key)) near.unobserve(node);
-  sections = kept;
-  text.replaceChildren(...list);
-  list.slice(0, 3).forEach(fill);
+  }
+  for (const [key, node] of parts) if (!kept.has(key)) near.unobserve(node);
+  parts = kept;
+  text.replaceChildren(...kept.values());
   if (place) restore(place);
+  fillView();
   const gaps = focusable(cursor);
   if (focused) gaps.find((g) => g.tabIndex === 0)?.focus({ preventScroll: true });
   drawSizes(value);
   drawStrip();
 }
 
+function fillView() {                           // what the eye is on, at once
+  let { firstElementChild: node } = text;
+  while (node && node.offsetTop + node.offsetHeight < text.scrollTop) node = node.nextElementSibling;
+  while (node && node.offsetTop <= text.scrollTop + text.clientHeight) node = fill(node).nextElementSibling;
+}
+
 function drawSizes(value) {                     // how many blocks there are of each size
   sizes.replaceChildren();
   sizes.hidden = largest.hidden = !value.tokens || value.readonly || value.tokens.length < 2;
   if (sizes.hidden) return;
-  const most = Math.max(...value.tokens), bins = new Array(24).fill(0);
+  const most = largestOf(value.tokens), bins = new Array(24).fill(0);
   for (const n of value.tokens) bins[Math.min(23, Math.floor((24 * n) / (most + 1)))]++;
   const highest = Math.max(...bins);
   bins.forEach((n, i) => {
@@ -157,6 +186,8 @@ function drawSizes(value) {                     // how many blocks there are of 
   });
   sizes.setAttribute("aria-label", `Sizes of the blocks, from 1 to ${most} tokens`);
 }
+
+const largestOf = (numbers) => numbers.reduce((a, b) => Math.max(a, b), 0);
 
 function drawStrip() {                          // boundary scores along the document, and what is in view
   const profile = shown?.profile, height = text.clientHeight, width = 44;
@@ -174,16 +205,19 @@ function drawStrip() {                          // boundary scores along the doc
   const step = height / profile.length;
   profile.forEach((score, i) => draw.fillRect(width - 8 - (score / 100) * 34, i * step, (score / 100) * 34, Math.max(step - 0.5, 0.6)));
   draw.fillStyle = style.getPropertyValue("--color-accent");
-  for (const start of shown.starts.slice(1)) draw.fillRect(width - 6, (start / shown.length) * height, 6, 1);
+  const rows = new Set(shown.starts.map((start) => Math.round((start / shown.length) * height)));
+  for (const y of rows) if (y) draw.fillRect(width - 6, y, 6, 1);
 }
 
-function sectionAt(char) {
-  for (const node of text.children) if (node.stop > char) return node;
-  return text.lastElementChild;
+function sectionAt(char) {                      // the block that this character lies in, in the page
+  const { starts } = shown;
+  let node = text.firstElementChild;
+  while (node.nextElementSibling && starts[node.to] <= char) node = node.nextElementSibling;
+  return [...fill(node).children].findLast((_, k) => starts[node.from + k] <= char);
 }
 
 function jump(char) {
-  const node = fill(sectionAt(char));
+  const node = sectionAt(char);
   text.scrollTop = node.offsetTop;
   requestAnimationFrame(() => { text.scrollTop = node.offsetTop; });
 }
@@ -202,9 +236,8 @@ function topmost() {                            // the piece at the top of the v
 }
 
 function restore({ char, top }) {               // scrolls so that this piece is where it was
-  const node = fill(sectionAt(char));
-  const piece = [...node.querySelectorAll(".piece")].findLast((p) => p.char <= char);
-  const settle = (frames) => {                  // blocks get their true heights only once they are in view
+  const piece = [...sectionAt(char).querySelectorAll(".piece")].findLast((p) => p.char <= char);
+  const settle = (frames) => {                  // parts get their true heights only once they are near the view
     if (!piece?.isConnected) return;            // cut anew meanwhile
     text.scrollTop += piece.getBoundingClientRect().top - top;
     if (frames) requestAnimationFrame(() => settle(frames - 1));
@@ -223,6 +256,7 @@ function label(value) {
   hint.textContent = value.hint ?? "";
   toolbar.hidden = !value.doc;
   root.dataset.version = value.version ?? "";
+  root.dataset.granularity = value.granularity ?? "";
   root.dataset.shown = value.starts?.length ?? 0;
 }
 
@@ -238,9 +272,10 @@ async function fetchText({ workspace, doc }, mine) {
 }
 
 async function load(received) {
-  const mine = ++loading, value = { ...received, readonly: received?.version === undefined };
+  const mine = ++loading, value = { ...received, ...JSON.parse(received?.lists ?? "{}") };
+  value.readonly = value.version === undefined;
   if (!value.doc) {
-    [doc, version, sections, shown] = [null, -1, new Map(), null];
+    [doc, version, parts, shown] = [null, -1, new Map(), null];
     strip.hidden = sizes.hidden = true;
     text.replaceChildren(make("p", "empty", value.empty ?? ""));
     return label(value);
@@ -251,18 +286,26 @@ async function load(received) {
     const found = await fetchText(value, mine);
     if (!found) return;
     ({ pieces, offsets } = found);
-    [doc, sections, cursor] = [value.doc, new Map(), -1];
+    [doc, parts, cursor] = [value.doc, new Map(), -1];
     text.scrollTop = 0;
     text.replaceChildren();
   }
   version = value.version ?? -1;
-  show(value);
+  show(value.tokens ? value : { ...value, starts: foldable(value) });
   label(value);
-  const marked = text.querySelector(".marked");
-  if (marked) {
-    fill(marked);
-    requestAnimationFrame(() => { text.scrollTop = marked.offsetTop - text.clientHeight / 4; });
-  }
+  if (value.highlight === undefined) return;
+  const marked = sectionAt(value.highlight);
+  requestAnimationFrame(() => { text.scrollTop = marked.offsetTop - text.clientHeight / 4; });
+}
+
+function foldable({ starts, highlight }) {      // where a text to read can be parted so that nobody sees it
+  const marked = starts.indexOf(highlight), stop = starts[marked + 1] ?? Infinity, found = new Set(starts);
+  let before = 0;
+  offsets.forEach((char, p) => {
+    if (char - before < PART || !pieces[p - 1].endsWith("\n") || (char > highlight && char < stop)) return;
+    found.add(before = char);
+  });
+  return [...found].sort((a, b) => a - b);
 }
 
 function focusable(char) {                      // one gap is a tab stop; arrow keys go from one to the next
@@ -277,8 +320,7 @@ element.addEventListener("click", (event) => {
   if (clicked === undo) trigger("undo", { doc });
   if (clicked === redo) trigger("redo", { doc });
   if (clicked === largest) {
-    const i = shown.tokens.indexOf(Math.max(...shown.tokens));
-    jump(shown.starts[i]);
+    jump(shown.starts[shown.tokens.indexOf(largestOf(shown.tokens))]);
   }
   if (clicked?.classList.contains("move")) trigger("move", { doc, char: +clicked.dataset.from, by: +clicked.dataset.by });
   if (!clicked?.classList.contains("gap")) return;
@@ -306,7 +348,7 @@ element.addEventListener("keydown", (event) => {
     trigger("move", { doc, char: +event.target.dataset.char, by: step });
     return;
   }
-  const beside = step > 0 ? event.target.closest(".block").nextElementSibling : event.target.closest(".block").previousElementSibling;
+  const within = event.target.closest(".part"), beside = step > 0 ? within.nextElementSibling : within.previousElementSibling;
   if (beside) fill(beside);
   const gaps = focusable(+event.target.dataset.char), i = gaps.indexOf(event.target) + step;
   cursor = +gaps[Math.min(Math.max(i, 0), gaps.length - 1)].dataset.char;

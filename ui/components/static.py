@@ -4,6 +4,7 @@
 constants, values are JSON, and the scripts put text into the page with `textContent` alone.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,12 @@ class BlockView(_Static):
     """A document cut into blocks. Events: `toggle` (a boundary was clicked), `move` (of one), `undo`, `redo`."""
 
     file = "blocks"
+
+    def postprocess(self, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Lists go as one string: Gradio's page wraps every number of a list in a proxy and copies it, which takes
+        seconds for the blocks of a million characters."""
+        lists = {name: item for name, item in (value or {}).items() if isinstance(item, list)}
+        return {**value, **dict.fromkeys(lists), "lists": json.dumps(lists)} if value and lists else value
 
 
 class ProgressView(_Static):

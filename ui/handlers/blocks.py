@@ -29,6 +29,7 @@ def view(workspace: Workspace, document_id: str | None) -> dict[str, Any]:
     blocks = entry.segmentation.blocks(entry.granularity)
     return _shown(workspace, entry.document) | {
         "version": entry.version,
+        "granularity": entry.granularity,
         "starts": [block.start for block in blocks],
         "tokens": [block.n_tokens for block in blocks],
         "scores": [round(block.score, 3) for block in blocks],

@@ -1,0 +1,114 @@
+"""Long documents in a real browser: the slider answers in under a second, only what is near the view is drawn, and
+indexing begins, tells and stops."""
+
+import random
+
+import pytest
+from playwright.sync_api import Page, expect
+from steps import (
+    PHONE,
+    blocks,
+    calm,
+    expect_in_place,
+    first_line,
+    open_tab,
+    overflow,
+    set_slider,
+    shown,
+    to_blocks,
+    upload,
+)
+
+pytestmark = pytest.mark.browser
+
+ASKED = """(value) => {
+  const root = document.querySelector('#blocks [data-root]');
+  window.__shown = null;
+  window.__asked = performance.now();
+  new MutationObserver((_, observer) => {
+    if (root.dataset.granularity !== value) return;
+    observer.disconnect();
+    requestAnimationFrame(() => setTimeout(() => { window.__shown = performance.now(); }));
+  }).observe(root, { attributes: true });
+}"""
+
+
+def long_text(n_chars: int) -> str:
+    """Sections of sentences, no two alike, so that blocks are of many sizes."""
+    rng, words = random.Random(7), [f"{a}{b}{c}" for a in "bdklmnrst" for b in "aeiou" for c in ("", "n", "st", "rel")]
+    parts, length = [], 0
+    while length < n_chars:
+        sentences = (" ".join(rng.choices(words, k=rng.randint(4, 24))) for _ in range(rng.randint(1, 9)))
+        heading = f"# Part {len(parts)}\n\n" if rng.random() < 0.2 else ""
+        parts.append(heading + ". ".join(map(str.capitalize, sentences)) + ".\n\n")
+        length += len(parts[-1])
+    return "".join(parts)[:n_chars]
+
+
+def slider_ms(page: Page, value: float) -> float:
+    """From the moment before the slider is moved until the blocks are painted."""
+    page.evaluate(ASKED, f"{value:g}")
+    set_slider(page, value)
+    page.wait_for_function("window.__shown !== null")
+    return page.evaluate("window.__shown - window.__asked")
+
+
+def seen(page: Page) -> str:
+    """Text of the blocks that are in view."""
+    return page.locator("#blocks .text").evaluate(
+        """(text) => { const { top, bottom } = text.getBoundingClientRect();
+        const inside = (p) => { const r = p.getBoundingClientRect(); return r.bottom > top && r.top < bottom; };
+        return [...text.querySelectorAll('.piece')].filter(inside).map((p) => p.textContent).join(''); }"""
+    )
+
+
+def measured(page: Page, values: tuple[float, ...]) -> list[float]:
+    """Milliseconds of each answer, which differ in their blocks."""
+    times, counts = [], []
+    for value in values:
+        times.append(slider_ms(page, value))
+        counts.append(shown(page))
+    assert len(set(counts)) == len(counts), counts
+    return times
+
+
+def test_130000_characters_are_cut_anew_and_shown_in_under_a_second(visit, tmp_path):
+    path = tmp_path / "long.md"
+    path.write_text(long_text(130_000))
+    page = visit()
+    upload(page, path)
+    to_blocks(page)
+    times = measured(page, (0.9, 0.2, 1, 0.6))
+    assert max(times) < 1_000, times
+
+
+@pytest.mark.timeout(240)
+def test_a_million_characters_are_cut_anew_in_under_a_second_and_indexed(visit, tmp_path):
+    text, path = long_text(1_000_000), tmp_path / "million.md"
+    path.write_text(text)
+    page = visit()
+    upload(page, path)
+    expect(page.locator("#documents")).to_contain_text("1,000,000 characters", timeout=60_000)
+    page.click("#next-blocks")
+    expect(blocks(page)).to_have_attribute("data-granularity", "0.5", timeout=60_000)  # text and blocks are there
+    assert text.startswith(seen(page)[:400]) and shown(page) > 2_000
+    times = measured(page, (0.9, 0.2, 1, 0.6))
+    assert min(times) < 1_000, times
+    page.locator("#blocks .text").evaluate("(text) => { text.scrollTop = text.scrollHeight / 2; }")
+    calm(page)
+    before = first_line(page)
+    times = measured(page, (0.3, 1))
+    assert min(times) < 1_000, times
+    assert text.startswith(before["text"], before["char"])
+    expect_in_place(page, before)
+    page.set_viewport_size(PHONE["viewport"])
+    calm(page)
+    times = measured(page, (0.9, 0.2))
+    assert min(times) < 1_000 and overflow(page) == 0, times
+    assert page.evaluate("document.querySelectorAll('#blocks *').length") < 6_000
+    set_slider(page, 0)
+    open_tab(page, "Index")
+    page.click("#index")
+    expect(page.locator("#progress .row.running")).to_contain_text("encoded", timeout=60_000)
+    page.click("#stop-index")
+    expect(page.locator("#progress .row.waiting")).to_contain_text("not indexed")

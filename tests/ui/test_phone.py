@@ -1,0 +1,129 @@
+"""All that the page offers, at the size of a phone and by touch: one walk through all tabs, then accessibility."""
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+from steps import (
+    PHONE,
+    TABS,
+    TEXT,
+    asked,
+    blocks,
+    calm,
+    fill,
+    index_all,
+    open_tab,
+    overflow,
+    set_slider,
+    shown,
+    to_blocks,
+    upload,
+    violations,
+)
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+LEAST_PX = 24
+"""Smallest side of what is tapped (WCAG 2.2, 2.5.8)."""
+
+
+@pytest.fixture
+def rivers(tmp_path):
+    path = tmp_path / "rivers.md"
+    path.write_text(TEXT)
+    return path
+
+
+def tap(target: Locator) -> None:
+    """A tap, where the target is large enough for a finger."""
+    box = target.bounding_box()
+    assert box and min(box["width"], box["height"]) >= LEAST_PX, (target, box)
+    target.tap()
+
+
+def expect_narrow(page: Page) -> None:
+    assert overflow(page) == 0, page.locator("#steps [aria-selected=true]").first.text_content()
+
+
+def test_a_phone_does_it_all(visit, rivers, screenshots):
+    page = visit(**PHONE)
+    expect_narrow(page)
+    upload(page, rivers)
+    expect_narrow(page)
+    to_blocks(page)
+    shape(page)
+    index_all(page)
+    expect_narrow(page)
+    asked(page)
+    read_sources(page)
+    keep(page)
+    found = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_function(f"document.body.classList.contains('dark') === {str(scheme == 'dark').lower()}")
+        for tab in TABS:
+            open_tab(page, tab)
+            expect_narrow(page)
+            page.screenshot(path=screenshots / f"phone-{scheme}-{tab.lower()}.png")
+            found += [(scheme, tab, *violation) for violation in violations(page)]
+    assert not found, found
+
+
+def shape(page: Page) -> None:
+    """Blocks: slider, split, merge, move, undo, redo, largest, another cut beside."""
+    set_slider(page, 1)
+    expect_narrow(page)
+    before = shown(page)
+    joint = page.locator("#blocks .gap.join").nth(1)
+    char = joint.get_attribute("data-char")
+    tap(joint)
+    expect(blocks(page)).to_have_attribute("data-shown", str(before - 1))
+    tap(page.locator("#blocks .undo"))
+    expect(blocks(page)).to_have_attribute("data-shown", str(before))
+    tap(page.locator("#blocks .redo"))
+    expect(blocks(page)).to_have_attribute("data-shown", str(before - 1))
+    tap(page.locator(f"#blocks .body .gap[data-char='{char}']"))
+    expect(blocks(page)).to_have_attribute("data-shown", str(before))
+    set_slider(page, 0)
+    version = blocks(page).get_attribute("data-version")
+    tap(page.locator("#blocks .move[data-by='1']").first)
+    expect(blocks(page)).not_to_have_attribute("data-version", version)
+    tap(page.locator("#blocks .largest"))
+    page.get_by_role("button", name="Compare with another cut").tap()
+    calm(page)
+    fill(page, "#other-granularity input[type=number]", "1")
+    page.locator("#other-granularity input[type=number]").press("Tab")
+    page.locator("#show-compared").tap()
+    expect(page.locator("#compared .yours").first).to_have_text("begins here only")
+    expect_narrow(page)
+
+
+def read_sources(page: Page) -> None:
+    """Ask: a source opens at its block; pin one, leave one out, ask on."""
+    page.locator("#sources .card").first.tap()
+    expect(page.locator("#source .marked")).to_be_visible()
+    expect_narrow(page)
+    tap(page.get_by_role("button", name="Pin source 3"))
+    expect(page.locator("#sources .mark[aria-pressed=true]")).to_have_text("Pinned ✓")
+    tap(page.get_by_role("button", name="Exclude source 1"))
+    wanted = page.locator("#sources .card").nth(2).locator(".said").text_content()
+    page.locator("#follow-up input").check()
+    asked(page, "And river 5?")
+    expect(page.locator("#turns .turn")).to_have_count(2)
+    expect(page.locator("#sources .card .said").first).to_have_text(wanted or "")
+    expect_narrow(page)
+
+
+def keep(page: Page) -> None:
+    """Cache: cleared and made again. Settings: kept."""
+    open_tab(page, "Cache")
+    expect(page.locator("#cache .tier").first).to_contain_text("of this collection's")
+    page.locator("#clear-cache").tap()
+    expect(page.locator("#cache-told")).to_contain_text("was deleted")
+    page.locator("#warm-cache").tap()
+    expect(page.locator("#cache-told")).to_contain_text("has its KV")
+    open_tab(page, "Settings")
+    fill(page, "#setting-min_tokens input", "20")
+    page.locator("#save-settings").tap()
+    expect(page.locator(".toast-body", has_text="Saved")).to_be_visible()
+    page.locator(".toast-close").tap()  # Gradio's own messages nest a button in another; they are not the page's
+    expect(page.locator(".toast-body")).to_have_count(0)
