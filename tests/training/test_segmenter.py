@@ -131,6 +131,24 @@ def test_one_sided_sees_nothing_of_what_comes_after():
         assert torch.allclose(one, other, atol=1e-6) == one_sided
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("one_sided", [False, True])
+@pytest.mark.parametrize("padded", [False, True])
+def test_states_at_places_are_those_of_the_whole_encoder_there(one_sided, padded):
+    network = make_network(one_sided=one_sided)
+    windows = lay(encoded(), 64, 16)
+    ids, cases = torch.from_numpy(windows.ids), torch.from_numpy(windows.cases)
+    if padded:
+        ids[1, 40:] = 0
+    places = torch.tensor([0, 1, 1, 2]), torch.tensor([0, 3, 39, 63])
+    seen = (ids != 0)[:, None, None, :].expand(-1, -1, 64, -1)
+    if one_sided:
+        seen = seen & torch.ones(64, 64, dtype=torch.bool).tril()
+    embedded = network.bert.embeddings.word_embeddings(ids) + network.cases(cases)
+    whole = network.bert(inputs_embeds=embedded, attention_mask=seen).last_hidden_state
+    assert torch.allclose(network.read(ids, cases, places), whole[places], atol=1e-5)
+
+
 # weights on disk and the segmenter itself
 
 

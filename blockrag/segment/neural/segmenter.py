@@ -66,8 +66,8 @@ def _read_batches(network: SegmenterNetwork, windows: Windows) -> Iterator[torch
         rows = slice(first, first + n_rows)
         ids, cases = (torch.from_numpy(array[rows]).to(device) for array in (windows.ids, windows.cases))
         begin, end = np.searchsorted(windows.rows, (first, first + n_rows))
-        places = (torch.from_numpy(array[begin:end]).to(device) for array in (windows.rows - first, windows.columns))
-        yield network.read(ids, cases)[tuple(places)]
+        row, column = (torch.from_numpy(a[begin:end]).to(device) for a in (windows.rows - first, windows.columns))
+        yield network.read(ids, cases, (row, column))
 
 
 def judge(network: SegmenterNetwork, states: torch.Tensor) -> torch.Tensor:
