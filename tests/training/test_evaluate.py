@@ -1,5 +1,6 @@
 """Judging segmenters: metrics by hand, offsets of others' chunks, intervals, and the command end to end."""
 
+import argparse
 import json
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from blockrag.segment import Structural, find_candidates
-from training.evaluate import segmentation
+from training.evaluate import segmentation, speed
 from training.evaluate.__main__ import main
 from training.evaluate.bootstrap import interval
 from training.evaluate.cutters import Equal, Ours, make_cutter
@@ -146,7 +147,7 @@ def test_an_unknown_segmenter_is_told(embed):
 def test_the_command_writes_rows_and_macro_means(tmp_path, capsys, monkeypatch, embed):
     monkeypatch.setattr(
         segmentation,
-        "_make_cutters",
+        "make_cutters",
         lambda names, neural, device: {n: make_cutter(n, Counter(), embed, None, device) for n in names},
     )
     rows = []
@@ -171,3 +172,47 @@ def test_the_command_writes_rows_and_macro_means(tmp_path, capsys, monkeypatch, 
     for row in result["rows"] + result["macro"]:
         assert row["headings"] == "stripped" and {"f1_low", "pk_low", "windowdiff_high", *NAMES} <= set(row)
     assert all(row["source"] == "a" for row in result["rows"])
+
+
+# seconds
+
+
+def test_segmenters_are_timed_in_turns_on_the_same_text(tmp_path, capsys, monkeypatch):
+    asked = []
+
+    class Cut:
+        def __init__(self, name):
+            self.name = name
+
+        def default(self, text):
+            asked.append((self.name, text))
+            return STARTS[:3]
+
+    monkeypatch.setattr(speed, "make_cutters", lambda names, neural, device: {name: Cut(name) for name in names})
+    (tmp_path / "a.txt").write_text(TEXT)
+    flags = f"speed --text {tmp_path / 'a.txt'} {tmp_path / 'a.txt'} --characters {len(TEXT) + 9} --segmenters x,y"
+    main([*flags.split(), "--json", str(tmp_path / "out.json")])
+    *_, last = capsys.readouterr().out.splitlines()
+    result = json.loads(last)
+    assert result == json.loads((tmp_path / "out.json").read_text())
+    counted = [(name, text) for name, text in asked if text != speed.WARM_UP]
+    assert [name for name, _ in counted] == ["x", "y", "y", "x", "x", "y"]
+    assert {text for _, text in counted} == {TEXT + "\n\n" + TEXT[:7]}
+    assert [text for _, text in asked[::2]] == [speed.WARM_UP] * 6  # else what a segmenter keeps would count
+    x, y = result["rows"]
+    assert result["ratio"] == {"y": y["seconds"] / x["seconds"]} and x["seconds"] == sorted(x["all"])[1] > 0
+    assert result["characters"] == len(TEXT) + 9 and result["commit"]
+    assert result["machine"]["processor"] and result["machine"]["cores"] >= 1 and x["n_boundaries"] == 3
+
+
+def test_the_text_is_equal_parts_of_all_sources_and_never_less_than_asked(tmp_path):
+    known = {"category": "c", "source": "s", "licence": "x", "split": "dev", "boundaries": [], "headings": []}
+    for name in "ab":
+        rows = [{**known, "id": str(i), "text": f"{name}{i}" * 50} for i in range(2)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = [str(tmp_path / f"{name}.jsonl") for name in "ab"]
+    args = argparse.Namespace(text=None, data=files, split="dev", characters=100)
+    assert speed.read_text(args) == "a0" * 25 + "\n\n" + "b0" * 24
+    args.characters = 203
+    with pytest.raises(ValueError, match="202 characters, not 203"):
+        speed.read_text(args)

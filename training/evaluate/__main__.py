@@ -5,9 +5,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.evaluate import examples, perplexity, qa, segmentation
+from training.evaluate import examples, perplexity, qa, segmentation, speed
 
-COMMANDS = {"segmentation": segmentation, "examples": examples, "qa": qa, "perplexity": perplexity}
+COMMANDS = {"segmentation": segmentation, "speed": speed, "examples": examples, "qa": qa, "perplexity": perplexity}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -4,13 +4,25 @@ Of ours, the default is every candidate with a score above 0.5: what the middle 
 sizes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from tokenizers import Tokenizer
 
-from blockrag.segment import DEFAULT_GRANULARITY, SEGMENTERS, FixedSize, Segmenter, TokenCounter, make_segmenter
+from blockrag.models import local_path
+from blockrag.retrieve.embedder import Embedder
+from blockrag.segment import (
+    DEFAULT_GRANULARITY,
+    SEGMENTERS,
+    FixedSize,
+    HFTokenCounter,
+    Segmenter,
+    TokenCounter,
+    make_segmenter,
+)
 from blockrag.segment.neural import Neural
 from blockrag.segment.sizes import SpanSizes
 from blockrag.segment.splitter import dyadic_rank
@@ -107,3 +119,14 @@ def make_cutter(name: str, counter: TokenCounter, embed: Embed, neural: Path | N
         return Ours(make_segmenter(name, counter=counter, embed=embed.texts), counter)
     known = ", ".join({**SEGMENTERS, **others})
     raise ValueError(f"There is no segmenter {name!r}; choose: neural (with --neural FOLDER), {known}.")
+
+
+def make_cutters(names: Sequence[str], neural: Path | None, device: str) -> dict[str, Cutter]:
+    """Those called `names`, by name; tokens are SmolLM2's, and MiniLM is the encoder of all that want one."""
+    from transformers import AutoTokenizer  # noqa: PLC0415  # slow to import
+
+    counter = HFTokenCounter(AutoTokenizer.from_pretrained(local_path("smollm2")))
+    folder = local_path("minilm")
+    encoder = cache(lambda: Embedder(folder, "", device))  # loaded by the first segmenter that uses it
+    embed = Embed(lambda texts: encoder().embed(texts), Tokenizer.from_file(str(folder / "tokenizer.json")))
+    return {name: make_cutter(name, counter, embed, neural, device) for name in names}

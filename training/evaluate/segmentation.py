@@ -4,23 +4,18 @@ import argparse
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
 from tqdm import tqdm
 
-from blockrag.models import local_path
-from blockrag.retrieve.embedder import Embedder
-from blockrag.segment import HFTokenCounter, find_candidates
+from blockrag.segment import find_candidates
 from training.commit import commit
 from training.corpus import Row, first_of_each, read_rows
 from training.evaluate.bootstrap import interval
-from training.evaluate.cutters import Cutter, make_cutter
-from training.evaluate.outside import Embed
+from training.evaluate.cutters import Cutter, make_cutters
 from training.evaluate.segmentation_metrics import NAMES, Units, measure, normalise
 from training.headings import strip_headings
 
@@ -47,7 +42,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure; see `summarise` for what comes of it."""
     rows = list(_wanted(read_rows(args.data), args))
     names = args.segmenters.split(",")
-    cutters = _make_cutters(names, args.neural, args.device)
+    cutters = make_cutters(names, args.neural, args.device)
     values: dict[tuple[str, str, str, int, str], Measured] = defaultdict(list)
     seconds = dict.fromkeys(names, 0.0)
     for row in tqdm(rows, desc="documents", file=sys.stderr):
@@ -99,16 +94,6 @@ def _wanted(rows: Iterator[Row], args: argparse.Namespace) -> Iterator[Row]:
             text, boundaries = strip_headings(row["text"], row["boundaries"], row["headings"])
             row = {**row, "text": text, "boundaries": boundaries, "headings": []}
         yield row
-
-
-def _make_cutters(names: Sequence[str], neural: Path | None, device: str) -> dict[str, Cutter]:
-    from transformers import AutoTokenizer  # noqa: PLC0415  # slow to import
-
-    counter = HFTokenCounter(AutoTokenizer.from_pretrained(local_path("smollm2")))
-    folder = local_path("minilm")
-    encoder = cache(lambda: Embedder(folder, "", device))  # loaded by the first segmenter that uses it
-    embed = Embed(lambda texts: encoder().embed(texts), Tokenizer.from_file(str(folder / "tokenizer.json")))
-    return {name: make_cutter(name, counter, embed, neural, device) for name in names}
 
 
 def _references(row: Row) -> dict[int, tuple[np.ndarray, Units]]:

@@ -70,7 +70,7 @@ def _padded(rows: np.ndarray, size: int) -> np.ndarray:
 
 def logits(network: SegmenterNetwork, batch: Batch) -> torch.Tensor:
     """``(texts, most markers, 3)``."""
-    read = network.read(batch.ids, batch.cases)[batch.rows, batch.columns]
+    read = network.read(batch.ids, batch.cases, (batch.rows, batch.columns))
     states = read.new_zeros(*batch.levels.shape, read.shape[-1]).index_put((batch.texts, batch.slots), read)
     seen = torch.zeros_like(batch.levels, dtype=torch.bool).index_put(
         (batch.texts, batch.slots), torch.ones_like(batch.texts, dtype=torch.bool)

@@ -64,15 +64,35 @@ class SegmenterNetwork(nn.Module):
         self.head = nn.Linear(width, N_LEVELS)
         nn.init.zeros_(self.cases.weight)
 
-    def read(self, ids: torch.Tensor, cases: torch.Tensor) -> torch.Tensor:
-        """Hidden states of windows, ``(windows, size) -> (windows, size, width)``; id 0 is padding."""
-        embedded = self.bert.embeddings.word_embeddings(ids) + self.cases(cases)
+    def read(self, ids: torch.Tensor, cases: torch.Tensor, places: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """Hidden states of windows where they are asked for; the last layer computes little more than those.
+
+        Parameters
+        ----------
+        ids, cases : torch.Tensor
+            int64 ``(windows, size)``; id 0 is padding.
+        places : tuple[torch.Tensor, torch.Tensor]
+            int64 ``(places,)`` each: rows and columns.
+
+        Returns
+        -------
+        torch.Tensor
+            ``(places, width)``.
+        """
+        states = self.bert.embeddings(inputs_embeds=self.bert.embeddings.word_embeddings(ids) + self.cases(cases))
+        mask = self._mask(ids)
+        *layers, last = self.bert.encoder.layer
+        for layer in layers:
+            states = layer(states, mask)
+        seen, _ = last.attention.self(states, mask)
+        return last.feed_forward_chunk(last.attention.output(seen[places], states[places]))
+
+    def _mask(self, ids: torch.Tensor) -> torch.Tensor | None:
+        """What each token sees, bool ``(windows, 1, 1 or size, size)``; None where that is all."""
         seen = (ids != 0)[:, None, None, :]
         if self.config.one_sided:
-            seen = seen & torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
-        elif bool(seen.all()):
-            return self.bert(inputs_embeds=embedded).last_hidden_state
-        return self.bert(inputs_embeds=embedded, attention_mask=seen).last_hidden_state
+            return seen & torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
+        return None if bool(seen.all()) else seen
 
     def judge(self, states: torch.Tensor, seen: torch.Tensor | None = None) -> torch.Tensor:
         """Logits of candidates.

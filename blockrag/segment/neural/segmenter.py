@@ -66,21 +66,21 @@ def _read_batches(network: SegmenterNetwork, windows: Windows) -> Iterator[torch
         rows = slice(first, first + n_rows)
         ids, cases = (torch.from_numpy(array[rows]).to(device) for array in (windows.ids, windows.cases))
         begin, end = np.searchsorted(windows.rows, (first, first + n_rows))
-        places = (torch.from_numpy(array[begin:end]).to(device) for array in (windows.rows - first, windows.columns))
-        yield network.read(ids, cases)[tuple(places)]
+        row, column = (torch.from_numpy(a[begin:end]).to(device) for a in (windows.rows - first, windows.columns))
+        yield network.read(ids, cases, (row, column))
 
 
 def judge(network: SegmenterNetwork, states: torch.Tensor) -> torch.Tensor:
-    """Logits of all markers, ``(markers, 3)``: `reach` see each other, the middle half of them counts."""
+    """Logits of all markers, ``(markers, 3)``: `reach` see each other, the eighth at each edge counts in the next."""
     n, reach = len(states), network.config.reach
     if n <= reach:
         return network.judge(states[None])[0]
-    found, quarter = [], reach // 4
-    for first in range(0, n - reach // 2, reach // 2):
+    found, edge = [], reach // 8
+    for first in range(0, n - 2 * edge, reach - 2 * edge):
         start = min(first, n - reach)
         logits = network.judge(states[None, start : start + reach])[0][first - start :]
-        is_last = first + reach // 2 >= n - reach // 2
-        found.append(logits[quarter if first else 0 : None if is_last else 3 * quarter])
+        is_last = first + reach >= n
+        found.append(logits[edge if first else 0 : None if is_last else reach - edge])
     return torch.cat(found)
 
 
