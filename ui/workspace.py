@@ -10,9 +10,8 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 from blockrag.documents import Document
 from blockrag.engine import Progress
@@ -23,13 +22,12 @@ from blockrag.segment.base import finished
 from storage.collections import CollectionRecord
 from storage.errors import ConflictError, LimitError, NotFoundError
 from storage.library import Library
+from ui.ending import Ending
 from ui.entry import Entry, Ready
 from ui.limits import Limits, Meter
 from ui.preferences import DEFAULTS
 
 _LOG = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 IDLE_S = 4 * 3600
 SWEEP_S = 600
@@ -44,10 +42,6 @@ Access = Literal["shared", "private", "login"]
 
 class GoneError(BlockRAGError):
     """There is no such collection, or it has expired."""
-
-
-class StoppedError(BlockRAGError):
-    """The application is ending."""
 
 
 @dataclass
@@ -137,7 +131,7 @@ class Workspace:
         bounds = SizeBounds(int(settings["min_tokens"]), int(settings["max_tokens"]))
         granularity = float(settings["granularity"])
         steps = self.library.segmenting(document, settings["segmenter"], bounds, granularity)
-        made, cut = yield from self._while_open(steps)
+        made, cut = yield from self._service.ending.until(steps)
         is_new = self.entry(document.sha256) is None
         document_id = self.store.documents.add(self.record.id, document, cut, self.library.quota, upload_id)
         if is_new:
@@ -198,24 +192,16 @@ class Workspace:
         if entry is None:
             return
         steps = self.library.segmenting(entry.document, segmenter, bounds, entry.granularity)
-        made, cut = yield from self._while_open(steps)
+        made, cut = yield from self._service.ending.until(steps)
         Segmentation(made.document, made.scored, made.sizes, made.bounds, entry.cut.edits)
         self.store.segmentations.put(entry.record.id, cut)
 
     def cut_otherwise(self, entry: Entry, segmenter: str) -> Generator[Progress, None, Segmentation]:
         """The same document by another segmenter, to look at: nothing is kept. Raises StoppedError."""
-        made, _ = yield from self._while_open(self.library.segmenting(entry.document, segmenter, entry.cut.bounds))
+        made, _ = yield from self._service.ending.until(
+            self.library.segmenting(entry.document, segmenter, entry.cut.bounds)
+        )
         return made
-
-    def _while_open(self, steps: Generator[Progress, None, T]) -> Generator[Progress, None, T]:
-        """The same steps, unless the application ends: a thread that scores for minutes would keep it from that."""
-        with closing(steps):
-            while not self._service.is_stopping:
-                try:
-                    yield next(steps)
-                except StopIteration as end:
-                    return end.value
-            raise StoppedError("the application is ending; start it again and try once more")
 
     def remove(self, document_id: str) -> None:
         """Forget a document, its blocks and their KV."""
@@ -227,7 +213,8 @@ class Workspace:
         meanwhile ends it."""
         blocks = entry.segmentation.blocks(entry.granularity)
         try:
-            yield from self.library.index(self.fresh(), entry.record.id, entry.document, blocks)
+            steps = self.library.index(self.fresh(), entry.record.id, entry.document, blocks)
+            yield from self._service.ending.until(steps)
         except NotFoundError:
             return
 
@@ -263,7 +250,7 @@ class Workspaces:
         self.access, self.segmenter, self.expires = access, segmenter, expire
         self.meter = Meter(limits)
         self.ready = Ready(library)
-        self.is_stopping = False
+        self.ending = Ending()
         self._clock = clock
         self._live: dict[str, Live] = {}
         self._lock = threading.Lock()
@@ -360,11 +347,11 @@ class Workspaces:
             self.close(record)
 
     def stop_all(self) -> None:
-        """Have every indexing, loading and scoring stop at its next step."""
-        self.is_stopping = True
+        """Have every indexing, loading and scoring stop at its next step, and wait for that."""
         with self._lock:
             for live in self._live.values():
                 live.stop_indexing = live.stop_loading = True
+        self.ending.want()
 
     def keep_expiring(self, stop: threading.Event) -> None:
         """Expire again and again, for a thread of its own."""

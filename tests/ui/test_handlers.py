@@ -1,6 +1,7 @@
 """What the page does, without the page: workspaces, edits, indexing, asking."""
 
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from storage.documents import Quota
 from storage.errors import LimitError
 from storage.library import Library
 from storage.store import Store
+from ui.ending import Ending, StoppedError
 from ui.handlers import ask, benchmarks, blocks, cache, collections, documents, index, settings
 from ui.limits import Limits, Meter
 from ui.preferences import PreferenceError
-from ui.workspace import GoneError, StoppedError, Workspace, Workspaces
+from ui.workspace import GoneError, Workspace, Workspaces
 
 TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long.\n\n" for i in range(12))
 
@@ -161,6 +163,29 @@ def test_cutting_again_tells_how_far_it_is_and_ends_with_the_application(workspa
     with pytest.raises(StoppedError):
         next(running)
     assert blocks.view(workspace, document_id) == before
+
+
+def test_the_end_waits_for_the_step_that_is_under_way():
+    entered, gate, seen = threading.Event(), threading.Event(), []
+
+    def work():
+        entered.set()
+        gate.wait(20)
+        seen.append("step")
+        yield 1
+
+    ending, pool = Ending(), ThreadPoolExecutor(2)
+    running = pool.submit(lambda: list(ending.until(work())))
+    assert entered.wait(20)
+    wanted = pool.submit(ending.want)
+    assert not wanted.done()
+    gate.set()
+    wanted.result(20)
+    assert seen == ["step"]
+    with pytest.raises(StoppedError):
+        running.result(20)
+    with pytest.raises(StoppedError):
+        next(ending.until(work()))
 
 
 def test_the_same_text_twice_is_one_document(workspace, tmp_path):

@@ -11,8 +11,9 @@ from blockrag.engine import Progress
 from blockrag.errors import BlockRAGError, DocumentError
 from storage.documents import UploadRecord
 from ui import strings
+from ui.ending import StoppedError
 from ui.entry import Entry
-from ui.workspace import StoppedError, Workspace
+from ui.workspace import Workspace
 
 
 def receive(workspace: Workspace, paths: Sequence[Path]) -> None:
