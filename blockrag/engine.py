@@ -50,7 +50,8 @@ NO_MEMORY = (
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stage is: `done` of `total` blocks, of which `reused` were there already."""
+    """How far a stage is: `done` of `total` blocks, of which `reused` were there already; in the stage ``"segment"``,
+    `done` of `total` characters."""
 
     stage: str
     done: int

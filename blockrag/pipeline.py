@@ -21,6 +21,7 @@ from blockrag.engine import Engine, Progress
 from blockrag.errors import IndexStoreError
 from blockrag.index import Found, Index
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Block, Segmentation, SizeBounds, make_segmenter
+from blockrag.segment.base import finished
 from blockrag.stopwatch import Stopwatch
 
 EMBED_BATCH = 32
@@ -35,6 +36,20 @@ class Prepared:
 
     vectors: np.ndarray
     kv_keys: list[str]
+
+
+def segment_in_steps(
+    engine: Engine, document: Document, segmenter: str, bounds: SizeBounds
+) -> Generator[Progress, None, Segmentation]:
+    """Score a document's boundaries with the models of `engine`; see `Pipeline.segmenting`."""
+    counter, length = engine.token_counter, len(document.text)
+    scorer = make_segmenter(segmenter, counter=counter, embed=engine.embedder.embed)
+    steps = Segmentation.creating(document, scorer, counter, bounds)
+    while True:
+        try:
+            yield Progress("segment", round(next(steps) * length), length)
+        except StopIteration as end:
+            return end.value
 
 
 class Pipeline:
@@ -70,9 +85,19 @@ class Pipeline:
         SegmentationError
             If there is no such segmenter.
         """
-        counter = self.engine.token_counter
-        scorer = make_segmenter(segmenter, counter=counter, embed=self.engine.embedder.embed)
-        return Segmentation.create(document, scorer, counter, bounds or SizeBounds())
+        return finished(self.segmenting(document, segmenter, bounds))
+
+    def segmenting(
+        self, document: Document, segmenter: str = DEFAULT_SEGMENTER, bounds: SizeBounds | None = None
+    ) -> Generator[Progress, None, Segmentation]:
+        """`segment`, telling of each step while it is taken; closing the generator stops it.
+
+        Yields
+        ------
+        Progress
+            Of stage ``"segment"``, where the segmenter takes more than one step.
+        """
+        return (yield from segment_in_steps(self.engine, document, segmenter, bounds or SizeBounds()))
 
     def add(self, segmentation: Segmentation, granularity: float = DEFAULT_GRANULARITY) -> Iterator[Progress]:
         """Index a document: embed its blocks, encode their KV, then enter both at once.

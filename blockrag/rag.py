@@ -7,7 +7,7 @@ print(rag.ask("Who wrote the report?").text)
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from blockrag.engine import Engine, Progress
 from blockrag.index import DocumentRecord
 from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from blockrag.pipeline import Pipeline
-from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, SizeBounds
+from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Segmentation, SizeBounds
+from blockrag.segment.base import finished
 
 Readable = str | os.PathLike[str] | Document
 OnProgress = Callable[[Progress], None]
@@ -130,10 +131,12 @@ class BlockRAG:
         bounds: SizeBounds | None,
         on_progress: OnProgress | None,
     ) -> DocumentRecord:
-        segmentation = self.pipeline.segment(document, segmenter, bounds)
-        for progress in self.pipeline.add(segmentation, granularity):
-            if on_progress is not None:
-                on_progress(progress)
+        def adding() -> Generator[Progress, None, Segmentation]:
+            made = yield from self.pipeline.segmenting(document, segmenter, bounds)
+            yield from self.pipeline.add(made, granularity)
+            return made
+
+        segmentation = finished(adding(), on_progress)
         blocks = segmentation.blocks(granularity)
         return DocumentRecord(document.sha256, document.name, len(blocks), sum(block.n_tokens for block in blocks))
 

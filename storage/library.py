@@ -19,8 +19,9 @@ from blockrag.documents import Document
 from blockrag.engine import Engine, Progress
 from blockrag.errors import IndexStoreError
 from blockrag.kv.memory import MemoryTier
-from blockrag.pipeline import Pipeline
-from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Block, Segmentation, SizeBounds, make_segmenter
+from blockrag.pipeline import Pipeline, segment_in_steps
+from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Block, Segmentation, SizeBounds
+from blockrag.segment.base import finished
 from storage.collections import CollectionRecord
 from storage.documents import DEFAULT_QUOTA, DocumentRecord, Quota, UploadRecord
 from storage.errors import NotFoundError
@@ -157,9 +158,17 @@ class Library:
         granularity: float = DEFAULT_GRANULARITY,
     ) -> tuple[Segmentation, NewCut]:
         """Run a segmenter over a document; keeps nothing."""
-        counter = self.engine.token_counter
-        scorer = make_segmenter(segmenter, counter=counter, embed=self.engine.embedder.embed)
-        made = Segmentation.create(document, scorer, counter, bounds or SizeBounds())
+        return finished(self.segmenting(document, segmenter, bounds, granularity))
+
+    def segmenting(
+        self,
+        document: Document,
+        segmenter: str = DEFAULT_SEGMENTER,
+        bounds: SizeBounds | None = None,
+        granularity: float = DEFAULT_GRANULARITY,
+    ) -> Generator[Progress, None, tuple[Segmentation, NewCut]]:
+        """`segment`, telling how far it is; closing the generator stops it."""
+        made = yield from segment_in_steps(self.engine, document, segmenter, bounds or SizeBounds())
         return made, NewCut(segmenter, made.scored, made.bounds, granularity)
 
     def restore(self, document: Document, document_id: int, cut: Cut) -> Segmentation:

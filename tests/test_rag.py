@@ -21,7 +21,7 @@ def test_index_and_ask(rag, tmp_path):
     steps = []
     records = rag.index(CITIES, tmp_path / "lima.txt", granularity=1.0, bounds=BOUNDS, on_progress=steps.append)
     assert [r.name for r in records] == ["cities.md", "lima.txt"] and list(records) == rag.documents()
-    assert {step.stage for step in steps} == {"embed", "encode"}
+    assert {step.stage for step in steps} == {"segment", "embed", "encode"}
     answer = rag.ask("Which river flows through Rome?", k=2, max_new_tokens=4)
     assert isinstance(answer, Answer) and len(answer.sources) == 2 and "Tiber" in answer.sources[0].text
     assert answer.report.kv_misses == 0 and answer.report.mode == "block"

@@ -20,6 +20,7 @@ from blockrag.segment import (
     find_candidates,
     make_segmenter,
 )
+from blockrag.segment.base import finished
 
 GRANULARITIES = (0.0, 0.2, 0.5, 0.55, 0.8, 1.0)
 every_segmenter = pytest.mark.parametrize("name", SEGMENTERS)
@@ -37,6 +38,18 @@ def test_scores_are_one_a_candidate_in_unit_range_and_repeatable(name, text):
     assert np.array_equal(scored.chars, find_candidates(text))
     assert scored.scores.dtype == np.float32 and scored.scores.shape == scored.chars.shape
     assert np.array_equal(scored.scores, segmenter.score(text, scored.chars))
+
+
+@every_segmenter
+def test_scoring_tells_how_far_it_is_and_comes_to_the_same(name, monkeypatch):
+    monkeypatch.setattr("blockrag.segment.neural.segmenter._WINDOWS_AT_ONCE", 1)
+    monkeypatch.setattr("blockrag.segment.similarity._BATCH", 16)
+    text = "".join(f"Sentence {i} of a long text says {i * i}.\n" for i in range(80))
+    segmenter, candidates, shares = make_segmenter(name, counter=bpe_counter(), embed=embed), find_candidates(text), []
+    scores = finished(segmenter.scoring(text, candidates), shares.append)
+    assert shares == sorted(set(shares)) and all(0 < share <= 1 for share in shares)
+    assert len(shares) > 1 or name in ("fixed", "structural"), "what runs a model tells of it"
+    assert np.array_equal(scores, segmenter.score(text, candidates))
 
 
 @every_segmenter

@@ -10,7 +10,7 @@ from blockrag.segment import DEFAULT_GRANULARITY, SEGMENTERS, SizeBounds
 from ui import strings
 from ui.components import BlockView
 from ui.handlers import blocks, documents
-from ui.visit import QUICK, WORKING, Visit, told, user_of
+from ui.visit import QUICK, WORKING, Visit, shown, told, user_of
 
 
 def segmenter_choices() -> list[tuple[str, str]]:
@@ -74,7 +74,7 @@ class BlocksTab:
             self._compare,
             [visit.id, self.document, self.other_segmenter, self.other_granularity],
             self.other,
-            **QUICK,
+            api_visibility="private",
             **WORKING,
         )
         for event, handler in ((view.toggle, self._toggle), (view.move, self._move)):
@@ -105,17 +105,31 @@ class BlocksTab:
             return blocks.view(workspace, document_id)
 
     def _segment(
-        self, visit: Any, document_id: str | None, segmenter: str, minimum: int, maximum: int, request: gr.Request
+        self,
+        visit: Any,
+        document_id: str | None,
+        segmenter: str,
+        minimum: int,
+        maximum: int,
+        request: gr.Request,
+        bar: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio looks for it among the defaults)
     ) -> dict[str, Any]:
         with self._visit.open(visit, request) as workspace:
-            workspace.segment(document_id or "", segmenter, SizeBounds(int(minimum or 0), int(maximum or 0)))
+            bounds = SizeBounds(int(minimum or 0), int(maximum or 0))
+            shown(workspace.segmenting(document_id or "", segmenter, bounds), bar)
             return blocks.view(workspace, document_id)
 
     def _compare(
-        self, visit: Any, document_id: str | None, segmenter: str, granularity: float, request: gr.Request
+        self,
+        visit: Any,
+        document_id: str | None,
+        segmenter: str,
+        granularity: float,
+        request: gr.Request,
+        bar: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> dict[str, Any]:
         with self._visit.open(visit, request) as workspace:
-            return blocks.compared_view(workspace, document_id, segmenter, granularity)
+            return shown(blocks.comparing(workspace, document_id, segmenter, granularity), bar)
 
     def _toggle(self, visit: Any, request: gr.Request, event: gr.EventData) -> dict[str, Any]:
         with self._visit.open(visit, request) as workspace:

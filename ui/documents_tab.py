@@ -10,7 +10,7 @@ import gradio as gr
 from ui import strings
 from ui.components import DocumentsView
 from ui.handlers import collections, documents
-from ui.visit import QUICK, Visit, user_of
+from ui.visit import QUICK, Visit, shown, user_of
 
 SAMPLE = Path(__file__).parent.parent / "README.md"
 
@@ -114,9 +114,14 @@ class DocumentsTab:
         with self._visit.open(visit, request) as workspace:
             return documents.stop(workspace)
 
-    def _load_sample(self, visit: Any, request: gr.Request) -> dict[str, Any]:
+    def _load_sample(
+        self,
+        visit: Any,
+        request: gr.Request,
+        bar: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio looks for it among the defaults)
+    ) -> dict[str, Any]:
         with self._visit.open(visit, request) as workspace:
-            return documents.load_sample(workspace, SAMPLE)
+            return shown(documents.load_sample(workspace, SAMPLE), bar)
 
     def _remove(self, visit: Any, request: gr.Request, event: gr.EventData) -> dict[str, Any]:
         with self._visit.open(visit, request) as workspace:

@@ -33,9 +33,11 @@ NO_DOCUMENTS = (
 )
 SAMPLE = "Load a sample document"
 NEXT_BLOCKS = "Next: look at the blocks"
-STOP_LOADING = "Stop after this file"
+STOP_LOADING = "Stop"
 CONTINUE_LOADING = "Go on with the files that wait"
 LOADING = "reading …"
+SCORING = "scoring"
+SEGMENTING = "segmenting {percent} %"
 WAITING = "received, waits to be read"
 READY = "ready to index"
 INDEXED = "indexed"

@@ -2,17 +2,21 @@
 
 import html
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 
+from blockrag.engine import Progress
 from blockrag.errors import BlockRAGError
+from blockrag.segment.base import finished
 from ui import strings
 from ui.handlers.cache import Watch
 from ui.workspace import GoneError, Workspace, Workspaces
+
+T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,6 +59,11 @@ def told() -> Iterator[None]:
     except BlockRAGError as error:
         _LOG.info("refused: %s", type(error).__name__)
         raise gr.Error(html.escape(str(error)), print_exception=False) from error
+
+
+def shown(steps: Generator[Progress, None, T], bar: gr.Progress) -> T:
+    """What these steps come to; on the way the page shows how far they are."""
+    return finished(steps, lambda step: bar((step.done, step.total), desc=strings.SCORING, unit="characters"))
 
 
 def user_of(request: gr.Request | None) -> str | None:

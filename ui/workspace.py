@@ -9,10 +9,8 @@ import logging
 import secrets
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 from blockrag.documents import Document
@@ -20,11 +18,12 @@ from blockrag.engine import Progress
 from blockrag.errors import BlockRAGError, SegmentationError
 from blockrag.pipeline import Pipeline
 from blockrag.segment import DEFAULT_SEGMENTER, Edit, Segmentation, SizeBounds
+from blockrag.segment.base import finished
 from storage.collections import CollectionRecord
-from storage.documents import DocumentRecord
 from storage.errors import ConflictError, LimitError, NotFoundError
 from storage.library import Library
-from storage.segmentations import Cut
+from ui.ending import Ending
+from ui.entry import Entry, Ready
 from ui.limits import Limits, Meter
 from ui.preferences import DEFAULTS
 
@@ -32,9 +31,6 @@ _LOG = logging.getLogger(__name__)
 
 IDLE_S = 4 * 3600
 SWEEP_S = 600
-CACHED_DOCUMENTS = 64
-"""Segmentations kept ready; one holds its document's text."""
-
 LOCAL = "local"
 """Owner of everything where all who reach the page share it."""
 
@@ -46,54 +42,6 @@ Access = Literal["shared", "private", "login"]
 
 class GoneError(BlockRAGError):
     """There is no such collection, or it has expired."""
-
-
-@dataclass
-class Entry:
-    """A document of a collection as it was when the handler asked. What is heavy is read when it is used.
-
-    `version` grows with every change of the segmentation, so that a page can tell an older view from a newer one.
-    """
-
-    workspace: "Workspace"
-    record: DocumentRecord
-    cut: Cut
-    indexed: tuple[int, ...] | None
-
-    @property
-    def version(self) -> int:
-        """Of the segmentation."""
-        return self.cut.version
-
-    @property
-    def segmenter(self) -> str:
-        """Name of the segmenter."""
-        return self.cut.segmenter
-
-    @property
-    def granularity(self) -> float:
-        """From 0 to 1."""
-        return self.cut.granularity
-
-    @cached_property
-    def segmentation(self) -> Segmentation:
-        """The segmentation, with the edits in force."""
-        return self.workspace.restored(self)
-
-    @property
-    def document(self) -> Document:
-        """The document."""
-        return self.segmentation.document
-
-    @property
-    def starts(self) -> tuple[int, ...]:
-        """Where blocks begin now, in characters."""
-        return (0, *self.segmentation.boundaries(self.granularity)[0].tolist())
-
-    @property
-    def is_indexed(self) -> bool:
-        """Whether the index holds the present cut."""
-        return self.indexed == self.starts
 
 
 @dataclass
@@ -165,17 +113,25 @@ class Workspace:
         return self._service.ready.get(entry)
 
     def add(self, document: Document, upload_id: int | None = None) -> None:
-        """Take a document in and segment it; the same text twice is one document.
+        """`adding`, without a word."""
+        finished(self.adding(document, upload_id))
+
+    def adding(self, document: Document, upload_id: int | None = None) -> Generator[Progress, None, None]:
+        """Take a document in and segment it, telling how far that is; the same text twice is one document. Closing the
+        generator takes nothing in.
 
         Raises
         ------
         LimitError
             If the collection, or all together, would hold too much.
+        StoppedError
         """
         self._service.check_room(len(document.text))
         settings = self.settings
         bounds = SizeBounds(int(settings["min_tokens"]), int(settings["max_tokens"]))
-        made, cut = self.library.segment(document, settings["segmenter"], bounds, float(settings["granularity"]))
+        granularity = float(settings["granularity"])
+        steps = self.library.segmenting(document, settings["segmenter"], bounds, granularity)
+        made, cut = yield from self._service.ending.until(steps)
         is_new = self.entry(document.sha256) is None
         document_id = self.store.documents.add(self.record.id, document, cut, self.library.quota, upload_id)
         if is_new:
@@ -219,19 +175,33 @@ class Workspace:
             self.store.segmentations.set_granularity(entry.record.id, float(granularity))
 
     def segment(self, document_id: str, segmenter: str, bounds: SizeBounds) -> None:
-        """Score a document's boundaries again, by another segmenter or for other sizes; edits are kept.
+        """`segmenting`, without a word."""
+        finished(self.segmenting(document_id, segmenter, bounds))
+
+    def segmenting(self, document_id: str, segmenter: str, bounds: SizeBounds) -> Generator[Progress, None, None]:
+        """Score a document's boundaries again, by another segmenter or for other sizes, telling how far that is; edits
+        are kept. Closing the generator leaves all as it was.
 
         Raises
         ------
         SegmentationError
             If the edits cannot be kept within these sizes.
+        StoppedError
         """
         entry = self.entry(document_id)
         if entry is None:
             return
-        made, cut = self.library.segment(entry.document, segmenter, bounds, entry.granularity)
+        steps = self.library.segmenting(entry.document, segmenter, bounds, entry.granularity)
+        made, cut = yield from self._service.ending.until(steps)
         Segmentation(made.document, made.scored, made.sizes, made.bounds, entry.cut.edits)
         self.store.segmentations.put(entry.record.id, cut)
+
+    def cut_otherwise(self, entry: Entry, segmenter: str) -> Generator[Progress, None, Segmentation]:
+        """The same document by another segmenter, to look at: nothing is kept. Raises StoppedError."""
+        made, _ = yield from self._service.ending.until(
+            self.library.segmenting(entry.document, segmenter, entry.cut.bounds)
+        )
+        return made
 
     def remove(self, document_id: str) -> None:
         """Forget a document, its blocks and their KV."""
@@ -243,50 +213,10 @@ class Workspace:
         meanwhile ends it."""
         blocks = entry.segmentation.blocks(entry.granularity)
         try:
-            yield from self.library.index(self.fresh(), entry.record.id, entry.document, blocks)
+            steps = self.library.index(self.fresh(), entry.record.id, entry.document, blocks)
+            yield from self._service.ending.until(steps)
         except NotFoundError:
             return
-
-
-class Ready:
-    """Segmentations that were used last, so that the next use tokenises nothing. Safe to use from several threads:
-    those that ask for one document at once take turns, so that it is tokenised once."""
-
-    def __init__(self, library: Library):
-        self._library = library
-        self._lock = threading.Lock()
-        self._turns = [threading.Lock() for _ in range(CACHED_DOCUMENTS)]
-        self._kept: OrderedDict[int, tuple[int | None, Segmentation]] = OrderedDict()
-
-    def put(self, document_id: int, made: Segmentation) -> None:
-        """A document that was just segmented: its tokens stay; scores and edits are read when they are asked for."""
-        self._keep(document_id, None, made)
-
-    def get(self, entry: Entry) -> Segmentation:
-        """The segmentation of an entry."""
-        key = entry.record.id
-        with self._turns[key % len(self._turns)]:
-            with self._lock:
-                version, kept = self._kept.get(key, (None, None))
-            if kept is None:
-                document = self._library.store.documents.read(key)
-                kept = self._library.restore(document, key, entry.cut)
-            elif version != entry.version:
-                kept = self._changed(kept, entry)
-            self._keep(key, entry.version, kept)
-        return kept
-
-    def _keep(self, key: int, version: int | None, kept: Segmentation) -> None:
-        with self._lock:
-            self._kept[key] = (version, kept)
-            self._kept.move_to_end(key)
-            while len(self._kept) > CACHED_DOCUMENTS:
-                self._kept.popitem(last=False)
-
-    def _changed(self, kept: Segmentation, entry: Entry) -> Segmentation:
-        """The same text, cut otherwise: its tokens stay."""
-        scored = self._library.store.segmentations.scored(entry.record.id)
-        return Segmentation(kept.document, scored, kept.sizes, entry.cut.bounds, entry.cut.edits)
 
 
 class Workspaces:
@@ -320,6 +250,7 @@ class Workspaces:
         self.access, self.segmenter, self.expires = access, segmenter, expire
         self.meter = Meter(limits)
         self.ready = Ready(library)
+        self.ending = Ending()
         self._clock = clock
         self._live: dict[str, Live] = {}
         self._lock = threading.Lock()
@@ -416,10 +347,11 @@ class Workspaces:
             self.close(record)
 
     def stop_all(self) -> None:
-        """Have every indexing and loading stop at its next step."""
+        """Have every indexing, loading and scoring stop at its next step, and wait for that."""
         with self._lock:
             for live in self._live.values():
                 live.stop_indexing = live.stop_loading = True
+        self.ending.want()
 
     def keep_expiring(self, stop: threading.Event) -> None:
         """Expire again and again, for a thread of its own."""

@@ -3,18 +3,16 @@
 import argparse
 import sys
 import time
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from blockrag.cli import options
+from blockrag.cli.bars import Bars
 from blockrag.documents import Document, load_many
 from blockrag.errors import DocumentError
 from blockrag.segment import SizeBounds
+from blockrag.segment.base import finished
 
 if TYPE_CHECKING:
-    from blockrag.engine import Progress
     from blockrag.pipeline import Pipeline
 
 HELP = "Add files to an index: cut them into blocks, embed each, encode its KV once."
@@ -52,8 +50,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _add(rag: "Pipeline", document: Document, args: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
-    segmentation = rag.segment(document, args.segmenter, SizeBounds(args.min_tokens, args.max_tokens))
-    last = _show(rag.add(segmentation, args.granularity), document.name)
+    bounds, bars = SizeBounds(args.min_tokens, args.max_tokens), Bars(document.name)
+    segmentation = finished(rag.segmenting(document, args.segmenter, bounds), bars.show)
+    for last in rag.add(segmentation, args.granularity):
+        bars.show(last)
+    bars.close()
     blocks = segmentation.blocks(args.granularity)
     return {
         "document": document.name,
@@ -63,19 +64,3 @@ def _add(rag: "Pipeline", document: Document, args: argparse.Namespace) -> dict[
         "n_reused": last.reused,
         "seconds": round(time.perf_counter() - started, 3),
     }
-
-
-def _show(steps: "Iterable[Progress]", name: str) -> "Progress":
-    """Draw a bar for each stage; returns the last step."""
-    bar: tqdm | None = None
-    stage = ""
-    for step in steps:
-        if bar is None or step.stage != stage:
-            if bar is not None:
-                bar.close()
-            stage = step.stage
-            bar = tqdm(desc=f"{name}: {stage}", total=step.total, unit="block", file=sys.stderr)
-        bar.update(step.done - bar.n)
-    if bar is not None:
-        bar.close()
-    return step

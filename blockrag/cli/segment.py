@@ -1,19 +1,26 @@
 """``segment``: show the blocks of a file."""
 
 import argparse
+import sys
 from functools import cache
 from typing import TYPE_CHECKING
+
+from tqdm import tqdm
 
 from blockrag.cli import options
 from blockrag.documents import load
 from blockrag.models import local_path, weights_sha256
 from blockrag.segment import Block, HFTokenCounter, Segmentation, SizeBounds, make_segmenter
+from blockrag.segment.base import finished
 
 if TYPE_CHECKING:
     from blockrag.retrieve.embedder import Embedder
 
 HELP = "Cut a file into blocks and show them."
 EPILOG = "Example: python -m blockrag segment README.md --granularity 0.4 --json"
+
+_SHORT_S = 1
+"""What takes less shows no bar."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +41,9 @@ def run(args: argparse.Namespace) -> int:
         args.segmenter, counter=counter, embed=lambda texts: _embedder(args.embedder, args.device).embed(texts)
     )
     bounds = SizeBounds(args.min_tokens, args.max_tokens)
-    blocks = Segmentation.create(document, segmenter, counter, bounds).blocks(args.granularity)
+    with tqdm(desc="scoring", total=100, unit="%", file=sys.stderr, delay=_SHORT_S, leave=False) as bar:
+        steps = Segmentation.creating(document, segmenter, counter, bounds)
+        blocks = finished(steps, lambda share: bar.update(round(100 * share) - bar.n)).blocks(args.granularity)
     if not args.json:
         for number, block in enumerate(blocks, start=1):
             print(_line(number, block, document.text))

@@ -1,12 +1,29 @@
 """What a segmenter is: it scores the places where a block may begin. Knows no tokens and no granularity."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
 from blockrag.errors import SegmentationError
 from blockrag.segment.candidates import find_candidates
+
+T = TypeVar("T")
+
+
+def finished(steps: Generator[Any, None, T], tell: Callable[[Any], object] | None = None) -> T:
+    """What a generator returns when all its steps are taken; `tell` is called with what each yields."""
+    with closing(steps):
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                return end.value
+            if tell is not None:
+                tell(step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +65,8 @@ class Scored:
 class Segmenter(ABC):
     """Gives every candidate of a text a score in [0, 1].
 
-    A subclass sets `name` and writes `score`; sizes, granularity and edits are not its concern.
+    A subclass sets `name` and writes `score`, and, where that takes long, `scoring`; sizes, granularity and edits are
+    not its concern.
     """
 
     name: str
@@ -70,6 +88,22 @@ class Segmenter(ABC):
             float32 ``(candidates,)`` in [0, 1].
         """
 
+    def scoring(self, text: str, candidates: np.ndarray) -> Generator[float, None, np.ndarray]:
+        """`score` step by step: what can be told of, and stopped by closing it.
+
+        Yields
+        ------
+        float
+            The share that is done, above 0 and at most 1; nothing where it is done at once.
+
+        Returns
+        -------
+        np.ndarray
+            The same as `score`.
+        """
+        yield from ()
+        return self.score(text, candidates)
+
     def boundaries(self, text: str) -> Scored:
         """Candidates of `text` and their scores, checked.
 
@@ -78,5 +112,9 @@ class Segmenter(ABC):
         SegmentationError
             If the scores are of the wrong number or leave [0, 1].
         """
+        return finished(self.finding(text))
+
+    def finding(self, text: str) -> Generator[float, None, Scored]:
+        """`boundaries`, step by step; yields what `scoring` does."""
         candidates = find_candidates(text)
-        return Scored(candidates, self.score(text, candidates))
+        return Scored(candidates, (yield from self.scoring(text, candidates)))

@@ -3,12 +3,12 @@
 After TextTiling (Hearst, Computational Linguistics 23(1), 1997), with sentence embeddings for word counts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import numpy as np
 
 from blockrag.errors import SegmentationError
-from blockrag.segment.base import Segmenter
+from blockrag.segment.base import Segmenter, finished
 
 Embed = Callable[[list[str]], np.ndarray]
 """Sentences to unit vectors, float ``(sentences, dimension)``."""
@@ -49,11 +49,18 @@ class Similarity(Segmenter):
 
     def score(self, text: str, candidates: np.ndarray) -> np.ndarray:
         """See `Segmenter`."""
+        return finished(self.scoring(text, candidates))
+
+    def scoring(self, text: str, candidates: np.ndarray) -> Generator[float, None, np.ndarray]:
+        """See `Segmenter`; a step is a batch of sentences."""
         if not len(candidates):
             return np.empty(0, np.float32)
         edges = [0, *candidates.tolist(), len(text)]
         sentences = [text[a:b].strip() for a, b in zip(edges, edges[1:], strict=False)]
-        batches = [self._embed(sentences[i : i + _BATCH]) for i in range(0, len(sentences), _BATCH)]
+        batches = []
+        for i in range(0, len(sentences), _BATCH):
+            batches.append(self._embed(sentences[i : i + _BATCH]))
+            yield min(1.0, (i + _BATCH) / len(sentences))
         depths = _depth(_smooth(_likeness(np.concatenate(batches), self._window)))
         return (np.searchsorted(np.sort(depths), depths) / len(depths)).astype(np.float32)
 

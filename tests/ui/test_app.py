@@ -7,11 +7,13 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import types
 import urllib.request
 from pathlib import Path
 
 import pytest
+from gradio_client import Client
 from serving import serve
 from tiny import tiny_engine
 
@@ -75,17 +77,26 @@ def test_log_lines_are_json():
 
 
 SERVER = """
-import sys
+import itertools, sys, time
+from pathlib import Path
 sys.path[:0] = {folders!r}
 from tiny import tiny_engine
 from blockrag.engine import Engine
+from blockrag.segment import SEGMENTERS, Structural
+class Endless(Structural):
+    def scoring(self, text, candidates):
+        for step in itertools.count(2):
+            (Path(sys.argv[1]) / "scoring").touch()
+            time.sleep(0.05)
+            yield 1 - 1 / step
+SEGMENTERS["neural"] = lambda counter, embed: Endless()
 Engine.from_pretrained = staticmethod(lambda *args, kv_dir, **kwargs: tiny_engine(kv_dir))
 import app
 app.main(["--data-dir", sys.argv[1], "--host", "127.0.0.1", "--log-json"])
 """
 
 
-def test_it_starts_answers_and_stops_in_good_order(tmp_path):
+def test_it_starts_answers_and_stops_in_good_order_even_while_it_scores(tmp_path):
     folders = [str(ROOT / "tests"), str(ROOT)]
     environment = {**os.environ, "GRADIO_SERVER_NAME": "", "SPACE_ID": ""}
     process = subprocess.Popen(
@@ -100,6 +111,10 @@ def test_it_starts_answers_and_stops_in_good_order(tmp_path):
         address = next(line for line in process.stdout if line.startswith("BlockRAG is on")).split()[-1]
         with urllib.request.urlopen(address + "health", timeout=30) as response:
             assert response.status == 200
+        client = Client(address, verbose=False)
+        client.submit("endless.txt", "A text that is scored without end. " * 20, api_name="/add_text")
+        while not (tmp_path / "scoring").exists():
+            time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 0
     finally:

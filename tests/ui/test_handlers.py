@@ -1,6 +1,7 @@
 """What the page does, without the page: workspaces, edits, indexing, asking."""
 
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,12 +9,14 @@ import pytest
 from tiny import tiny_engine
 
 from blockrag.errors import SegmentationError
-from blockrag.segment import DEFAULT_SEGMENTER, SizeBounds
+from blockrag.segment import DEFAULT_SEGMENTER, SEGMENTERS, SizeBounds, Structural
+from blockrag.segment.base import finished
 from storage.database import sqlite_url
 from storage.documents import Quota
 from storage.errors import LimitError
 from storage.library import Library
 from storage.store import Store
+from ui.ending import Ending, StoppedError
 from ui.handlers import ask, benchmarks, blocks, cache, collections, documents, index, settings
 from ui.limits import Limits, Meter
 from ui.preferences import PreferenceError
@@ -107,6 +110,84 @@ def test_a_page_that_is_closed_while_files_are_read_loses_none(workspaces, tmp_p
     assert documents.view(workspace)["waiting"] == 3
 
 
+class Slow(Structural):
+    """In four steps."""
+
+    def scoring(self, text, candidates):
+        yield from (0.25, 0.5, 0.75, 1.0)
+        return self.score(text, candidates)
+
+
+@pytest.fixture
+def slow(monkeypatch, tmp_path):
+    """A file that is scored step by step."""
+    monkeypatch.setitem(SEGMENTERS, DEFAULT_SEGMENTER, lambda counter, embed: Slow())
+    (tmp_path / "slow.md").write_text(TEXT)
+    return tmp_path / "slow.md"
+
+
+def states(views) -> list[str]:
+    return [view["rows"][0]["state"] for view in views]
+
+
+def test_scoring_is_told_in_the_table(workspaces, slow):
+    told = states(documents.load_files(visitor(workspaces), [slow]))
+    assert told == ["reading …", *(f"segmenting {percent} %" for percent in (25, 50, 75, 100)), "ready to index"]
+
+
+@pytest.mark.parametrize("stop", ["button", "closed page", "end of the application"])
+def test_a_file_that_is_stopped_at_while_it_is_scored_waits_again(workspaces, slow, stop):
+    workspace = visitor(workspaces, SECRET["secret"])
+    running = documents.load_files(workspace, [slow])
+    assert states([next(running), next(running)])[-1] == "segmenting 25 %"
+    if stop == "button":
+        documents.stop(workspace)
+    if stop == "end of the application":
+        workspaces.stop_all()
+    running.close() if stop == "closed page" else list(running)
+    assert states([documents.view(workspace)]) == ["received, waits to be read"] and not workspace.entries
+    again = visitor(Workspaces(workspaces.library, "private"), SECRET["secret"])
+    assert states(documents.read_waiting(again))[-1] == "ready to index"
+
+
+def test_cutting_again_tells_how_far_it_is_and_ends_with_the_application(workspace, slow):
+    document_id, entry = only(workspace)
+    steps = list(workspace.segmenting(document_id, DEFAULT_SEGMENTER, SizeBounds(16, 128)))
+    assert [(step.stage, round(100 * step.done / len(TEXT))) for step in steps[:2]] == [
+        ("segment", 25),
+        ("segment", 50),
+    ]
+    before, running = blocks.view(workspace, document_id), workspace.segmenting(document_id, "neural", SizeBounds())
+    next(running)
+    workspace._service.stop_all()
+    with pytest.raises(StoppedError):
+        next(running)
+    assert blocks.view(workspace, document_id) == before
+
+
+def test_the_end_waits_for_the_step_that_is_under_way():
+    entered, gate, seen = threading.Event(), threading.Event(), []
+
+    def work():
+        entered.set()
+        gate.wait(20)
+        seen.append("step")
+        yield 1
+
+    ending, pool = Ending(), ThreadPoolExecutor(2)
+    running = pool.submit(lambda: list(ending.until(work())))
+    assert entered.wait(20)
+    wanted = pool.submit(ending.want)
+    assert not wanted.done()
+    gate.set()
+    wanted.result(20)
+    assert seen == ["step"]
+    with pytest.raises(StoppedError):
+        running.result(20)
+    with pytest.raises(StoppedError):
+        next(ending.until(work()))
+
+
 def test_the_same_text_twice_is_one_document(workspace, tmp_path):
     (tmp_path / "again.md").write_text(TEXT)
     *_, view = documents.load_files(workspace, [tmp_path / "again.md"])
@@ -116,7 +197,8 @@ def test_the_same_text_twice_is_one_document(workspace, tmp_path):
 def test_a_sample_stays_where_it_is(workspace, tmp_path):
     (tmp_path / "sample.md").write_text("A sample. " * 20)
     assert (
-        len(documents.load_sample(workspace, tmp_path / "sample.md")["rows"]) == 2 and (tmp_path / "sample.md").exists()
+        len(finished(documents.load_sample(workspace, tmp_path / "sample.md"))["rows"]) == 2
+        and (tmp_path / "sample.md").exists()
     )
 
 
@@ -216,10 +298,14 @@ def test_a_boundary_moves_to_the_next_place_that_sizes_allow(workspace):
 def test_another_cut_is_shown_beside_and_changes_nothing(workspace):
     document_id, _ = only(workspace)
     before = blocks.view(workspace, document_id)
-    view = blocks.compared_view(workspace, document_id, "structural", 1.0)
+
+    def compared(document_id, segmenter, granularity):
+        return finished(blocks.comparing(workspace, document_id, segmenter, granularity))
+
+    view = compared(document_id, "structural", 1.0)
     assert set(view["differs"]) == set(view["starts"]) - set(before["starts"]) and "version" not in view
-    assert blocks.compared_view(workspace, document_id, "fixed", 0.0)["starts"] != view["starts"]
-    assert blocks.view(workspace, document_id) == before and "empty" in blocks.compared_view(workspace, "x", "fixed", 0)
+    assert compared(document_id, "fixed", 0.0)["starts"] != view["starts"]
+    assert blocks.view(workspace, document_id) == before and "empty" in compared("x", "fixed", 0)
 
 
 def test_what_blocks_will_cost_is_told_before_indexing(workspace):

@@ -3,17 +3,20 @@
 The text travels once, in pages of pieces (the spans between candidates); after that only small lists of numbers do.
 """
 
+from collections.abc import Generator
 from statistics import median
 from typing import Any
 
 import numpy as np
 
 from blockrag.documents import Document
+from blockrag.engine import Progress
 from blockrag.errors import SegmentationError
 from blockrag.kv.memory import MemoryTier
 from blockrag.segment import Block, Edit, Scored, Segmentation
 from ui import strings
-from ui.workspace import Entry, Workspace
+from ui.entry import Entry
+from ui.workspace import Workspace
 
 MAX_PIECES = 5_000
 
@@ -43,14 +46,17 @@ def view(workspace: Workspace, document_id: str | None) -> dict[str, Any]:
     }
 
 
-def compared_view(workspace: Workspace, document_id: str | None, segmenter: str, granularity: float) -> dict[str, Any]:
-    """The same document cut in another way, to look at: where its blocks begin otherwise is marked."""
+def comparing(
+    workspace: Workspace, document_id: str | None, segmenter: str, granularity: float
+) -> Generator[Progress, None, dict[str, Any]]:
+    """The same document cut in another way, to look at: where its blocks begin otherwise is marked. Tells how far the
+    other segmenter is."""
     entry = workspace.entry(document_id)
     if entry is None:
         return {"empty": strings.NO_BLOCKS}
     cut = entry.segmentation
     if segmenter != entry.segmenter:
-        cut, _ = workspace.library.segment(entry.document, segmenter, entry.cut.bounds)
+        cut = yield from workspace.cut_otherwise(entry, segmenter)
     blocks, here = cut.blocks(granularity), set(entry.starts)
     return _shown(workspace, entry.document) | {
         "compared": True,

@@ -1,15 +1,19 @@
 """Documents: files in, documents out, one by one; what waits can be gone on with."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from blockrag.documents import load
 from blockrag.documents.limits import Limits as ReadingLimits
+from blockrag.engine import Progress
 from blockrag.errors import BlockRAGError, DocumentError
 from storage.documents import UploadRecord
 from ui import strings
-from ui.workspace import Entry, Workspace
+from ui.ending import StoppedError
+from ui.entry import Entry
+from ui.workspace import Workspace
 
 
 def receive(workspace: Workspace, paths: Sequence[Path]) -> None:
@@ -38,7 +42,7 @@ def read_waiting(workspace: Workspace) -> Iterator[dict[str, Any]]:
             if workspace.live.stop_loading:
                 break
             yield view(workspace, reading=upload.id)
-            _read(workspace, upload)
+            yield from _read(workspace, upload)
     yield view(workspace)
 
 
@@ -49,14 +53,14 @@ def load_files(workspace: Workspace, paths: Sequence[Path]) -> Iterator[dict[str
 
 
 def stop(workspace: Workspace) -> dict[str, Any]:
-    """Read no further file."""
+    """Read no further file; one that is being segmented waits again."""
     workspace.live.stop_loading = True
     return view(workspace)
 
 
-def load_sample(workspace: Workspace, path: Path) -> dict[str, Any]:
-    """Load a file that is not an upload, and stays."""
-    workspace.add(load(path))
+def load_sample(workspace: Workspace, path: Path) -> Generator[Progress, None, dict[str, Any]]:
+    """Load a file that is not an upload, and stays, telling how far its segmenting is."""
+    yield from workspace.adding(load(path))
     return view(workspace)
 
 
@@ -71,10 +75,13 @@ def remove(workspace: Workspace, document_id: str) -> dict[str, Any]:
     return view(workspace)
 
 
-def view(workspace: Workspace, reading: int | None = None) -> dict[str, Any]:
-    """The table of documents, and of files that are none, or not yet."""
+def view(workspace: Workspace, reading: int | None = None, percent: int | None = None) -> dict[str, Any]:
+    """The table of documents, and of files that are none, or not yet; of the one that is being read, how much of it is
+    segmented."""
     uploads = workspace.store.documents.uploads(workspace.record.id)
-    rows = [*map(_document, workspace.entries.values()), *(_upload(upload, reading) for upload in uploads)]
+    told = strings.LOADING if percent is None else strings.SEGMENTING.format(percent=percent)
+    states = {upload.id: told if upload.id == reading else strings.WAITING for upload in uploads}
+    rows = [*map(_document, workspace.entries.values()), *(_upload(upload, states[upload.id]) for upload in uploads)]
     n_waiting = sum(upload.state == "waiting" for upload in uploads)
     return {
         "rows": rows,
@@ -93,11 +100,21 @@ def _waiting(workspace: Workspace) -> list[UploadRecord]:
     return [u for u in workspace.store.documents.uploads(workspace.record.id) if u.state == "waiting"]
 
 
-def _read(workspace: Workspace, upload: UploadRecord) -> None:
+def _read(workspace: Workspace, upload: UploadRecord) -> Iterator[dict[str, Any]]:
+    """Make a document of a file, yielding the view at each per cent; a file that is stopped at waits again."""
     path, limits = workspace.library.upload_path(upload), workspace.meter.limits
     try:
         document = load(path, name=upload.name, limits=ReadingLimits(max_bytes=limits.file_bytes))
-        workspace.add(document, upload.id)
+        told = 0
+        with closing(workspace.adding(document, upload.id)) as steps:
+            for step in steps:
+                if workspace.live.stop_loading:
+                    return
+                if (percent := round(100 * step.done / step.total)) > told:
+                    told = percent
+                    yield view(workspace, upload.id, percent)
+    except StoppedError:
+        return
     except DocumentError as error:
         workspace.store.documents.fail(upload.id, error.reason)
     except BlockRAGError as error:
@@ -113,10 +130,9 @@ def _document(entry: Entry) -> dict[str, Any]:
     return _row(record.name, state) | {"id": record.sha256, "kind": kind, "size": size}
 
 
-def _upload(upload: UploadRecord, reading: int | None) -> dict[str, Any]:
+def _upload(upload: UploadRecord, state: str) -> dict[str, Any]:
     if upload.state == "failed":
         return _row(upload.name, upload.reason, failed=True) | {"id": f"upload-{upload.id}"}
-    state = strings.LOADING if upload.id == reading else strings.WAITING
     return _row(upload.name, state) | {"busy": True}
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from blockrag.engine import Progress
 from blockrag.errors import BlockRAGError
 from ui import strings
-from ui.workspace import Entry, Workspace
+from ui.entry import Entry
+from ui.workspace import Workspace
 
 MAX_CELLS = 400
 """Blocks that are drawn one by one, by the tier of their KV."""

@@ -1,12 +1,12 @@
 """The learned segmenter: any text in stitched windows, in little memory. Knows no training."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from blockrag.segment.base import Segmenter
+from blockrag.segment.base import Segmenter, finished
 from blockrag.segment.neural.encoding import encode
 from blockrag.segment.neural.network import SegmenterNetwork
 from blockrag.segment.neural.weights import SHIPPED, load
@@ -41,17 +41,30 @@ class Neural(Segmenter):
 
     def score(self, text: str, candidates: np.ndarray) -> np.ndarray:
         """See `Segmenter`."""
+        return finished(self.scoring(text, candidates))
+
+    def scoring(self, text: str, candidates: np.ndarray) -> Generator[float, None, np.ndarray]:
+        """See `Segmenter`; a step is a few windows."""
         if not len(candidates):
             return np.empty(0, np.float32)
-        return self._scale.apply(self.probabilities(text, candidates))
+        return self._scale.apply((yield from self._weighing(text, candidates)))
 
     def probabilities(self, text: str, candidates: np.ndarray) -> np.ndarray:
         """Of each candidate being a boundary of level 1, at most 2, at most 3: float32 ``(candidates, 3)``."""
+        return finished(self._weighing(text, candidates))
+
+    def _weighing(self, text: str, candidates: np.ndarray) -> Generator[float, None, np.ndarray]:
+        """`probabilities`, step by step; inference mode is left at each, since it is the whole thread's."""
         encoded = encode(text, candidates, self._tokenizer)
-        config = self._network.config
+        config, states, n_read = self._network.config, [], 0
+        batches = _read_batches(self._network, lay(encoded, config.window, config.overlap))
+        while n_read < len(encoded.markers):
+            with torch.inference_mode():
+                states.append(next(batches))
+            n_read += len(states[-1])
+            yield n_read / len(encoded.markers)
         with torch.inference_mode():
-            states = read(self._network, lay(encoded, config.window, config.overlap))
-            return judge(self._network, states)[1:].sigmoid().cpu().numpy()
+            return judge(self._network, torch.cat(states))[1:].sigmoid().cpu().numpy()
 
 
 def read(network: SegmenterNetwork, windows: Windows) -> torch.Tensor:

@@ -1,0 +1,31 @@
+"""Bars on standard error while a document is worked on. Knows no command."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from blockrag.engine import Progress
+
+
+class Bars:
+    """One bar for each stage of a document's way into an index."""
+
+    def __init__(self, name: str):
+        self._name, self._stage = name, ""
+        self._bar: tqdm | None = None
+
+    def show(self, step: "Progress") -> None:
+        """Draw how far a stage is; that of a new stage goes below."""
+        if self._bar is None or step.stage != self._stage:
+            self.close()
+            self._stage = step.stage
+            unit = "char" if step.stage == "segment" else "block"
+            self._bar = tqdm(desc=f"{self._name}: {step.stage}", total=step.total, unit=unit, file=sys.stderr)
+        self._bar.update(step.done - self._bar.n)
+
+    def close(self) -> None:
+        """Leave the last bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
