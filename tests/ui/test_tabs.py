@@ -204,6 +204,9 @@ def test_this_machine_is_measured(visit):
 def test_settings_are_kept_and_refused_in_words(visit):
     page = visit()
     open_tab(page, "Settings")
+    expect(page.locator("#adapter-in-use textarea")).to_have_value(re.compile("^none: block mode runs"))
+    expect(page.locator("#adapter-in-use")).to_contain_text("--adapter NAME starts with another one")
+    assert not page.locator("#model-in-use textarea").is_editable()
     fill(page, "#setting-min_tokens input", "400")
     page.click("#save-settings")
     expect(page.locator(".toast-body")).to_contain_text("at least twice the minimum")
