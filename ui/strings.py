@@ -63,8 +63,8 @@ COMPARE_BUTTON = "Show beside it"
 COMPARE_NONE = "Choose a segmenter and a granularity, and see the same text cut that way here."
 NO_BLOCKS = "Nothing to cut yet: load a document first, and its blocks appear here."
 EDIT_HINT = (
-    "Click between sentences to begin a block, on the line under a block to merge it; ▲ and ▼ move a boundary. "
-    "Arrow keys, Enter and Alt with arrows do the same."
+    "Click between sentences to begin a block, on the line under a block to merge it; ▲ and ▼ move a boundary, ⠿ drags "
+    "it. Arrow keys, Enter and Alt with arrows do the same."
 )
 TOO_LARGE = "does not fit"
 NEXT_INDEX = "Next: index these blocks"

@@ -299,6 +299,22 @@ def test_a_boundary_moves_to_the_next_place_that_sizes_allow(workspace):
         blocks.move(workspace, document_id, 3, 1)
 
 
+def test_a_boundary_is_put_between_its_neighbours_alone(workspace):
+    document_id, _ = only(workspace)
+    workspace.set_granularity(document_id, 0.0)
+    before = blocks.view(workspace, document_id)["starts"]
+    there = TEXT.index("The river", before[1])
+    blocks.place(workspace, document_id, before[1], there)
+    assert blocks.view(workspace, document_id)["starts"][:2] == [0, there]
+    for wrong in (0, before[2], len(TEXT) - 1):
+        with pytest.raises(SegmentationError, match="between the one before"):
+            blocks.place(workspace, document_id, there, wrong)
+    with pytest.raises(SegmentationError, match="any more"):
+        blocks.place(workspace, document_id, before[1], there)
+    with pytest.raises(SegmentationError, match="minimum"):
+        blocks.place(workspace, document_id, there, 3)
+
+
 def test_another_cut_is_shown_beside_and_changes_nothing(workspace):
     document_id, _ = only(workspace)
     before = blocks.view(workspace, document_id)
