@@ -86,6 +86,7 @@ def make_service(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # n
     from ui import zerogpu  # noqa: PLC0415
     from ui.handlers.settings import restore_budgets  # noqa: PLC0415
     from ui.limits import DEMO, Limits  # noqa: PLC0415
+    from ui.preferences import Started  # noqa: PLC0415
     from ui.serve import Service, auth_of  # noqa: PLC0415
     from ui.workspace import Workspaces  # noqa: PLC0415
 
@@ -107,7 +108,8 @@ def make_service(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # n
     for trouble in mend(library)[0]:
         logging.getLogger("blockrag.app").warning("%s: %s", trouble.where, trouble.what)
     limits = DEMO if demo else Limits()
-    workspaces = Workspaces(library, access_of(args, demo), args.segmenter, limits, expire=demo)
+    started = Started(args.model, args.adapter, args.embedder)
+    workspaces = Workspaces(library, access_of(args, demo), args.segmenter, limits, expire=demo, started=started)
     restore_budgets(workspaces)
     return Service(workspaces, data_dir, auth_of(args.users) if args.users else None, mcp=args.mcp)
 

@@ -77,7 +77,7 @@ class BlocksTab:
             api_visibility="private",
             **WORKING,
         )
-        for event, handler in ((view.toggle, self._toggle), (view.move, self._move)):
+        for event, handler in ((view.toggle, self._toggle), (view.move, self._move), (view.place, self._place)):
             event(handler, visit.id, view, trigger_mode="multiple", **QUICK)
         for event, handler in ((view.undo, self._undo), (view.redo, self._redo)):
             event(handler, visit.id, view, trigger_mode="multiple", **QUICK)
@@ -143,6 +143,14 @@ class BlocksTab:
         with self._visit.open(visit, request) as workspace:
             try:
                 blocks.move(workspace, str(event.doc), int(event.char), 1 if int(event.by) > 0 else -1)
+            except SegmentationError as error:
+                gr.Warning(html.escape(str(error)))
+            return blocks.view(workspace, str(event.doc))
+
+    def _place(self, visit: Any, request: gr.Request, event: gr.EventData) -> dict[str, Any]:
+        with self._visit.open(visit, request) as workspace:
+            try:
+                blocks.place(workspace, str(event.doc), int(event.char), int(event.to))
             except SegmentationError as error:
                 gr.Warning(html.escape(str(error)))
             return blocks.view(workspace, str(event.doc))

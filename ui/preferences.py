@@ -36,6 +36,15 @@ class Preference:
         return type(self.default)(value)
 
 
+@dataclass(frozen=True)
+class Started:
+    """The models that the application was started with, by the names that were given; to read, not to set."""
+
+    model: str = ""
+    adapter: str = ""
+    embedder: str = ""
+
+
 _BOUNDS = SizeBounds()
 
 PREFERENCES: dict[str, Preference] = {

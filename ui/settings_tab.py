@@ -36,7 +36,12 @@ class SettingsTab:
                 )
         with gr.Row(elem_classes="actions"):
             self.set = gr.Button(strings.SAVE_BUDGETS, interactive=mine, elem_id="save-budgets")
-        gr.Markdown(settings.models_view(visit.workspaces), elem_classes="aside")
+        gr.Markdown(strings.MODELS, elem_classes="heading")
+        gr.Markdown(strings.MODELS_EXPLAINED, elem_classes="aside")
+        in_use = settings.models_view(visit.workspaces)
+        with gr.Row():
+            for name, (label, info) in strings.MODEL_LABELS.items():
+                _read_only(in_use[name], label, info, f"{name}-in-use")
         self._wire()
 
     def _wire(self) -> None:
@@ -60,6 +65,10 @@ class SettingsTab:
             budgets = {name: values[field] for name, field in self.budgets.items()}
             settings.set_budgets(self._visit.workspaces, budgets)
             gr.Info(strings.SAVED)
+
+
+def _read_only(value: str, label: str, info: str, elem_id: str) -> gr.Textbox:
+    return gr.Textbox(value, label=label, info=info, lines=3, interactive=False, elem_id=elem_id, min_width=260)
 
 
 def _field(name: str, segmenter: str) -> Any:

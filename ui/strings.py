@@ -63,8 +63,8 @@ COMPARE_BUTTON = "Show beside it"
 COMPARE_NONE = "Choose a segmenter and a granularity, and see the same text cut that way here."
 NO_BLOCKS = "Nothing to cut yet: load a document first, and its blocks appear here."
 EDIT_HINT = (
-    "Click between sentences to begin a block, on the line under a block to merge it; ▲ and ▼ move a boundary. "
-    "Arrow keys, Enter and Alt with arrows do the same."
+    "Click between sentences to begin a block, on the line under a block to merge it; ▲ and ▼ move a boundary, ⠿ drags "
+    "it. Arrow keys, Enter and Alt with arrows do the same."
 )
 TOO_LARGE = "does not fit"
 NEXT_INDEX = "Next: index these blocks"
@@ -156,10 +156,28 @@ SETTING_LABELS = {
     "k": "Blocks to retrieve",
     "max_new_tokens": "Longest answer, in tokens",
 }
-MODELS_IN_USE = (
-    "In use: a {family} network of {layers} layers in {dtype} on {device}, which reads up to {tokens:,} tokens. "
-    "Other models, adapters and encoders are chosen when the application starts: python app.py --help lists them."
+MODELS = "Models in use"
+MODELS_EXPLAINED = (
+    "All visitors use them, so that they are chosen where the application is started: python app.py --help."
 )
+MODEL_LABELS = {
+    "model": ("Model", "Reads the blocks and answers. python app.py --model NAME starts with another one."),
+    "adapter": (
+        "Adapter",
+        "Weights by which the model answers from blocks as well as from the whole text. python app.py --adapter NAME "
+        "starts with another one, a folder of your own, or none.",
+    ),
+    "embedder": (
+        "Sentence encoder",
+        "Finds the blocks that a question is about. python app.py --embedder NAME starts with another one.",
+    ),
+}
+MODEL_IN_USE = "a {family} network of {layers} layers in {dtype} on {device}, which reads up to {tokens:,} tokens"
+EMBEDDER_IN_USE = "{dimension} numbers a block"
+NO_ADAPTER = "none: block mode runs the model's own weights, which were not made for it"
+ADAPTER_SHIPPED = "the one that comes for this model"
+ADAPTER_IN_USE = "{sinks} sinks before each block; blocks {sees} the prompt's beginning"
+PREFIX_SEEN, PREFIX_UNSEEN = "see", "do not see"
 
 GONE = "This visit ended after a long pause, or its collection was deleted. Reload the page to go on."
 REMOVED = "This document was removed meanwhile."

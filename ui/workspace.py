@@ -25,7 +25,7 @@ from storage.library import Library
 from ui.ending import Ending
 from ui.entry import Entry, Ready
 from ui.limits import Limits, Meter
-from ui.preferences import DEFAULTS
+from ui.preferences import DEFAULTS, Started
 
 _LOG = logging.getLogger(__name__)
 
@@ -233,6 +233,8 @@ class Workspaces:
         Remove collections that nobody has used for `IDLE_S`.
     clock : callable
         Seconds since 1970, for tests; the store's should be the same.
+    started : Started
+        Names of the models in use, to be shown.
     """
 
     def __init__(
@@ -244,10 +246,11 @@ class Workspaces:
         *,
         expire: bool = False,
         clock: Callable[[], float] = time.time,
+        started: Started = Started(),  # noqa: B008  (frozen)
     ):
         self.library = library
         self.engine = library.engine
-        self.access, self.segmenter, self.expires = access, segmenter, expire
+        self.access, self.segmenter, self.expires, self.started = access, segmenter, expire, started
         self.meter = Meter(limits)
         self.ready = Ready(library)
         self.ending = Ending()

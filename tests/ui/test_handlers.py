@@ -3,12 +3,16 @@
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-from tiny import tiny_engine
+from test_adapter import make_adapter
+from tiny import WordEmbedder, tiny_engine, tiny_model, tiny_tokenizer
 
+from blockrag.engine import Engine
 from blockrag.errors import SegmentationError
+from blockrag.kv.memory import MemoryTier
+from blockrag.kv.tiered import TieredKV
+from blockrag.models.load import adapted
 from blockrag.segment import DEFAULT_SEGMENTER, SEGMENTERS, SizeBounds, Structural
 from blockrag.segment.base import finished
 from storage.database import sqlite_url
@@ -19,7 +23,7 @@ from storage.store import Store
 from ui.ending import Ending, StoppedError
 from ui.handlers import ask, benchmarks, blocks, cache, collections, documents, index, settings
 from ui.limits import Limits, Meter
-from ui.preferences import PreferenceError
+from ui.preferences import PreferenceError, Started
 from ui.workspace import GoneError, Workspace, Workspaces
 
 TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long.\n\n" for i in range(12))
@@ -293,6 +297,22 @@ def test_a_boundary_moves_to_the_next_place_that_sizes_allow(workspace):
     assert blocks.view(workspace, document_id)["starts"] == before
     with pytest.raises(SegmentationError, match="any more"):
         blocks.move(workspace, document_id, 3, 1)
+
+
+def test_a_boundary_is_put_between_its_neighbours_alone(workspace):
+    document_id, _ = only(workspace)
+    workspace.set_granularity(document_id, 0.0)
+    before = blocks.view(workspace, document_id)["starts"]
+    there = TEXT.index("The river", before[1])
+    blocks.place(workspace, document_id, before[1], there)
+    assert blocks.view(workspace, document_id)["starts"][:2] == [0, there]
+    for wrong in (0, before[2], len(TEXT) - 1):
+        with pytest.raises(SegmentationError, match="between the one before"):
+            blocks.place(workspace, document_id, there, wrong)
+    with pytest.raises(SegmentationError, match="any more"):
+        blocks.place(workspace, document_id, before[1], there)
+    with pytest.raises(SegmentationError, match="minimum"):
+        blocks.place(workspace, document_id, there, 3)
 
 
 def test_another_cut_is_shown_beside_and_changes_nothing(workspace):
@@ -623,7 +643,22 @@ def test_budgets_are_the_owners_of_the_machine_to_set(workspaces, workspace):
     disk.set_budget(5)
     settings.restore_budgets(mine)
     assert settings.budgets(workspace) == {"memory": 0, "disk": 1.5}
-    assert "llama" in settings.models_view(mine) and str(Path.home()) not in settings.models_view(mine)
+
+
+def test_the_models_in_use_are_told_by_name_and_without_a_path(workspaces, tmp_path):
+    seen = settings.models_view(workspaces)
+    assert "llama network of 2 layers in float32 on cpu" in seen["model"] and seen["adapter"].startswith("none: ")
+    network = tiny_model().network
+    model = adapted(network, tiny_tokenizer(), "tiny", make_adapter())
+    engine = Engine(model, WordEmbedder(), TieredKV([MemoryTier(1 << 20)]))
+    library = Library(workspaces.library.store, engine, tmp_path / "adapted")
+    (tmp_path / "mine").mkdir()
+    for given, name in ((str(tmp_path / "mine"), "mine"), ("auto", "the one that comes"), ("qa-lora", "qa-lora")):
+        started = Started("org/model", given, str(tmp_path))
+        seen = settings.models_view(Workspaces(library, "shared", started=started))
+        assert seen["model"].startswith("org/model: a llama") and seen["embedder"].endswith("64 numbers a block")
+        assert seen["adapter"].startswith(f"{name}") and "2 sinks before each block" in seen["adapter"]
+        assert str(tmp_path.parent) not in "".join(seen.values())
 
 
 # Cache

@@ -72,6 +72,7 @@ def shape(page: Page) -> None:
     """Blocks: slider, split, merge, move, undo, redo, largest, another cut beside."""
     set_slider(page, 1)
     expect_narrow(page)
+    assert page.locator("#blocks .text").evaluate("(text) => text.scrollWidth <= text.clientWidth")
     before = shown(page)
     joint = page.locator("#blocks .gap.join").nth(1)
     char = joint.get_attribute("data-char")

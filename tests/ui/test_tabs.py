@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from document_files import epub, pdf, slides, zipped
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 from serving import serve
 from steps import (
     TABS,
@@ -129,6 +129,39 @@ def test_boundaries_move_and_edits_are_redone(visit, rivers):
     expect(page.locator("#blocks .undo")).to_be_enabled()
 
 
+def test_a_boundary_is_dragged_to_another_place(visit, rivers):
+    page = visit()
+    upload(page, rivers)
+    to_blocks(page)
+    set_slider(page, 0)
+    grip, first = page.locator("#blocks .grip").first, page.locator("#blocks .body").first
+    before = first.text_content()
+    target = page.locator("#blocks section").nth(1).locator(".piece", has_text="# River").nth(1)
+    begin = target.text_content()
+    drag(page, grip, target)
+    expect(first).not_to_have_text(before)
+    assert (
+        first.text_content().startswith(before)
+        and begin
+        == page.locator("#blocks .piece")
+        .nth(len(page.locator("#blocks section").first.locator(".piece").all()))
+        .text_content()
+    )
+    expect(page.locator("#blocks .undo")).to_be_enabled()
+    moved = first.text_content()
+    drag(page, grip, page.locator("#blocks .bar"))
+    calm(page)
+    assert first.text_content() == moved, "dropped beside the text it stays"
+
+
+def drag(page: Page, source, target) -> None:
+    source.hover()
+    page.mouse.down()
+    box = target.bounding_box()
+    page.mouse.move(box["x"] + 4, box["y"] + 6, steps=4)
+    page.mouse.up()
+
+
 def test_another_cut_is_shown_beside(visit, rivers):
     page = visit()
     upload(page, rivers)
@@ -204,6 +237,9 @@ def test_this_machine_is_measured(visit):
 def test_settings_are_kept_and_refused_in_words(visit):
     page = visit()
     open_tab(page, "Settings")
+    expect(page.locator("#adapter-in-use textarea")).to_have_value(re.compile("^none: block mode runs"))
+    expect(page.locator("#adapter-in-use")).to_contain_text("--adapter NAME starts with another one")
+    assert not page.locator("#model-in-use textarea").is_editable()
     fill(page, "#setting-min_tokens input", "400")
     page.click("#save-settings")
     expect(page.locator(".toast-body")).to_contain_text("at least twice the minimum")

@@ -4,7 +4,7 @@
 // doc, length, starts, highlight, summary}, to read; lists come together as JSON, in `lists`. Offsets are Python's (code
 // points), so that pieces are never cut by JavaScript's UTF-16 indices. Blocks lie in parts of about 4,000 characters;
 // only parts near the view have blocks in the page, the others are empty boxes of about the right height.
-const PAGE = 3000, LABEL = 48, SETTLING = 3, NEAR = "1500px", PART = 4000, CHAR_PX = 7.2, LINE_PX = 26;
+const PAGE = 3000, LABEL = 48, SETTLING = 3, NEAR = "1500px", PART = 4000, CHAR_PX = 7.2, LINE_PX = 26, EDGE = 24;
 let workspace = null, doc = null, version = -1, loading = 0, cursor = -1, shown = null;
 let pieces = [], offsets = [], parts = new Map();
 
@@ -137,6 +137,11 @@ function head(value, i) {
       Object.assign(node.dataset, { from: start, by });
       moves.append(node);
     }
+    const grip = make("span", "grip", "⠿");      // for pointers; the buttons are for all
+    grip.title = "Drag the beginning of this block";
+    grip.dataset.from = start;
+    grip.setAttribute("aria-hidden", "true");
+    moves.firstChild.after(grip);
     head.append(moves);
   }
   return head;
@@ -326,6 +331,32 @@ element.addEventListener("click", (event) => {
   if (!clicked?.classList.contains("gap")) return;
   cursor = +clicked.dataset.char;
   trigger("toggle", { doc, char: cursor, add: !clicked.classList.contains("join") });
+});
+let held = null;                                // a boundary that is being dragged: {from, node, to}
+function aim(node) {
+  held.node?.classList.remove("target");
+  node?.classList.add("target");
+  Object.assign(held, { node, to: node?.char ?? +node?.dataset.char });
+}
+text.addEventListener("pointerdown", (event) => {
+  const grip = event.target.closest(".grip");
+  if (!grip) return;
+  event.preventDefault();
+  text.setPointerCapture(event.pointerId);
+  held = { from: +grip.dataset.from };
+});
+text.addEventListener("pointermove", ({ clientX, clientY }) => {
+  if (!held) return;
+  const { top, bottom } = text.getBoundingClientRect(), node = document.elementFromPoint(clientX, clientY)?.closest(".piece, .gap");
+  if (clientY < top + EDGE || clientY > bottom - EDGE) text.scrollTop += clientY < top + EDGE ? -EDGE : EDGE;
+  aim(text.contains(node) ? node : null);
+});
+for (const ended of ["pointerup", "pointercancel"]) text.addEventListener(ended, () => {
+  if (!held) return;
+  const { from: char, to, node } = held;
+  aim(null);
+  held = null;
+  if (ended === "pointerup" && node && to !== char) trigger("place", { doc, char, to });
 });
 strip.addEventListener("click", (event) => {
   jump(Math.floor((event.offsetY / strip.clientHeight) * shown.length));

@@ -42,7 +42,8 @@ class DocumentsView(_Static):
 
 
 class BlockView(_Static):
-    """A document cut into blocks. Events: `toggle` (a boundary was clicked), `move` (of one), `undo`, `redo`."""
+    """A document cut into blocks. Events: `toggle` (a boundary was clicked), `move` (of one, by a step), `place` (where
+    it was dragged to), `undo`, `redo`."""
 
     file = "blocks"
 

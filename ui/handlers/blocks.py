@@ -173,20 +173,49 @@ def move(workspace: Workspace, document_id: str, char: int, by: int) -> int:
     return moved[0]
 
 
+def place(workspace: Workspace, document_id: str, char: int, to: int) -> None:
+    """Move the boundary at `char` to `to`, which lies between the boundaries before and after it.
+
+    Raises
+    ------
+    SegmentationError
+        If it does not, or a block would break a bound.
+    """
+
+    def edits(entry: Entry) -> list[Edit]:
+        before = entry.segmentation
+        first, last = _beside(before, char, entry.granularity)
+        if not first < to < last:
+            raise SegmentationError("A boundary can be put between the one before and the one after it alone.")
+        return list(_put(before, char, to, entry.granularity).edits[len(before.edits) :])
+
+    workspace.edit(document_id, edits)
+
+
 def _moved(cut: Segmentation, char: int, by: int, granularity: float) -> tuple[Segmentation, int]:
-    starts = [0, *cut.boundaries(granularity)[0].tolist(), len(cut.document.text)]
-    if char not in starts[1:-1]:
-        raise SegmentationError(f"No block begins at character {char} any more.")
-    stop = starts[starts.index(char) + by]
+    stop = _beside(cut, char, granularity)[by > 0]
     places = [c for c in cut.scored.chars.tolist() if min(char, stop) < c < max(char, stop)]
-    for place in places if by > 0 else reversed(places):
+    for to in places if by > 0 else reversed(places):
         try:
-            made = cut.with_boundary(place)
-            made = made.without_boundary(char, granularity) if char in made.boundaries(granularity)[0] else made
-            return made, place
+            return _put(cut, char, to, granularity), to
         except SegmentationError:
             continue
     raise SegmentationError("There is no place between this boundary and the next one where it could go.")
+
+
+def _put(cut: Segmentation, char: int, to: int, granularity: float) -> Segmentation:
+    """The boundary at `char` put elsewhere."""
+    made = cut.with_boundary(to)
+    return made.without_boundary(char, granularity) if char in made.boundaries(granularity)[0] else made
+
+
+def _beside(cut: Segmentation, char: int, granularity: float) -> tuple[int, int]:
+    """The boundaries before and after that at `char`."""
+    starts = [0, *cut.boundaries(granularity)[0].tolist(), len(cut.document.text)]
+    if char not in starts[1:-1]:
+        raise SegmentationError(f"No block begins at character {char} any more.")
+    i = starts.index(char)
+    return starts[i - 1], starts[i + 1]
 
 
 def _entry(workspace: Workspace, document_id: str) -> Entry:

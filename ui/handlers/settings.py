@@ -1,7 +1,10 @@
 """Settings: a visitor's own, and, on a machine of one's own, the budgets of the tiers."""
 
+from pathlib import Path
 from typing import Any
 
+from blockrag.models.answer_model import AnswerModel
+from blockrag.models.shipped import AUTO
 from storage.settings import APPLICATION
 from ui import strings
 from ui.preferences import PreferenceError, checked
@@ -56,14 +59,31 @@ def restore_budgets(workspaces: Workspaces) -> None:
             tier.set_budget(int(kept[tier.name] * GB))
 
 
-def models_view(workspaces: Workspaces) -> str:
-    """Which models are in use, and how to use others, in a sentence. Names alone: no path is told."""
-    engine = workspaces.engine
+def models_view(workspaces: Workspaces) -> dict[str, str]:
+    """Which model, adapter and sentence encoder are in use. Of a folder its name alone: no path is told."""
+    engine, started = workspaces.engine, workspaces.started
     config = engine.model.network.config
-    return strings.MODELS_IN_USE.format(
+    model = strings.MODEL_IN_USE.format(
         family=getattr(config, "model_type", "?"),
         layers=getattr(config, "num_hidden_layers", "?"),
         dtype=str(engine.model.dtype).removeprefix("torch."),
         device=engine.model.device.type,
         tokens=engine.model.max_tokens,
     )
+    embedder = strings.EMBEDDER_IN_USE.format(dimension=engine.embedder.dimension)
+    shown = {"model": (started.model, model), "embedder": (started.embedder, embedder)}
+    shown["adapter"] = _adapter(started.adapter, engine.model)
+    return {name: ": ".join(filter(None, (_name(given), said))) for name, (given, said) in shown.items()}
+
+
+def _adapter(given: str, model: AnswerModel) -> tuple[str, str]:
+    """Its name, where it has one, and what is to be said of it."""
+    if model.full is None:
+        return "", strings.NO_ADAPTER
+    sees = strings.PREFIX_SEEN if model.format.prefix_visible else strings.PREFIX_UNSEEN
+    name = strings.ADAPTER_SHIPPED if given == AUTO else given
+    return name, strings.ADAPTER_IN_USE.format(sinks=model.format.n_sinks, sees=sees)
+
+
+def _name(given: str) -> str:
+    return Path(given).resolve().name if Path(given).is_dir() and given else given
