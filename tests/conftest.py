@@ -1,6 +1,10 @@
-"""Fixtures of all tests: the real weights, fetched once and kept; silence from progress bars; one core a worker."""
+"""Fixtures of all tests: the real weights, fetched once and kept; silence from progress bars; one core a worker, and the
+whole machine for a test that measures what a person waits for."""
 
+import fcntl
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -14,6 +18,19 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "0")
 
 from blockrag.models import local_path  # noqa: E402  (the variables are read at import)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """A test marked `alone` runs while no other worker runs any: it takes a lock that the others share."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    locks = Path(tempfile.gettempdir(), f"blockrag-tests-{os.getuid()}")
+    with open(f"{locks}.door", "w") as door, open(f"{locks}.room", "w") as room:
+        fcntl.flock(door, fcntl.LOCK_EX)  # who waits for the room keeps the door, so that nobody slips in before
+        fcntl.flock(room, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        return (yield)
 
 
 @pytest.fixture(scope="session")

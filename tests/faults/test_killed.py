@@ -29,7 +29,7 @@ for i in range(first, first + 10_000):
 @pytest.mark.timeout(1800)
 def test_killed_while_writing(tmp_path, rounds):
     acknowledged, draw = set(), random.Random(0)
-    for number in range(rounds(5, 200)):
+    for number in range(rounds(3, 200)):
         acknowledged |= _write_and_kill(tmp_path, 100_000 * number, draw.uniform(0.0, 0.15))
         tier = DiskTier(tmp_path, 1 << 30, "killed")
         listed = set(tier.keys())

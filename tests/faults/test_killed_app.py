@@ -1,7 +1,7 @@
 """The application's storage under SIGKILL: what was acknowledged is there, and the doctor finds nothing that stays.
 
 A child process loads, cuts, indexes and answers in a loop, and writes a line to its output for everything that has
-been acknowledged; it is killed at a random moment and started again over the same folder. Three times in the suite,
+been acknowledged; it is killed at a random moment and started again over the same folder. Twice in the suite,
 100 times by
 
     BLOCKRAG_FAULTS=full python -m pytest tests/faults/test_killed_app.py --no-cov
@@ -23,7 +23,7 @@ from storage.library import Library
 from storage.store import Store
 from ui.workspace import Workspaces
 
-KILLS = 100 if os.environ.get("BLOCKRAG_FAULTS") == "full" else 3
+KILLS = 100 if os.environ.get("BLOCKRAG_FAULTS") == "full" else 2
 FOLDERS = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent.parent)]
 
 CHILD = """

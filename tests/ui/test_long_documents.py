@@ -19,7 +19,7 @@ from steps import (
     upload,
 )
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.alone]
 
 ASKED = """(value) => {
   const root = document.querySelector('#blocks [data-root]');
