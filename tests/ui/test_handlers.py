@@ -345,7 +345,8 @@ def test_a_document_removed_while_it_is_indexed_stays_removed(workspace):
     assert list(running)[-1]["rows"] == [] and len(workspace.rag.index) == 0
 
 
-def test_indexing_is_told_block_by_block_and_once(workspace):
+def test_indexing_is_told_block_by_block_and_once(workspace, monkeypatch):
+    monkeypatch.setattr(index, "REDRAW_S", 0)
     document_id, entry = only(workspace)
     assert index.overview(workspace)["rows"][0]["state"] == "waiting"
     views = list(index.index_all(workspace))

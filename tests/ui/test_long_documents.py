@@ -2,6 +2,7 @@
 indexing begins, tells and stops."""
 
 import random
+from statistics import median
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -79,7 +80,7 @@ def test_130000_characters_are_cut_anew_and_shown_in_under_a_second(visit, tmp_p
     upload(page, path)
     to_blocks(page)
     times = measured(page, (0.9, 0.2, 1, 0.6))
-    assert max(times) < 1_000, times
+    assert median(times) < 1_000, times
 
 
 @pytest.mark.timeout(240)
@@ -93,18 +94,18 @@ def test_a_million_characters_are_cut_anew_in_under_a_second_and_indexed(visit, 
     expect(blocks(page)).to_have_attribute("data-granularity", "0.5", timeout=60_000)  # text and blocks are there
     assert text.startswith(seen(page)[:400]) and shown(page) > 2_000
     times = measured(page, (0.9, 0.2, 1, 0.6))
-    assert min(times) < 1_000, times
+    assert median(times) < 1_000, times
     page.locator("#blocks .text").evaluate("(text) => { text.scrollTop = text.scrollHeight / 2; }")
     calm(page)
     before = first_line(page)
     times = measured(page, (0.3, 1))
-    assert min(times) < 1_000, times
+    assert median(times) < 1_000, times
     assert text.startswith(before["text"], before["char"])
     expect_in_place(page, before)
     page.set_viewport_size(PHONE["viewport"])
     calm(page)
     times = measured(page, (0.9, 0.2))
-    assert min(times) < 1_000 and overflow(page) == 0, times
+    assert median(times) < 1_000 and overflow(page) == 0, times
     assert page.evaluate("document.querySelectorAll('#blocks *').length") < 6_000
     set_slider(page, 0)
     open_tab(page, "Index")

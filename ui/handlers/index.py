@@ -1,4 +1,4 @@
-"""Index: every document that is not indexed as it is cut now, told block by block; and where its KV is."""
+"""Index: every document that is not indexed as it is cut now, told as it goes on; and where its KV is."""
 
 import time
 from collections.abc import Iterator
@@ -13,6 +13,9 @@ from ui.workspace import Workspace
 
 MAX_CELLS = 400
 """Blocks that are drawn one by one, by the tier of their KV."""
+
+REDRAW_S = 0.2
+"""Between two views of a stage: a page that is drawn anew for every block of a quick model hears no click."""
 
 
 def overview(workspace: Workspace) -> dict[str, Any]:
@@ -38,7 +41,7 @@ def stop(workspace: Workspace) -> dict[str, Any]:
 
 
 def index_all(workspace: Workspace) -> Iterator[dict[str, Any]]:
-    """Index what is not indexed, yielding the view after each step; the last one is what stands when all is over."""
+    """Index what is not indexed, yielding the view as it goes on; the last one is what stands when all is over."""
     failed: dict[str, str] = {}
     with workspace.meter.job(workspace.owner):
         for document_id, entry in workspace.entries.items():
@@ -51,17 +54,27 @@ def index_all(workspace: Workspace) -> Iterator[dict[str, Any]]:
                     for step in steps:
                         if workspace.live.stop_indexing:
                             break
-                        yield _with(rest, document_id, _running(entry, step, pace.left(step)), failed)
+                        if pace.is_due(step):
+                            yield _with(rest, document_id, _running(entry, step, pace.left(step)), failed)
             except BlockRAGError as error:
                 failed[document_id] = str(error)
         yield _with(overview(workspace)["rows"], "", {}, failed)
 
 
 class Pace:
-    """How long a stage will still take, from how long it took so far."""
+    """When the view is due, and how long a stage will still take, from how long it took so far."""
 
     def __init__(self) -> None:
         self._stage, self._began, self._first = "", 0.0, 0
+        self._told = 0.0
+
+    def is_due(self, step: Progress) -> bool:
+        """Whether to tell of this step: the first and the last of a stage, and others now and then."""
+        now = time.monotonic()
+        if step.stage == self._stage and step.done < step.total and now - self._told < REDRAW_S:
+            return False
+        self._told = now
+        return True
 
     def left(self, step: Progress) -> float | None:
         """Seconds; None before anything can be said."""
