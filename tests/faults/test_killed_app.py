@@ -74,7 +74,7 @@ def run(folder: Path, turn: int, after_s: float) -> list[list[str]]:
     command = [sys.executable, "-c", CHILD.format(folders=FOLDERS), str(folder), str(turn)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        assert any(line == "ready\n" for line in child.stdout), "the child did not start"
+        assert any(line == "ready\n" for line in child.stdout), f"the child did not start: {child.wait()}"
         time.sleep(after_s)
     finally:
         child.kill()
