@@ -96,6 +96,7 @@ app.main(["--data-dir", sys.argv[1], "--host", "127.0.0.1", "--log-json"])
 """
 
 
+@pytest.mark.timeout(240)
 def test_it_starts_answers_and_stops_in_good_order_even_while_it_scores(tmp_path):
     folders = [str(ROOT / "tests"), str(ROOT)]
     environment = {**os.environ, "GRADIO_SERVER_NAME": "", "SPACE_ID": ""}

@@ -2,7 +2,6 @@
 indexing begins, tells and stops."""
 
 import random
-from statistics import median
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -63,14 +62,17 @@ def seen(page: Page) -> str:
     )
 
 
-def measured(page: Page, values: tuple[float, ...]) -> list[float]:
-    """Milliseconds of each answer, which differ in their blocks."""
-    times, counts = [], []
-    for value in values:
-        times.append(slider_ms(page, value))
-        counts.append(shown(page))
-    assert len(set(counts)) == len(counts), counts
-    return times
+def expect_quick(page: Page, *values: float) -> None:
+    """Each cut is shown in under a second, at the best of three times where others use the machine too."""
+    best, counts = dict.fromkeys(values, float("inf")), {}
+    for _ in range(3):
+        for value in values:
+            best[value] = min(best[value], slider_ms(page, value))
+            counts[value] = shown(page)
+        if max(best.values()) < 1_000:
+            break
+    assert max(best.values()) < 1_000, best
+    assert len(set(counts.values())) == len(values), f"each is another cut: {counts}"
 
 
 def test_130000_characters_are_cut_anew_and_shown_in_under_a_second(visit, tmp_path):
@@ -79,8 +81,7 @@ def test_130000_characters_are_cut_anew_and_shown_in_under_a_second(visit, tmp_p
     page = visit()
     upload(page, path)
     to_blocks(page)
-    times = measured(page, (0.9, 0.2, 1, 0.6))
-    assert median(times) < 1_000, times
+    expect_quick(page, 0.9, 0.2, 1, 0.6)
 
 
 @pytest.mark.timeout(240)
@@ -93,19 +94,17 @@ def test_a_million_characters_are_cut_anew_in_under_a_second_and_indexed(visit, 
     page.click("#next-blocks")
     expect(blocks(page)).to_have_attribute("data-granularity", "0.5", timeout=60_000)  # text and blocks are there
     assert text.startswith(seen(page)[:400]) and shown(page) > 2_000
-    times = measured(page, (0.9, 0.2, 1, 0.6))
-    assert median(times) < 1_000, times
+    expect_quick(page, 0.9, 0.2, 1, 0.6)
     page.locator("#blocks .text").evaluate("(text) => { text.scrollTop = text.scrollHeight / 2; }")
     calm(page)
     before = first_line(page)
-    times = measured(page, (0.3, 1))
-    assert median(times) < 1_000, times
+    expect_quick(page, 0.3, 1)
     assert text.startswith(before["text"], before["char"])
     expect_in_place(page, before)
     page.set_viewport_size(PHONE["viewport"])
     calm(page)
-    times = measured(page, (0.9, 0.2))
-    assert median(times) < 1_000 and overflow(page) == 0, times
+    expect_quick(page, 0.9, 0.2)
+    assert overflow(page) == 0
     assert page.evaluate("document.querySelectorAll('#blocks *').length") < 6_000
     set_slider(page, 0)
     open_tab(page, "Index")
