@@ -14,7 +14,7 @@ from blockrag.attention.format import BlockFormat
 from blockrag.attention.mask import block_mask, strict_isolation
 from blockrag.attention.reference import reference_logits
 from training.distill import checkpoint
-from training.distill.attention import Varlen, n_pairs
+from training.distill.attention import Varlen, flash, n_pairs
 from training.distill.config import DataConfig, DistillConfig
 from training.distill.examples import Example, Examples
 from training.distill.layout import ANSWER, LIFTED, QUESTION, BlockRules, lay_blocks, lay_full, visible
@@ -139,6 +139,30 @@ def test_attention_by_parts_equals_the_dense_mask_with_gradients(lifted, prefix_
     for ours, right in zip(*gradients, strict=True):
         assert torch.allclose(ours, right, atol=1e-5)
     assert n_pairs(layout) == int(visible(layout).sum())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+@pytest.mark.parametrize("lifted", [[False] * 3, [False, True, False]])
+def test_flash_attention_and_its_gradient_are_as_exact_as_the_dense_mask_in_16_bits(lifted):
+    """How far it may be from float32 is derived from how far the dense mask in bfloat16 is."""
+    layout = lay_blocks(PREFIX, [make_example(0), make_example(1)], [lifted, lifted[::-1]], BlockRules(2, True))
+    device, seen = torch.device("cuda"), visible(layout).cuda()
+    generator = torch.Generator(device).manual_seed(0)
+    drawn = [torch.randn(1, heads, layout.n_tokens, 64, generator=generator, device=device) for heads in (9, 3, 3)]
+    direction = torch.randn(1, layout.n_tokens, 9, 64, generator=generator, device=device)
+
+    def run(dtype, attend):
+        inputs = [each.bfloat16().to(dtype).requires_grad_() for each in drawn]
+        output = attend(*inputs)
+        return [output, *torch.autograd.grad((output.float() * direction).sum(), inputs)]
+
+    exact, rounded = (
+        run(dtype, lambda q, k, v: dense_attention(q, k, v, seen, 0.125)) for dtype in (torch.float32, torch.bfloat16)
+    )
+    found = run(torch.bfloat16, lambda q, k, v: Varlen(layout, device, flash)(None, q, k, v, 0.125))
+    for ours, theirs, right in zip(found, rounded, exact, strict=True):
+        assert (ours - right).norm() <= 1.5 * (theirs - right).norm()
 
 
 def attend_one_by_one(q, k, v, query_ends, key_ends, most_queries, most_keys, scale):
