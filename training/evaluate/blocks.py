@@ -8,13 +8,13 @@ from transformers import PreTrainedTokenizerBase
 
 from blockrag.documents.document import Document
 from blockrag.models import local_path
-from blockrag.segment import HFTokenCounter, Segmentation, Segmenter, SizeBounds, make_segmenter
+from blockrag.segment import DEFAULT_SEGMENTER, HFTokenCounter, Segmentation, Segmenter, SizeBounds, make_segmenter
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """How long texts are cut."""
-    parser.add_argument("--segmenter", default="structural", help="structural, fixed, similarity, neural")
-    parser.add_argument("--neural", type=Path, help="folder of the learned segmenter")
+    parser.add_argument("--segmenter", default=DEFAULT_SEGMENTER, help="neural (default), structural, fixed, similarity")
+    parser.add_argument("--neural", type=Path, help="folder of the learned segmenter (default: the shipped one)")
     parser.add_argument("--granularity", type=float, default=0.5, help="0 coarsest to 1 finest (default: 0.5)")
     parser.add_argument("--block-tokens", type=int, nargs=2, default=(32, 512), help="fewest and most of a block")
 
@@ -54,9 +54,7 @@ def _segmenter(args: argparse.Namespace, counter: HFTokenCounter) -> Segmenter:
     if args.segmenter == "neural":
         from blockrag.segment.neural import Neural  # noqa: PLC0415  (where it is asked for)
 
-        if args.neural is None:
-            raise ValueError("the segmenter 'neural' needs the folder of its weights: give --neural.")
-        return Neural(args.neural, args.device)
+        return Neural(*filter(None, [args.neural]), device=args.device)
     if args.segmenter != "similarity":
         return make_segmenter(args.segmenter, counter=counter)
     from blockrag.retrieve.embedder import Embedder  # noqa: PLC0415  (sentence-transformers, where it is asked for)
