@@ -13,7 +13,9 @@ from blockrag.segment import DEFAULT_SEGMENTER, HFTokenCounter, Segmentation, Se
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """How long texts are cut."""
-    parser.add_argument("--segmenter", default=DEFAULT_SEGMENTER, help="neural (default), structural, fixed, similarity")
+    parser.add_argument(
+        "--segmenter", default=DEFAULT_SEGMENTER, help="or structural, fixed, similarity (default: %(default)s)"
+    )
     parser.add_argument("--neural", type=Path, help="folder of the learned segmenter (default: the shipped one)")
     parser.add_argument("--granularity", type=float, default=0.5, help="0 coarsest to 1 finest (default: 0.5)")
     parser.add_argument("--block-tokens", type=int, nargs=2, default=(32, 512), help="fewest and most of a block")
@@ -52,9 +54,9 @@ class Cutter:
 
 def _segmenter(args: argparse.Namespace, counter: HFTokenCounter) -> Segmenter:
     if args.segmenter == "neural":
-        from blockrag.segment.neural import Neural  # noqa: PLC0415  (where it is asked for)
+        from blockrag.segment.neural.segmenter import SHIPPED, Neural  # noqa: PLC0415  (where it is asked for)
 
-        return Neural(*filter(None, [args.neural]), device=args.device)
+        return Neural(args.neural or SHIPPED, args.device)
     if args.segmenter != "similarity":
         return make_segmenter(args.segmenter, counter=counter)
     from blockrag.retrieve.embedder import Embedder  # noqa: PLC0415  (sentence-transformers, where it is asked for)
