@@ -28,7 +28,6 @@ from blockrag.kv.memory import MemoryTier
 from blockrag.kv.tiered import TieredKV
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.families import FAMILIES as TABLE
-from blockrag.pipeline import Pipeline
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")]
 
@@ -277,7 +276,8 @@ def test_an_altered_file_is_encoded_anew_and_told(tmp_path):
         MemoryTier(0, "cuda", "device"),
         DiskTier(tmp_path / "kv", 1 << 26, kv_identity(model).digest, pin_memory=True),
     ]
-    rag = Pipeline(Engine(model, WordEmbedder(), TieredKV(tiers)), tmp_path)
+    pipeline = pytest.importorskip("blockrag.pipeline", reason="FAISS is missing", exc_type=ImportError)
+    rag = pipeline.Pipeline(Engine(model, WordEmbedder(), TieredKV(tiers)), tmp_path)
     text = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 + "\n\n" for i in range(6))
     list(rag.add(rag.segment(Document("rivers.txt", "text/plain", text))))
     whole = [*rag.ask("How long is river 3?", k=3, max_new_tokens=6)][-1]

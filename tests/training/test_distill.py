@@ -26,6 +26,7 @@ from training.distill.loss import (
     divergence_in_chunks,
     sum_over_examples,
 )
+from training.distill.norms import fuse_norms
 from training.distill.objectives import losses
 from training.distill.processes import Processes
 from training.distill.train import Run, draw, fit, passes_of, rate
@@ -222,6 +223,19 @@ def test_without_its_changes_the_network_is_the_teacher_bit_for_bit(merged):
     fresh = make_learner(DistillConfig(rank=2, merged=merged))
     assert torch.equal(found, fresh.hidden(layout, changed=False))
     assert not torch.allclose(learner.hidden(layout), found, atol=1e-3)
+
+
+@pytest.mark.parametrize(("family", "n"), [("llama", 5), ("qwen3", 9), ("gemma", 0), ("cohere", 0)])
+def test_fused_norms_are_the_networks_own_with_their_gradients(family, n):
+    network = tiny_model(family).network
+    ids, fused = torch.arange(3, 20)[None], copy.deepcopy(network)
+    assert fuse_norms(fused) == n
+    (own, found) = (each(inputs_embeds=each.get_input_embeddings()(ids)).logits for each in (network, fused))
+    assert torch.allclose(found, own, atol=1e-5)
+    own.square().sum().backward()
+    found.square().sum().backward()
+    for ours, right in zip(fused.parameters(), network.parameters(), strict=True):
+        assert torch.allclose(ours.grad, right.grad, atol=1e-3)
 
 
 def test_merged_and_unmerged_changes_are_the_same_network():

@@ -11,6 +11,7 @@ from training.distill.attention import attention_of
 from training.distill.config import DistillConfig
 from training.distill.layout import BlockRules, Layout
 from training.distill.lowrank import LowRank
+from training.distill.norms import fuse_norms
 
 SCALED_LOGITS = ("logit_scale", "logits_scaling", "final_logit_softcapping")
 """What configurations call logits that are more than a product with the output matrix."""
@@ -42,6 +43,8 @@ class Learner:
             )
         self.model, self.device = model, model.device
         self.low_rank = LowRank(network, config.rank, config.scale, config.merged, config.seed)
+        if self.device.type == "cuda":
+            fuse_norms(network)
         self.head = network.lm_head.weight.detach().float()
         has_sinks = block_mode and config.sinks != "none"
         self.sink_ids = self._sink_ids(config) if has_sinks else ()
