@@ -15,7 +15,7 @@ import torch
 from transformers.cache_utils import Cache
 
 from blockrag.attention.cuda.fused import fused
-from blockrag.attention.cuda.lane import Lane, TailLayer
+from blockrag.attention.cuda.lane import Lane, TailLayer, beside
 from blockrag.attention.packed import UNMASKED
 from blockrag.models.answer_model import AnswerModel
 
@@ -115,7 +115,7 @@ class Choir:
 
     @torch.inference_mode()
     def _capture(self) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
-        with fused(self._model.network), torch.cuda.stream(torch.cuda.Stream()):
+        with fused(self._model.network), torch.cuda.stream(beside()):
             for _ in range(2):
                 self._forward()
             torch.cuda.synchronize()

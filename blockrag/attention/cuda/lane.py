@@ -183,7 +183,7 @@ class Lane:
     @torch.inference_mode()
     def _capture(self) -> None:
         pool = torch.cuda.graph_pool_handle()
-        with fused(self._model.network), torch.cuda.stream(torch.cuda.Stream()):
+        with fused(self._model.network), torch.cuda.stream(beside()):
             for length in reversed(LENGTHS):  # the largest first: the others fit into its memory
                 for _ in range(2):  # kernels are compiled and libraries set up outside of the capture
                     self._forward(length)
@@ -215,3 +215,13 @@ class Lane:
             logits_to_keep=last,
             attend=attend,
         ).logits
+
+
+def beside() -> torch.cuda.Stream:
+    """A new stream, such as capturing needs, whose work waits for all that was launched so far.
+
+    Without that, on a GPU that others keep busy, it would read buffers that are not filled yet.
+    """
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    return stream
