@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import tiny_model, tiny_tokenizer
+from transformers.models.llama import modeling_llama
 
 from blockrag.attention.format import BlockFormat
 from blockrag.attention.mask import block_mask, strict_isolation
@@ -17,6 +18,7 @@ from training.distill import checkpoint
 from training.distill.attention import Varlen, flash, n_pairs
 from training.distill.config import DataConfig, DistillConfig
 from training.distill.examples import Example, Examples
+from training.distill.fuse import fuse_norms, fuse_rotation
 from training.distill.layout import ANSWER, LIFTED, QUESTION, BlockRules, lay_blocks, lay_full, visible
 from training.distill.learner import Learner
 from training.distill.loss import (
@@ -26,7 +28,6 @@ from training.distill.loss import (
     divergence_in_chunks,
     sum_over_examples,
 )
-from training.distill.norms import fuse_norms
 from training.distill.objectives import losses
 from training.distill.processes import Processes
 from training.distill.train import Run, draw, fit, passes_of, rate
@@ -236,6 +237,18 @@ def test_fused_norms_are_the_networks_own_with_their_gradients(family, n):
     found.square().sum().backward()
     for ours, right in zip(fused.parameters(), network.parameters(), strict=True):
         assert torch.allclose(ours.grad, right.grad, atol=1e-3)
+
+
+def test_a_rotations_gradient_is_that_of_the_plain_steps(monkeypatch):
+    rotate = modeling_llama.apply_rotary_pos_emb
+    monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", rotate)  # put back afterwards
+    network, ids = tiny_model().network, torch.arange(3, 20)[None]
+    plain = torch.autograd.grad(network(ids).logits.square().sum(), list(network.parameters()))
+    fuse_rotation(network, torch.no_grad(rotate))
+    assert modeling_llama.apply_rotary_pos_emb is not rotate
+    fused = torch.autograd.grad(network(ids).logits.square().sum(), list(network.parameters()))
+    for ours, right in zip(fused, plain, strict=True):
+        assert torch.allclose(ours, right, atol=1e-4)
 
 
 def test_merged_and_unmerged_changes_are_the_same_network():

@@ -10,10 +10,14 @@ import numpy as np
 import torch
 
 from blockrag.attention.packed import UNMASKED
-from training.distill.layout import Layout, visible
+from training.distill.layout import Layout, Part, visible
 
 Flash = Callable[..., torch.Tensor]
 """(query, key, value, query ends, key ends, most queries, most keys, scale) -> output; see `flash`."""
+
+
+Spans = tuple[torch.Tensor, torch.Tensor, int, int]
+"""Where each sequence's queries and keys end, and the most of each: what `Flash` wants of them."""
 
 
 def attention_of(layout: Layout, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
@@ -30,7 +34,8 @@ def dense(layout: Layout, dtype: torch.dtype) -> torch.Tensor:
 
 
 class Varlen:
-    """Each part's queries over the keys that they see, laid one behind the other; nothing else is computed.
+    """Each part's queries over their own part, laid one behind the other, and then those of open parts over all that
+    they see; hardly anything else is computed.
 
     Bottom-right causal attention (FlashAttention-2, arXiv 2307.08691): the last query of a part sees all its keys.
 
@@ -42,22 +47,32 @@ class Varlen:
     """
 
     def __init__(self, layout: Layout, device: torch.device, run: Flash):
-        keys = list(_keys(layout))
-        n_queries, n_keys = [part.n_tokens for part in layout.parts], [len(rows) for rows in keys]
-        rows = torch.from_numpy(np.concatenate(keys))
-        self._rows = None if len(rows) == layout.n_tokens else rows.to(device, non_blocking=True)
-        self._query_ends, self._key_ends = _ends(n_queries).to(device), _ends(n_keys).to(device)
-        self._most_queries, self._most_keys = max(n_queries), max(n_keys)
         self._run = run
+        lengths = [part.n_tokens for part in layout.parts]
+        self._own = _spans(lengths, lengths, device)
+        further = [(part, rows) for part, rows in _seen(layout) if len(rows) > part.n_tokens]
+        self._open: Spans | None = None
+        if further:
+            self._open = _spans([part.n_tokens for part, _ in further], [len(rows) for _, rows in further], device)
+            queries = np.concatenate([np.arange(part.start, part.start + part.n_tokens) for part, _ in further])
+            keys = np.concatenate([rows for _, rows in further])
+            self._queries, self._keys = (torch.from_numpy(rows).to(device) for rows in (queries, keys))
 
     def __call__(
         self, module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float
     ) -> torch.Tensor:
         q, k, v = (t[0].transpose(0, 1) for t in (query, key, value))  # (tokens, heads, head_dim)
-        if self._rows is not None:
-            k, v = k.index_select(0, self._rows), v.index_select(0, self._rows)
-        ends = (self._query_ends, self._key_ends, self._most_queries, self._most_keys)
-        return self._run(q, k, v, *ends, scaling)[None]
+        output = self._run(q, k, v, *self._own, scaling)
+        if self._open is not None:
+            q, k, v = (t.index_select(0, rows) for t, rows in ((q, self._queries), (k, self._keys), (v, self._keys)))
+            output = output.index_copy(0, self._queries, self._run(q, k, v, *self._open, scaling))
+        return output[None]
+
+
+def _spans(
+    n_queries: list[int], n_keys: list[int], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, int, int]:
+    return _ends(n_queries).to(device), _ends(n_keys).to(device), max(n_queries), max(n_keys)
 
 
 def flash(
@@ -79,11 +94,10 @@ def flash(
 
 def n_pairs(layout: Layout) -> int:
     """Pairs of query and key that see each other."""
-    n_keys = map(len, _keys(layout))
-    return sum(part.n_tokens * (2 * n - part.n_tokens + 1) // 2 for part, n in zip(layout.parts, n_keys, strict=True))
+    return sum(part.n_tokens * (2 * len(rows) - part.n_tokens + 1) // 2 for part, rows in _seen(layout))
 
 
-def _keys(layout: Layout) -> Iterator[np.ndarray]:
+def _seen(layout: Layout) -> Iterator[tuple[Part, np.ndarray]]:
     """Rows of each part's keys: of a closed one its own, of an open one all of its example up to its end."""
     before: list[np.ndarray] = []
     example = -1
@@ -91,7 +105,7 @@ def _keys(layout: Layout) -> Iterator[np.ndarray]:
         before = before if part.example == example else []
         example = part.example
         rows = np.arange(part.start, part.start + part.n_tokens)
-        yield np.concatenate([*before, rows]) if part.open else rows
+        yield part, np.concatenate([*before, rows]) if part.open else rows
         before.append(rows[part.n_copied :])
 
 

@@ -30,7 +30,7 @@ class DistillConfig:
     )
     steps: int = _setting(400, "optimiser steps")
     examples: int = _setting(16, "examples in a step, over all processes")
-    pack_tokens: int = _setting(32768, "most tokens that go through the network at once; a step takes as many passes")
+    pack_tokens: int = _setting(49152, "most tokens that go through the network at once; a step takes as many passes")
     lr: float = _setting(1e-3, "highest learning rate")
     lr_end: float = _setting(0.05, "share of it that is left at the end")
     warmup: int = _setting(20, "steps in which the rate rises; then it falls as a cosine")

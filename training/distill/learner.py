@@ -9,9 +9,9 @@ from blockrag.models.adapter import Change
 from blockrag.models.answer_model import AnswerModel
 from training.distill.attention import attention_of
 from training.distill.config import DistillConfig
+from training.distill.fuse import fuse
 from training.distill.layout import BlockRules, Layout
 from training.distill.lowrank import LowRank
-from training.distill.norms import fuse_norms
 
 SCALED_LOGITS = ("logit_scale", "logits_scaling", "final_logit_softcapping")
 """What configurations call logits that are more than a product with the output matrix."""
@@ -44,7 +44,7 @@ class Learner:
         self.model, self.device = model, model.device
         self.low_rank = LowRank(network, config.rank, config.scale, config.merged, config.seed)
         if self.device.type == "cuda":
-            fuse_norms(network)
+            fuse(network)
         self.head = network.lm_head.weight.detach().float()
         has_sinks = block_mode and config.sinks != "none"
         self.sink_ids = self._sink_ids(config) if has_sinks else ()
@@ -85,7 +85,7 @@ class Learner:
         """The low-rank changes as an adapter keeps them."""
         found = {}
         for name, layer in self.low_rank.layers.items():
-            found[name] = Change((layer.up * layer.scale).detach(), layer.down.detach())
+            found[name] = Change((layer.up * layer.stack.scale).detach(), layer.down.detach())
         return found
 
     @contextmanager

@@ -5,22 +5,21 @@
 # Phases, in order: data (no GPU), teacher, students, tables, ablate, long, curve. Teacher, students and tables where none
 # is named.
 #     SOURCES=shared/data training/recipes/distill.sh DATA OUT data
-# What stands below with :- may be set in the environment. Several runs share the GPU, since one leaves it idle.
+# What stands below with :- may be set in the environment. Small runs share the GPU, since one leaves it idle.
 set -euo pipefail
 data=$1 out=$2
 shift 2
 model=${MODEL:-smollm2}
-teacher_steps=${TEACHER_STEPS:-400} steps=${STEPS:-800} examples=${EXAMPLES:-16} pack=${PACK_TOKENS:-16384}
+teacher_steps=${TEACHER_STEPS:-400} steps=${STEPS:-800} examples=${EXAMPLES:-16}
 limit=${LIMIT:-250}                                                   # questions of a file in the tables
 seeds=${SEEDS:-0 1 2} short_steps=${SHORT_STEPS:-200} short_limit=${SHORT_LIMIT:-60}          # of the ablations
-at_once=${AT_ONCE:-5}
 mkdir -p "$out"
 
 student() {  # name, flags
     local name=$1
     shift
     python -m training.distill student --model "$model" --data "$data/examples.safetensors" --teacher "$out/teacher" \
-        --out "$out/$name" --examples "$examples" --pack-tokens "$pack" "$@" > "$out/$name.json" 2> "$out/$name.err"
+        --out "$out/$name" "$@" > "$out/$name.json" 2> "$out/$name.err"
     tail -n 1 "$out/$name.json"
 }
 
@@ -32,10 +31,10 @@ judge() {  # name of the result, adapter, split, flags
     grep '^|' "$out/$name.txt" || { tail -n 3 "$out/$name.txt"; false; }
 }
 
-at_once() {  # lines of what to run, from standard input
+at_once() {  # how many; lines of what to run, from standard input
     export -f student judge
-    export model data out examples pack
-    xargs -P "$at_once" -I{} bash -c 'set -euo pipefail; {}'
+    export model data out
+    xargs -P "$1" -I{} bash -c 'set -euo pipefail; {}'
 }
 
 variants() {  # name and flags of each
@@ -58,30 +57,31 @@ for phase in "$@"; do
         ;;
     teacher)
         python -m training.distill teacher --model "$model" --data "$data/examples.safetensors" --out "$out/teacher" \
-            --examples "$examples" --pack-tokens "$pack" --steps "$teacher_steps"
+            --examples "$examples" --steps "$teacher_steps"
         ;;
     students)
-        at_once <<< "student student --steps $steps
-student finetune --objective finetune --steps $steps
-student finetune-both --objective finetune-both --steps $steps"
+        student student --examples "$examples" --steps "$steps"
+        for objective in finetune finetune-both; do
+            student "$objective" --objective "$objective" --examples "$examples" --steps "$steps"
+        done
         ;;
     tables)
         for adapter in student finetune finetune-both; do
             for file in nq_open_20doc hotpotqa_distractor 2wikimultihopqa covidqa qmsum; do
                 echo "judge $adapter-test-$file $adapter test --limit $limit --data $data/qa/$file.jsonl"
             done
-        done | at_once
+        done | at_once 6
         ;;
     ablate)
         for seed in $seeds; do
-            variants | sed -E "s/^([^ ]+)(.*)/student \1-$seed --seed $seed --steps $short_steps\2/"
-        done | at_once
+            variants | sed -E "s/^([^ ]+)(.*)/student \1-$seed --seed $seed --examples 8 --steps $short_steps\2/"
+        done | at_once 3
         for seed in $seeds; do
             variants | sed -E "s/^([^ ]+).*/\1-$seed/"
         done | while read -r name; do
             echo "judge $name-dev $name dev --limit $short_limit --modes full,block --data" \
                 "$data"/qa/{nq_open_20doc,hotpotqa_distractor,covidqa}.jsonl
-        done | at_once
+        done | at_once 6
         ;;
     long)
         python -m training.evaluate perplexity --model "$model" --data "$SOURCES"/seg/* --adapter "$out/student" \
@@ -93,7 +93,7 @@ student finetune-both --objective finetune-both --steps $steps"
         done > "$out/curve.list"
         printf 'by-%s --segmenter %s\n' neural neural structural structural fixed fixed similarity similarity >> "$out/curve.list"
         sed -E "s#^([^ ]+)(.*)#python -m training.evaluate perplexity --model $model --data $SOURCES/seg/* --split dev \
---limit 2 --adapter $out/student --max-tokens 4096\2 --json $out/\1.json > $out/\1.txt#" "$out/curve.list" | at_once
+--limit 2 --adapter $out/student --max-tokens 4096\2 --json $out/\1.json > $out/\1.txt#" "$out/curve.list" | at_once 6
         ;;
     esac
 done

@@ -162,18 +162,21 @@ def _is_row(hidden: torch.Tensor) -> bool:
     return hidden.numel() == hidden.shape[-1] and hidden.is_contiguous()
 
 
-def _rotation(network: Any) -> Iterator[Replacement]:
+def _rotation(network: torch.nn.Module) -> Iterator[Replacement]:
     """The family's way to rotate, if it is one of `ROTATIONS`."""
-    family = sys.modules[type(network).__module__]
-    original = getattr(family, "apply_rotary_pos_emb", None)
+    rotation = find_rotation(network)
+    if rotation is not None:
+        yield sys.modules[type(network).__module__], "apply_rotary_pos_emb", rotation
+
+
+def find_rotation(network: Any) -> Callable[..., Any] | None:
+    """The one of `ROTATIONS` that gives what the network's family's `apply_rotary_pos_emb` gives."""
+    original = getattr(sys.modules[type(network).__module__], "apply_rotary_pos_emb", None)
     dim = 2 * len(network.model.rotary_emb.inv_freq)
     if original is None or dim & (dim - 1):
-        return
+        return None
     query, key, cos, sin = torch.randn(4, 1, 2, 3, dim, device=network.device, dtype=network.dtype)
-    for rotation in ROTATIONS:
-        if _alike(original, rotation, query, key, cos[:, 0], sin[:, 0]):
-            yield family, "apply_rotary_pos_emb", rotation
-            return
+    return next((each for each in ROTATIONS if _alike(original, each, query, key, cos[:, 0], sin[:, 0])), None)
 
 
 @torch.no_grad()
