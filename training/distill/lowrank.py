@@ -52,7 +52,9 @@ class LowRankLinear(torch.nn.Module):
             return linear(x, self.merged, self.bias)
         assert self.beside is not None
         down, up = self.beside
-        return torch.add(linear(x, self.weight, self.bias), linear(linear(x, down), up), alpha=self.stack.scale)
+        output = linear(x, self.weight, self.bias)
+        output.view(-1, len(up)).addmm_(linear(x, down).view(-1, len(down)), up.t(), alpha=self.stack.scale)
+        return output
 
 
 class Stack:
