@@ -28,7 +28,7 @@ from training.distill.loss import (
     divergence_in_chunks,
     sum_over_examples,
 )
-from training.distill.objectives import losses
+from training.distill.objectives import lay, losses
 from training.distill.processes import Processes
 from training.distill.train import Run, draw, fit, passes_of, rate
 
@@ -298,6 +298,19 @@ def test_weights_follow_the_damage_and_pass_no_gradient():
     damage = torch.tensor([1.0, 3.0, 0.0, 0.0], requires_grad=True)
     weights = damage_weights(damage, torch.tensor([0, 0, 1, 1]), 2, floor=0.5)
     assert weights.tolist() == [1.0, 2.0, 0.5, 0.5] and not weights.requires_grad
+
+
+def test_given_answers_count_beside_the_divergence_as_they_do_alone():
+    plain = DistillConfig(sinks="none", n_sinks=0, dropout=0)
+    learner, examples = make_learner(plain), [make_example(0), make_example(1, n_blocks=2)]
+    disturb(learner)
+
+    def answers(config):
+        a_pass = lay(PREFIX, examples, [[False] * len(example.blocks) for example in examples], learner, config)
+        return losses(learner, a_pass, config).learned[ANSWER]
+
+    both, alone = answers(replace(plain, gold_weight=0.5)), answers(replace(plain, objective="finetune"))
+    assert alone > 0 and torch.allclose(both, answers(plain) + 0.5 * alone, atol=1e-5)
 
 
 def test_an_example_counts_as_a_whole_by_kind():

@@ -100,9 +100,22 @@ def _distil(learner: Learner, a_pass: Pass, config: DistillConfig) -> Losses:
             damage = divergence_in_chunks(learner.hidden(blocks, changed=False), theirs, *measure)
         weights = damage_weights(damage, groups, len(KINDS) * a_pass.n_examples, config.weight_floor)
         told["damage"] = _plain(damage, blocks, a_pass.n_examples)
-    ours = divergence_in_chunks(learner.hidden(blocks), theirs, *measure)
+    states = learner.hidden(blocks)
+    ours = divergence_in_chunks(states, theirs, *measure)
     told["divergence"] = _plain(ours.detach(), blocks, a_pass.n_examples)
-    return Losses(sum_over_examples(ours, weights, blocks.kinds, blocks.examples, a_pass.n_examples), told)
+    learned = sum_over_examples(ours, weights, blocks.kinds, blocks.examples, a_pass.n_examples)
+    if config.gold_weight:
+        nll = _nll_of_answers(states, learner, a_pass, config)
+        learned, told["nll"] = learned + config.gold_weight * nll, nll.detach()
+    return Losses(learned, told)
+
+
+def _nll_of_answers(states: torch.Tensor, learner: Learner, a_pass: Pass, config: DistillConfig) -> torch.Tensor:
+    """By kind, as the other losses; 0 for all but answers."""
+    assert a_pass.blocks is not None
+    answers = _only(a_pass.blocks, [ANSWER])
+    nll = cross_entropy_in_chunks(states[a_pass.blocks.kinds == ANSWER], answers.targets, learner.head, config.chunk)
+    return sum_over_examples(nll, torch.ones_like(nll), answers.kinds, answers.examples, a_pass.n_examples)
 
 
 def _plain(values: torch.Tensor, layout: Layout, n_examples: int) -> torch.Tensor:
@@ -112,6 +125,6 @@ def _plain(values: torch.Tensor, layout: Layout, n_examples: int) -> torch.Tenso
 
 def _only(layout: Layout, kinds: Sequence[int]) -> Layout:
     """What is learned from cut down to these kinds."""
-    kept = torch.isin(layout.kinds, torch.tensor(kinds))
+    kept = torch.isin(layout.kinds, torch.tensor(kinds, device=layout.kinds.device))
     columns = {name: getattr(layout, name)[kept] for name in ("rows", "targets", "kinds", "examples")}
     return replace(layout, **columns)
