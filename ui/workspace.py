@@ -136,6 +136,12 @@ class Workspace:
         document_id = self.store.documents.add(self.record.id, document, cut, self.library.quota, upload_id)
         if is_new:
             self._service.ready.put(document_id, made)
+            self._make_ready(document.sha256)
+
+    def _make_ready(self, document_id: str) -> None:
+        """Build the tree of boundaries now, which takes seconds in a very long document: the page shows it at once."""
+        if entry := self.entry(document_id):
+            self.restored(entry).boundaries(entry.granularity)
 
     @property
     def settings(self) -> dict:
@@ -195,6 +201,7 @@ class Workspace:
         made, cut = yield from self._service.ending.until(steps)
         Segmentation(made.document, made.scored, made.sizes, made.bounds, entry.cut.edits)
         self.store.segmentations.put(entry.record.id, cut)
+        self._make_ready(document_id)
 
     def cut_otherwise(self, entry: Entry, segmenter: str) -> Generator[Progress, None, Segmentation]:
         """The same document by another segmenter, to look at: nothing is kept. Raises StoppedError."""
