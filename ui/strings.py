@@ -124,8 +124,8 @@ CLEAR = "Clear this collection from the tier"
 WARM = "Make what is missing"
 MOVE = "Copy this collection into memory"
 REFRESH = "Look again"
-CLEARED = "KV deleted of blocks: {n}. It is made again when it is needed."
-MOVED = "KV copied into memory of blocks: {n}."
+CLEARED = "KV of {n} blocks was deleted; it is made again when it is needed."
+MOVED = "KV of {n} blocks was copied into memory."
 WARMED = "Every indexed block has its KV."
 
 BENCHMARKS_EXPLAINED = (
