@@ -11,6 +11,7 @@ from steps import (
     calm,
     fill,
     index_all,
+    open_collections,
     open_tab,
     overflow,
     set_slider,
@@ -66,6 +67,32 @@ def test_a_phone_does_it_all(visit, rivers, screenshots):
             page.screenshot(path=screenshots / f"phone-{scheme}-{tab.lower()}.png")
             found += [(scheme, tab, *violation) for violation in violations(page)]
     assert not found, found
+
+
+def test_a_phone_keeps_collections_and_measures(visit, rivers, tmp_path):
+    page, name = visit(**PHONE), "#collection-name input, #collection-name textarea"
+    upload(page, rivers)
+    open_collections(page)
+    tap(page.locator("#export"))
+    with page.expect_download() as download:
+        page.locator("#exported a[download]").first.tap()
+    download.value.save_as(tmp_path / "c.zip")
+    expect_narrow(page)
+    fill(page, name, "Second")
+    tap(page.locator("#create"))
+    expect(page.locator("#collection input")).to_have_value("Second")
+    expect(page.locator("#documents .empty")).to_be_visible()
+    page.set_input_files("#import input[type=file], input[accept='.zip']", str(tmp_path / "c.zip"))
+    expect(page.locator("#collection input")).to_have_value("My documents (2)")
+    tap(page.get_by_role("button", name="Remove rivers.md"))
+    expect(page.locator("#documents .empty")).to_be_visible()
+    fill(page, name, "My documents (2)")
+    tap(page.locator("#delete"))
+    expect(page.locator("#collection input")).not_to_have_value("My documents (2)")
+    open_tab(page, "Benchmarks")
+    tap(page.locator("#measure"))
+    expect(page.locator("#measured td").first).to_have_text("256")
+    expect_narrow(page)
 
 
 def shape(page: Page) -> None:
