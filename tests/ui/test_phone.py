@@ -95,6 +95,43 @@ def test_a_phone_keeps_collections_and_measures(visit, rivers, tmp_path):
     expect_narrow(page)
 
 
+def test_a_boundary_is_dragged_by_a_finger(visit, rivers):
+    page = visit(**PHONE)
+    upload(page, rivers)
+    to_blocks(page)
+    set_slider(page, 0)
+    grip = page.locator("#blocks .grip").first
+    grip.scroll_into_view_if_needed()
+    calm(page)
+    version = blocks(page).get_attribute("data-version")
+    places = [box for box in (gap.bounding_box() for gap in page.locator("#blocks .body .gap").all()) if box]
+    start = grip.bounding_box()
+    target = min(places, key=lambda box: abs(box["y"] - start["y"] - 120))
+    swipe(page, middle(start), middle(target))
+    expect(blocks(page)).not_to_have_attribute("data-version", version)
+    expect(page.locator("#blocks .undo")).to_be_enabled()
+
+
+def middle(box: dict) -> tuple[float, float]:
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def swipe(page: Page, start: tuple[float, float], end: tuple[float, float], n_steps: int = 8) -> None:
+    """A finger put down, moved and taken away."""
+    devtools = page.context.new_cdp_session(page)
+
+    def touch(kind: str, *at: tuple[float, float]) -> None:
+        points = [{"x": x, "y": y} for x, y in at]
+        devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", start)
+    for step in range(1, n_steps + 1):
+        share = step / n_steps
+        touch("touchMove", (start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])))
+        page.wait_for_timeout(30)
+    touch("touchEnd")
+
+
 def shape(page: Page) -> None:
     """Blocks: slider, split, merge, move, undo, redo, largest, another cut beside."""
     set_slider(page, 1)
