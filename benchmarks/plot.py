@@ -74,6 +74,15 @@ def draw_compare(axes: Axes, result: dict[str, Any]) -> None:
     axes.set_xlabel(f"time to first token over {reports[1]['n_context_tokens']:,} tokens of blocks, ms")
 
 
+def draw_visitors(axes: Axes, result: dict[str, Any]) -> None:
+    """Memory of the application over time."""
+    seconds, megabytes = zip(*result["memory_mb"], strict=True)
+    axes.plot([second / 60 for second in seconds], [value / 1e3 for value in megabytes], color=COLOURS["block"])
+    axes.set_ylim(0)
+    axes.set_xlabel("minutes")
+    axes.set_ylabel("memory of the application, GB")
+
+
 DRAWINGS: dict[str, Callable[[Axes, dict[str, Any]], None]] = {
     "ttft": draw_ttft,
     "decode": draw_decode,
@@ -81,6 +90,7 @@ DRAWINGS: dict[str, Callable[[Axes, dict[str, Any]], None]] = {
     "tiers": draw_tiers,
     "quantize": draw_quantize,
     "compare": draw_compare,
+    "visitors": draw_visitors,
 }
 """By the first part of the file's name, such as ``ttft-llama-3.1-8b.json``."""
 
@@ -106,6 +116,8 @@ def _logarithmic(axes: Axes, result: dict[str, Any]) -> None:
 
 
 def _title(result: dict[str, Any]) -> str:
+    if "visitors" in result:
+        return f"{result['visitors']} visitors, {result['answers']:,} answers, {len(result['errors'])} errors"
     if "model" not in result:  # of the command line, whose machine is described in words
         return result["machine"].split(";")[0]
     weights = ", random weights" if result["random_weights"] else ""
