@@ -15,7 +15,6 @@ from training.distill.layout import Layout, Part, visible
 Flash = Callable[..., torch.Tensor]
 """(query, key, value, query ends, key ends, most queries, most keys, scale) -> output; see `flash`."""
 
-
 Spans = tuple[torch.Tensor, torch.Tensor, int, int]
 """Where each sequence's queries and keys end, and the most of each: what `Flash` wants of them."""
 
@@ -69,9 +68,7 @@ class Varlen:
         return output[None]
 
 
-def _spans(
-    n_queries: list[int], n_keys: list[int], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, int, int]:
+def _spans(n_queries: list[int], n_keys: list[int], device: torch.device) -> Spans:
     return _ends(n_queries).to(device), _ends(n_keys).to(device), max(n_queries), max(n_keys)
 
 

@@ -84,7 +84,13 @@ def total(learned: torch.Tensor, config: DistillConfig) -> torch.Tensor:
 
 
 def _answers(learner: Learner, layout: Layout, n_examples: int, config: DistillConfig) -> torch.Tensor:
-    nll = cross_entropy_in_chunks(learner.hidden(layout), layout.targets, learner.head, config.chunk)
+    return _nll(learner.hidden(layout), layout, learner, n_examples, config)
+
+
+def _nll(
+    states: torch.Tensor, layout: Layout, learner: Learner, n_examples: int, config: DistillConfig
+) -> torch.Tensor:
+    nll = cross_entropy_in_chunks(states, layout.targets, learner.head, config.chunk)
     return sum_over_examples(nll, torch.ones_like(nll), layout.kinds, layout.examples, n_examples)
 
 
@@ -105,17 +111,10 @@ def _distil(learner: Learner, a_pass: Pass, config: DistillConfig) -> Losses:
     told["divergence"] = _plain(ours.detach(), blocks, a_pass.n_examples)
     learned = sum_over_examples(ours, weights, blocks.kinds, blocks.examples, a_pass.n_examples)
     if config.gold_weight:
-        nll = _nll_of_answers(states, learner, a_pass, config)
+        answers = _only(blocks, [ANSWER])
+        nll = _nll(states[blocks.kinds == ANSWER], answers, learner, a_pass.n_examples, config)
         learned, told["nll"] = learned + config.gold_weight * nll, nll.detach()
     return Losses(learned, told)
-
-
-def _nll_of_answers(states: torch.Tensor, learner: Learner, a_pass: Pass, config: DistillConfig) -> torch.Tensor:
-    """By kind, as the other losses; 0 for all but answers."""
-    assert a_pass.blocks is not None
-    answers = _only(a_pass.blocks, [ANSWER])
-    nll = cross_entropy_in_chunks(states[a_pass.blocks.kinds == ANSWER], answers.targets, learner.head, config.chunk)
-    return sum_over_examples(nll, torch.ones_like(nll), answers.kinds, answers.examples, a_pass.n_examples)
 
 
 def _plain(values: torch.Tensor, layout: Layout, n_examples: int) -> torch.Tensor:

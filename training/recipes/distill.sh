@@ -91,7 +91,9 @@ for phase in "$@"; do
         for size in 64 128 256 512 1024 2048; do
             echo "curve-$size --granularity 0 --block-tokens $((size / 4)) $size"
         done > "$out/curve.list"
-        printf 'by-%s --segmenter %s\n' neural neural structural structural fixed fixed similarity similarity >> "$out/curve.list"
+        for segmenter in neural structural fixed similarity; do
+            echo "by-$segmenter --segmenter $segmenter"
+        done >> "$out/curve.list"
         sed -E "s#^([^ ]+)(.*)#python -m training.evaluate perplexity --model $model --data $SOURCES/seg/* --split dev \
 --limit 2 --adapter $out/student --max-tokens 4096\2 --json $out/\1.json > $out/\1.txt#" "$out/curve.list" | at_once 6
         ;;
