@@ -111,7 +111,7 @@ def test_the_same_tokens_are_learned_from_in_both_modes():
     lifted = [[True, False, False], [False, False, True]]
     full = lay_full(PREFIX, examples, lifted)
     blocks = lay_blocks(PREFIX, examples, lifted, BlockRules(n_sinks=2))
-    for name in ("targets", "kinds", "examples"):
+    for name in ("targets", "kinds", "examples", "shares"):
         assert torch.equal(getattr(full, name), getattr(blocks, name))
     for layout in (full, blocks):
         assert torch.equal(layout.ids[layout.rows + 1], layout.targets)
@@ -119,6 +119,15 @@ def test_the_same_tokens_are_learned_from_in_both_modes():
     assert answers.tolist() == [token for _, answer in examples[0].turns for token in answer]
     assert (full.kinds == LIFTED).sum() == len(examples[0].blocks[0]) + len(examples[1].blocks[2]) - 2
     assert (full.kinds == QUESTION).sum() == 3 + 4 + 3
+    assert torch.equal(full.shares[full.kinds != ANSWER], torch.ones(int((full.kinds != ANSWER).sum())))
+
+
+def test_a_short_answer_counts_as_much_as_a_long_one():
+    turns = [(np.array([1, 2], np.int32), np.array(answer, np.int32)) for answer in ([3], [4, 5, 6, 7])]
+    layout = lay_full(PREFIX, [Example([np.array([8, 9], np.int32)], turns)], [[False]])
+    losses = (layout.targets == 3).float()
+    found = sum_over_examples(losses, layout.shares, layout.kinds, layout.examples, 1)
+    assert found[ANSWER] == pytest.approx(0.5)
 
 
 # attention

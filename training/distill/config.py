@@ -91,7 +91,8 @@ class DataConfig:
     n: int = _setting(8000, "examples")
     built: float = _setting(0.35, "share of them that are built from documents without questions")
     unsaid: float = _setting(0.06, "share of the questions whose answer is taken out of the documents")
-    more_turns: float = _setting(0.35, "share of the examples with further questions to the same documents")
+    more_turns: float = _setting(0.8, "share of the examples with further questions to the same documents")
+    most_turns: int = _setting(6, "most questions of an example")
     max_tokens: int = _setting(3584, "most tokens of an example's blocks")
     granularity: tuple[float, float] = _setting((0.1, 0.9), "range from which each document's is drawn")
     block_tokens: tuple[int, int] = _setting((16, 1024), "fewest and most tokens of a block")
@@ -104,7 +105,7 @@ class DataConfig:
         low, high = self.granularity
         if not 0 <= low <= high <= 1:
             raise ValueError(f"granularity runs from {low} to {high}; expected is a range within 0 to 1.")
-        for name in ("n", "max_tokens", "answer_tokens"):
+        for name in ("n", "most_turns", "max_tokens", "answer_tokens"):
             _within(name, getattr(self, name), 1, 1 << 40)
 
 

@@ -63,6 +63,9 @@ class Layout:
         int64 ``(learned,)``: the tokens whose prediction is learned from.
     targets, kinds, examples : torch.Tensor
         int64 ``(learned,)``: what follows each, its kind, whose it is. The same in full and in block mode.
+    shares : torch.Tensor
+        float32 ``(learned,)``: of an answer's tokens one over their number, so that a short answer counts as much as a
+        long one; 1 elsewhere.
     """
 
     ids: torch.Tensor
@@ -73,6 +76,7 @@ class Layout:
     targets: torch.Tensor
     kinds: torch.Tensor
     examples: torch.Tensor
+    shares: torch.Tensor
 
     @property
     def n_tokens(self) -> int:
@@ -138,7 +142,7 @@ class _Row:
         self._ids: list[np.ndarray] = []
         self._positions: list[np.ndarray] = []
         self._sinks: list[np.ndarray] = []
-        self._learned: list[tuple[np.ndarray, np.ndarray, int, int]] = []
+        self._learned: list[tuple[np.ndarray, ...]] = []
         self._parts: list[Part] = []
         self._n = self._start = self._position = self._n_copied = self._example = 0
 
@@ -163,12 +167,12 @@ class _Row:
 
     def add_turns(self, example: Example) -> None:
         """The final part: an answer's tokens are predicted as answer, the others as question."""
-        ids = np.concatenate([ids for turn in example.turns for ids in turn])
-        is_answer = np.concatenate([np.full(len(ids), said) for turn in example.turns for said, ids in enumerate(turn)])
-        for kind, of_kind in ((ANSWER, is_answer[1:] == 1), (QUESTION, is_answer[1:] == 0)):
-            chosen = np.flatnonzero(of_kind)
-            self._learn(chosen, ids[1:][chosen], kind)
-        self.add(ids)
+        for number, (question, answer) in enumerate(example.turns):
+            first = 0 if number else 1  # what stands before the final part does not predict it
+            self._learn(np.arange(first, len(question)) - 1, question[first:], QUESTION)
+            self.add(question)
+            self._learn(np.arange(len(answer)) - 1, answer, ANSWER, 1 / len(answer))
+            self.add(answer)
 
     def close(self, *, open: bool) -> None:
         """End a part."""
@@ -177,20 +181,24 @@ class _Row:
         self._start, self._n_copied = self._n, 0
 
     def done(self) -> Layout:
-        rows, targets, kinds, examples = (np.concatenate(column) for column in zip(*self._columns(), strict=True))
-        columns = (*map(np.concatenate, (self._ids, self._positions, self._sinks)),)
-        ids, positions, sinks = (torch.from_numpy(column.astype(np.int64)) for column in columns)
-        learned = (torch.from_numpy(np.asarray(column, np.int64)) for column in (rows, targets, kinds, examples))
-        return Layout(ids, positions, sinks, tuple(self._parts), *learned)
+        *indices, shares = zip(*self._learned, strict=True)
+        ids, positions, sinks = map(_whole, (self._ids, self._positions, self._sinks))
+        rows, targets, kinds, examples = map(_whole, indices)
+        counts = torch.from_numpy(np.concatenate(shares).astype(np.float32))
+        return Layout(ids, positions, sinks, tuple(self._parts), rows, targets, kinds, examples, counts)
 
-    def _columns(self) -> list[tuple[np.ndarray, ...]]:
-        return [(at, to, np.full(len(at), kind), np.full(len(at), whose)) for at, to, kind, whose in self._learned]
-
-    def _learn(self, at: np.ndarray, targets: np.ndarray, kind: int) -> None:
-        self._learned.append((self._n + at, targets, kind, self._example))
+    def _learn(self, at: np.ndarray, targets: np.ndarray, kind: int, share: float = 1.0) -> None:
+        """The tokens at these places, counted from the row's end, predict the targets."""
+        n = len(at)
+        whose = (np.full(n, kind), np.full(n, self._example), np.full(n, share))
+        self._learned.append((self._n + at, targets, *whose))
 
     def _put(self, ids: np.ndarray, sinks: np.ndarray, position: int) -> None:
         self._ids.append(ids)
         self._sinks.append(sinks)
         self._positions.append(np.arange(position, position + len(ids)))
         self._n += len(ids)
+
+
+def _whole(pieces: Sequence[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate(pieces).astype(np.int64))

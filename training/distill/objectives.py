@@ -91,7 +91,7 @@ def _nll(
     states: torch.Tensor, layout: Layout, learner: Learner, n_examples: int, config: DistillConfig
 ) -> torch.Tensor:
     nll = cross_entropy_in_chunks(states, layout.targets, learner.head, config.chunk)
-    return sum_over_examples(nll, torch.ones_like(nll), layout.kinds, layout.examples, n_examples)
+    return _plain(nll, layout, n_examples)
 
 
 def _distil(learner: Learner, a_pass: Pass, config: DistillConfig) -> Losses:
@@ -109,7 +109,7 @@ def _distil(learner: Learner, a_pass: Pass, config: DistillConfig) -> Losses:
     states = learner.hidden(blocks)
     ours = divergence_in_chunks(states, theirs, *measure)
     told["divergence"] = _plain(ours.detach(), blocks, a_pass.n_examples)
-    learned = sum_over_examples(ours, weights, blocks.kinds, blocks.examples, a_pass.n_examples)
+    learned = sum_over_examples(ours, weights * blocks.shares, blocks.kinds, blocks.examples, a_pass.n_examples)
     if config.gold_weight:
         answers = _only(blocks, [ANSWER])
         nll = _nll(states[blocks.kinds == ANSWER], answers, learner, a_pass.n_examples, config)
@@ -118,12 +118,12 @@ def _distil(learner: Learner, a_pass: Pass, config: DistillConfig) -> Losses:
 
 
 def _plain(values: torch.Tensor, layout: Layout, n_examples: int) -> torch.Tensor:
-    """Unweighted."""
-    return sum_over_examples(values, torch.ones_like(values), layout.kinds, layout.examples, n_examples)
+    """Unweighted, but that each answer of an example counts alike."""
+    return sum_over_examples(values, layout.shares, layout.kinds, layout.examples, n_examples)
 
 
 def _only(layout: Layout, kinds: Sequence[int]) -> Layout:
     """What is learned from cut down to these kinds."""
     kept = torch.isin(layout.kinds, torch.tensor(kinds, device=layout.kinds.device))
-    columns = {name: getattr(layout, name)[kept] for name in ("rows", "targets", "kinds", "examples")}
+    columns = {name: getattr(layout, name)[kept] for name in ("rows", "targets", "kinds", "examples", "shares")}
     return replace(layout, **columns)

@@ -68,9 +68,10 @@ class Drafter:
 
     def _more(self, passages: Sequence[Passage], turns: list[Asked], draw: random.Random) -> list[Asked]:
         """With further questions before or after, sometimes."""
-        if draw.random() < self._config.more_turns:
-            found = [ask(passages, draw) for _ in range(draw.randint(1, 2))]
-            turns = turns + [asked for asked in found if asked and asked.question != turns[0].question]
+        most = self._config.most_turns - len(turns)
+        if most > 0 and draw.random() < self._config.more_turns:
+            found = [ask(passages, draw) for _ in range(draw.randint(1, most))]
+            turns = list({asked.question: asked for asked in [*turns, *filter(None, found)]}.values())
             draw.shuffle(turns)
         return turns
 
