@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch.nn.functional import rms_norm
 
-CLOSE = 2**-6
-"""Relative difference of two ways to round the same sums in bfloat16: a few units of its last place."""
+from blockrag.attention.alike import alike
 
 Rotate = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 """(query, key, cos, sin) -> both, turned; as `apply_rotary_pos_emb` of `transformers`."""
@@ -37,7 +36,8 @@ def fuse_norms(network: torch.nn.Module) -> int:
         if eps is None or weight is None or weight.dim() != 1:
             continue
         forward = partial(rms_norm, normalized_shape=weight.shape, weight=weight, eps=eps)
-        if _alike(module, forward, weight):
+        off_centre = torch.randn_like(weight)[None] + 1  # tells from those that take the mean away
+        if alike(module, forward, off_centre):
             module.forward = forward
             n_fused += 1
     return n_fused
@@ -71,10 +71,3 @@ class Rotation(torch.autograd.Function):
         cos, sin = ctx.saved_tensors
         rows = (each if each.stride(-1) == 1 else each.contiguous() for each in gradients)
         return None, *ctx.rotate(*rows, cos, -sin), None, None
-
-
-@torch.no_grad()
-def _alike(module: torch.nn.Module, forward: partial[torch.Tensor], weight: torch.Tensor) -> bool:
-    states = torch.randn_like(weight)[None] + 1  # off centre tells from those that take the mean away
-    expected = module(states)
-    return bool((forward(states) - expected).abs().max() <= CLOSE * expected.abs().max())

@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch.nn.functional import linear as many_row_product
 
+from blockrag.attention.alike import alike
 from blockrag.attention.cuda.steps import gated, normalise, rotate_both, row_product
 
 Replacement = tuple[Any, str, Callable[..., Any]]
@@ -29,9 +30,6 @@ ROTATIONS = (
     partial(rotate_both, neighbours=True, twice_in_turn=True),
 )
 """Ways of families to rotate; no two of them give the same for angles that differ in every component."""
-
-CLOSE = 2**-6
-"""Relative difference of two ways to round the same sums in bfloat16: a few units of its last place."""
 
 
 class Fused:
@@ -79,7 +77,7 @@ def _norms(network: torch.nn.Module) -> Iterator[Replacement]:
         if hasattr(module, "variance_epsilon") and module.weight.dim() == 1:
             forward = _norm(module)
             off_centre = torch.randn_like(module.weight)[None] + 1  # tells from those that take the mean away
-            if _alike(module, forward, off_centre):
+            if alike(module, forward, off_centre):
                 yield module, "forward", forward
 
 
@@ -127,7 +125,7 @@ def _feed_forwards(network: torch.nn.Module) -> Iterator[Replacement]:
         linears = [getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
         if all(type(projection) is torch.nn.Linear and projection.bias is None for projection in linears):
             forward = _feed_forward(module)
-            if _alike(module, forward, torch.randn_like(module.gate_proj.weight[:1])):
+            if alike(module, forward, torch.randn_like(module.gate_proj.weight[:1])):
                 yield module, "forward", forward
 
 
@@ -176,10 +174,4 @@ def find_rotation(network: Any) -> Callable[..., Any] | None:
     if original is None or dim & (dim - 1):
         return None
     query, key, cos, sin = torch.randn(4, 1, 2, 3, dim, device=network.device, dtype=network.dtype)
-    return next((each for each in ROTATIONS if _alike(original, each, query, key, cos[:, 0], sin[:, 0])), None)
-
-
-@torch.no_grad()
-def _alike(one: Callable[..., Any], other: Callable[..., Any], *args: torch.Tensor) -> bool:
-    pairs = zip(*(r if isinstance(r, tuple) else (r,) for r in (one(*args), other(*args))), strict=True)
-    return all((a - b).abs().max() <= CLOSE * a.abs().max() for a, b in pairs)
+    return next((each for each in ROTATIONS if alike(original, each, query, key, cos[:, 0], sin[:, 0])), None)
