@@ -79,7 +79,7 @@ class Learner:
                 use_cache=False,
                 **attention,
             ).last_hidden_state
-            return states[0, layout.rows]
+            return states[0].index_select(0, layout.rows)
 
     def changes(self) -> dict[str, Change]:
         """The low-rank changes as an adapter keeps them."""
@@ -97,9 +97,10 @@ class Learner:
         embeddings = self._embed(layout.ids)
         if not self.sink_ids:
             return embeddings
-        is_sink, numbers = layout.sinks >= 0, layout.sinks.clamp_min(0)
         sinks = self._embed(torch.tensor(self.sink_ids)) if self.sinks is None else self.sinks
-        return torch.where(is_sink[:, None], sinks.to(embeddings.dtype)[numbers], embeddings)
+        chosen = layout.sinks[:, None] == torch.arange(len(sinks), device=self.device)
+        placed = (chosen.to(sinks.dtype) @ sinks).to(embeddings.dtype)  # a product: the gradient of indices is slow
+        return torch.where((layout.sinks >= 0)[:, None], placed, embeddings)
 
     def _embed(self, ids: torch.Tensor) -> torch.Tensor:
         return self.model.embed(ids.to(self.device))
