@@ -65,6 +65,27 @@ def test_what_is_kept_is_what_was_given(tmp_path):
     assert again.full_format.digest == adapter.full_format.digest != again.block_format.digest
 
 
+def test_eight_bits_keep_nearly_what_was_given_in_half_the_bytes(tmp_path):
+    adapter = make_adapter()
+    for int8 in (False, True):
+        save_adapter(adapter, tmp_path / str(int8), int8=int8)
+    again = load_adapter(tmp_path / "True")
+    for given, kept in ((adapter.teacher, again.teacher), (adapter.student, again.student)):
+        for name, change in given.items():
+            wanted, found = (each.up.float() @ each.down.float() for each in (change, kept[name]))
+            assert 0 < (found - wanted).norm() < 0.02 * wanted.norm()
+    sizes = [(tmp_path / str(int8) / "adapter.safetensors").stat().st_size for int8 in (False, True)]
+    assert sizes[1] < 0.75 * sizes[0]  # of so small an adapter names are a large part
+    save_adapter(again, tmp_path / "once more", int8=True)
+    assert load_adapter(tmp_path / "once more").block_format.digest == again.block_format.digest
+
+
+def test_a_change_by_nothing_is_kept_in_eight_bits(tmp_path):
+    nothing = {CHANGED[0]: Change(torch.zeros(64, 3), torch.ones(3, 64))}
+    save_adapter(replace(make_adapter(), student=nothing), tmp_path, int8=True)
+    assert not load_adapter(tmp_path).student[CHANGED[0]].up.any()
+
+
 def test_everything_that_changes_block_kv_changes_its_identity():
     adapter, network = make_adapter(), tiny_model().network
     others = [

@@ -84,9 +84,9 @@ class Adapter:
         return BlockFormat(self.sink_ids, self.sink_embeddings, self.prefix_visible, digest)
 
 
-def save_adapter(adapter: Adapter, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Write the folder, low-rank matrices in `dtype`."""
-    tensors = {name: tensor.to(dtype).contiguous().cpu() for name, tensor in _named(adapter)}
+def save_adapter(adapter: Adapter, folder: Path, *, int8: bool = False) -> None:
+    """Write the folder, low-rank matrices in bfloat16, or in half of that: 8 bits and a scale for each of the rank."""
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in _named(adapter, int8)}
     if adapter.sink_embeddings is not None:
         tensors["sinks"] = adapter.sink_embeddings.float().contiguous().cpu()
     about = {
@@ -150,16 +150,31 @@ def apply_changes(network: torch.nn.Module, changes: Changes) -> None:
         layer.weight = torch.nn.Parameter(change.added_to(layer.weight.detach()), requires_grad=False)
 
 
-def _named(adapter: Adapter) -> Iterator[tuple[str, torch.Tensor]]:
+def _named(adapter: Adapter, int8: bool) -> Iterator[tuple[str, torch.Tensor]]:
     for role, changes in (("teacher", adapter.teacher), ("student", adapter.student)):
         for name, change in changes.items():
-            yield f"{role}.{name}.up", change.up
-            yield f"{role}.{name}.down", change.down
+            up, down = (t.bfloat16() for t in change)
+            if int8:
+                (up, up_scale), (down, down_scale) = _in_8_bits(change.up, 0), _in_8_bits(change.down, 1)
+                yield f"{role}.{name}.scale", (up_scale * down_scale.T).flatten()
+            yield f"{role}.{name}.up", up
+            yield f"{role}.{name}.down", down
+
+
+def _in_8_bits(matrix: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Whole numbers of -127 to 127, and what they are multiplied with, the largest of `dim` at the end of the range."""
+    scale = matrix.float().abs().amax(dim, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / 127
+    return (matrix.float() / scale).round().to(torch.int8), scale
 
 
 def _changes(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, Change]:
     names = sorted(n.removesuffix(".up") for n in tensors if n.startswith(prefix) and n.endswith(".up"))
-    return {n.removeprefix(prefix): Change(tensors[f"{n}.up"], tensors[f"{n}.down"]) for n in names}
+    return {name.removeprefix(prefix): _change(tensors, name) for name in names}
+
+
+def _change(tensors: Mapping[str, torch.Tensor], name: str) -> Change:
+    up, down, scale = tensors[f"{name}.up"], tensors[f"{name}.down"], tensors.get(f"{name}.scale")
+    return Change(up, down) if scale is None else Change(up.float() * scale, down.float())
 
 
 def _digest(*roles: Changes) -> str:

@@ -396,7 +396,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, monkeypa
 
 
 def test_a_checkpoint_is_safetensors_and_json(tmp_path):
-    fit(make_run(tmp_path, 2))
+    fit(make_run(tmp_path, 2, sinks="learned"))
     assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == ["state.safetensors", "step.json"]
     assert "parameter.sinks" in load_file(tmp_path / "checkpoint" / "state.safetensors")
 

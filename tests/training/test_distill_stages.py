@@ -123,6 +123,16 @@ def test_the_student_leaves_the_teacher_as_it_was(trained):
     assert student.about["student"]["settings"]["n_sinks"] == 2 and "commit" in student.about["teacher"]
 
 
+def test_a_shrunk_adapter_says_what_was_measured_of_it(trained, tmp_path):
+    scores = {"data": "towns", "mode": "block", "n": 2, "contains": 0.5, "exact": 0.5, "f1": 0.5, "nll": 1.0, "kl": 0.1}
+    (tmp_path / "dev.json").write_text(json.dumps({"split": "dev", "rows": [{**scores, "f1_low": 0.1}]}))
+    flags = ["--adapter", str(trained / "student"), "--out", str(tmp_path / "small")]
+    distill(["shrink", *flags, "--results", str(tmp_path / "dev.json")])
+    small, large = load_adapter(tmp_path / "small"), load_adapter(trained / "student")
+    assert small.about == {**large.about, "metrics": [{"split": "dev", **scores}]}
+    assert small.student.keys() == large.student.keys() and small.prefix_visible == large.prefix_visible
+
+
 def test_another_base_is_refused(trained, tmp_path):
     tiny_model(seed=5).network.save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import torch
 
-from training.distill import prepare, questions, stages, timing
+from training.distill import prepare, questions, shrink, stages, timing
 
 COMMANDS = {
     "prepare": ("rows of data sets -> a file of examples", prepare.add_arguments, prepare.run),
     "questions": ("rows of questions, as plain lines", questions.add_arguments, questions.run),
     "teacher": ("train a reader in full mode", stages.add_teacher_arguments, stages.run_teacher),
     "student": ("train block mode on top of it", stages.add_student_arguments, stages.run_student),
+    "shrink": ("an adapter in 8 bits, as it is shipped", shrink.add_arguments, shrink.run),
     "timing": ("time steps of a well-known shape", timing.add_arguments, timing.run),
 }
 

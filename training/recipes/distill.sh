@@ -10,7 +10,7 @@ set -euo pipefail
 data=$1 out=$2
 shift 2
 model=${MODEL:-smollm2}
-teacher_steps=${TEACHER_STEPS:-400} steps=${STEPS:-800} examples=${EXAMPLES:-16}
+teacher_steps=${TEACHER_STEPS:-700} steps=${STEPS:-800} examples=${EXAMPLES:-16}
 limit=${LIMIT:-250}                                                   # questions of a file in the tables
 seeds=${SEEDS:-0 1 2} short_steps=${SHORT_STEPS:-200} short_limit=${SHORT_LIMIT:-60}          # of the ablations
 mkdir -p "$out"
@@ -26,8 +26,8 @@ student() {  # name, flags
 judge() {  # name of the result, adapter, split, flags
     local name=$1 adapter=$2 split=$3
     shift 3
-    python -m training.evaluate qa --model "$model" --adapter "$out/$adapter" --split "$split" --passages 20 --show 3 \
-        --json "$out/$name.json" "$@" > "$out/$name.txt" 2>&1
+    python -m training.evaluate qa --model "$model" --adapter "$out/$adapter" --split "$split" --json "$out/$name.json" \
+        --passages 20 --max-tokens 4096 --show 3 "$@" > "$out/$name.txt" 2>&1
     grep '^|' "$out/$name.txt" || { tail -n 3 "$out/$name.txt"; false; }
 }
 
@@ -39,8 +39,10 @@ at_once() {  # how many; lines of what to run, from standard input
 
 variants() {  # name and flags of each
     echo "reference"
-    echo "no-sinks --sinks none --n-sinks 0"
-    echo "literal-sinks --sinks literal"
+    echo "strict --no-prefix-visible"
+    echo "strict-sinks --no-prefix-visible --sinks learned"
+    echo "strict-literal-sinks --no-prefix-visible --sinks literal"
+    echo "sinks --sinks learned"
     echo "no-dropout --dropout 0"
     echo "no-weights --token-weights none"
     echo "finetune-short --objective finetune"
@@ -52,12 +54,12 @@ for phase in "$@"; do
     case $phase in
     data)
         python -m training.distill prepare --model "$model" --qa "$SOURCES"/qa/* --seg "$SOURCES"/seg/* \
-            --n "${N:-8000}" --out "$data/examples.safetensors"
+            --n "${N:-16000}" --out "$data/examples.safetensors"
         python -m training.distill questions --qa "$SOURCES"/qa/* --splits dev test --most 250 --out "$data/qa"
         ;;
     teacher)
         python -m training.distill teacher --model "$model" --data "$data/examples.safetensors" --out "$out/teacher" \
-            --examples "$examples" --steps "$teacher_steps"
+            --examples "$examples" --steps "$teacher_steps" --lr 1e-3
         ;;
     students)
         student student --examples "$examples" --steps "$steps"
