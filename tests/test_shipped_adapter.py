@@ -1,0 +1,67 @@
+"""The adapter that ships for the default model: whole, small, found by itself, and better than none."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch.nn.functional import kl_div
+
+from blockrag.models import DEFAULT_MODEL
+from blockrag.models.adapter import TENSORS, load_adapter
+from blockrag.models.cache import base_id
+from blockrag.models.load import load_answer_model
+from blockrag.models.shipped import SHIPPED, find_adapter
+from training.evaluate.readers import Reader, open_readers
+
+FOLDER = SHIPPED / "smollm2-135m"
+
+TOWNS = {
+    "Brenn": 1871,
+    "Tarn": 1903,
+    "Skarv": 1788,
+    "Oster": 1955,
+    "Moll": 1846,
+    "Ravn": 1912,
+    "Holm": 1830,
+    "Vik": 1899,
+}
+PASSAGES = [
+    f"# {town}\n\nThe lighthouse of {town} was built in {year}. It has {year % 97} steps."
+    for town, year in TOWNS.items()
+]
+
+
+def test_it_is_small_and_says_what_made_it():
+    adapter = load_adapter(FOLDER)
+    assert (FOLDER / TENSORS).stat().st_size <= 20_000_000
+    assert adapter.base == DEFAULT_MODEL and adapter.teacher and adapter.student
+    assert {"teacher", "student", "metrics"} <= adapter.about.keys()
+    assert {row["mode"] for row in adapter.about["metrics"]} == {"full", "naive", "block"}
+
+
+@pytest.mark.weights
+def test_it_is_found_for_the_default_model(smollm2_path):
+    adapter = load_adapter(FOLDER)
+    assert adapter.base_id == base_id(DEFAULT_MODEL)
+    assert find_adapter("auto", DEFAULT_MODEL).block_format.digest == adapter.block_format.digest
+    assert load_answer_model(DEFAULT_MODEL, adapter=adapter).full is not None
+
+
+@pytest.mark.weights
+def test_block_mode_is_nearer_to_full_mode_by_it(smollm2_path):
+    said = {mode: torch.cat(list(answers(reader))) for mode, reader in readers().items()}
+    apart = {m: kl_div(said[m], said["full"], reduction="batchmean", log_target=True) for m in ("naive", "block")}
+    assert apart["block"] < 0.7 * apart["naive"]
+
+
+def readers() -> dict[str, Reader]:
+    return open_readers(("full", "naive", "block"), DEFAULT_MODEL, FOLDER, "cpu")
+
+
+def answers(reader: Reader) -> Iterator[torch.Tensor]:
+    """Distributions at the right answer to a question about each town."""
+    parts = reader.read([reader.prompt.block_ids(text) for text in PASSAGES])
+    for town, year in TOWNS.items():
+        final = reader.prompt.final_ids(f"When was the lighthouse of {town} built?")
+        year_ids = reader.model.tokenizer(str(year), add_special_tokens=False).input_ids
+        yield reader.log_probabilities(parts, final, year_ids)
