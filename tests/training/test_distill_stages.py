@@ -15,12 +15,13 @@ from tiny import WordEmbedder, tiny_model, tiny_tokenizer
 from blockrag.engine import Engine
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.tiered import TieredKV
-from blockrag.models.adapter import load_adapter
+from blockrag.models.adapter import Change, load_adapter
 from blockrag.models.load import load_answer_model, load_tokenizer
 from blockrag.prompt import Prompt
 from training.distill.__main__ import main as distill
 from training.distill.config import DataConfig
 from training.distill.examples import Tokeniser, load
+from training.distill.shrink import lower
 from training.distill.sources import Draft
 from training.distill.tasks import TASKS, UNSAID, Asked, Passage, ask, ask_unsaid
 from training.evaluate.__main__ import main as evaluate
@@ -131,6 +132,17 @@ def test_a_shrunk_adapter_says_what_was_measured_of_it(trained, tmp_path):
     small, large = load_adapter(tmp_path / "small"), load_adapter(trained / "student")
     assert small.about == {**large.about, "metrics": [{"split": "dev", **scores}]}
     assert small.student.keys() == large.student.keys() and small.prefix_visible == large.prefix_visible
+
+
+@pytest.mark.parametrize("rank", [1, 3, 8])
+def test_a_lower_rank_is_the_nearest_there_is(rank):
+    generator = torch.Generator().manual_seed(rank)
+    change = Change(torch.randn(20, 8, generator=generator), torch.randn(8, 12, generator=generator))
+    whole, values = change.up @ change.down, torch.linalg.svdvals(change.up @ change.down)
+    found = lower(change, rank)
+    assert found.up.shape == (20, rank) and found.down.shape == (rank, 12)
+    lost = (whole - found.up @ found.down).norm()
+    assert torch.allclose(lost, values[rank:].norm(), atol=1e-3)
 
 
 def test_another_base_is_refused(trained, tmp_path):
