@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tiny import tiny_model, tiny_tokenizer
 
 from benchmarks import common, plot, shapes
+from blockrag.int8 import LARGEST
 from blockrag.kv.block_kv import BlockKV
-from blockrag.kv.quantize import LARGEST, dequantize, quantize
+from blockrag.kv.quantize import dequantize, quantize
 
 
 def kv(seed: int, n_tokens: int = 20, size: float = 1.0) -> BlockKV:

@@ -11,12 +11,14 @@ from typing import Literal
 
 import torch
 
+from blockrag.int8 import to_int8
 from blockrag.kv.block_kv import BlockKV
-
-LARGEST = 127
 
 Axis = Literal["channel", "token"]
 """What has a scale of its own, for each layer and head."""
+
+_SHARED = {"channel": -2, "token": -1}
+"""The dimension that shares one."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class QuantizedKV:
 
 def quantize(kv: BlockKV, keys: Axis = "channel", values: Axis = "token") -> QuantizedKV:
     """The nearest block KV in 8 bits; `kv` is left as it is."""
-    integer_keys, key_scales = _to_integers(kv.keys.float(), keys)
-    integer_values, value_scales = _to_integers(kv.values.float(), values)
+    integer_keys, key_scales = to_int8(kv.keys.float(), _SHARED[keys])
+    integer_values, value_scales = to_int8(kv.values.float(), _SHARED[values])
     return QuantizedKV(integer_keys, integer_values, key_scales, value_scales, kv.first_position)
 
 
@@ -56,10 +58,3 @@ def dequantize(kv: QuantizedKV, dtype: torch.dtype) -> BlockKV:
     """The block KV that `kv` stands for, in `dtype`."""
     keys, values = (t.float() * scales for t, scales in ((kv.keys, kv.key_scales), (kv.values, kv.value_scales)))
     return BlockKV(keys.to(dtype), values.to(dtype), kv.first_position)
-
-
-def _to_integers(numbers: torch.Tensor, axis: Axis) -> tuple[torch.Tensor, torch.Tensor]:
-    shared = -2 if axis == "channel" else -1
-    scales = numbers.abs().amax(dim=shared, keepdim=True) / LARGEST
-    divisor = torch.where(scales == 0, 1.0, scales)
-    return (numbers / divisor).round().clamp(-LARGEST, LARGEST).to(torch.int8), scales

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from blockrag.attention.format import BlockFormat
 from blockrag.errors import WeightsError
+from blockrag.int8 import to_int8
 
 FORMAT = 1
 """Of the folder. To be raised when what is in it means something else."""
@@ -153,18 +154,14 @@ def apply_changes(network: torch.nn.Module, changes: Changes) -> None:
 def _named(adapter: Adapter, int8: bool) -> Iterator[tuple[str, torch.Tensor]]:
     for role, changes in (("teacher", adapter.teacher), ("student", adapter.student)):
         for name, change in changes.items():
-            up, down = (t.bfloat16() for t in change)
-            if int8:
-                (up, up_scale), (down, down_scale) = _in_8_bits(change.up, 0), _in_8_bits(change.down, 1)
-                yield f"{role}.{name}.scale", (up_scale * down_scale.T).flatten()
-            yield f"{role}.{name}.up", up
-            yield f"{role}.{name}.down", down
+            tensors = _in_8_bits(change) if int8 else {"up": change.up.bfloat16(), "down": change.down.bfloat16()}
+            yield from ((f"{role}.{name}.{kind}", tensor) for kind, tensor in tensors.items())
 
 
-def _in_8_bits(matrix: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Whole numbers of -127 to 127, and what they are multiplied with, the largest of `dim` at the end of the range."""
-    scale = matrix.float().abs().amax(dim, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / 127
-    return (matrix.float() / scale).round().to(torch.int8), scale
+def _in_8_bits(change: Change) -> dict[str, torch.Tensor]:
+    """Both matrices, and for each of the rank the product of their scales."""
+    (up, up_scales), (down, down_scales) = to_int8(change.up.float(), 0), to_int8(change.down.float(), 1)
+    return {"up": up, "down": down, "scale": (up_scales * down_scales.T).flatten()}
 
 
 def _changes(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, Change]:

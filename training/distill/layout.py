@@ -184,8 +184,8 @@ class _Row:
         *indices, shares = zip(*self._learned, strict=True)
         ids, positions, sinks = map(_whole, (self._ids, self._positions, self._sinks))
         rows, targets, kinds, examples = map(_whole, indices)
-        counts = torch.from_numpy(np.concatenate(shares).astype(np.float32))
-        return Layout(ids, positions, sinks, tuple(self._parts), rows, targets, kinds, examples, counts)
+        of_answers = torch.from_numpy(np.concatenate(shares).astype(np.float32))
+        return Layout(ids, positions, sinks, tuple(self._parts), rows, targets, kinds, examples, of_answers)
 
     def _learn(self, at: np.ndarray, targets: np.ndarray, kind: int, share: float = 1.0) -> None:
         """The tokens at these places, counted from the row's end, predict the targets."""

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from blockrag.errors import WeightsError
+from blockrag.int8 import to_int8
 from blockrag.segment.neural.network import NetworkConfig, SegmenterNetwork
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -46,7 +47,8 @@ def save(folder: Path, network: SegmenterNetwork, tokenizer: Tokenizer, scale: S
     tensors: dict[str, torch.Tensor] = {}
     for name, tensor in network.state_dict().items():
         if tensor.ndim == 2:
-            tensors[name], tensors[name + _SCALE] = _to_int8(tensor.float().cpu())
+            tensors[name], scales = to_int8(tensor.float().cpu(), 1)
+            tensors[name + _SCALE] = scales[:, 0]
         else:
             tensors[name] = tensor.float().cpu().contiguous()
     save_file(tensors, folder / _WEIGHTS)
@@ -72,11 +74,6 @@ def load(folder: Path) -> tuple[SegmenterNetwork, Tokenizer, Scale]:
         return network.eval(), Tokenizer.from_file(str(folder / _TOKENIZER)), scale
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{folder} holds no segmenter that can be read: {error}") from error
-
-
-def _to_int8(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    scale = tensor.abs().amax(1).clamp_min(1e-12) / 127
-    return (tensor / scale[:, None]).round().to(torch.int8), scale
 
 
 def _restored(name: str, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
