@@ -39,7 +39,7 @@ def train(args: argparse.Namespace) -> None:
     made = ["--out", str(out / "examples.safetensors"), "--n", str(args.examples), "--max-tokens", str(args.max_tokens)]
     distill(["prepare", *model, "--qa", args.data, "--split", args.split, *made, "--workers", "1"])
     run = [*model, "--data", str(out / "examples.safetensors"), "--steps", str(args.steps), "--examples", "2"]
-    distill(["teacher", *run, "--out", str(out / "teacher")])
+    distill(["teacher", *run, "--lr", "1e-3", "--out", str(out / "teacher")])
     distill(["student", *run, "--teacher", str(out / "teacher"), "--out", str(out / "student")])
 
 
