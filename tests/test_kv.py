@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny import no_garbage_collection
 
 from blockrag.errors import KVCorruptError, KVMismatchError, KVTierError
 from blockrag.kv.arriving import GROUP, NICENESS, begin, make_readers
@@ -70,6 +72,20 @@ def test_missing_and_deleted_keys_are_none(make):
     tier.delete(key(1))
     tier.delete(key(1))
     assert tier.get(key(1)) is None and key(1) not in tier and tier.keys() == [] and tier.nbytes == 0
+
+
+@pytest.mark.parametrize("find", ["get", "open"])
+def test_what_nobody_uses_is_freed_without_the_garbage_collector(make, find):
+    tier = make()
+    tier.put(key(1), kv())
+    with no_garbage_collection():
+        block = getattr(tier, find)(key(1))
+        keys, values = weakref.ref(block.keys), weakref.ref(block.values)
+        block.settle()
+        tier.delete(key(1))
+        assert keys() is not None
+        del block
+        assert keys() is None and values() is None
 
 
 def test_the_least_recently_used_goes_first(make_within):

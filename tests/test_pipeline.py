@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from tiny import VOCABULARY, tiny_engine
+from tiny import VOCABULARY, no_garbage_collection, tensor_nbytes, tiny_engine
 
 from blockrag.answer import Answer, Piece, Queued, Retrieved
 from blockrag.attention.cache import PreallocatedCache
@@ -131,6 +131,21 @@ def test_closing_an_answer_frees_its_cache(rag):
     assert n_caches() == 1
     stream.close()
     assert n_caches() == 0
+
+
+def test_answers_hold_no_more_than_the_budget_when_they_are_done(tmp_path):
+    """Blocks that come from disk again and again must not wait for the garbage collector, which counts objects, not
+    bytes: a full collection came once in thousands of answers."""
+    memory_bytes = 40_000
+    rag = Pipeline(tiny_engine(tmp_path / "kv", memory_bytes=memory_bytes), tmp_path)
+    add(rag)
+    ask(rag)
+    with no_garbage_collection():
+        before = tensor_nbytes()
+        with ThreadPoolExecutor(8) as visitors:
+            answers = list(visitors.map(lambda i: ask(rag, asker=str(i)), range(24)))
+        assert sum(answer.report.kv_hits["disk"] for answer in answers) > 24
+        assert tensor_nbytes() - before <= memory_bytes
 
 
 def test_closing_an_addition_leaves_the_index_as_it_was(rag):

@@ -3,8 +3,11 @@
 Two layers, since the second one's keys depend on the mask.
 """
 
+import gc
 import re
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
@@ -146,3 +149,20 @@ def tiny_engine(kv_dir=None, *, memory_bytes: int = 1 << 26, disk_bytes: int = 1
     if kv_dir is not None:
         tiers.append(DiskTier(kv_dir, disk_bytes, kv_identity(model).digest))
     return Engine(model, WordEmbedder(), TieredKV(tiers))
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """A context in which only what nothing refers to is freed: tensors in a cycle of references stay."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def tensor_nbytes() -> int:
+    """Bytes of all tensors that Python code can reach or has left to the garbage collector."""
+    storages = (o.untyped_storage() for o in gc.get_objects() if type(o) in (torch.Tensor, torch.nn.Parameter))
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())

@@ -8,6 +8,8 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -142,9 +144,10 @@ class StoredFile:
 
     def __init__(self, path: Path, identity: str, at_rest: AtRest = "exact", *, pin_memory: bool = False):
         self._file = open(path, "rb", buffering=0)
+        fill = partial(_read_at, self._file)  # no method: in a cycle, megabytes would wait for the garbage collector
         try:
             self.nbytes = os.fstat(self._file.fileno()).st_size
-            self.stored = StoredKV(self._fill, self.nbytes, identity, at_rest, name=path.name, pin_memory=pin_memory)
+            self.stored = StoredKV(fill, self.nbytes, identity, at_rest, name=path.name, pin_memory=pin_memory)
         except BaseException:
             self._file.close()
             raise
@@ -153,8 +156,9 @@ class StoredFile:
         """Nothing more is read."""
         self._file.close()
 
-    def _fill(self, room: torch.Tensor, offset: int) -> int:
-        return os.preadv(self._file.fileno(), [room.numpy().data], offset)
+
+def _read_at(file: FileIO, room: torch.Tensor, offset: int) -> int:
+    return os.preadv(file.fileno(), [room.numpy().data], offset)
 
 
 def read_kv(path: Path, identity: str, at_rest: AtRest = "exact") -> BlockKV:
