@@ -19,6 +19,7 @@ from blockrag.errors import KVCorruptError, KVMismatchError, KVTierError
 from blockrag.kv.arriving import GROUP, NICENESS, begin, make_readers
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
+from blockrag.kv.files import write_kv
 from blockrag.kv.key import KVIdentity
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.remote import RemoteTier
@@ -317,6 +318,21 @@ def test_two_processes_see_each_others_files(tmp_path):
     assert key(1) in two and same(two.get(key(1)), kv(1)) and two.nbytes == one.nbytes
     two.delete(key(1))
     assert one.get(key(1)) is None and one.nbytes == 0
+
+
+def test_what_another_process_removes_meanwhile_is_no_error(tmp_path, monkeypatch):
+    def written_and_removed(path, *args):
+        nbytes = write_kv(path, *args)
+        path.unlink()
+        return nbytes
+
+    (tmp_path / "00").mkdir()
+    (tmp_path / "00" / f"{key(9)}.safetensors").symlink_to("gone")  # listed, and gone when it is looked at
+    monkeypatch.setattr("blockrag.kv.disk.write_kv", written_and_removed)
+    tier = disk(tmp_path)
+    assert tier.put(key(1), kv(1)) and tier.get(key(1)) is None
+    monkeypatch.undo()
+    assert tier.put(key(1), kv(1)) and same(tier.get(key(1)), kv(1))
 
 
 def test_tiered_writes_through_and_promotes_when_the_lease_ends(tmp_path):

@@ -1,5 +1,6 @@
 """KV tier on disk: one file a block under its key. Survives restarts; several processes may share the folder."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -102,16 +103,15 @@ class DiskTier(KVTier):
         """Write a file, evicting others first until it fits; a key that is kept has this content already."""
         path = self._path(key)
         with self._lock, self._failures("write"):
-            if path.exists():
-                self._keep(key, path.stat().st_size)
+            if (there := _stat(path)) is not None:
+                self._keep(key, there.st_size)
                 return True
             path.parent.mkdir(parents=True, exist_ok=True)
             with self._writing:
                 self._look_around()
                 if not self._make_room(kv.nbytes + HEADER_NBYTES):
                     return False
-                write_kv(path, kv, self._identity, self._at_rest)
-            self._keep(key, path.stat().st_size)
+                self._keep(key, write_kv(path, kv, self._identity, self._at_rest))
         return True
 
     def pin(self, key: str) -> None:
@@ -132,7 +132,7 @@ class DiskTier(KVTier):
 
     def _clean_up(self) -> None:
         for aside in self._folder.glob("*/*.tmp"):
-            if time.time() - aside.stat().st_mtime > STALE_AFTER_S:
+            if (there := _stat(aside)) is not None and time.time() - there.st_mtime > STALE_AFTER_S:
                 aside.unlink(missing_ok=True)
 
     def _look_around(self) -> None:
@@ -143,7 +143,8 @@ class DiskTier(KVTier):
             if self._seen.get(folder.name) == changed:
                 continue
             self._seen[folder.name] = changed
-            here = {path.stem: path.stat() for path in folder.glob("*.safetensors")}
+            stats = ((path.stem, _stat(path)) for path in folder.glob("*.safetensors"))
+            here = {key: stat for key, stat in stats if stat is not None}
             for key in [key for key in self._sizes if key[:2] == folder.name and key not in here]:
                 self._drop(key)
             found |= {key: (stat.st_mtime_ns, stat.st_size) for key, stat in here.items() if key not in self._sizes}
@@ -170,6 +171,14 @@ class DiskTier(KVTier):
             yield
         except OSError as error:
             raise _failed(doing, error) from error
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """None where there is no such file: another process may remove it at any time."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 def _failed(doing: str, error: OSError) -> KVTierError:

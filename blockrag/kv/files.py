@@ -32,7 +32,7 @@ PARTS = {"exact": ("keys", "values"), "int8": ("keys", "values", "key_scales", "
 """A file's tensors, in the order in which they are summed up; the layers are the first dimension of each."""
 
 
-def write_kv(path: Path, kv: BlockKV, identity: str, at_rest: AtRest = "exact") -> None:
+def write_kv(path: Path, kv: BlockKV, identity: str, at_rest: AtRest = "exact") -> int:
     """Write `kv` to `path`, aside and renamed, so that a file under its name is always whole (rule 8).
 
     Parameters
@@ -45,6 +45,11 @@ def write_kv(path: Path, kv: BlockKV, identity: str, at_rest: AtRest = "exact") 
         `KVIdentity.digest` of what made it.
     at_rest : "exact" or "int8"
 
+    Returns
+    -------
+    int
+        Its size in bytes. Another process may have removed it already.
+
     Raises
     ------
     OSError
@@ -56,8 +61,10 @@ def write_kv(path: Path, kv: BlockKV, identity: str, at_rest: AtRest = "exact") 
         _save(tensors, aside, metadata)
         with open(aside, "rb") as file:
             os.fsync(file.fileno())
+            nbytes = os.fstat(file.fileno()).st_size
         os.replace(aside, path)
         _sync_folder(path.parent)
+        return nbytes
     finally:
         aside.unlink(missing_ok=True)
 
