@@ -17,6 +17,7 @@ from pathlib import Path
 from blockrag.cli import options
 from blockrag.errors import BlockRAGError
 from blockrag.segment import DEFAULT_SEGMENTER, SEGMENTERS
+from ui import heaps
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1", None)
 
@@ -61,6 +62,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Fetch what is missing, load the models, serve the page."""
     args = parse(argv)
+    heaps.limit()
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     # After the flags, so that --help is quick.
     from ui.serve import hash_password  # noqa: PLC0415

@@ -1,0 +1,86 @@
+"""What threads leave behind, measured in processes of their own."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import app
+from ui.heaps import HEAPS
+
+THREADS = """
+import ctypes, threading
+from ui import heaps
+{begin}
+def in_threads(work, n_threads=6):
+    together = threading.Barrier(n_threads + 1)
+    def run():
+        work()
+        together.wait()
+        together.wait()
+    for _ in range(n_threads):
+        threading.Thread(target=run, daemon=True).start()
+    together.wait()  # all have worked, and none has ended
+"""
+
+COUNT = """
+in_threads(lambda: ctypes.create_string_buffer(1 << 16))
+ctypes.CDLL(None).malloc_stats()
+"""
+
+MULTIPLY = """
+import sys, torch
+class Mallinfo(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena o s h hblkhd u f uordblks fordblks keepcost".split()]
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype = Mallinfo
+def used():
+    info = libc.mallinfo2()
+    return info.uordblks + info.hblkhd
+one, other = torch.randn(64, 512), torch.randn(512, 1024)
+one @ other
+before = used()
+in_threads(lambda: one @ other)
+print(used() - before, file=sys.stderr)
+"""
+
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc")
+
+
+def told(code: str, begin: str = "", **variables: str) -> str:
+    """What a process says to standard error that runs `begin`, then `code`."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "MKL_"))}
+    run = subprocess.run(
+        [sys.executable, "-c", THREADS.format(begin=begin) + code],
+        cwd=Path(__file__).parents[2], env=own | variables, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return run.stderr
+
+
+@glibc
+def test_threads_share_few_heaps_once_they_are_limited():
+    assert told(COUNT, "assert heaps.limit()").count("Arena ") <= HEAPS < told(COUNT).count("Arena ")
+
+
+@glibc
+def test_what_the_environment_says_stands():
+    assert told(COUNT, "assert not heaps.limit()", MALLOC_ARENA_MAX="4").count("Arena ") > HEAPS
+
+
+def test_the_application_begins_by_limiting_them(monkeypatch, capsys):
+    begun = []
+    monkeypatch.setattr("app.heaps.limit", lambda: begun.append(True))
+    monkeypatch.setattr("app.getpass.getpass", lambda: "secret")
+    app.main(["--hash-password"])
+    assert begun and ":" in capsys.readouterr().out
+
+
+@glibc
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="of MKL")
+def test_threads_that_multiplied_matrices_keep_no_buffers():
+    kept, otherwise = (int(told(MULTIPLY, begin, OMP_NUM_THREADS="2")) for begin in ("heaps.limit()", ""))
+    assert kept < 1 << 20 < otherwise
