@@ -135,7 +135,7 @@ def test_closing_an_answer_frees_its_cache(rag):
 
 def test_answers_hold_no_more_than_the_budget_when_they_are_done(tmp_path):
     """Blocks that come from disk again and again must not wait for the garbage collector, which counts objects, not
-    bytes: a full collection came once in thousands of answers."""
+    bytes: what survives a young collection waits for hundreds of answers."""
     memory_bytes = 40_000
     rag = Pipeline(tiny_engine(tmp_path / "kv", memory_bytes=memory_bytes), tmp_path)
     add(rag)
