@@ -402,7 +402,7 @@ def test_a_checkpoint_is_safetensors_and_json(tmp_path):
 
 
 def test_training_lowers_the_divergence(tmp_path):
-    run = make_run(tmp_path, 80, lr=1e-2, dropout=0.3)
+    run = make_run(tmp_path, 80, lr=1e-2, dropout=0.3, token_weights="damage")
     before = copy.deepcopy(run.learner.head)
     fit(run)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

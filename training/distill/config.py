@@ -45,7 +45,7 @@ class DistillConfig:
     dropout: float = _setting(0.2, "share of the blocks that see all before them in a step, and are learned from too")
     divergence: str = _setting("forward", "forward: KL(teacher, student); reverse: the other way; jsd: of both")
     temperature: float = _setting(1.0, "both distributions are flattened by")
-    token_weights: str = _setting("damage", "none, or damage: by how far block mode moves the teacher's own prediction")
+    token_weights: str = _setting("none", "none, or damage: by how far block mode moves the teacher's own prediction")
     weight_floor: float = _setting(0.5, "what a token weighs that block mode does not move; the mean one weighs 1 more")
     question_weight: float = _setting(0.3, "of the question's tokens, against 1 for the answers'")
     gold_weight: float = _setting(0.0, "of the given answer's cross-entropy, beside the divergence from the teacher's")

@@ -12,7 +12,7 @@ shift 2
 model=${MODEL:-smollm2}
 read -ra gpus <<< "${GPUS:-0}"
 teacher_steps=${TEACHER_STEPS:-700} steps=${STEPS:-800}
-flags=${STUDENT:---rank 48 --alpha 96}                                # of the student and all that it is compared with
+flags=${STUDENT:---rank 16}                                           # of the student and all that it is compared with
 adapters=${ADAPTERS:-shipped finetune finetune-both}                  # that the tables judge
 limit=${LIMIT:-250}                                                   # questions of a file in them
 seeds=${SEEDS:-0 1 2} short_steps=${SHORT_STEPS:-200} short_limit=${SHORT_LIMIT:-60}          # of the ablations
@@ -56,7 +56,7 @@ variants() {  # name and flags of each
     echo "strict-literal-sinks --no-prefix-visible --sinks literal"
     echo "sinks --sinks learned"
     echo "no-dropout --dropout 0"
-    echo "no-weights --token-weights none"
+    echo "weights --token-weights damage"
     echo "finetune-short --objective finetune"
 }
 
