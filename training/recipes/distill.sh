@@ -66,7 +66,7 @@ for phase in "$@"; do
     case $phase in
     data)  # the teacher learns from many questions to a text; the student mostly from those that people asked
         python -m training.distill prepare --model "$model" --qa "$SOURCES"/qa/* --seg "$SOURCES"/seg/* \
-            --n "${N:-16000}" --out "$data/reader.safetensors"
+            --n "${READER_N:-16000}" --out "$data/reader.safetensors"
         python -m training.distill prepare --model "$model" --qa "$SOURCES"/qa/* --seg "$SOURCES"/seg/* \
             --n "${N:-32000}" --built 0.2 --more-turns 0.5 --most-turns 2 --seed 1 --out "$data/examples.safetensors"
         python -m training.distill questions --qa "$SOURCES"/qa/* --splits dev test --most 250 --out "$data/qa"
