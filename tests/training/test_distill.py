@@ -24,6 +24,7 @@ from training.distill.learner import Learner
 from training.distill.loss import (
     cross_entropy_in_chunks,
     damage_weights,
+    distance,
     divergence,
     divergence_in_chunks,
     sum_over_examples,
@@ -320,6 +321,56 @@ def test_given_answers_count_beside_the_divergence_as_they_do_alone():
 
     both, alone = answers(replace(plain, gold_weight=0.5)), answers(replace(plain, objective="finetune"))
     assert alone > 0 and torch.allclose(both, answers(plain) + 0.5 * alone, atol=1e-5)
+
+
+def test_distance_of_states_is_right_by_hand_and_0_on_equal_ones():
+    teacher = torch.tensor([[[3.0, 4.0], [0.0, 2.0]], [[1.0, 0.0], [0.0, 1.0]]])  # two layers, two tokens
+    student = torch.tensor([[[3.0, 1.0], [0.0, 2.0]], [[1.0, 2.0], [0.0, 0.5]]])
+    assert distance(student, teacher).tolist() == pytest.approx([(9 / 25 + 4 / 1) / 2, (0 + 0.25) / 2])
+    assert distance(teacher, teacher.clone()).tolist() == [0.0, 0.0]
+
+
+def test_states_of_every_layer_end_in_the_hidden_states():
+    learner = make_learner(DistillConfig(rank=2))
+    disturb(learner)
+    layout = lay_blocks(PREFIX, [make_example()], [[False] * 3], learner.rules)
+    states = learner.states(layout)
+    assert states.shape == (learner.model.n_layers, len(layout.rows), learner.head.shape[1])
+    assert torch.equal(states[-1], learner.hidden(layout)) and not torch.allclose(states[0], states[-1], atol=1e-3)
+
+
+def test_hidden_states_count_beside_the_divergence():
+    plain = DistillConfig(dropout=0)
+    learner, examples = make_learner(plain), [make_example(0), make_example(1, n_blocks=2)]
+    disturb(learner)
+
+    def found(config):
+        a_pass = lay(PREFIX, examples, [[False] * len(example.blocks) for example in examples], learner, config)
+        return losses(learner, a_pass, config)
+
+    without, beside = found(plain), found(replace(plain, hidden_weight=2.0))
+    assert beside.told["distance"][ANSWER] > 0 and torch.equal(beside.told["divergence"], without.told["divergence"])
+    expected = without.learned[ANSWER] + 2 * beside.told["distance"][ANSWER]
+    assert torch.allclose(beside.learned[ANSWER], expected, atol=1e-4)
+
+
+def test_agreement_draws_both_modes_together():
+    plain = DistillConfig(objective="finetune-both")
+    learner, examples = make_learner(plain), [make_example(0), make_example(1, n_blocks=2)]
+    disturb(learner)
+
+    def found(config):
+        a_pass = lay(PREFIX, examples, [[False] * len(example.blocks) for example in examples], learner, config)
+        return losses(learner, a_pass, config)
+
+    without, beside = found(plain), found(replace(plain, agreement=0.5))
+    distilled = found(replace(plain, objective="distill", dropout=0))  # over the untouched network: another teacher
+    assert beside.told["divergence"][ANSWER] > 0 and not distilled.told["divergence"].equal(beside.told["divergence"])
+    expected = without.learned[ANSWER] + 0.5 * beside.told["divergence"][ANSWER]
+    assert torch.allclose(beside.learned[ANSWER], expected, atol=1e-5)
+    lone = [make_example(0, n_blocks=0)]  # nothing but a prefix and a question: both modes are one
+    a_pass = lay(PREFIX, lone, [[]], learner, replace(plain, agreement=0.5))
+    assert float(losses(learner, a_pass, replace(plain, agreement=0.5)).told["divergence"][ANSWER]) < 1e-6
 
 
 def test_an_example_counts_as_a_whole_by_kind():

@@ -124,6 +124,19 @@ def test_the_student_leaves_the_teacher_as_it_was(trained):
     assert student.about["student"]["settings"]["n_sinks"] == 2 and "commit" in student.about["teacher"]
 
 
+def test_a_teacher_may_learn_both_modes(trained, tmp_path):
+    flags = ["--model", str(trained / "base"), "--data", str(trained / "examples.safetensors"), "--device", "cpu"]
+    run = ["teacher", *flags, "--out", str(tmp_path / "both"), "--steps", "2", "--examples", "2", "--rank", "2"]
+    distill([*run, "--objective", "finetune-both", "--agreement", "1"])
+    both = load_adapter(tmp_path / "both")
+    assert both.teacher and not both.student and both.prefix_visible and "student" not in both.about
+    told = [json.loads(line) for line in (tmp_path / "both" / "log.jsonl").read_text().splitlines()]
+    assert told[-1]["divergence_answer"] > 0 and told[-1]["nll_answer"] > 0
+    for wrong in (["--objective", "distill"], ["--objective", "finetune"], ["--sinks", "learned"]):
+        with pytest.raises(ValueError, match="a teacher"):
+            distill([*run, *wrong])
+
+
 def test_a_shrunk_adapter_says_what_was_measured_of_it(trained, tmp_path):
     scores = {"data": "towns", "mode": "block", "n": 2, "contains": 0.5, "exact": 0.5, "f1": 0.5, "nll": 1.0, "kl": 0.1}
     (tmp_path / "dev.json").write_text(json.dumps({"split": "dev", "rows": [{**scores, "f1_low": 0.1}]}))

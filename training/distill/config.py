@@ -48,6 +48,8 @@ class DistillConfig:
     token_weights: str = _setting("none", "none, or damage: by how far block mode moves the teacher's own prediction")
     weight_floor: float = _setting(0.5, "what a token weighs that block mode does not move; the mean one weighs 1 more")
     question_weight: float = _setting(0.3, "of the question's tokens, against 1 for the answers'")
+    hidden_weight: float = _setting(0.0, "of how far hidden states are from the teacher's, after every layer")
+    agreement: float = _setting(0.0, "of the divergence between both modes where answers are learned in both")
     gold_weight: float = _setting(0.0, "of the given answer's cross-entropy, beside the divergence from the teacher's")
     lifted_weight: float = _setting(0.3, "of the tokens of blocks that see all before them")
     chunk: int = _setting(2048, "tokens whose distributions over the vocabulary are held at once")
@@ -64,7 +66,9 @@ class DistillConfig:
             _within(name, getattr(self, name), 1, 1 << 40)
         for name in ("dropout", "lr_end"):
             _within(name, getattr(self, name), 0, 1)
-        for name in ("warmup", "save_every", "weight_floor", "question_weight", "gold_weight", "lifted_weight"):
+        for name in ("warmup", "save_every", "weight_floor"):
+            _within(name, getattr(self, name), 0, 1 << 40)
+        for name in ("question_weight", "lifted_weight", "hidden_weight", "agreement", "gold_weight"):
             _within(name, getattr(self, name), 0, 1 << 40)
         for name in ("lr", "clip", "alpha", "temperature"):
             _within(name, getattr(self, name), 1e-12, 1e12)

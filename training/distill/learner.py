@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 
@@ -62,7 +63,11 @@ class Learner:
         return {**self.low_rank.parameters(), **sinks}
 
     def hidden(self, layout: Layout, *, changed: bool = True) -> torch.Tensor:
-        """Hidden states ``(learned, hidden_size)`` of the tokens that are learned from.
+        """Hidden states ``(learned, hidden_size)`` of the tokens that are learned from; see `states`."""
+        return self._run(layout, changed).last_hidden_state[0].index_select(0, layout.rows)
+
+    def states(self, layout: Layout, *, changed: bool = True) -> torch.Tensor:
+        """Their hidden states after every layer ``(layers, learned, hidden_size)``; the last are those of `hidden`.
 
         Parameters
         ----------
@@ -71,15 +76,8 @@ class Learner:
         changed : bool
             With the low-rank changes; else without them and without a gradient: the teacher.
         """
-        attention = attention_of(layout, self.device, self.model.dtype)
-        with nullcontext() if changed else self._as_teacher():
-            states = self.model.network.model(
-                inputs_embeds=self._embeddings(layout)[None],
-                position_ids=layout.positions[None],
-                use_cache=False,
-                **attention,
-            ).last_hidden_state
-            return states[0].index_select(0, layout.rows)
+        every = self._run(layout, changed, output_hidden_states=True).hidden_states[1:]  # without the embeddings
+        return torch.stack([states[0].index_select(0, layout.rows) for states in every])
 
     def changes(self) -> dict[str, Change]:
         """The low-rank changes as an adapter keeps them."""
@@ -87,6 +85,17 @@ class Learner:
         for name, layer in self.low_rank.layers.items():
             found[name] = Change((layer.up * layer.stack.scale).detach(), layer.down.detach())
         return found
+
+    def _run(self, layout: Layout, changed: bool, **wanted: bool) -> Any:
+        attention = attention_of(layout, self.device, self.model.dtype)
+        with nullcontext() if changed else self._as_teacher():
+            return self.model.network.model(
+                inputs_embeds=self._embeddings(layout)[None],
+                position_ids=layout.positions[None],
+                use_cache=False,
+                **attention,
+                **wanted,
+            )
 
     @contextmanager
     def _as_teacher(self) -> Iterator[None]:

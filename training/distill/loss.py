@@ -78,6 +78,23 @@ def _in_chunks(function: Callable[..., torch.Tensor], chunk: int, *columns: torc
     return torch.cat([checkpoint(function, *piece, use_reentrant=False) for piece in pieces])
 
 
+def distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """How far hidden states are from the teacher's: squared, as a share of the teacher's own square, mean over layers.
+
+    Parameters
+    ----------
+    student, teacher : torch.Tensor
+        ``(layers, tokens, hidden_size)``.
+
+    Returns
+    -------
+    torch.Tensor
+        Float32 ``(tokens,)``, 0 where both are equal.
+    """
+    ours, theirs = student.float(), teacher.float()
+    return ((ours - theirs).square().sum(-1) / theirs.square().sum(-1).clamp_min(1e-6)).mean(0)
+
+
 def damage_weights(damage: torch.Tensor, groups: torch.Tensor, n_groups: int, floor: float) -> torch.Tensor:
     """Weights of tokens: `floor`, and what block mode moves the teacher's prediction by, 1 on a group's average.
 

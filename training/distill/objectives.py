@@ -12,6 +12,7 @@ from training.distill.learner import Learner
 from training.distill.loss import (
     cross_entropy_in_chunks,
     damage_weights,
+    distance,
     divergence_in_chunks,
     sum_over_examples,
 )
@@ -74,8 +75,7 @@ def losses(learner: Learner, a_pass: Pass, config: DistillConfig) -> Losses:
     """The pass's losses; the gradient flows through `learned`."""
     if config.objective == "distill":
         return _distil(learner, a_pass, config)
-    found = [_answers(learner, each, a_pass.n_examples, config) for each in (a_pass.full, a_pass.blocks) if each]
-    return Losses(torch.stack(found).mean(0))
+    return _answers(learner, a_pass, config)
 
 
 def total(learned: torch.Tensor, config: DistillConfig) -> torch.Tensor:
@@ -83,8 +83,18 @@ def total(learned: torch.Tensor, config: DistillConfig) -> torch.Tensor:
     return (learned * learned.new_tensor(worths(config))).sum()
 
 
-def _answers(learner: Learner, layout: Layout, n_examples: int, config: DistillConfig) -> torch.Tensor:
-    return _nll(learner.hidden(layout), layout, learner, n_examples, config)
+def _answers(learner: Learner, a_pass: Pass, config: DistillConfig) -> Losses:
+    """Given answers, in full mode, block mode or both; in both, the two may be drawn together too."""
+    layouts = [each for each in (a_pass.full, a_pass.blocks) if each]
+    states = [learner.hidden(each) for each in layouts]
+    found = [_nll(*pair, learner, a_pass.n_examples, config) for pair in zip(states, layouts, strict=True)]
+    nll = torch.stack(found).mean(0)
+    if len(states) == 1 or not config.agreement:
+        return Losses(nll)
+    full, ours = states
+    apart = divergence_in_chunks(ours, full, learner.head, config.chunk, config.divergence, config.temperature)
+    divergence = _plain(apart, layouts[0], a_pass.n_examples)
+    return Losses(nll + config.agreement * divergence, {"nll": nll.detach(), "divergence": divergence.detach()})
 
 
 def _nll(
@@ -98,7 +108,8 @@ def _distil(learner: Learner, a_pass: Pass, config: DistillConfig) -> Losses:
     full, blocks = a_pass.full, a_pass.blocks
     assert full is not None and blocks is not None
     measure = (learner.head, config.chunk, config.divergence, config.temperature)
-    theirs = learner.hidden(full, changed=False)
+    every = learner.states(full, changed=False) if config.hidden_weight else None
+    theirs = learner.hidden(full, changed=False) if every is None else every[-1]
     weights, told = torch.ones(len(full.rows), device=learner.device), {}
     groups = blocks.kinds * a_pass.n_examples + blocks.examples
     if config.token_weights == "damage":
@@ -106,9 +117,14 @@ def _distil(learner: Learner, a_pass: Pass, config: DistillConfig) -> Losses:
             damage = divergence_in_chunks(learner.hidden(blocks, changed=False), theirs, *measure)
         weights = damage_weights(damage, groups, len(KINDS) * a_pass.n_examples, config.weight_floor)
         told["damage"] = _plain(damage, blocks, a_pass.n_examples)
-    states = learner.hidden(blocks)
+    our_every = learner.hidden(blocks)[None] if every is None else learner.states(blocks)
+    states = our_every[-1]
     ours = divergence_in_chunks(states, theirs, *measure)
     told["divergence"] = _plain(ours.detach(), blocks, a_pass.n_examples)
+    if every is not None:
+        apart = distance(our_every, every)
+        told["distance"] = _plain(apart.detach(), blocks, a_pass.n_examples)
+        ours = ours + config.hidden_weight * apart
     learned = sum_over_examples(ours, weights * blocks.shares, blocks.kinds, blocks.examples, a_pass.n_examples)
     if config.gold_weight:
         answers = _only(blocks, [ANSWER])

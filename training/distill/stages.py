@@ -26,10 +26,14 @@ from training.distill.processes import Processes
 from training.distill.train import Run, fit
 from training.settings import add_flags, from_flags
 
+TEACHERS = ("teacher", "finetune-both")
+"""Objectives that leave a reader in full mode."""
+
 
 def add_teacher_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the teacher's stage."""
     _add_arguments(parser)
+    parser.set_defaults(objective="teacher")
 
 
 def add_student_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,9 +52,18 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_teacher(args: argparse.Namespace) -> dict[str, Any]:
-    """Train a full-mode reader: its adapter has no student yet."""
-    config = replace(from_flags(args, DistillConfig), objective="teacher")
-    adapter = Adapter(str(args.model), base_id(args.model), {})
+    """Train a reader, in full mode or in both: its adapter has no student yet.
+
+    Raises
+    ------
+    ValueError
+        If the objective needs a teacher or has no full mode, or there are sinks, which full mode does not know.
+    """
+    config = from_flags(args, DistillConfig)
+    if config.objective not in TEACHERS or config.sinks != "none":
+        raise ValueError(f"a teacher has one of the objectives {', '.join(TEACHERS)}, and no sinks.")
+    in_blocks = config.objective != "teacher" and config.prefix_visible
+    adapter = Adapter(str(args.model), base_id(args.model), {}, prefix_visible=in_blocks)
     return _run(args, config, adapter, lambda learner: replace(adapter, teacher=learner.changes()))
 
 
@@ -92,7 +105,7 @@ def _run(
         "commit": commit(),
     }
     if processes.is_first:
-        role = "teacher" if config.objective == "teacher" else "student"
+        role = "student" if begun.teacher else "teacher"
         save_adapter(replace(finished(learner), about={**begun.about, role: made}), args.out)
         (args.out / "settings.json").write_text(json.dumps(made["settings"], indent=1) + "\n")
     return {"adapter": str(args.out), "objective": config.objective, **last, "seconds": made["seconds"]}
