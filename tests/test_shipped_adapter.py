@@ -55,7 +55,7 @@ def test_block_mode_is_nearer_to_full_mode_by_it(smollm2_path):
 
 
 def readers() -> dict[str, Reader]:
-    return open_readers(("full", "naive", "block"), DEFAULT_MODEL, FOLDER, "cpu")
+    return open_readers(("full", "naive", "block"), DEFAULT_MODEL, "auto", "cpu")
 
 
 def answers(reader: Reader) -> Iterator[torch.Tensor]:

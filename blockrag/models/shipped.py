@@ -19,7 +19,13 @@ def shipped_adapters(folder: Path = SHIPPED) -> dict[str, Path]:
 
 
 def find_adapter(name: str, model: str, folder: Path = SHIPPED) -> Adapter | None:
-    """The adapter for a model.
+    """The adapter for a model; see `adapter_folder`."""
+    found = adapter_folder(name, model, folder)
+    return load_adapter(found) if found else None
+
+
+def adapter_folder(name: str, model: str, folder: Path = SHIPPED) -> Path | None:
+    """Where the adapter for a model is; None where it has none.
 
     Parameters
     ----------
@@ -39,14 +45,13 @@ def find_adapter(name: str, model: str, folder: Path = SHIPPED) -> Adapter | Non
     shipped = shipped_adapters(folder)
     if name == AUTO:
         made_for = {_base_id_of(path): path for path in shipped.values()}
-        suits = made_for.get(base_id(model)) if made_for else None
-        return load_adapter(suits) if suits else None
+        return made_for.get(base_id(model)) if made_for else None
     if name == NONE:
         return None
     if name in shipped:
-        return load_adapter(shipped[name])
+        return shipped[name]
     if Path(name).is_dir():
-        return load_adapter(Path(name))
+        return Path(name)
     raise WeightsError(f"there is no adapter {name!r}; give one of {', '.join([AUTO, NONE, *shipped])}, or a folder.")
 
 

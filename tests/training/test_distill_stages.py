@@ -194,7 +194,8 @@ def test_answers_are_judged_in_all_modes(trained, capsys):
     assert [set(each) for each in result["answers"]] == [
         {"data", "id", "question", "answers", "full", "naive", "block"}
     ]
-    assert {"commit", "adapter", "base"} <= set(result) and result["by_passages"][0]["n_passages"] == 4
+    assert result["adapter"] == str(trained / "student") and {"commit", "base"} <= set(result)
+    assert result["by_passages"][0]["n_passages"] == 4
 
 
 def test_long_text_is_judged_by_the_distance_from_a_boundary(trained):

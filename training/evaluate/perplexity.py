@@ -56,10 +56,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         sizes += map(len, chosen)
         for mode, place, values in read_all(opened, chosen, judged):
             kept[mode, place].append(values)
-    about = {"commit": commit(), "adapter": str(args.adapter) if args.adapter else None, "base": args.model}
     settings = {name: getattr(args, name) for name in ("split", "segmenter", "granularity", "block_tokens", "device")}
     counts = {"n_documents": len(rows), "mean_block_tokens": float(np.mean(sizes or [0]))}
-    return {"rows": summarise(measured), **about, **settings, **counts}
+    return {"rows": summarise(measured), "commit": commit(), **readers.about(args), **settings, **counts}
 
 
 def choose(every: Sequence[list[int]], most: int) -> tuple[Sequence[list[int]], list[int]]:

@@ -64,9 +64,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         chosen, about = chooser.choose(row)
         for mode, answer, scores in ask_all(opened, row, chosen, args.max_new_tokens):
             measured.append(Answered(row, mode, about, answer, scores))
-    about_run = {"commit": commit(), "adapter": str(args.adapter) if args.adapter else None, "base": args.model}
     settings = {name: getattr(args, name) for name in ("split", "passages", "granularity", "segmenter", "device")}
-    return {**summarise(measured), "answers": shown(measured, args.show), **about_run, **settings}
+    about_run = {"commit": commit(), **readers.about(args), **settings}
+    return {**summarise(measured), "answers": shown(measured, args.show), **about_run}
 
 
 class Chooser:

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
@@ -15,9 +14,9 @@ from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.tiered import TieredKV
 from blockrag.models import DEFAULT_MODEL
-from blockrag.models.adapter import load_adapter
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.load import load_answer_model
+from blockrag.models.shipped import AUTO, adapter_folder, find_adapter
 from blockrag.prompt import Prompt
 
 MODES = ("full", "naive", "block")
@@ -28,7 +27,7 @@ adapter has it; without an adapter the same as naive."""
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Who reads."""
     parser.add_argument("--model", default=DEFAULT_MODEL, help="base: catalog name, hub name or folder")
-    parser.add_argument("--adapter", type=Path, help="folder of an adapter (default: none)")
+    parser.add_argument("--adapter", default=AUTO, help="a folder, or none (default: the shipped one of the base)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -92,8 +91,15 @@ class Reader:
         return last_logits(self.model, ids, cache, len(answer_ids)).float().log_softmax(-1)
 
 
-def open_readers(modes: Sequence[str], base: str, adapter: Path | None, device: str) -> dict[str, Reader]:
-    """A reader for each mode; modes whose weights are the same share them.
+def about(args: argparse.Namespace) -> dict[str, str | None]:
+    """Who read, for a result: the adapter, null where there was none, and the base."""
+    folder = adapter_folder(args.adapter, args.model)
+    name = folder.name if folder and args.adapter == AUTO else args.adapter
+    return {"adapter": name if folder else None, "base": args.model}
+
+
+def open_readers(modes: Sequence[str], base: str, adapter: str, device: str) -> dict[str, Reader]:
+    """A reader for each mode; modes whose weights are the same share them. `adapter`: see `adapter_folder`.
 
     Raises
     ------
@@ -103,7 +109,7 @@ def open_readers(modes: Sequence[str], base: str, adapter: Path | None, device: 
     unknown = [mode for mode in modes if mode not in MODES]
     if unknown:
         raise ValueError(f"there is no mode {unknown[0]!r}; choose: {', '.join(MODES)}.")
-    model = load_answer_model(base, device=device, adapter=load_adapter(adapter) if adapter else None)
+    model = load_answer_model(base, device=device, adapter=find_adapter(adapter, base))
     full = model.full or model
     of_mode = {"full": full, "naive": full, "block": model}
     runners = {id(network): make_runner(network) for network in ((full,) if model is full else (full, model))}
