@@ -207,6 +207,12 @@ def test_long_text_is_judged_by_the_distance_from_a_boundary(trained):
     assert {row["position"] for row in rows} >= {"1-15", "16-63"} and {row["category"] for row in rows} == {"news"}
     assert all(row["kl"] < 1e-5 for row in rows if row["mode"] == "full")
     assert all(row["kl"] > 1e-5 for row in rows if row["mode"] != "full")
+    picture, told = trained / "curve.png", trained / "curve.json"
+    evaluate(["curve", "--data", str(out), "--out", str(picture), "--json", str(told)])
+    (point,) = json.loads(told.read_text())["rows"]
+    of_block = [row for row in rows if row["mode"] == "block"]
+    mean = sum(row["kl"] * row["n_tokens"] for row in of_block) / sum(row["n_tokens"] for row in of_block)
+    assert point["modes"]["block"]["kl"] == pytest.approx(mean) and picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.timeout(240)

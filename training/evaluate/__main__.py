@@ -13,6 +13,7 @@ COMMANDS = {
     "examples": "good and bad cuts with the text around",
     "qa": "answers in full, naive block and block mode",
     "perplexity": "long text in full, naive block and block mode",
+    "curve": "what block sizes and segmenters cost: results of perplexity side by side",
 }
 """What each module here judges; it is imported where it is asked for, with the libraries that it alone needs."""
 
