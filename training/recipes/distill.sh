@@ -1,28 +1,35 @@
 #!/usr/bin/env bash
 # Trains teacher, student and their comparisons, and judges them, on one GPU or several.
 #     training/recipes/distill.sh DATA OUT PHASE...
-# DATA: a folder with reader.safetensors, examples.safetensors and qa/*.jsonl, as the phase `data` makes it; OUT: a folder
-# for all results. Phases, in order: data (no GPU), teacher, students, tables, ablate, ablation-tables, long, curve.
-# Teacher, students and tables where none is named.
-#     SOURCES=shared/data training/recipes/distill.sh DATA OUT data
-# What stands below with :- may be set in the environment. The teacher uses all GPUs at once; other runs take one each.
+# DATA: a folder with examples.safetensors and qa/*.jsonl, as the phase `data` makes it; OUT: a folder for all results.
+# Phases, in order: data (no GPU), teacher, students, control (a reader that learns full mode alone, and its student), tables,
+# ablate, ablation-tables, long, curve. Teacher, students, tables and curve where none is named.
+# What stands below with :- may be set in the environment. Teachers use all GPUs at once; other runs take one each.
 set -euo pipefail
 data=$1 out=$2
 shift 2
-model=${MODEL:-smollm2}
+model=${MODEL:-smollm2} sources=${SOURCES:-shared/data}
 read -ra gpus <<< "${GPUS:-0}"
-teacher_steps=${TEACHER_STEPS:-700} steps=${STEPS:-800}
-flags=${STUDENT:---rank 16}                                           # of the student and all that it is compared with
-adapters=${ADAPTERS:-shipped finetune finetune-both}                  # that the tables judge
+teacher_steps=${TEACHER_STEPS:-800} steps=${STEPS:-400}
+reader=${READER:---objective finetune-both --agreement 1}             # what the teacher learns
+flags=${STUDENT:---rank 16 --hidden-weight 1}                         # of the student and all that it is compared with
+adapters=${ADAPTERS:-shipped finetune}                  # that the tables judge
 limit=${LIMIT:-250}                                                   # questions of a file in them
 seeds=${SEEDS:-0 1 2} short_steps=${SHORT_STEPS:-200} short_limit=${SHORT_LIMIT:-60}          # of the ablations
 mkdir -p "$out"
 
-student() {  # name, flags
+teacher() {  # name, flags; on all GPUs
     local name=$1
     shift
+    CUDA_VISIBLE_DEVICES=$(IFS=,; echo "${gpus[*]}") torchrun --nproc-per-node "${#gpus[@]}" -m training.distill teacher \
+        --model "$model" --data "$data/examples.safetensors" --out "$out/$name" --steps "$teacher_steps" --lr 1e-3 "$@"
+}
+
+student() {  # name, teacher, flags
+    local name=$1 teacher=$2
+    shift 2
     # shellcheck disable=SC2086
-    python -m training.distill student --model "$model" --data "$data/examples.safetensors" --teacher "$out/teacher" \
+    python -m training.distill student --model "$model" --data "$data/examples.safetensors" --teacher "$out/$teacher" \
         --out "$out/$name" $flags "$@" > "$out/$name.json" 2> "$out/$name.err"
     tail -n 1 "$out/$name.json"
 }
@@ -57,30 +64,32 @@ variants() {  # name and flags of each
     echo "sinks --sinks learned"
     echo "no-dropout --dropout 0"
     echo "weights --token-weights damage"
+    echo "no-distance --hidden-weight 0"
     echo "finetune-short --objective finetune"
 }
 
-[ $# -gt 0 ] || set -- teacher students tables
+[ $# -gt 0 ] || set -- teacher students tables curve
 for phase in "$@"; do
     echo "== $phase"
     case $phase in
-    data)  # the teacher learns from many questions to a text; the student mostly from those that people asked
-        python -m training.distill prepare --model "$model" --qa "$SOURCES"/qa/* --seg "$SOURCES"/seg/* \
-            --n "${READER_N:-16000}" --out "$data/reader.safetensors"
-        python -m training.distill prepare --model "$model" --qa "$SOURCES"/qa/* --seg "$SOURCES"/seg/* \
-            --n "${N:-32000}" --built 0.2 --more-turns 0.5 --most-turns 2 --seed 1 --out "$data/examples.safetensors"
-        python -m training.distill questions --qa "$SOURCES"/qa/* --splits dev test --most 250 --out "$data/qa"
+    data)
+        python -m training.distill prepare --model "$model" --qa "$sources"/qa/* --seg "$sources"/seg/* \
+            --n "${N:-24000}" --built 0.3 --more-turns 0.6 --most-turns 3 --out "$data/examples.safetensors"
+        python -m training.distill questions --qa "$sources"/qa/* --splits dev test --most 250 --out "$data/qa"
         ;;
     teacher)
-        CUDA_VISIBLE_DEVICES=$(IFS=,; echo "${gpus[*]}") torchrun --nproc-per-node "${#gpus[@]}" -m training.distill \
-            teacher --model "$model" --data "$data/reader.safetensors" --out "$out/teacher" --steps "$teacher_steps" --lr 1e-3
+        # shellcheck disable=SC2086
+        teacher teacher $reader
         ;;
     students)
         at_once 1 <<- END
-			student student --steps $steps && ship student
-			student finetune --objective finetune --steps $steps
-			student finetune-both --objective finetune-both --steps $steps
+			student student teacher --steps $steps && ship student
+			student finetune teacher --objective finetune --steps $steps
 		END
+        ;;
+    control)
+        teacher full-teacher
+        student full-student full-teacher --steps "$steps"
         ;;
     tables)
         for adapter in $adapters; do
@@ -91,7 +100,7 @@ for phase in "$@"; do
         ;;
     ablate)
         for seed in $seeds; do
-            variants | sed -E "s/^([^ ]+)(.*)/student \1-$seed --seed $seed --examples 8 --steps $short_steps\2/"
+            variants | sed -E "s/^([^ ]+)(.*)/student \1-$seed teacher --seed $seed --examples 8 --steps $short_steps\2/"
         done | at_once 1
         ;;
     ablation-tables)
@@ -103,7 +112,7 @@ for phase in "$@"; do
         done | at_once 6
         ;;
     long)
-        python -m training.evaluate perplexity --model "$model" --data "$SOURCES"/seg/* --adapter "$out/shipped" \
+        python -m training.evaluate perplexity --model "$model" --data "$sources"/seg/* --adapter "$out/shipped" \
             --json "$out/shipped-long.json"
         ;;
     curve)  # the whole range of the slider: blocks as large as the bound lets them be
@@ -113,8 +122,9 @@ for phase in "$@"; do
         for segmenter in neural structural fixed similarity; do
             echo "by-$segmenter --segmenter $segmenter"
         done >> "$out/curve.list"
-        sed -E "s#^([^ ]+)(.*)#python -m training.evaluate perplexity --model $model --data $SOURCES/seg/* --split dev \
+        sed -E "s#^([^ ]+)(.*)#python -m training.evaluate perplexity --model $model --data $sources/seg/* --split dev \
 --limit 2 --adapter $out/shipped --max-tokens 4096\2 --json $out/\1.json > $out/\1.txt#" "$out/curve.list" | at_once 5
+        python -m training.evaluate curve --data "$out"/curve-*.json "$out"/by-*.json --out "$out/curve.png"
         ;;
     esac
 done
