@@ -334,7 +334,7 @@ def test_states_of_every_layer_end_in_the_hidden_states():
     learner = make_learner(DistillConfig(rank=2))
     disturb(learner)
     layout = lay_blocks(PREFIX, [make_example()], [[False] * 3], learner.rules)
-    states = learner.states(layout)
+    states = learner.states(layout, every_layer=True)
     assert states.shape == (learner.model.n_layers, len(layout.rows), learner.head.shape[1])
     assert torch.equal(states[-1], learner.hidden(layout)) and not torch.allclose(states[0], states[-1], atol=1e-3)
 

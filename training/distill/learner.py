@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import torch
 
@@ -64,20 +63,31 @@ class Learner:
 
     def hidden(self, layout: Layout, *, changed: bool = True) -> torch.Tensor:
         """Hidden states ``(learned, hidden_size)`` of the tokens that are learned from; see `states`."""
-        return self._run(layout, changed).last_hidden_state[0].index_select(0, layout.rows)
+        return self.states(layout, every_layer=False, changed=changed)[0]
 
-    def states(self, layout: Layout, *, changed: bool = True) -> torch.Tensor:
-        """Their hidden states after every layer ``(layers, learned, hidden_size)``; the last are those of `hidden`.
+    def states(self, layout: Layout, *, every_layer: bool, changed: bool = True) -> torch.Tensor:
+        """Their hidden states after every layer, or after the last alone: ``(layers, learned, hidden_size)``.
 
         Parameters
         ----------
         layout : Layout
             On the network's device.
+        every_layer : bool
+            Or the last alone.
         changed : bool
             With the low-rank changes; else without them and without a gradient: the teacher.
         """
-        every = self._run(layout, changed, output_hidden_states=True).hidden_states[1:]  # without the embeddings
-        return torch.stack([states[0].index_select(0, layout.rows) for states in every])
+        attention = attention_of(layout, self.device, self.model.dtype)
+        with nullcontext() if changed else self._as_teacher():
+            output = self.model.network.model(
+                inputs_embeds=self._embeddings(layout)[None],
+                position_ids=layout.positions[None],
+                use_cache=False,
+                output_hidden_states=every_layer,
+                **attention,
+            )
+            states = output.hidden_states[1:] if every_layer else (output.last_hidden_state,)  # without embeddings
+            return torch.stack([each[0].index_select(0, layout.rows) for each in states])
 
     def changes(self) -> dict[str, Change]:
         """The low-rank changes as an adapter keeps them."""
@@ -85,17 +95,6 @@ class Learner:
         for name, layer in self.low_rank.layers.items():
             found[name] = Change((layer.up * layer.stack.scale).detach(), layer.down.detach())
         return found
-
-    def _run(self, layout: Layout, changed: bool, **wanted: bool) -> Any:
-        attention = attention_of(layout, self.device, self.model.dtype)
-        with nullcontext() if changed else self._as_teacher():
-            return self.model.network.model(
-                inputs_embeds=self._embeddings(layout)[None],
-                position_ids=layout.positions[None],
-                use_cache=False,
-                **attention,
-                **wanted,
-            )
 
     @contextmanager
     def _as_teacher(self) -> Iterator[None]:

@@ -92,9 +92,44 @@ def _answers(learner: Learner, a_pass: Pass, config: DistillConfig) -> Losses:
     if len(states) == 1 or not config.agreement:
         return Losses(nll)
     full, ours = states
-    apart = divergence_in_chunks(ours, full, learner.head, config.chunk, config.divergence, config.temperature)
-    divergence = _plain(apart, layouts[0], a_pass.n_examples)
+    divergence = _plain(_divergence(ours, full, learner, config), layouts[0], a_pass.n_examples)
     return Losses(nll + config.agreement * divergence, {"nll": nll.detach(), "divergence": divergence.detach()})
+
+
+def _distil(learner: Learner, a_pass: Pass, config: DistillConfig) -> Losses:
+    full, blocks, n = a_pass.full, a_pass.blocks, a_pass.n_examples
+    assert full is not None and blocks is not None
+    every = config.hidden_weight > 0
+    theirs = learner.states(full, every_layer=every, changed=False)
+    weights, told = _token_weights(learner, blocks, theirs[-1], n, config)
+    ours = learner.states(blocks, every_layer=every)
+    found = _divergence(ours[-1], theirs[-1], learner, config)
+    told["divergence"] = _plain(found.detach(), blocks, n)
+    if every:
+        apart = distance(ours, theirs)
+        found, told["distance"] = found + config.hidden_weight * apart, _plain(apart.detach(), blocks, n)
+    learned = sum_over_examples(found, weights * blocks.shares, blocks.kinds, blocks.examples, n)
+    if config.gold_weight:
+        nll = _nll(ours[-1][blocks.kinds == ANSWER], _only(blocks, [ANSWER]), learner, n, config)
+        learned, told["nll"] = learned + config.gold_weight * nll, nll.detach()
+    return Losses(learned, told)
+
+
+def _token_weights(
+    learner: Learner, blocks: Layout, theirs: torch.Tensor, n_examples: int, config: DistillConfig
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """A weight for each token that is learned from, and what of it is for the log."""
+    if config.token_weights == "none":
+        return torch.ones(len(theirs), device=theirs.device), {}
+    with torch.no_grad():
+        damage = _divergence(learner.hidden(blocks, changed=False), theirs, learner, config)
+    groups = blocks.kinds * n_examples + blocks.examples
+    weights = damage_weights(damage, groups, len(KINDS) * n_examples, config.weight_floor)
+    return weights, {"damage": _plain(damage, blocks, n_examples)}
+
+
+def _divergence(ours: torch.Tensor, theirs: torch.Tensor, learner: Learner, config: DistillConfig) -> torch.Tensor:
+    return divergence_in_chunks(ours, theirs, learner.head, config.chunk, config.divergence, config.temperature)
 
 
 def _nll(
@@ -102,35 +137,6 @@ def _nll(
 ) -> torch.Tensor:
     nll = cross_entropy_in_chunks(states, layout.targets, learner.head, config.chunk)
     return _plain(nll, layout, n_examples)
-
-
-def _distil(learner: Learner, a_pass: Pass, config: DistillConfig) -> Losses:
-    full, blocks = a_pass.full, a_pass.blocks
-    assert full is not None and blocks is not None
-    measure = (learner.head, config.chunk, config.divergence, config.temperature)
-    every = learner.states(full, changed=False) if config.hidden_weight else None
-    theirs = learner.hidden(full, changed=False) if every is None else every[-1]
-    weights, told = torch.ones(len(full.rows), device=learner.device), {}
-    groups = blocks.kinds * a_pass.n_examples + blocks.examples
-    if config.token_weights == "damage":
-        with torch.no_grad():
-            damage = divergence_in_chunks(learner.hidden(blocks, changed=False), theirs, *measure)
-        weights = damage_weights(damage, groups, len(KINDS) * a_pass.n_examples, config.weight_floor)
-        told["damage"] = _plain(damage, blocks, a_pass.n_examples)
-    our_every = learner.hidden(blocks)[None] if every is None else learner.states(blocks)
-    states = our_every[-1]
-    ours = divergence_in_chunks(states, theirs, *measure)
-    told["divergence"] = _plain(ours.detach(), blocks, a_pass.n_examples)
-    if every is not None:
-        apart = distance(our_every, every)
-        told["distance"] = _plain(apart.detach(), blocks, a_pass.n_examples)
-        ours = ours + config.hidden_weight * apart
-    learned = sum_over_examples(ours, weights * blocks.shares, blocks.kinds, blocks.examples, a_pass.n_examples)
-    if config.gold_weight:
-        answers = _only(blocks, [ANSWER])
-        nll = _nll(states[blocks.kinds == ANSWER], answers, learner, a_pass.n_examples, config)
-        learned, told["nll"] = learned + config.gold_weight * nll, nll.detach()
-    return Losses(learned, told)
 
 
 def _plain(values: torch.Tensor, layout: Layout, n_examples: int) -> torch.Tensor:
