@@ -203,6 +203,6 @@ def test_the_tree_is_the_same_whatever_the_granularities_asked_before():
 def test_the_shipped_segmenter_cuts_a_known_text_the_same_anywhere():
     text = (Path(__file__).parents[1] / "LICENSE").read_text(encoding="utf-8")
     found = make_segmenter("neural", counter=bpe_counter()).boundaries(text)
-    begins = {text[char : char + 12].split(".")[0] for char in found.chars[found.scores > 0.43]}
+    begins = {text[char : char + 12].split(".")[0] for char in found.chars[found.scores > 0.254]}
     assert begins == {"2", "3", "4", "5", "6", "7", "8", "9"}  # sections of the licence
-    assert np.abs(found.scores - 0.43).min() > 0.03  # and bfloat16 moves no score by more than 0.006
+    assert np.abs(found.scores - 0.254).min() > 0.015  # and bfloat16 moves no score by more than 0.004

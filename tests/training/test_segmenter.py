@@ -24,6 +24,7 @@ from training.segmenter.batches import logits, loss, make_batch
 from training.segmenter.config import SegmenterConfig
 from training.segmenter.encoded import read_examples
 from training.segmenter.examples import NO_LEVEL, Sampler, flatten, lower, make_example, pack
+from training.segmenter.scale import main as choose_scale
 from training.segmenter.scoring import f1_at_gold_count, fit_scale, macro_f1, predict
 
 TOKENIZER = make_tokenizer()
@@ -291,6 +292,22 @@ def test_f1_and_scale_are_as_worked_out():
     scores = scale.apply(truth)
     assert macro_f1([scores], [example])[0] == 1
     assert np.array_equal(scores >= 0.5, example.levels[1:] <= 2)
+
+
+def test_where_it_cuts_is_chosen_anew_and_nothing_else(tmp_path, saved, capsys):
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps({**make_row(seed), "split": "dev"}) + "\n" for seed in range(4)))
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    flags = ["--data", str(data), "--neural", str(saved)]
+    choose_scale(flags)
+    assert before == {path.name: path.read_bytes() for path in saved.iterdir()}  # it was not told to write
+    choose_scale([*flags, "--write"])
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    config = json.loads((saved / "config.json").read_text())
+    kept = json.loads(before.pop("config.json"))
+    assert config["scale"] == told["scale"] and config["network"] == kept["network"] and told["n"] == 8
+    assert told["scale"]["shares"] == kept["scale"]["shares"] and told["scale"]["raw"] != kept["scale"]["raw"]
+    assert all((saved / name).read_bytes() == content for name, content in before.items())
 
 
 def test_a_setting_out_of_range_is_refused():

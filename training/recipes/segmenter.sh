@@ -25,3 +25,6 @@ for ablation in "reference" "headings-kept --headings kept" "headings-stripped -
     train $ablation --steps 400 --texts 8 --dev-texts 20 --workers 5
 done
 wait
+if [ -n "${SOURCES:-}" ]; then   # shared/data: where it cuts by default, on whole documents
+    python3 -m training.segmenter.scale --neural "$out/main" --data "$SOURCES"/seg/* --write
+fi

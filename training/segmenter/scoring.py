@@ -54,6 +54,11 @@ def _macro(values: Sequence[float | None], examples: Sequence[Example]) -> tuple
 def fit_scale(found: Sequence[np.ndarray], examples: Sequence[Example]) -> Scale:
     """Shares that order boundaries of levels 1 and 2 best; and 0.5 where a text's own F1 at level 2 is best."""
     shares = max(_simplex(), key=lambda s: sum(macro_f1([p @ s for p in found], examples, k)[0] for k in (1, 2, 2)))
+    return fit_middle(found, examples, shares)
+
+
+def fit_middle(found: Sequence[np.ndarray], examples: Sequence[Example], shares: np.ndarray) -> Scale:
+    """With these shares, 0.5 where a text's own F1 at level 2 is best; the order of candidates follows from shares."""
     raw = [p @ shares for p in found]
     golds = [example.levels[1:] <= 2 for example in examples]
 

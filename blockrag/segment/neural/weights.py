@@ -16,7 +16,7 @@ from blockrag.segment.neural.network import NetworkConfig, SegmenterNetwork
 SHIPPED = Path(__file__).parent / "shipped"
 """The segmenter that comes with the library."""
 
-_CONFIG, _WEIGHTS, _TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+CONFIG, _WEIGHTS, _TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 _SCALE = ".scale"
 
 
@@ -53,7 +53,7 @@ def save(folder: Path, network: SegmenterNetwork, tokenizer: Tokenizer, scale: S
             tensors[name] = tensor.float().cpu().contiguous()
     save_file(tensors, folder / _WEIGHTS)
     config = {"network": asdict(network.config), "scale": asdict(scale)}
-    (folder / _CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+    (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
     tokenizer.save(str(folder / _TOKENIZER), pretty=False)
 
 
@@ -66,7 +66,7 @@ def load(folder: Path) -> tuple[SegmenterNetwork, Tokenizer, Scale]:
         If a file is missing or does not fit the others.
     """
     try:
-        config = json.loads((folder / _CONFIG).read_text())
+        config = json.loads((folder / CONFIG).read_text())
         network = SegmenterNetwork(NetworkConfig(**config["network"]))
         tensors = load_file(folder / _WEIGHTS)
         scale = Scale(**{name: tuple(values) for name, values in config["scale"].items()})

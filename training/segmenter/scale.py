@@ -1,0 +1,61 @@
+"""``python -m training.segmenter.scale --data FILES``: choose on whole dev documents where a segmenter cuts by default.
+
+Training chooses it on the data set's dev instances, which are cropped, balanced and partly packed; what people load are
+whole documents. Weights, and so the order of candidates, stay as they are.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+from tqdm import tqdm
+
+from blockrag.segment.neural.segmenter import fast_dtype
+from blockrag.segment.neural.weights import CONFIG, SHIPPED, load
+from training.corpus import Row, first_of_each, read_rows
+from training.headings import strip_headings
+from training.segmenter.examples import Example, make_example
+from training.segmenter.scoring import fit_middle, predict
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the flags and choose."""
+    parser = argparse.ArgumentParser(prog="python -m training.segmenter.scale", description=__doc__)
+    parser.add_argument("--data", nargs="+", required=True, help="files in the schema of training/corpus.py")
+    parser.add_argument("--neural", type=Path, default=SHIPPED, help="folder of the segmenter (default: the shipped)")
+    parser.add_argument("--split", default="dev", help="which rows (default: dev)")
+    parser.add_argument("--limit", type=int, default=12, help="most documents of a source (default: 12)")
+    parser.add_argument("--max-chars", type=int, default=40000, help="longer ones are left out (default: 40000)")
+    parser.add_argument("--write", action="store_true", help="into the folder's config")
+    args = parser.parse_args(argv)
+    print(json.dumps(choose(args)))
+
+
+def choose(args: argparse.Namespace) -> dict:
+    """The scale that was there and the chosen one."""
+    network, tokenizer, before = load(args.neural)
+    network.to(dtype=fast_dtype(network.head.weight.device))
+    rows = (row for row in read_rows(args.data) if row["split"] == args.split and len(row["text"]) <= args.max_chars)
+    examples = list(tqdm(_examples(first_of_each(rows, args.limit, "dataset"), tokenizer), desc="encoding"))
+    found = predict(network, examples)
+    scale = fit_middle(found, examples, np.array(before.shares))
+    if args.write:
+        path = args.neural / CONFIG
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"scale": asdict(scale)}, indent=1) + "\n")
+    return {"before": asdict(before), "scale": asdict(scale), "n": len(examples)}
+
+
+def _examples(rows: Iterator[Row], tokenizer: Tokenizer) -> Iterator[Example]:
+    """Each document as it is, and without its headings."""
+    for row in rows:
+        yield make_example(row, tokenizer)
+        text, boundaries = strip_headings(row["text"], row["boundaries"], row["headings"])
+        yield make_example({**row, "text": text, "boundaries": boundaries, "headings": []}, tokenizer)
+
+
+if __name__ == "__main__":
+    main()
