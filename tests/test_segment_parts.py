@@ -205,4 +205,4 @@ def test_the_shipped_segmenter_cuts_a_known_text_the_same_anywhere():
     found = make_segmenter("neural", counter=bpe_counter()).boundaries(text)
     begins = {text[char : char + 12].split(".")[0] for char in found.chars[found.scores > 0.254]}
     assert begins == {"2", "3", "4", "5", "6", "7", "8", "9"}  # sections of the licence
-    assert np.abs(found.scores - 0.254).min() > 0.015  # and bfloat16 moves no score by more than 0.004
+    assert np.abs(found.scores - 0.254).min() > 0.0177  # and bfloat16 moves no score by more than 0.004

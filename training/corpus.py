@@ -61,6 +61,12 @@ def first_of_each(rows: Iterable[Row], n: int, *fields: str) -> Iterator[Row]:
             yield row
 
 
+def some_documents(rows: Iterable[Row], split: str, n: int, most_chars: int) -> Iterator[Row]:
+    """Of one split the first `n` documents of each source that are not longer; 0 is no limit, of either."""
+    fitting = (row for row in rows if row["split"] == split and (not most_chars or len(row["text"]) <= most_chars))
+    return first_of_each(fitting, n, "dataset")
+
+
 def read_file(path: Path) -> Iterator[Row]:
     """Rows of one file, unchecked."""
     if path.suffix == ".parquet":

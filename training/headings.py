@@ -9,9 +9,15 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from training.corpus import Boundary, first_visible
+from training.corpus import Boundary, Row, first_visible
 
 _SPACE = re.compile(r"\s+")
+
+
+def without_headings(row: Row) -> Row:
+    """The row with its text and its boundaries as `strip_headings` leaves them."""
+    text, boundaries = strip_headings(row["text"], row["boundaries"], row["headings"])
+    return {**row, "text": text, "boundaries": boundaries, "headings": []}
 
 
 def strip_headings(

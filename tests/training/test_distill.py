@@ -29,7 +29,7 @@ from training.distill.loss import (
     divergence_in_chunks,
     sum_over_examples,
 )
-from training.distill.objectives import lay, losses
+from training.distill.objectives import Losses, lay, losses
 from training.distill.processes import Processes
 from training.distill.train import Run, draw, fit, passes_of, rate
 
@@ -63,6 +63,12 @@ def disturb(learner: Learner) -> None:
     with torch.no_grad():
         for layer in learner.low_rank.layers.values():
             layer.up.normal_(0, 0.05, generator=generator)
+
+
+def losses_of(learner: Learner, examples: list[Example], config: DistillConfig) -> Losses:
+    """Of one pass, no block lifted."""
+    lifted = [[False] * len(example.blocks) for example in examples]
+    return losses(learner, lay(PREFIX, examples, lifted, learner, config), config)
 
 
 # layouts
@@ -316,8 +322,7 @@ def test_given_answers_count_beside_the_divergence_as_they_do_alone():
     disturb(learner)
 
     def answers(config):
-        a_pass = lay(PREFIX, examples, [[False] * len(example.blocks) for example in examples], learner, config)
-        return losses(learner, a_pass, config).learned[ANSWER]
+        return losses_of(learner, examples, config).learned[ANSWER]
 
     both, alone = answers(replace(plain, gold_weight=0.5)), answers(replace(plain, objective="finetune"))
     assert alone > 0 and torch.allclose(both, answers(plain) + 0.5 * alone, atol=1e-5)
@@ -344,11 +349,7 @@ def test_hidden_states_count_beside_the_divergence():
     learner, examples = make_learner(plain), [make_example(0), make_example(1, n_blocks=2)]
     disturb(learner)
 
-    def found(config):
-        a_pass = lay(PREFIX, examples, [[False] * len(example.blocks) for example in examples], learner, config)
-        return losses(learner, a_pass, config)
-
-    without, beside = found(plain), found(replace(plain, hidden_weight=2.0))
+    without, beside = (losses_of(learner, examples, replace(plain, hidden_weight=weight)) for weight in (0.0, 2.0))
     assert beside.told["distance"][ANSWER] > 0 and torch.equal(beside.told["divergence"], without.told["divergence"])
     expected = without.learned[ANSWER] + 2 * beside.told["distance"][ANSWER]
     assert torch.allclose(beside.learned[ANSWER], expected, atol=1e-4)
@@ -359,18 +360,16 @@ def test_agreement_draws_both_modes_together():
     learner, examples = make_learner(plain), [make_example(0), make_example(1, n_blocks=2)]
     disturb(learner)
 
-    def found(config):
-        a_pass = lay(PREFIX, examples, [[False] * len(example.blocks) for example in examples], learner, config)
-        return losses(learner, a_pass, config)
-
-    without, beside = found(plain), found(replace(plain, agreement=0.5))
-    distilled = found(replace(plain, objective="distill", dropout=0))  # over the untouched network: another teacher
+    agreeing = replace(plain, agreement=0.5)
+    without, beside = (losses_of(learner, examples, config) for config in (plain, agreeing))
+    distilled = losses_of(
+        learner, examples, replace(plain, objective="distill", dropout=0)
+    )  # over the untouched network: another teacher
     assert beside.told["divergence"][ANSWER] > 0 and not distilled.told["divergence"].equal(beside.told["divergence"])
     expected = without.learned[ANSWER] + 0.5 * beside.told["divergence"][ANSWER]
     assert torch.allclose(beside.learned[ANSWER], expected, atol=1e-5)
     lone = [make_example(0, n_blocks=0)]  # nothing but a prefix and a question: both modes are one
-    a_pass = lay(PREFIX, lone, [[]], learner, replace(plain, agreement=0.5))
-    assert float(losses(learner, a_pass, replace(plain, agreement=0.5)).told["divergence"][ANSWER]) < 1e-6
+    assert float(losses_of(learner, lone, agreeing).told["divergence"][ANSWER]) < 1e-6
 
 
 def test_an_example_counts_as_a_whole_by_kind():

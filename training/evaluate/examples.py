@@ -17,7 +17,7 @@ import numpy as np
 from blockrag.segment import find_candidates
 from blockrag.segment.neural import Neural
 from training.corpus import Row, read_rows
-from training.headings import strip_headings
+from training.headings import without_headings
 
 KINDS = ("right", "wrong", "missed")
 AROUND = 160
@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def choose(row: Row, segmenter: Neural) -> dict[str, Any] | None:
     """One cut of each of `KINDS` where there is one, headings stripped; None where people set no boundary."""
-    text, boundaries = strip_headings(row["text"], row["boundaries"], row["headings"])
+    bare = without_headings(row)
+    text, boundaries = bare["text"], bare["boundaries"]
     gold = np.array([b["char"] for b in boundaries if b["char"] and b["level"] <= LEVEL], np.int64)
     chars = find_candidates(text)
     if not len(gold) or len(gold) >= len(chars):

@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from blockrag.segment import find_candidates
 from training.commit import commit
-from training.corpus import Row, first_of_each, read_rows
+from training.corpus import Row, read_rows, some_documents
 from training.evaluate.bootstrap import interval
 from training.evaluate.cutters import Cutter, make_cutters
 from training.evaluate.segmentation_metrics import NAMES, Units, measure, normalise
-from training.headings import strip_headings
+from training.headings import without_headings
 
 LEVELS = (1, 2, 3)
 WITH_INTERVAL = ("f1", "pk", "windowdiff")
@@ -40,7 +40,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure; see `summarise` for what comes of it."""
-    rows = list(_wanted(read_rows(args.data), args))
+    rows = list(some_documents(read_rows(args.data), args.split, args.limit, args.max_chars))
+    rows = list(map(without_headings, rows)) if args.strip_headings else rows
     names = args.segmenters.split(",")
     cutters = make_cutters(names, args.neural, args.device)
     values: dict[tuple[str, str, str, int, str], Measured] = defaultdict(list)
@@ -84,16 +85,6 @@ def table(result: dict[str, Any]) -> str:
         rest = " | ".join(f"{row[name]:.3f}" for name in ("f1_tolerant", "pk", "windowdiff", "boundary_similarity"))
         lines.append(f"| {row['segmenter']} | {row['level']} | {row['at']} | {f1} | {rest} | {row['n_documents']} |")
     return "\n".join(lines)
-
-
-def _wanted(rows: Iterator[Row], args: argparse.Namespace) -> Iterator[Row]:
-    most = args.max_chars or sys.maxsize
-    fitting = (row for row in rows if row["split"] == args.split and len(row["text"]) <= most)
-    for row in first_of_each(fitting, args.limit, "dataset"):
-        if args.strip_headings:
-            text, boundaries = strip_headings(row["text"], row["boundaries"], row["headings"])
-            row = {**row, "text": text, "boundaries": boundaries, "headings": []}
-        yield row
 
 
 def _references(row: Row) -> dict[int, tuple[np.ndarray, Units]]:

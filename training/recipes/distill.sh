@@ -13,7 +13,7 @@ read -ra gpus <<< "${GPUS:-0}"
 teacher_steps=${TEACHER_STEPS:-800} steps=${STEPS:-400}
 reader=${READER:---objective finetune-both --agreement 1}             # what the teacher learns
 flags=${STUDENT:---rank 16 --hidden-weight 1}                         # of the student and all that it is compared with
-adapters=${ADAPTERS:-shipped finetune}                  # that the tables judge
+adapters=${ADAPTERS:-shipped finetune}                                # that the tables judge
 limit=${LIMIT:-250}                                                   # questions of a file in them
 seeds=${SEEDS:-0 1 2} short_steps=${SHORT_STEPS:-200} short_limit=${SHORT_LIMIT:-60}          # of the ablations
 mkdir -p "$out"

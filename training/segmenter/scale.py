@@ -6,19 +6,18 @@ whole documents. Weights, and so the order of candidates, stay as they are.
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from blockrag.segment.neural.segmenter import fast_dtype
-from blockrag.segment.neural.weights import CONFIG, SHIPPED, load
-from training.corpus import Row, first_of_each, read_rows
-from training.headings import strip_headings
-from training.segmenter.examples import Example, make_example
+from blockrag.segment.neural.weights import SHIPPED, load, save_scale
+from training.corpus import read_rows, some_documents
+from training.headings import without_headings
+from training.segmenter.examples import make_example
 from training.segmenter.scoring import fit_middle, predict
 
 
@@ -36,25 +35,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def choose(args: argparse.Namespace) -> dict:
-    """The scale that was there and the chosen one."""
+    """The scale that was there and the chosen one, on each document as it is and without its headings."""
     network, tokenizer, before = load(args.neural)
     network.to(dtype=fast_dtype(network.head.weight.device))
-    rows = (row for row in read_rows(args.data) if row["split"] == args.split and len(row["text"]) <= args.max_chars)
-    examples = list(tqdm(_examples(first_of_each(rows, args.limit, "dataset"), tokenizer), desc="encoding"))
+    rows = some_documents(read_rows(args.data), args.split, args.limit, args.max_chars)
+    both = (each for row in rows for each in (row, without_headings(row)))
+    examples = [make_example(row, tokenizer) for row in tqdm(both, desc="encoding")]
     found = predict(network, examples)
     scale = fit_middle(found, examples, np.array(before.shares))
     if args.write:
-        path = args.neural / CONFIG
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"scale": asdict(scale)}, indent=1) + "\n")
+        save_scale(args.neural, scale)
     return {"before": asdict(before), "scale": asdict(scale), "n": len(examples)}
-
-
-def _examples(rows: Iterator[Row], tokenizer: Tokenizer) -> Iterator[Example]:
-    """Each document as it is, and without its headings."""
-    for row in rows:
-        yield make_example(row, tokenizer)
-        text, boundaries = strip_headings(row["text"], row["boundaries"], row["headings"])
-        yield make_example({**row, "text": text, "boundaries": boundaries, "headings": []}, tokenizer)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 from blockrag.models import local_path
 from blockrag.segment import HFTokenCounter
 from training.corpus import Boundary, Row
-from training.headings import strip_headings
+from training.headings import without_headings
 from training.semanticseg.config import Pass
 
 
@@ -121,7 +121,6 @@ def variants(row: Row, tokenizer: str, stripped: bool) -> Iterator[Row]:
     """The instance, and, where it has headings, the same without them."""
     yield {**row, "variant": "kept"}
     if stripped and row["headings"]:
-        text, boundaries = strip_headings(row["text"], row["boundaries"], row["headings"])
-        n_tokens = len(counter(tokenizer).starts(text))
-        changed = {"id": row["id"] + "/stripped", "text": text, "boundaries": boundaries, "headings": []}
-        yield {**row, **changed, "variant": "stripped", "n_tokens": n_tokens}
+        bare = without_headings(row)
+        n_tokens = len(counter(tokenizer).starts(bare["text"]))
+        yield {**bare, "id": row["id"] + "/stripped", "variant": "stripped", "n_tokens": n_tokens}

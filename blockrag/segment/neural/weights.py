@@ -16,7 +16,7 @@ from blockrag.segment.neural.network import NetworkConfig, SegmenterNetwork
 SHIPPED = Path(__file__).parent / "shipped"
 """The segmenter that comes with the library."""
 
-CONFIG, _WEIGHTS, _TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+_CONFIG, _WEIGHTS, _TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 _SCALE = ".scale"
 
 
@@ -53,8 +53,14 @@ def save(folder: Path, network: SegmenterNetwork, tokenizer: Tokenizer, scale: S
             tensors[name] = tensor.float().cpu().contiguous()
     save_file(tensors, folder / _WEIGHTS)
     config = {"network": asdict(network.config), "scale": asdict(scale)}
-    (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+    (folder / _CONFIG).write_text(json.dumps(config, indent=1) + "\n")
     tokenizer.save(str(folder / _TOKENIZER), pretty=False)
+
+
+def save_scale(folder: Path, scale: Scale) -> None:
+    """Give a folder that `save` wrote another scale; the weights stay."""
+    path = folder / _CONFIG
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"scale": asdict(scale)}, indent=1) + "\n")
 
 
 def load(folder: Path) -> tuple[SegmenterNetwork, Tokenizer, Scale]:
@@ -66,7 +72,7 @@ def load(folder: Path) -> tuple[SegmenterNetwork, Tokenizer, Scale]:
         If a file is missing or does not fit the others.
     """
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        config = json.loads((folder / _CONFIG).read_text())
         network = SegmenterNetwork(NetworkConfig(**config["network"]))
         tensors = load_file(folder / _WEIGHTS)
         scale = Scale(**{name: tuple(values) for name, values in config["scale"].items()})
