@@ -10,6 +10,7 @@ import pytest
 import torch
 from paths import cached_logits, encode_all
 from tiny import FAMILIES, OTHER_FAMILIES, ROPE, WordEmbedder, tiny_model, tiny_tokenizer
+from transformers.models.llama import modeling_llama
 
 from blockrag.attention.assemble import assemble, has_kernel
 from blockrag.attention.encode import encode_prefix
@@ -35,6 +36,7 @@ if torch.cuda.is_available():
     from blockrag.attention.cuda.attend import attend_blocks, tiling_for
     from blockrag.attention.cuda.fused import fused
     from blockrag.attention.cuda.runner import GraphRunner
+    from blockrag.attention.cuda.steps import rotate_both
     from blockrag.attention.cuda.table import BlockTable
 
 
@@ -394,3 +396,13 @@ def test_every_familys_way_to_rotate_has_a_kernel(family):
     with fused(network):
         assert module.apply_rotary_pos_emb is not original
     assert module.apply_rotary_pos_emb is original
+
+
+@pytest.mark.parametrize("n", [1, 255, 256, 301])
+def test_a_rotation_of_many_tokens_is_what_the_network_computes(n):
+    """From `MANY_ROWS` tokens on a program turns several, and the last one fewer."""
+    query, key = torch.randn(1, 9, n, 64, device="cuda"), torch.randn(1, n, 3, 64, device="cuda").transpose(1, 2)
+    angles = torch.randn(1, n, 32, device="cuda").repeat(1, 1, 2)
+    expected = modeling_llama.apply_rotary_pos_emb(query, key, angles.cos(), angles.sin())
+    for found, wanted in zip(rotate_both(query, key, angles.cos(), angles.sin()), expected, strict=True):
+        assert (found - wanted).abs().max() <= 1e-6

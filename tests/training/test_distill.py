@@ -29,6 +29,7 @@ from training.distill.loss import (
     divergence_in_chunks,
     sum_over_examples,
 )
+from training.distill.lowrank import Beside
 from training.distill.objectives import Losses, lay, losses
 from training.distill.processes import Processes
 from training.distill.train import Run, draw, fit, passes_of, rate
@@ -265,6 +266,33 @@ def test_a_rotations_gradient_is_that_of_the_plain_steps(monkeypatch):
     fused = torch.autograd.grad(network(ids).logits.square().sum(), list(network.parameters()))
     for ours, right in zip(fused, plain, strict=True):
         assert torch.allclose(ours, right, atol=1e-4)
+
+
+@pytest.mark.parametrize("bias", [None, torch.ones(5, dtype=torch.double)])
+def test_a_change_beside_a_layer_has_the_gradient_of_the_plain_products(bias):
+    weight, down, up = (torch.randn(*shape, dtype=torch.double) for shape in ((5, 7), (2, 7), (5, 2)))
+    inputs = [t.requires_grad_() for t in (torch.randn(3, 7, dtype=torch.double), down, up)]
+
+    def beside(x, down, up):
+        return Beside.apply(x, weight, bias, down, up, 0.5)
+
+    expected = torch.nn.functional.linear(inputs[0], weight + 0.5 * up @ down, bias)
+    assert torch.allclose(beside(*inputs), expected)
+    assert torch.autograd.gradcheck(beside, inputs)
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_activations_computed_twice_change_no_gradient(merged):
+    """However many layers keep theirs."""
+    layout, found = lay_full(PREFIX, [make_example()], [[False] * 3]), []
+    for share in (0.0, 0.5, 1.0):
+        learner = make_learner(DistillConfig(rank=2, merged=merged, checkpointing=share), num_hidden_layers=4)
+        assert sum(layer.gradient_checkpointing for layer in learner.model.network.model.layers) == 4 * share
+        disturb(learner)
+        loss = learner.hidden(layout).square().sum()
+        found.append(torch.autograd.grad(loss, list(learner.parameters().values())))
+    for gradients in found[1:]:
+        assert all(torch.allclose(*pair, atol=1e-5) for pair in zip(gradients, found[0], strict=True))
 
 
 def test_merged_and_unmerged_changes_are_the_same_network():

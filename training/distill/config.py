@@ -53,7 +53,7 @@ class DistillConfig:
     gold_weight: float = _setting(0.0, "of the given answer's cross-entropy, beside the divergence from the teacher's")
     lifted_weight: float = _setting(0.3, "of the tokens of blocks that see all before them")
     chunk: int = _setting(2048, "tokens whose distributions over the vocabulary are held at once")
-    checkpointing: bool = _setting(False, "compute activations twice rather than keep them")
+    checkpointing: float = _setting(0.0, "share of the layers whose activations are computed twice rather than kept")
     save_every: int = _setting(0, "steps between checkpoints; 0: only at the end")
     seed: int = _setting(0, "of everything random")
 
@@ -64,7 +64,7 @@ class DistillConfig:
         _among("token_weights", self.token_weights, TOKEN_WEIGHTS)
         for name in ("steps", "examples", "pack_tokens", "rank", "chunk"):
             _within(name, getattr(self, name), 1, 1 << 40)
-        for name in ("dropout", "lr_end"):
+        for name in ("dropout", "lr_end", "checkpointing"):
             _within(name, getattr(self, name), 0, 1)
         for name in ("warmup", "save_every", "weight_floor"):
             _within(name, getattr(self, name), 0, 1 << 40)

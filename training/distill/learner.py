@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 
@@ -53,8 +54,7 @@ class Learner:
             self.sinks = torch.nn.Parameter(self._embed(torch.tensor(self.sink_ids)).detach().float())
         self.rules = BlockRules(len(self.sink_ids), block_mode and config.prefix_visible)
         if config.checkpointing:
-            network.gradient_checkpointing_enable({"use_reentrant": False})
-            network.train()  # which `transformers` wants for it; these families have no dropout
+            keep_less(network, config.checkpointing)
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """What is learned, by name."""
@@ -116,3 +116,12 @@ class Learner:
     def _sink_ids(self, config: DistillConfig) -> tuple[int, ...]:
         ids = self.model.tokenizer(config.sink_text, add_special_tokens=False).input_ids
         return tuple((ids * config.n_sinks)[: config.n_sinks])
+
+
+def keep_less(network: Any, share: float) -> None:
+    """Compute the activations of the first layers, `share` of all, again for the gradient rather than keep them."""
+    network.gradient_checkpointing_enable({"use_reentrant": False})
+    network.train()  # which `transformers` wants for it; these families have no dropout
+    layers = network.model.layers
+    for layer in layers[round(share * len(layers)) :]:
+        layer.gradient_checkpointing = False

@@ -51,10 +51,37 @@ class LowRankLinear(torch.nn.Module):
         if self.merged is not None:
             return linear(x, self.merged, self.bias)
         assert self.beside is not None
-        down, up = self.beside
-        output = linear(x, self.weight, self.bias)
-        output.view(-1, len(up)).addmm_(linear(x, down).view(-1, len(down)), up.t(), alpha=self.stack.scale)
-        return output
+        rows = x.reshape(-1, x.shape[-1])
+        return Beside.apply(rows, self.weight, self.bias, *self.beside, self.stack.scale).view(*x.shape[:-1], -1)
+
+
+class Beside(torch.autograd.Function):
+    """A linear layer and a change of low rank, with every sum made within a product: large results are written once."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        down: torch.Tensor,
+        up: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        """``(rows, n_in)`` -> ``(rows, n_out)``."""
+        inner = linear(x, down)
+        ctx.save_for_backward(x, weight, down, up, inner)
+        ctx.scale = scale
+        return linear(x, weight, bias).addmm_(inner, up.t(), alpha=scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        """Of the input and the two matrices; weight and bias are frozen."""
+        x, weight, down, up, inner = ctx.saved_tensors
+        (gradient,) = gradients
+        of_inner = (gradient @ up).mul_(ctx.scale)
+        of_x = (gradient @ weight).addmm_(of_inner, down) if ctx.needs_input_grad[0] else None
+        return of_x, None, None, of_inner.t() @ x, (gradient.t() @ inner).mul_(ctx.scale), None
 
 
 class Stack:

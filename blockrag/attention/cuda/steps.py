@@ -8,6 +8,9 @@ import torch
 import triton
 import triton.language as tl
 
+MANY_ROWS = 256
+"""From so many tokens on, a program of the rotation turns several."""
+
 
 @triton.jit
 def _rotate(
@@ -15,10 +18,10 @@ def _rotate(
     cos, sin,  # (n_queries, ROTARY)
     query_out, key_out,  # (heads, n_queries, DIM), contiguous
     heads, n_queries, query_head, query_row, key_head, key_row,
-    DIM: tl.constexpr, ROTARY: tl.constexpr, NEIGHBOURS: tl.constexpr, TWICE_IN_TURN: tl.constexpr,
+    DIM: tl.constexpr, ROTARY: tl.constexpr, NEIGHBOURS: tl.constexpr, TWICE_IN_TURN: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    row, head = tl.program_id(0), tl.program_id(1)
-    dim = tl.arange(0, DIM)
+    row, head = (tl.program_id(0) * ROWS + tl.arange(0, ROWS))[:, None], tl.program_id(1).to(tl.int64)
+    inside, dim = row < n_queries, tl.arange(0, DIM)[None, :]
     rotated = dim < ROTARY
     if NEIGHBOURS:
         low, other = dim % 2 == 0, dim ^ 1
@@ -26,16 +29,17 @@ def _rotate(
         low = dim < ROTARY // 2
         other = tl.where(low, dim + ROTARY // 2, tl.where(rotated, dim - ROTARY // 2, dim))
     angle = dim // 2 if NEIGHBOURS and not TWICE_IN_TURN else dim
-    c = tl.load(cos + row * ROTARY + angle, mask=rotated, other=1.0).to(tl.float32)
-    s = tl.load(sin + row * ROTARY + angle, mask=rotated, other=0.0).to(tl.float32)
+    c = tl.load(cos + row * ROTARY + angle, mask=inside & rotated, other=1.0).to(tl.float32)
+    s = tl.load(sin + row * ROTARY + angle, mask=inside & rotated, other=0.0).to(tl.float32)
     s = tl.where(low, -s, s)
     if head < heads:
         source, target = query + head * query_head + row * query_row, query_out + (head * n_queries + row) * DIM
     else:
         at = head - heads
         source, target = key + at * key_head + row * key_row, key_out + (at * n_queries + row) * DIM
-    x, swapped = tl.load(source + dim).to(tl.float32), tl.load(source + other).to(tl.float32)
-    tl.store(target + dim, (x * c + swapped * s).to(query_out.dtype.element_ty))
+    x = tl.load(source + dim, mask=inside).to(tl.float32)
+    swapped = tl.load(source + other, mask=inside).to(tl.float32)
+    tl.store(target + dim, (x * c + swapped * s).to(query_out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -144,10 +148,12 @@ def rotate_both(
         raise ValueError(f"heads of {dim} components are rotated by at most as many cosines; {cos.shape[-1]} given")
     out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     key_out = torch.empty(key.shape, dtype=key.dtype, device=key.device)
-    _rotate[(n_queries, heads + key.shape[1])](
+    n_rows = 1 if n_queries < MANY_ROWS else 16  # of a program: a few tokens want many small ones, thousands do not
+    _rotate[(triton.cdiv(n_queries, n_rows), heads + key.shape[1])](
         query, key, cos.contiguous(), sin.contiguous(), out, key_out,
         heads, n_queries, query.stride(1), query.stride(2), key.stride(1), key.stride(2),
-        DIM=dim, ROTARY=cos.shape[-1], NEIGHBOURS=neighbours, TWICE_IN_TURN=twice_in_turn, num_warps=1,
+        DIM=dim, ROTARY=cos.shape[-1], NEIGHBOURS=neighbours, TWICE_IN_TURN=twice_in_turn,
+        ROWS=n_rows, num_warps=1 if n_rows == 1 else 4,
     )  # fmt: skip
     return out, key_out
 
