@@ -10,7 +10,8 @@ data=$1 out=$2
 shift 2
 model=${MODEL:-smollm2} sources=${SOURCES:-shared/data}
 read -ra gpus <<< "${GPUS:-0}"
-teacher_steps=${TEACHER_STEPS:-800} steps=${STEPS:-400}
+teacher_steps=${TEACHER_STEPS:-1600} steps=${STEPS:-400}
+made=${EXAMPLES:---n 24000 --built 0.3 --more-turns 0.6 --most-turns 3}     # how the examples are made
 reader=${READER:---objective finetune-both --agreement 1}             # what the teacher learns
 flags=${STUDENT:---rank 16 --hidden-weight 1}                         # of the student and all that it is compared with
 adapters=${ADAPTERS:-shipped finetune}                                # that the tables judge
@@ -73,8 +74,9 @@ for phase in "$@"; do
     echo "== $phase"
     case $phase in
     data)
-        python -m training.distill prepare --model "$model" --qa "$sources"/qa/* --seg "$sources"/seg/* \
-            --n "${N:-24000}" --built 0.3 --more-turns 0.6 --most-turns 3 --out "$data/examples.safetensors"
+        # shellcheck disable=SC2086
+        python -m training.distill prepare --model "$model" --qa "$sources"/qa/* --seg "$sources"/seg/* $made \
+            --out "$data/examples.safetensors"
         python -m training.distill questions --qa "$sources"/qa/* --splits dev test --most 250 --out "$data/qa"
         ;;
     teacher)
