@@ -15,10 +15,10 @@ from blockrag.attention.format import BlockFormat
 from blockrag.attention.mask import block_mask, strict_isolation
 from blockrag.attention.reference import reference_logits
 from training.distill import checkpoint
-from training.distill.attention import Varlen, flash, n_pairs
+from training.distill.attention import Varlen, alone, flash, n_pairs
 from training.distill.config import DataConfig, DistillConfig
 from training.distill.examples import Example, Examples
-from training.distill.fuse import fuse_norms, fuse_rotation
+from training.distill.fuse import fuse_gates, fuse_norms, fuse_rotation, plain_gate
 from training.distill.layout import ANSWER, LIFTED, QUESTION, BlockRules, lay_blocks, lay_full, visible
 from training.distill.learner import Learner
 from training.distill.loss import (
@@ -162,10 +162,13 @@ def test_attention_by_parts_equals_the_dense_mask_with_gradients(lifted, prefix_
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
-@pytest.mark.parametrize("lifted", [[False] * 3, [False, True, False]])
+@pytest.mark.parametrize("lifted", [[False] * 3, [False, True, False], None])
 def test_flash_attention_and_its_gradient_are_as_exact_as_the_dense_mask_in_16_bits(lifted):
-    """How far it may be from float32 is derived from how far the dense mask in bfloat16 is."""
-    layout = lay_blocks(PREFIX, [make_example(0), make_example(1)], [lifted, lifted[::-1]], BlockRules(2, True))
+    """How far it may be from float32 is derived from how far the dense mask in bfloat16 is. None: one sequence alone."""
+    if lifted is None:
+        layout = lay_full(PREFIX, [make_example(0)], [[False] * 3])
+    else:
+        layout = lay_blocks(PREFIX, [make_example(0), make_example(1)], [lifted, lifted[::-1]], BlockRules(2, True))
     device, seen = torch.device("cuda"), visible(layout).cuda()
     generator = torch.Generator(device).manual_seed(0)
     drawn = [torch.randn(1, heads, layout.n_tokens, 64, generator=generator, device=device) for heads in (9, 3, 3)]
@@ -182,6 +185,22 @@ def test_flash_attention_and_its_gradient_are_as_exact_as_the_dense_mask_in_16_b
     found = run(torch.bfloat16, lambda q, k, v: Varlen(layout, device, flash)(None, q, k, v, 0.125))
     for ours, theirs, right in zip(found, rounded, exact, strict=True):
         assert (ours - right).norm() <= 1.5 * (theirs - right).norm()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+def test_a_compiled_gate_and_its_gradient_are_as_exact_as_the_plain_steps_in_16_bits():
+    gate, up, direction = torch.randn(3, 50, 96, device="cuda").bfloat16()
+
+    def run(dtype, multiply):
+        inputs = [each.to(dtype).requires_grad_() for each in (gate, up)]
+        output = multiply(*inputs)
+        return [output, *torch.autograd.grad((output.float() * direction).sum(), inputs)]
+
+    exact, rounded = (run(dtype, plain_gate) for dtype in (torch.float32, torch.bfloat16))
+    found = run(torch.bfloat16, torch.compile(plain_gate, dynamic=True))
+    for ours, theirs, right in zip(found, rounded, exact, strict=True):
+        assert (ours - right).norm() <= 1.1 * (theirs - right).norm()
 
 
 def attend_one_by_one(q, k, v, query_ends, key_ends, most_queries, most_keys, scale):
@@ -224,6 +243,15 @@ def test_training_in_block_mode_gives_the_logits_of_the_reference(name):
     assert torch.allclose(found[by_row], expected[:-1], atol=1e-4)
 
 
+@pytest.mark.parametrize("kv_heads", [1, 4])
+def test_one_sequence_alone_attends_causally(kv_heads):
+    q, k, v = torch.randn(9, 4, 8), torch.randn(9, kv_heads, 8), torch.randn(9, kv_heads, 8)
+    found = alone(q, k, v, 0.3)
+    k, v = (t.repeat_interleave(4 // kv_heads, 1) for t in (k, v))
+    weights = (torch.einsum("qhd,khd->hqk", q, k) * 0.3).masked_fill(~torch.ones(9, 9).tril().bool(), -torch.inf)
+    assert torch.allclose(found, torch.einsum("hqk,khd->qhd", weights.softmax(-1), v), atol=1e-5)
+
+
 @pytest.mark.parametrize("merged", [True, False])
 def test_without_its_changes_the_network_is_the_teacher_bit_for_bit(merged):
     example = make_example()
@@ -254,6 +282,21 @@ def test_fused_norms_are_the_networks_own_with_their_gradients(family, n):
     found.square().sum().backward()
     for ours, right in zip(fused.parameters(), network.parameters(), strict=True):
         assert torch.allclose(ours.grad, right.grad, atol=1e-3)
+
+
+@pytest.mark.parametrize(("family", "n"), [("llama", 2), ("qwen3", 2), ("gemma", 0), ("phi3", 0)])
+def test_gates_are_replaced_where_they_are_those_of_silu(family, n):
+    """Gemma's are those of GELU; Phi-3 has both halves in one product."""
+    network, ids = tiny_model(family).network, torch.arange(3, 20)[None]
+    own, asked = network(ids).logits, []
+
+    def gate(*halves):
+        asked.append(halves)
+        return plain_gate(*halves)
+
+    assert fuse_gates(network, gate) == n
+    asked.clear()
+    assert torch.allclose(network(ids).logits, own, atol=1e-5) and len(asked) == n
 
 
 def test_a_rotations_gradient_is_that_of_the_plain_steps(monkeypatch):

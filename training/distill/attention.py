@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
 
 from blockrag.attention.packed import UNMASKED
 from training.distill.layout import Layout, Part, visible
@@ -83,10 +85,20 @@ def flash(
     scale: float,
 ) -> torch.Tensor:
     """PyTorch's FlashAttention over several sequences, ``(tokens, heads, head_dim)``; on CUDA in 16 bits."""
+    if len(query_ends) == 2 and most_queries == most_keys:
+        return alone(q, k, v, scale)
     output, *_ = torch.ops.aten._flash_attention_forward(
         q, k, v, query_ends, key_ends, most_queries, most_keys, 0.0, True, False, scale=scale
     )
     return output
+
+
+def alone(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
+    """The same over one sequence, by cuDNN where it can: its kernels are made for the GPU at hand."""
+    q, k, v = (t.transpose(0, 1)[None] for t in (q, k, v))
+    with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.MATH], set_priority=True):
+        output = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
+    return output[0].transpose(0, 1)
 
 
 def n_pairs(layout: Layout) -> int:

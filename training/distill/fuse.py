@@ -10,12 +10,20 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.nn.functional import rms_norm
+from torch.nn.functional import rms_norm, silu
 
 from blockrag.attention.alike import alike
 
+Gate = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""(gate, up) -> silu(gate) * up."""
+
 Rotate = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 """(query, key, cos, sin) -> both, turned; as `apply_rotary_pos_emb` of `transformers`."""
+
+
+def plain_gate(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """See `Gate`."""
+    return silu(gate) * up
 
 
 def fuse(network: torch.nn.Module) -> None:
@@ -23,6 +31,7 @@ def fuse(network: torch.nn.Module) -> None:
     from blockrag.attention.cuda.fused import find_rotation  # noqa: PLC0415  (Triton, where there is a GPU)
 
     fuse_norms(network)
+    fuse_gates(network, torch.compile(plain_gate, dynamic=True))
     rotate = find_rotation(network)
     if rotate:
         fuse_rotation(network, rotate)
@@ -41,6 +50,27 @@ def fuse_norms(network: torch.nn.Module) -> int:
             module.forward = forward
             n_fused += 1
     return n_fused
+
+
+def fuse_gates(network: torch.nn.Module, gate: Gate) -> int:
+    """Multiply feed-forward layers' halves by `gate` where random input shows that it is the same; returns in how many.
+
+    A layer's linear parts may be replaced afterwards.
+    """
+    n_fused = 0
+    module: Any
+    for module in network.modules():
+        if not all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj")):
+            continue
+        forward = partial(_gated, module, gate)
+        if alike(module, forward, torch.randn_like(module.gate_proj.weight[:1])):
+            module.forward = forward
+            n_fused += 1
+    return n_fused
+
+
+def _gated(module: Any, gate: Gate, hidden: torch.Tensor) -> torch.Tensor:
+    return module.down_proj(gate(module.gate_proj(hidden), module.up_proj(hidden)))
 
 
 def fuse_rotation(network: torch.nn.Module, rotate: Rotate) -> None:

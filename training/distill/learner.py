@@ -43,9 +43,9 @@ class Learner:
                 f"logits of {network.config.model_type} have {scaled or 'a bias'}; expected is their plain product."
             )
         self.model, self.device = model, model.device
-        self.low_rank = LowRank(network, config.rank, config.scale, config.merged, config.seed)
         if self.device.type == "cuda":
             fuse(network)
+        self.low_rank = LowRank(network, config.rank, config.scale, config.merged, config.seed)
         self.head = network.lm_head.weight.detach().float()
         has_sinks = block_mode and config.sinks != "none"
         self.sink_ids = self._sink_ids(config) if has_sinks else ()
