@@ -19,11 +19,11 @@ from blockrag.segment.neural.encoding import FIRST_MARKER, HEAD, N_MARKERS, TAIL
 from blockrag.segment.neural.segmenter import judge, read
 from blockrag.segment.neural.weights import Scale, load, save
 from blockrag.segment.neural.windows import lay
-from training.segmenter.__main__ import main
+from training.segmenter.__main__ import begin, main
 from training.segmenter.batches import logits, loss, make_batch
 from training.segmenter.config import SegmenterConfig
 from training.segmenter.encoded import read_examples
-from training.segmenter.examples import NO_LEVEL, Sampler, flatten, lower, make_example, pack
+from training.segmenter.examples import MASK, NO_LEVEL, Sampler, flatten, hide, lower, make_example, pack
 from training.segmenter.scale import main as choose_scale
 from training.segmenter.scoring import f1_at_gold_count, fit_scale, macro_f1, predict
 
@@ -272,6 +272,17 @@ def test_flattening_and_lowering_take_layout_and_capitals():
     assert not lower(example).encoded.cases.any()
 
 
+def test_hiding_takes_about_as_many_tokens_as_asked_and_no_marks():
+    example = make_example(make_row(0), TOKENIZER)
+    found = hide(example, 0.3, np.random.default_rng(0))
+    hidden = found.encoded.ids == MASK
+    assert 0.2 < hidden.mean() < 0.4 and not hidden[example.encoded.markers].any()
+    assert np.array_equal(found.encoded.ids[~hidden], example.encoded.ids[~hidden])
+    assert not found.encoded.cases[hidden].any() and np.array_equal(found.levels, example.levels)
+    drawn = next(iter(Sampler([example], SegmenterConfig(masked=0.3, flattened=0, packed=0, lowered=0), 0)))
+    assert 0.2 < (drawn.encoded.ids == MASK).mean() < 0.4
+
+
 def test_loss_is_the_one_worked_out_by_hand():
     found = torch.zeros(2, 3, 3)
     found[0, 1] = torch.tensor([2.0, 2.0, 2.0])
@@ -311,12 +322,25 @@ def test_where_it_cuts_is_chosen_anew_and_nothing_else(tmp_path, saved, capsys):
 
 
 def test_a_setting_out_of_range_is_refused():
-    for change in ({"window": 600}, {"overlap": 512}, {"headings": "some"}, {"steps": 0}):
+    for change in (
+        {"window": 600},
+        {"overlap": 512},
+        {"headings": "some"},
+        {"steps": 0},
+        {"masked": 1},
+        {"dropout": -0.1},
+    ):
         with pytest.raises(ValueError):
             SegmenterConfig(**change)
 
 
 # a whole training
+
+
+def test_the_encoder_drops_as_many_activations_as_asked(tmp_path):
+    write_encoder(tmp_path)
+    network = begin(tmp_path, SegmenterConfig(dropout=0.25, layers=1))
+    assert {module.p for module in network.modules() if isinstance(module, torch.nn.Dropout)} == {0.25}
 
 
 def test_a_small_training_learns_what_is_plain_to_see(tmp_path, capsys):

@@ -69,6 +69,9 @@ def begin(encoder: Path, config: SegmenterConfig) -> SegmenterNetwork:
     )
     weights = {name: tensor for name, tensor in bert.state_dict().items() if not name.startswith("pooler.")}
     network.bert.load_state_dict(weights)
+    for module in network.bert.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = config.dropout
     return network
 
 

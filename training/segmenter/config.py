@@ -29,6 +29,8 @@ class SegmenterConfig:
     packed: float = field(default=0.15, metadata={"help": "share of texts joined from two documents"})
     flattened: float = field(default=0.15, metadata={"help": "share of texts that lose their blank lines or all lines"})
     lowered: float = field(default=0.1, metadata={"help": "share of texts that lose their capitals"})
+    masked: float = field(default=0.0, metadata={"help": "share of a text's tokens that are hidden from the network"})
+    dropout: float = field(default=0.1, metadata={"help": "share of the encoder's activations that are left out"})
     balance: float = field(default=0.7, metadata={"help": "0: categories as large as they are; 1: all alike"})
     level_weights: tuple[float, ...] = field(default=(1.0, 1.0, 0.3), metadata={"help": "of the loss, by level"})
     without: tuple[str, ...] = field(default=(), metadata={"help": "sources left out of training"})
@@ -40,6 +42,8 @@ class SegmenterConfig:
             raise ValueError(f"Windows of {self.window} tokens that share {self.overlap}: at most 512, sharing less.")
         if self.headings not in ("kept", "stripped", "both"):
             raise ValueError(f"Headings are kept, stripped or both, not {self.headings!r}.")
+        if not 0 <= self.masked < 1 or not 0 <= self.dropout < 1:
+            raise ValueError(f"Shares masked and left out are {self.masked} and {self.dropout}: at least 0, below 1.")
         if min(self.steps, self.texts, self.max_tokens) < 1:
             raise ValueError("Steps, texts and tokens must each be at least 1.")
 

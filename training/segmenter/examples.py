@@ -12,6 +12,9 @@ from blockrag.segment.neural.encoding import FIRST_MARKER, N_DEPTHS, Encoded, en
 from training.corpus import Row
 from training.segmenter.config import SegmenterConfig
 
+MASK = 103
+"""BERT's id."""
+
 NO_LEVEL = 4
 """Level of a candidate at which no block begins."""
 
@@ -83,7 +86,9 @@ class Sampler:
             found = self._crop(name, config.max_tokens)
         if random.random() < config.flattened:
             found = flatten(found, lines_too=bool(random.random() < 0.3))
-        return lower(found) if random.random() < config.lowered else found
+        if random.random() < config.lowered:
+            found = lower(found)
+        return hide(found, config.masked, random) if config.masked else found
 
     def _crop(self, category: str, max_tokens: int) -> Example:
         group = self._by_category[category]
@@ -117,3 +122,12 @@ def flatten(example: Example, lines_too: bool) -> Example:
 def lower(example: Example) -> Example:
     """Without capitals."""
     return replace(example, encoded=replace(example.encoded, cases=np.zeros_like(example.encoded.cases)))
+
+
+def hide(example: Example, share: float, random: np.random.Generator) -> Example:
+    """With so many of its tokens masked, marks never; what begins a block is to be told from several words."""
+    encoded = example.encoded
+    hidden = random.random(len(encoded.ids)) < share
+    hidden[encoded.markers] = False
+    ids, cases = np.where(hidden, MASK, encoded.ids), np.where(hidden, 0, encoded.cases)
+    return replace(example, encoded=replace(encoded, ids=ids.astype(np.int32), cases=cases.astype(np.uint8)))
