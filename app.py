@@ -90,7 +90,7 @@ def make_service(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # n
     from ui.limits import DEMO, Limits  # noqa: PLC0415
     from ui.preferences import Started  # noqa: PLC0415
     from ui.serve import Service, auth_of  # noqa: PLC0415
-    from ui.workspace import Workspaces  # noqa: PLC0415
+    from ui.workspaces import Workspaces  # noqa: PLC0415
 
     data_dir = args.data_dir or home() / "app"
     demo = args.demo or bool(os.environ.get("SPACE_ID"))

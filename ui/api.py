@@ -15,7 +15,8 @@ from blockrag.documents import load
 from ui.handlers import documents
 from ui.handlers.ask import admit
 from ui.visit import ASKING, WORKING, told, user_of
-from ui.workspace import LOCAL, GoneError, Workspace, Workspaces
+from ui.workspace import GoneError, Workspace
+from ui.workspaces import LOCAL, Workspaces
 
 MAX_TEXT = 4_000_000
 

@@ -10,8 +10,9 @@ from blockrag.answer import Mode, Source
 from ui import strings
 from ui.blocks_tab import reader
 from ui.components import AnswerView, BlockView, SourcesView, TimesView, TurnsView
-from ui.handlers import ask, blocks
-from ui.handlers.ask import Exchange
+from ui.handlers import ask, blocks, conversations
+from ui.handlers import exchange_views as views
+from ui.handlers.exchange import Exchange, begin, find_source, mark
 from ui.visit import ASKING, QUICK, Visit
 
 CHOSEN: dict[str, tuple[Mode, ...]] = {"compare": ("block", "full"), "block": ("block",), "full": ("full",)}
@@ -101,7 +102,7 @@ class AskTab:
         ]  # fmt: skip
 
     def _queued(self, question: str, mode: str, before: Exchange) -> tuple[Any, ...]:
-        _, *views = _drawn(ask.begin(question, CHOSEN[mode]))
+        _, *views = _drawn(begin(question, CHOSEN[mode]))
         return before, *views  # the exchange before stays, for what follows it
 
     def _ask(
@@ -130,37 +131,37 @@ class AskTab:
         return _drawn(exchange)
 
     def _show(self, visit: Any, exchange: Exchange, request: gr.Request, event: gr.EventData) -> tuple[Any, Any]:
-        source = ask.find_source(exchange, int(event.number))
+        source = find_source(exchange, int(event.number))
         with self._visit.open(visit, request) as workspace:
             entry = workspace.entry(source.document_id) if source else None
             if source is None or entry is None:
-                return ask.sources_view(exchange), blocks.source_view(workspace, None, 0, 0, "")
+                return views.sources_view(exchange), blocks.source_view(workspace, None, 0, 0, "")
             caption = f"{source.document}, source {source.number}"
             view = blocks.source_view(workspace, entry.document, source.start, source.end, caption)
-            return ask.sources_view(exchange, source.number), view
+            return views.sources_view(exchange, source.number), view
 
     def _mark(self, exchange: Exchange, event: gr.EventData) -> tuple[Exchange, Any]:
-        ask.mark(exchange, int(event.number), str(event.what))
-        return exchange, ask.sources_view(exchange)
+        mark(exchange, int(event.number), str(event.what))
+        return exchange, views.sources_view(exchange)
 
     def _history(self, visit: Any, exchange: Exchange, request: gr.Request) -> tuple[Any, Any]:
         with self._visit.open(visit, request) as workspace:
-            menu = gr.Dropdown(choices=ask.history(workspace), value=exchange.conversation)
-            return menu, ask.turns_view(workspace, exchange.conversation)
+            menu = gr.Dropdown(choices=conversations.history(workspace), value=exchange.conversation)
+            return menu, conversations.turns_view(workspace, exchange.conversation)
 
     def _open(self, visit: Any, conversation: int | None, request: gr.Request) -> tuple[Any, Exchange]:
         with self._visit.open(visit, request) as workspace:
-            return ask.turns_view(workspace, conversation), Exchange(conversation=conversation)
+            return conversations.turns_view(workspace, conversation), Exchange(conversation=conversation)
 
     def _recall(self, visit: Any, conversation: int | None, request: gr.Request, event: gr.EventData) -> tuple:
         with self._visit.open(visit, request) as workspace:
-            exchange = ask.recall(workspace, conversation, int(event.turn))
+            exchange = conversations.recall(workspace, conversation, int(event.turn))
             return exchange.question, *_drawn(exchange)
 
     def _begin(self, visit: Any, request: gr.Request) -> tuple[Any, ...]:
         with self._visit.open(visit, request) as workspace:
-            menu = gr.Dropdown(choices=ask.history(workspace), value=None)
-            return menu, ask.turns_view(workspace, None), *_drawn(Exchange())
+            menu = gr.Dropdown(choices=conversations.history(workspace), value=None)
+            return menu, conversations.turns_view(workspace, None), *_drawn(Exchange())
 
     def _delete(self, visit: Any, conversation: int | None, request: gr.Request) -> tuple[Any, ...]:
         with self._visit.open(visit, request) as workspace:
@@ -172,8 +173,8 @@ class AskTab:
 def _drawn(exchange: Exchange) -> tuple[Any, ...]:
     return (
         exchange,
-        ask.times_view(exchange),
-        ask.answer_view(exchange, "block"),
-        ask.answer_view(exchange, "full"),
-        ask.sources_view(exchange),
+        views.times_view(exchange),
+        views.answer_view(exchange, "block"),
+        views.answer_view(exchange, "full"),
+        views.sources_view(exchange),
     )

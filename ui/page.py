@@ -14,7 +14,7 @@ from ui.handlers.cache import Watch
 from ui.index_tab import IndexTab
 from ui.settings_tab import SettingsTab
 from ui.visit import QUICK, Visit, told, user_of
-from ui.workspace import Workspaces
+from ui.workspaces import Workspaces
 
 
 def build(workspaces: Workspaces, watch: Watch, secret: str) -> gr.Blocks:

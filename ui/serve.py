@@ -21,7 +21,7 @@ from blockrag.errors import BlockRAGError
 from ui.handlers.cache import Watch
 from ui.page import build
 from ui.visit import MAX_THREADS
-from ui.workspace import Workspaces
+from ui.workspaces import Workspaces
 
 _LOG = logging.getLogger(__name__)
 

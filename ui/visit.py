@@ -14,7 +14,8 @@ from blockrag.errors import BlockRAGError
 from blockrag.segment.base import finished
 from ui import strings
 from ui.handlers.cache import Watch
-from ui.workspace import GoneError, Workspace, Workspaces
+from ui.workspace import GoneError, Workspace
+from ui.workspaces import Workspaces
 
 T = TypeVar("T")
 

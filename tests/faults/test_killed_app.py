@@ -21,7 +21,7 @@ from storage.database import sqlite_url
 from storage.doctor import mend
 from storage.library import Library
 from storage.store import Store
-from ui.workspace import Workspaces
+from ui.workspaces import Workspaces
 
 KILLS = 100 if os.environ.get("BLOCKRAG_FAULTS") == "full" else 2
 FOLDERS = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent.parent)]
@@ -35,7 +35,7 @@ from storage.database import sqlite_url
 from storage.library import Library
 from storage.store import Store
 from ui.handlers import ask, blocks, documents, index
-from ui.workspace import Workspaces
+from ui.workspaces import Workspaces
 
 folder, turn = Path(sys.argv[1]), sys.argv[2]
 library = Library(Store.open(sqlite_url(folder / "x.sqlite")), tiny_engine(folder / "kv"), folder)

@@ -9,7 +9,7 @@ from storage.library import Library
 from storage.store import Store
 from ui.limits import Limits
 from ui.serve import Service
-from ui.workspace import Access, Workspaces
+from ui.workspaces import Access, Workspaces
 
 ARGUMENTS = [
     "--no-sandbox",

@@ -21,10 +21,13 @@ from storage.errors import LimitError
 from storage.library import Library
 from storage.store import Store
 from ui.ending import Ending, StoppedError
-from ui.handlers import ask, benchmarks, blocks, cache, collections, documents, index, settings
+from ui.handlers import ask, benchmarks, blocks, cache, collections, conversations, documents, index, settings
+from ui.handlers import exchange_views as views
+from ui.handlers.exchange import find_source, mark
 from ui.limits import Limits, Meter
 from ui.preferences import PreferenceError, Started
-from ui.workspace import GoneError, Workspace, Workspaces
+from ui.workspace import GoneError, Workspace
+from ui.workspaces import Workspaces
 
 TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long.\n\n" for i in range(12))
 
@@ -387,39 +390,41 @@ def last(workspace, question="How long is river 3?", modes=("block", "full"), **
 def test_both_modes_answer_and_are_compared(workspace):
     list(index.index_all(workspace))
     exchange = last(workspace)
-    times = ask.times_view(exchange)
+    times = views.times_view(exchange)
     assert [bar["name"] for bar in times["bars"]] == ["Block mode", "Full mode"] and "instead of" in times["headline"]
     for bar, mode in zip(times["bars"], exchange.modes, strict=True):
         assert bar["total"] == pytest.approx(sum(stage["ms"] for stage in bar["stages"]))
-        assert ask.answer_view(exchange, mode)["text"] == exchange.answers[mode].text
-    cards = ask.sources_view(exchange)["sources"]
+        assert views.answer_view(exchange, mode)["text"] == exchange.answers[mode].text
+    cards = views.sources_view(exchange)["sources"]
     assert "4 from memory" in times["detail"] and [card["badge"] for card in cards] == ["cached"] * 4
-    assert ask.find_source(exchange, 2).number == 2 and ask.find_source(exchange, 99) is None
+    assert find_source(exchange, 2).number == 2 and find_source(exchange, 99) is None
 
 
 def test_a_block_that_is_not_cached_is_not_said_to_be(workspace):
     list(index.index_all(workspace))
     engine = workspace.rag.engine
     engine.kv.delete(engine.kv_key(last(workspace, modes=("full",)).sources[1].text))
-    badges = [card["badge"] for card in ask.sources_view(last(workspace))["sources"]]
+    badges = [card["badge"] for card in views.sources_view(last(workspace))["sources"]]
     assert badges == ["cached", "", "cached", "cached"]
 
 
 def test_one_mode_alone(workspace):
     list(index.index_all(workspace))
     full, block = last(workspace, modes=("full",)), last(workspace, modes=("block",))
-    assert "empty" in ask.answer_view(full, "block") and "empty" in ask.answer_view(block, "full")
-    assert ask.times_view(full)["headline"].startswith("First token after")
-    assert ask.times_view(block)["headline"].startswith("First token after")
+    assert "empty" in views.answer_view(full, "block") and "empty" in views.answer_view(block, "full")
+    assert views.times_view(full)["headline"].startswith("First token after")
+    assert views.times_view(block)["headline"].startswith("First token after")
 
 
 def test_an_answer_on_its_way_says_so(workspace):
     list(index.index_all(workspace))
     exchange = next(ask.ask(workspace, "why?", ("block", "full"), 4, 6))
-    assert ask.answer_view(exchange, "block")["busy"] and "waiting" in ask.answer_view(exchange, "full")["state"]
-    assert ask.times_view(exchange)["bars"][0]["pending"]
+    assert views.answer_view(exchange, "block")["busy"] and "waiting" in views.answer_view(exchange, "full")["state"]
+    assert views.times_view(exchange)["bars"][0]["pending"]
     exchange.stopped = True
-    assert ask.answer_view(exchange, "block")["state"] == "stopped" and not ask.answer_view(exchange, "block")["busy"]
+    assert (
+        views.answer_view(exchange, "block")["state"] == "stopped" and not views.answer_view(exchange, "block")["busy"]
+    )
 
 
 @pytest.mark.parametrize("question, message", [("why?", "index is empty"), ("why " * 4000, "does not fit")])
@@ -427,7 +432,7 @@ def test_errors_of_a_question_are_part_of_the_exchange(workspace, question, mess
     if message == "does not fit":
         list(index.index_all(workspace))
     exchange = last(workspace, question)
-    assert message in exchange.error and message in ask.answer_view(exchange, "block")["state"]
+    assert message in exchange.error and message in views.answer_view(exchange, "block")["state"]
 
 
 def test_blocks_left_out_are_named(tmp_path):
@@ -437,7 +442,7 @@ def test_blocks_left_out_are_named(tmp_path):
     (tmp_path / "r.md").write_text(TEXT)
     list(documents.load_files(workspace, [tmp_path / "r.md"]))
     list(index.index_all(workspace))
-    assert "Left out" in ask.times_view(last(workspace, modes=("block",), k=9))["detail"]
+    assert "Left out" in views.times_view(last(workspace, modes=("block",), k=9))["detail"]
     workspaces.library.close()
 
 
@@ -506,12 +511,12 @@ def test_a_restart_forgets_nothing(workspaces, workspace, tmp_path):
     view = blocks.view(again, document_id)
     assert {k: v for k, v in view.items() if k != "cost"} == {k: v for k, v in before.items() if k != "cost"}
     assert index.overview(again)["rows"][0]["state"] == "done"
-    ((title, conversation),) = ask.history(again)
-    (turn,) = ask.turns_view(again, conversation)["turns"]
-    recalled = ask.recall(again, conversation, turn["id"])
+    ((title, conversation),) = conversations.history(again)
+    (turn,) = conversations.turns_view(again, conversation)["turns"]
+    recalled = conversations.recall(again, conversation, turn["id"])
     assert title == exchange.question and recalled.sources == exchange.sources
     assert (
-        recalled.answers == exchange.answers and ask.answer_view(recalled, "block")["text"] == exchange.texts["block"]
+        recalled.answers == exchange.answers and views.answer_view(recalled, "block")["text"] == exchange.texts["block"]
     )
     library.close()
 
@@ -525,11 +530,11 @@ def test_questions_of_a_conversation_follow_each_other(workspace):
     second = last(workspace, "And river 5?", before=first, follow_up=True)
     assert second.conversation == first.conversation and seen[0].startswith("How long is river 3? And")
     assert second.answers["block"].question == "And river 5?"
-    assert [t["question"] for t in ask.turns_view(workspace, first.conversation)["turns"]] == [
+    assert [t["question"] for t in conversations.turns_view(workspace, first.conversation)["turns"]] == [
         "How long is river 3?",
         "And river 5?",
     ]
-    assert "2 answers" in ask.saved(workspace)
+    assert "2 answers" in conversations.saved(workspace)
     assert last(workspace, "Else?").conversation != first.conversation
 
 
@@ -537,15 +542,15 @@ def test_pinned_sources_come_first_and_excluded_ones_not_at_all(workspace):
     list(index.index_all(workspace))
     first = last(workspace)
     wanted, unwanted = first.sources[3], first.sources[0]
-    ask.mark(first, wanted.number, "pin")
-    ask.mark(first, unwanted.number, "exclude")
-    ask.mark(first, 99, "pin")
-    cards = ask.sources_view(first)["sources"]
+    mark(first, wanted.number, "pin")
+    mark(first, unwanted.number, "exclude")
+    mark(first, 99, "pin")
+    cards = views.sources_view(first)["sources"]
     assert cards[3]["pinned"] and cards[0]["excluded"] and not cards[1]["pinned"]
     second = last(workspace, before=first)
     assert second.sources[0].start == wanted.start and unwanted.start not in [s.start for s in second.sources]
     assert len(second.sources) == len(first.sources)
-    ask.mark(second, 1, "pin")
+    mark(second, 1, "pin")
     assert second.pinned == () and second.excluded == ((unwanted.document_id, unwanted.start),)
 
 
@@ -553,10 +558,14 @@ def test_an_answer_of_a_deleted_document_is_kept_without_its_text(workspace):
     list(index.index_all(workspace))
     exchange = last(workspace)
     workspace.remove(only(workspace)[0])
-    (turn,) = ask.turns_view(workspace, exchange.conversation)["turns"]
-    assert ask.recall(workspace, exchange.conversation, turn["id"]).sources == ()
-    assert ask.recall(workspace, exchange.conversation, 999).question == "" == ask.recall(workspace, None, 1).question
-    assert ask.turns_view(workspace, 999)["turns"] == []
+    (turn,) = conversations.turns_view(workspace, exchange.conversation)["turns"]
+    assert conversations.recall(workspace, exchange.conversation, turn["id"]).sources == ()
+    assert (
+        conversations.recall(workspace, exchange.conversation, 999).question
+        == ""
+        == conversations.recall(workspace, None, 1).question
+    )
+    assert conversations.turns_view(workspace, 999)["turns"] == []
 
 
 # Collections

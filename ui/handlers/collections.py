@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from storage.archive import export, import_
-from ui.workspace import Workspace, Workspaces
+from ui.workspace import Workspace
+from ui.workspaces import Workspaces
 
 FETCH_S = 600
 """How long an exported file can be fetched."""

@@ -8,7 +8,8 @@ from blockrag.models.shipped import AUTO
 from storage.settings import APPLICATION
 from ui import strings
 from ui.preferences import PreferenceError, checked
-from ui.workspace import Workspace, Workspaces
+from ui.workspace import Workspace
+from ui.workspaces import Workspaces
 
 GB = 1 << 30
 MAX_BUDGET_GB = 4096.0
