@@ -5,7 +5,6 @@ caller's own, which the page shows, and which nobody can guess.
 """
 
 import secrets
-from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -23,25 +22,27 @@ MAX_TEXT = 4_000_000
 
 def publish(workspaces: Workspaces) -> None:
     """Add the calls to the page that is being built."""
-
-    def opened(collection: str, request: gr.Request | None) -> Workspace:
-        user = user_of(request)
-        if workspaces.access == "login":
-            owner: str | None = workspaces.owner("", user)
-        else:
-            owner = LOCAL if workspaces.access == "shared" else None
-        if not collection and owner is not None:
-            collection = workspaces.enter({}, user)["collection"]
-        if not collection:
-            raise GoneError("name a collection by its token")
-        return workspaces.open(owner, collection)
-
-    for name, call, queue in _calls(workspaces, opened):
-        gr.api(call, api_name=name, **queue)
+    calls = Calls(workspaces)
+    gr.api(calls.new_collection, api_name="new_collection")
+    gr.api(calls.list_documents, api_name="list_documents")
+    gr.api(calls.add_text, api_name="add_text", **WORKING)
+    gr.api(calls.search_blocks, api_name="search_blocks", **ASKING)
+    gr.api(calls.ask, api_name="ask", **ASKING)
+    gr.api(calls.delete_document, api_name="delete_document")
 
 
-def _calls(workspaces: Workspaces, opened: Callable[..., Workspace]) -> list[tuple[str, Callable, dict[str, Any]]]:
-    def new_collection(name: str, request: gr.Request = None) -> dict:
+class Calls:
+    """What programs may call. Gradio reads signatures and docstrings for its clients, hence their form here.
+
+    Parameters
+    ----------
+    workspaces : Workspaces
+    """
+
+    def __init__(self, workspaces: Workspaces):
+        self._workspaces = workspaces
+
+    def new_collection(self, name: str, request: gr.Request = None) -> dict:
         """Make a collection for documents.
 
         Parameters:
@@ -50,10 +51,10 @@ def _calls(workspaces: Workspaces, opened: Callable[..., Workspace]) -> list[tup
             Its token, which the other calls take, and which nobody can guess.
         """
         with told():
-            owner = workspaces.owner(secrets.token_urlsafe(32), user_of(request))
-            return {"collection": workspaces.create(owner, name).token}
+            owner = self._workspaces.owner(secrets.token_urlsafe(32), user_of(request))
+            return {"collection": self._workspaces.create(owner, name).token}
 
-    def list_documents(collection: str = "", request: gr.Request = None) -> list[dict]:
+    def list_documents(self, collection: str = "", request: gr.Request = None) -> list[dict]:
         """List the documents of a collection.
 
         Parameters:
@@ -62,13 +63,13 @@ def _calls(workspaces: Workspaces, opened: Callable[..., Workspace]) -> list[tup
             One object a document: id, name, characters, indexed.
         """
         with told():
-            entries = opened(collection, request).entries
+            entries = self._opened(collection, request).entries
             return [
                 {"id": id, "name": e.record.name, "characters": e.record.n_chars, "indexed": e.indexed is not None}
                 for id, e in entries.items()
             ]
 
-    def add_text(name: str, text: str, collection: str = "", request: gr.Request = None) -> dict:
+    def add_text(self, name: str, text: str, collection: str = "", request: gr.Request = None) -> dict:
         """Add a text as a document, cut it into blocks and index them.
 
         Parameters:
@@ -79,7 +80,7 @@ def _calls(workspaces: Workspaces, opened: Callable[..., Workspace]) -> list[tup
             The document's id and its number of blocks.
         """
         with told():
-            workspace = opened(collection, request)
+            workspace = self._opened(collection, request)
             workspace.meter.upload(workspace.owner, 1)
             document = load(text[: MAX_TEXT + 1].encode("utf-8", "replace"), name=name or "text.txt")
             with workspace.meter.job(workspace.owner):
@@ -91,7 +92,7 @@ def _calls(workspaces: Workspaces, opened: Callable[..., Workspace]) -> list[tup
                     pass
             return {"id": document.sha256, "blocks": len(entry.starts)}
 
-    def search_blocks(question: str, k: int = 8, collection: str = "", request: gr.Request = None) -> list[dict]:
+    def search_blocks(self, question: str, k: int = 8, collection: str = "", request: gr.Request = None) -> list[dict]:
         """Find the indexed blocks nearest to a question.
 
         Parameters:
@@ -102,7 +103,7 @@ def _calls(workspaces: Workspaces, opened: Callable[..., Workspace]) -> list[tup
             One object a block, best first: document, id, start, end, similarity, text.
         """
         with told():
-            workspace = opened(collection, request)
+            workspace = self._opened(collection, request)
             workspace.meter.question(workspace.owner)
             vector = workspace.library.engine.embedder.embed([question[:20_000]])[0]
             found = workspace.rag.index.search(vector, min(max(int(k), 1), 32))
@@ -119,6 +120,7 @@ def _calls(workspaces: Workspaces, opened: Callable[..., Workspace]) -> list[tup
             ]
 
     def ask(
+        self,
         question: str,
         mode: str = "block",
         k: int = 8,
@@ -138,7 +140,7 @@ def _calls(workspaces: Workspaces, opened: Callable[..., Workspace]) -> list[tup
             The answer, its sources (number, document, start, end, text), its citations, and the report of its cost.
         """
         with told():
-            workspace = opened(collection, request)
+            workspace = self._opened(collection, request)
             admit(workspace, question)
             wanted: Mode = "full" if mode == "full" else "block"
             with workspace.meter.job(workspace.owner):
@@ -147,7 +149,7 @@ def _calls(workspaces: Workspaces, opened: Callable[..., Workspace]) -> list[tup
                 (answer,) = [event for event in events if isinstance(event, Answer)]
             return _told(answer)
 
-    def delete_document(id: str, collection: str = "", request: gr.Request = None) -> dict:
+    def delete_document(self, id: str, collection: str = "", request: gr.Request = None) -> dict:
         """Delete a document with its blocks, vectors and KV.
 
         Parameters:
@@ -157,19 +159,22 @@ def _calls(workspaces: Workspaces, opened: Callable[..., Workspace]) -> list[tup
             Whether there was such a document.
         """
         with told():
-            workspace = opened(collection, request)
+            workspace = self._opened(collection, request)
             known = workspace.entry(id) is not None
             documents.remove(workspace, id)
             return {"deleted": known}
 
-    return [
-        ("new_collection", new_collection, {}),
-        ("list_documents", list_documents, {}),
-        ("add_text", add_text, WORKING),
-        ("search_blocks", search_blocks, ASKING),
-        ("ask", ask, ASKING),
-        ("delete_document", delete_document, {}),
-    ]
+    def _opened(self, collection: str, request: gr.Request | None) -> Workspace:
+        user, workspaces = user_of(request), self._workspaces
+        if workspaces.access == "login":
+            owner: str | None = workspaces.owner("", user)
+        else:
+            owner = LOCAL if workspaces.access == "shared" else None
+        if not collection and owner is not None:
+            collection = workspaces.enter({}, user)["collection"]
+        if not collection:
+            raise GoneError("name a collection by its token")
+        return workspaces.open(owner, collection)
 
 
 def _told(answer: Answer) -> dict[str, Any]:
