@@ -395,8 +395,8 @@ def test_given_answers_count_beside_the_divergence_as_they_do_alone():
     def answers(config):
         return losses_of(learner, examples, config).learned[ANSWER]
 
-    both, alone = answers(replace(plain, gold_weight=0.5)), answers(replace(plain, objective="finetune"))
-    assert alone > 0 and torch.allclose(both, answers(plain) + 0.5 * alone, atol=1e-5)
+    both, given = answers(replace(plain, gold_weight=0.5)), answers(replace(plain, objective="finetune"))
+    assert given > 0 and torch.allclose(both, answers(plain) + 0.5 * given, atol=1e-5)
 
 
 def test_distance_of_states_is_right_by_hand_and_0_on_equal_ones():
@@ -433,9 +433,8 @@ def test_agreement_draws_both_modes_together():
 
     agreeing = replace(plain, agreement=0.5)
     without, beside = (losses_of(learner, examples, config) for config in (plain, agreeing))
-    distilled = losses_of(
-        learner, examples, replace(plain, objective="distill", dropout=0)
-    )  # over the untouched network: another teacher
+    other_teacher = replace(plain, objective="distill", dropout=0)  # the untouched network
+    distilled = losses_of(learner, examples, other_teacher)
     assert beside.told["divergence"][ANSWER] > 0 and not distilled.told["divergence"].equal(beside.told["divergence"])
     expected = without.learned[ANSWER] + 0.5 * beside.told["divergence"][ANSWER]
     assert torch.allclose(beside.learned[ANSWER], expected, atol=1e-5)

@@ -5,7 +5,7 @@ training step than its products.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,9 @@ from blockrag.attention.alike import alike
 
 Gate = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(gate, up) -> silu(gate) * up."""
+
+Candidate = tuple[Any, Callable[..., torch.Tensor], torch.Tensor]
+"""A module, what may stand for its `forward`, and input to try both with."""
 
 Rotate = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 """(query, key, cos, sin) -> both, turned; as `apply_rotary_pos_emb` of `transformers`."""
@@ -39,17 +42,7 @@ def fuse(network: torch.nn.Module) -> None:
 
 def fuse_norms(network: torch.nn.Module) -> int:
     """Normalise by PyTorch's kernel where random input shows that it is the same; returns in how many places."""
-    n_fused = 0
-    for module in network.modules():
-        weight, eps = getattr(module, "weight", None), getattr(module, "variance_epsilon", None)
-        if eps is None or weight is None or weight.dim() != 1:
-            continue
-        forward = partial(rms_norm, normalized_shape=weight.shape, weight=weight, eps=eps)
-        off_centre = torch.randn_like(weight)[None] + 1  # tells from those that take the mean away
-        if alike(module, forward, off_centre):
-            module.forward = forward
-            n_fused += 1
-    return n_fused
+    return _replace(_norms(network))
 
 
 def fuse_gates(network: torch.nn.Module, gate: Gate) -> int:
@@ -57,16 +50,30 @@ def fuse_gates(network: torch.nn.Module, gate: Gate) -> int:
 
     A layer's linear parts may be replaced afterwards.
     """
-    n_fused = 0
-    module: Any
-    for module in network.modules():
-        if not all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj")):
-            continue
-        forward = partial(_gated, module, gate)
-        if alike(module, forward, torch.randn_like(module.gate_proj.weight[:1])):
+    return _replace(_feed_forwards(network, gate))
+
+
+def _replace(candidates: Iterable[Candidate]) -> int:
+    n_replaced = 0
+    for module, forward, tried in candidates:
+        if alike(module, forward, tried):
             module.forward = forward
-            n_fused += 1
-    return n_fused
+            n_replaced += 1
+    return n_replaced
+
+
+def _norms(network: torch.nn.Module) -> Iterator[Candidate]:
+    for module in network.modules():
+        weight, eps = getattr(module, "weight", None), getattr(module, "variance_epsilon", None)
+        if eps is not None and weight is not None and weight.dim() == 1:
+            off_centre = torch.randn_like(weight)[None] + 1  # tells from those that take the mean away
+            yield module, partial(rms_norm, normalized_shape=weight.shape, weight=weight, eps=eps), off_centre
+
+
+def _feed_forwards(network: Any, gate: Gate) -> Iterator[Candidate]:
+    for module in network.modules():
+        if all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj")):
+            yield module, partial(_gated, module, gate), torch.randn_like(module.gate_proj.weight[:1])
 
 
 def _gated(module: Any, gate: Gate, hidden: torch.Tensor) -> torch.Tensor:

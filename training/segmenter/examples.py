@@ -129,5 +129,6 @@ def hide(example: Example, share: float, random: np.random.Generator) -> Example
     encoded = example.encoded
     hidden = random.random(len(encoded.ids)) < share
     hidden[encoded.markers] = False
-    ids, cases = np.where(hidden, MASK, encoded.ids), np.where(hidden, 0, encoded.cases)
-    return replace(example, encoded=replace(encoded, ids=ids.astype(np.int32), cases=cases.astype(np.uint8)))
+    ids, cases = encoded.ids.copy(), encoded.cases.copy()
+    ids[hidden], cases[hidden] = MASK, 0
+    return replace(example, encoded=replace(encoded, ids=ids, cases=cases))
