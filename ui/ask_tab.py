@@ -10,8 +10,7 @@ from blockrag.answer import Mode, Source
 from ui import strings
 from ui.blocks_tab import reader
 from ui.components import AnswerView, BlockView, SourcesView, TimesView, TurnsView
-from ui.handlers import ask, blocks, conversations
-from ui.handlers import exchange_views as views
+from ui.handlers import ask, blocks, conversations, exchange_views
 from ui.handlers.exchange import Exchange, begin, find_source, mark
 from ui.visit import ASKING, QUICK, Visit
 
@@ -135,14 +134,14 @@ class AskTab:
         with self._visit.open(visit, request) as workspace:
             entry = workspace.entry(source.document_id) if source else None
             if source is None or entry is None:
-                return views.sources_view(exchange), blocks.source_view(workspace, None, 0, 0, "")
+                return exchange_views.sources_view(exchange), blocks.source_view(workspace, None, 0, 0, "")
             caption = f"{source.document}, source {source.number}"
             view = blocks.source_view(workspace, entry.document, source.start, source.end, caption)
-            return views.sources_view(exchange, source.number), view
+            return exchange_views.sources_view(exchange, source.number), view
 
     def _mark(self, exchange: Exchange, event: gr.EventData) -> tuple[Exchange, Any]:
         mark(exchange, int(event.number), str(event.what))
-        return exchange, views.sources_view(exchange)
+        return exchange, exchange_views.sources_view(exchange)
 
     def _history(self, visit: Any, exchange: Exchange, request: gr.Request) -> tuple[Any, Any]:
         with self._visit.open(visit, request) as workspace:
@@ -173,8 +172,8 @@ class AskTab:
 def _drawn(exchange: Exchange) -> tuple[Any, ...]:
     return (
         exchange,
-        views.times_view(exchange),
-        views.answer_view(exchange, "block"),
-        views.answer_view(exchange, "full"),
-        views.sources_view(exchange),
+        exchange_views.times_view(exchange),
+        exchange_views.answer_view(exchange, "block"),
+        exchange_views.answer_view(exchange, "full"),
+        exchange_views.sources_view(exchange),
     )

@@ -21,8 +21,18 @@ from storage.errors import LimitError
 from storage.library import Library
 from storage.store import Store
 from ui.ending import Ending, StoppedError
-from ui.handlers import ask, benchmarks, blocks, cache, collections, conversations, documents, index, settings
-from ui.handlers import exchange_views as views
+from ui.handlers import (
+    ask,
+    benchmarks,
+    blocks,
+    cache,
+    collections,
+    conversations,
+    documents,
+    exchange_views,
+    index,
+    settings,
+)
 from ui.handlers.exchange import find_source, mark
 from ui.limits import Limits, Meter
 from ui.preferences import PreferenceError, Started
@@ -390,12 +400,12 @@ def last(workspace, question="How long is river 3?", modes=("block", "full"), **
 def test_both_modes_answer_and_are_compared(workspace):
     list(index.index_all(workspace))
     exchange = last(workspace)
-    times = views.times_view(exchange)
+    times = exchange_views.times_view(exchange)
     assert [bar["name"] for bar in times["bars"]] == ["Block mode", "Full mode"] and "instead of" in times["headline"]
     for bar, mode in zip(times["bars"], exchange.modes, strict=True):
         assert bar["total"] == pytest.approx(sum(stage["ms"] for stage in bar["stages"]))
-        assert views.answer_view(exchange, mode)["text"] == exchange.answers[mode].text
-    cards = views.sources_view(exchange)["sources"]
+        assert exchange_views.answer_view(exchange, mode)["text"] == exchange.answers[mode].text
+    cards = exchange_views.sources_view(exchange)["sources"]
     assert "4 from memory" in times["detail"] and [card["badge"] for card in cards] == ["cached"] * 4
     assert find_source(exchange, 2).number == 2 and find_source(exchange, 99) is None
 
@@ -404,26 +414,30 @@ def test_a_block_that_is_not_cached_is_not_said_to_be(workspace):
     list(index.index_all(workspace))
     engine = workspace.rag.engine
     engine.kv.delete(engine.kv_key(last(workspace, modes=("full",)).sources[1].text))
-    badges = [card["badge"] for card in views.sources_view(last(workspace))["sources"]]
+    badges = [card["badge"] for card in exchange_views.sources_view(last(workspace))["sources"]]
     assert badges == ["cached", "", "cached", "cached"]
 
 
 def test_one_mode_alone(workspace):
     list(index.index_all(workspace))
     full, block = last(workspace, modes=("full",)), last(workspace, modes=("block",))
-    assert "empty" in views.answer_view(full, "block") and "empty" in views.answer_view(block, "full")
-    assert views.times_view(full)["headline"].startswith("First token after")
-    assert views.times_view(block)["headline"].startswith("First token after")
+    assert "empty" in exchange_views.answer_view(full, "block") and "empty" in exchange_views.answer_view(block, "full")
+    assert exchange_views.times_view(full)["headline"].startswith("First token after")
+    assert exchange_views.times_view(block)["headline"].startswith("First token after")
 
 
 def test_an_answer_on_its_way_says_so(workspace):
     list(index.index_all(workspace))
     exchange = next(ask.ask(workspace, "why?", ("block", "full"), 4, 6))
-    assert views.answer_view(exchange, "block")["busy"] and "waiting" in views.answer_view(exchange, "full")["state"]
-    assert views.times_view(exchange)["bars"][0]["pending"]
+    assert (
+        exchange_views.answer_view(exchange, "block")["busy"]
+        and "waiting" in exchange_views.answer_view(exchange, "full")["state"]
+    )
+    assert exchange_views.times_view(exchange)["bars"][0]["pending"]
     exchange.stopped = True
     assert (
-        views.answer_view(exchange, "block")["state"] == "stopped" and not views.answer_view(exchange, "block")["busy"]
+        exchange_views.answer_view(exchange, "block")["state"] == "stopped"
+        and not exchange_views.answer_view(exchange, "block")["busy"]
     )
 
 
@@ -432,7 +446,7 @@ def test_errors_of_a_question_are_part_of_the_exchange(workspace, question, mess
     if message == "does not fit":
         list(index.index_all(workspace))
     exchange = last(workspace, question)
-    assert message in exchange.error and message in views.answer_view(exchange, "block")["state"]
+    assert message in exchange.error and message in exchange_views.answer_view(exchange, "block")["state"]
 
 
 def test_blocks_left_out_are_named(tmp_path):
@@ -442,7 +456,7 @@ def test_blocks_left_out_are_named(tmp_path):
     (tmp_path / "r.md").write_text(TEXT)
     list(documents.load_files(workspace, [tmp_path / "r.md"]))
     list(index.index_all(workspace))
-    assert "Left out" in views.times_view(last(workspace, modes=("block",), k=9))["detail"]
+    assert "Left out" in exchange_views.times_view(last(workspace, modes=("block",), k=9))["detail"]
     workspaces.library.close()
 
 
@@ -516,7 +530,8 @@ def test_a_restart_forgets_nothing(workspaces, workspace, tmp_path):
     recalled = conversations.recall(again, conversation, turn["id"])
     assert title == exchange.question and recalled.sources == exchange.sources
     assert (
-        recalled.answers == exchange.answers and views.answer_view(recalled, "block")["text"] == exchange.texts["block"]
+        recalled.answers == exchange.answers
+        and exchange_views.answer_view(recalled, "block")["text"] == exchange.texts["block"]
     )
     library.close()
 
@@ -545,7 +560,7 @@ def test_pinned_sources_come_first_and_excluded_ones_not_at_all(workspace):
     mark(first, wanted.number, "pin")
     mark(first, unwanted.number, "exclude")
     mark(first, 99, "pin")
-    cards = views.sources_view(first)["sources"]
+    cards = exchange_views.sources_view(first)["sources"]
     assert cards[3]["pinned"] and cards[0]["excluded"] and not cards[1]["pinned"]
     second = last(workspace, before=first)
     assert second.sources[0].start == wanted.start and unwanted.start not in [s.start for s in second.sources]
