@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from blockrag.attention.packed import UNMASKED
 from training.distill.layout import Layout, Part, visible
 
 Flash = Callable[..., torch.Tensor]
 """(query, key, value, query ends, key ends, most queries, most keys, scale) -> output; see `flash`."""
+
+PLANNED = 512
+"""A sequence alone is as long as a multiple of this: cuDNN takes a tenth of a second to plan for a new length."""
 
 Spans = tuple[torch.Tensor, torch.Tensor, int, int]
 """Where each sequence's queries and keys end, and the most of each: what `Flash` wants of them."""
@@ -94,11 +97,15 @@ def flash(
 
 
 def alone(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
-    """The same over one sequence, by cuDNN where it can: its kernels are made for the GPU at hand."""
-    q, k, v = (t.transpose(0, 1)[None] for t in (q, k, v))
+    """The same over one sequence, by cuDNN where it can: its kernels are made for the GPU at hand.
+
+    What is laid behind it, up to a length that is planned for, is seen by none of it.
+    """
+    n_tokens = len(q)
+    q, k, v = (pad(t, (0, 0, 0, 0, 0, -n_tokens % PLANNED)).transpose(0, 1)[None] for t in (q, k, v))
     with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.MATH], set_priority=True):
         output = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
-    return output[0].transpose(0, 1)
+    return output[0, :, :n_tokens].transpose(0, 1)
 
 
 def n_pairs(layout: Layout) -> int:
