@@ -10,7 +10,7 @@ data=$1 out=$2
 shift 2
 model=${MODEL:-smollm2} sources=${SOURCES:-shared/data}
 read -ra gpus <<< "${GPUS:-0}"
-teacher_steps=${TEACHER_STEPS:-800} steps=${STEPS:-400}
+teacher_steps=${TEACHER_STEPS:-1600} steps=${STEPS:-400}
 made=${EXAMPLES:---n 24000 --built 0.3 --more-turns 0.6 --most-turns 3}     # how the examples are made
 reader=${READER:---objective finetune-both --agreement 1}             # what the teacher learns
 flags=${STUDENT:---rank 16 --hidden-weight 1}                         # of the student and all that it is compared with
