@@ -1,12 +1,14 @@
 """One LlamaIndex program twice on the same questions: as it was, and with block KV. Measures time to first token.
 
 Before: the stock query engine and its stock synthesizer over a flat prompt. After: `BlockSynthesizer`. Retriever,
-index, model and weights are the same. Time runs from the call of `query` to the first text, retrieval included.
+index, model and weights are the same. Time runs from the call of `query` to the first text, retrieval included. Since
+`BlockSynthesizer` brings a prompt of its own, its answers in full mode, `full`, tell what is due to that and what to
+block KV.
 
     python examples/rag_before_after.py nq.jsonl.zst --questions 50 --tokens 4000
 
 The last line is JSON. Answers count as judged alike where the 95 % interval of the difference in containing the
-reference answer (paired, bootstrap over questions) holds zero.
+reference answer (after less the other, paired, bootstrap over questions) holds zero.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from typing import Any
 from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.base.response.schema import StreamingResponse
 from llama_index.core.query_engine import BaseQueryEngine
+from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores import SimpleVectorStore
 from qa_data import Row, contains_answer, mean_interval, nodes_of, read_rows, token_f1
 
@@ -65,58 +68,74 @@ def ask(query_engine: BaseQueryEngine, question: str) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Both programs on all questions."""
+    """All programs on all questions."""
     rows = read_rows(args.data, args.split, args.questions)
     nodes = nodes_of(rows, args.nodes)
     llm = BlockAttentionLLM.from_pretrained(args.model, kv_dir=folder, max_tokens=args.max_tokens, memory_bytes=6 * GIB)
     n_tokens = [llm.engine.token_counter.count(node.text) for node in nodes]
     k = max(1, round(args.tokens / statistics.mean(n_tokens)))
-    store = BlockKVVectorStore(SimpleVectorStore(), llm)
     start = time.perf_counter()
+    programs = build(nodes, llm, k)
+    print(f"{len(nodes)} nodes, {sum(n_tokens)} tokens, indexed in {time.perf_counter() - start:.0f} s; {k} a question")
+    for query_engine in programs.values():  # the first question of a process pays for what is set up once
+        ask(query_engine, rows[0]["question"])
+    asked = []
+    for number, row in enumerate(rows, start=1):
+        asked.append({name: ask(query_engine, row["question"]) for name, query_engine in programs.items()})
+        print(f"{number:3} {row['question']}")
+        for name, said in asked[-1].items():
+            print(f"      {name:6} {said['ttft_ms']:7.0f} ms  {said['answer'][:90]!r}")
+    return {**summary(rows, asked), "model": args.model, "n_nodes": len(nodes), "k": k}
+
+
+def build(nodes: list[TextNode], llm: BlockAttentionLLM, k: int) -> dict[str, BaseQueryEngine]:
+    """The program before, after, and after in full mode, over one index."""
     index = VectorStoreIndex(
         nodes,
-        storage_context=StorageContext.from_defaults(vector_store=store),
+        storage_context=StorageContext.from_defaults(vector_store=BlockKVVectorStore(SimpleVectorStore(), llm)),
         embed_model=BlockRAGEmbedding.from_engine(llm.engine),
     )
-    print(f"{len(nodes)} nodes, {sum(n_tokens)} tokens, indexed in {time.perf_counter() - start:.0f} s; {k} a question")
-    before = index.as_query_engine(llm=llm, streaming=True, similarity_top_k=k)
-    after = index.as_query_engine(
-        llm=llm, response_synthesizer=BlockSynthesizer(llm, streaming=True), similarity_top_k=k
-    )
-    for query_engine in (before, after):  # the first question of a process pays for what is set up once
-        ask(query_engine, rows[0]["question"])
-    pairs = []
-    for number, row in enumerate(rows, start=1):
-        pairs.append((ask(before, row["question"]), ask(after, row["question"])))
-        old, new = pairs[-1]
-        print(f"{number:3} {old['ttft_ms']:7.0f} ms -> {new['ttft_ms']:5.0f} ms  {row['question']}")
-        print(f"      before: {old['answer'][:90]!r}\n      after:  {new['answer'][:90]!r}")
-    return {**summary(rows, pairs), "model": args.model, "n_nodes": len(nodes), "k": k}
+    full = BlockAttentionLLM(llm.engine, max_tokens=llm.max_tokens, mode="full")
+    return {
+        "before": index.as_query_engine(llm=llm, streaming=True, similarity_top_k=k),
+        **{
+            name: index.as_query_engine(
+                llm=each, response_synthesizer=BlockSynthesizer(each, streaming=True), similarity_top_k=k
+            )
+            for name, each in (("after", llm), ("full", full))
+        },
+    }
 
 
-def summary(rows: list[Row], pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
-    """What the last line tells."""
+def summary(rows: list[Row], asked: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    """What the last line tells; `asked` has each question's answers by program."""
     result: dict[str, Any] = {"questions": len(rows)}
-    for name, side in (("before", 0), ("after", 1)):
-        result[f"{name}_ttft_ms"] = statistics.median(pair[side]["ttft_ms"] for pair in pairs)
+    for name in asked[0]:
+        result[f"{name}_ttft_ms"] = statistics.median(each[name]["ttft_ms"] for each in asked)
         for measure in (contains_answer, token_f1):
-            scores = [measure(pair[side]["answer"], row["answers"]) for row, pair in zip(rows, pairs, strict=True)]
+            scores = [measure(each[name]["answer"], row["answers"]) for row, each in zip(rows, asked, strict=True)]
             result[f"{name}_{measure.__name__}"] = statistics.mean(scores)
-    differences = [
-        contains_answer(new["answer"], row["answers"]) - contains_answer(old["answer"], row["answers"])
-        for row, (old, new) in zip(rows, pairs, strict=True)
-    ]
-    mean, low, high = mean_interval(differences)
-    context = statistics.mean(new["report"]["n_context_tokens"] for _, new in pairs)
+    afters = [each["after"] for each in asked]
     return {
         **result,
-        "ttft_ratio": statistics.median(old["ttft_ms"] / new["ttft_ms"] for old, new in pairs),
-        "context_tokens": round(context),
-        "kv_misses": sum(new["report"]["kv_misses"] for _, new in pairs),
-        "same_nodes": all(old["nodes"] == new["nodes"] for old, new in pairs),
-        "difference": {"mean": mean, "low": low, "high": high},
-        "judged_alike": low <= 0 <= high,
+        "ttft_ratio": statistics.median(each["before"]["ttft_ms"] / each["after"]["ttft_ms"] for each in asked),
+        "context_tokens": round(statistics.mean(after["report"]["n_context_tokens"] for after in afters)),
+        "kv_misses": sum(after["report"]["kv_misses"] for after in afters),
+        "same_nodes": all(each["before"]["nodes"] == each["after"]["nodes"] for each in asked),
+        "difference": {name: difference(rows, asked, name) for name in ("before", "full")},
     }
+
+
+def difference(rows: list[Row], asked: list[dict[str, dict[str, Any]]], other: str) -> dict[str, Any]:
+    """By how much more often the answers after contain the reference than those of the other program."""
+    mean, low, high = mean_interval(
+        [
+            contains_answer(each["after"]["answer"], row["answers"])
+            - contains_answer(each[other]["answer"], row["answers"])
+            for row, each in zip(rows, asked, strict=True)
+        ]
+    )
+    return {"mean": mean, "low": low, "high": high, "judged_alike": low <= 0 <= high}
 
 
 def main() -> None:
