@@ -50,7 +50,7 @@ def examine(library: Library) -> Iterator[Trouble]:
             yield from _document(library, collection, record)
         yield from _index(library, collection)
     known = {collection.token for collection in collections}
-    for folder in sorted(library.indexes.iterdir()):
+    for folder in sorted(library.indexes.folder.iterdir()):
         if folder.name not in known:
             yield Trouble("indexes", f"{folder.name} belongs to no collection", partial(shutil.rmtree, folder))
     yield from _uploads(library)
@@ -103,7 +103,7 @@ def _segment(library: Library, record: DocumentRecord, document: Document) -> No
 
 def _index(library: Library, collection: CollectionRecord) -> Iterator[Trouble]:
     where = f"index of collection {collection.id} ({collection.name})"
-    folder = library.indexes / collection.token
+    folder = library.indexes.path(collection)
     if not folder.is_dir():
         return  # made when it is first opened
     try:

@@ -4,20 +4,13 @@ Wherever a process is killed, the database says what is, and the index of a coll
 opened next.
 """
 
-import hashlib
-import logging
 import secrets
 import shutil
-import threading
-import time
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from blockrag.documents import Document
 from blockrag.engine import Engine, Progress
-from blockrag.errors import IndexStoreError
 from blockrag.kv.memory import MemoryTier
 from blockrag.pipeline import Pipeline, segment_in_steps
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Block, Segmentation, SizeBounds
@@ -25,25 +18,9 @@ from blockrag.segment.base import finished
 from storage.collections import CollectionRecord
 from storage.documents import DEFAULT_QUOTA, DocumentRecord, Quota, UploadRecord
 from storage.errors import NotFoundError
+from storage.indexes import Indexes
 from storage.segmentations import Cut, NewCut
 from storage.store import Store
-
-_LOG = logging.getLogger(__name__)
-
-MAX_OPEN = 64
-"""Indexes that stay open however long they are not used."""
-
-IDLE_S = 1800
-"""Longer than any question or indexing step holds an index."""
-
-
-@dataclass
-class _Open:
-    """A collection's index in use, and the collection's clock when it was last in step."""
-
-    rag: Pipeline
-    clock: int
-    used_s: float = 0.0
 
 
 class Library:
@@ -63,75 +40,18 @@ class Library:
         self.store = store
         self.engine = engine
         self.quota = quota
-        self.indexes, self.received = folder / "indexes", folder / "uploads"
-        for made in (self.indexes, self.received):
+        self.indexes, self.received = Indexes(store, engine, folder / "indexes"), folder / "uploads"
+        for made in (self.indexes.folder, self.received):
             made.mkdir(parents=True, exist_ok=True, mode=0o700)
-        ids = f"{engine.identity.digest}:{engine.embedder.weights_id}"
-        self.made_by = hashlib.sha256(ids.encode()).hexdigest()
-        self._open: dict[int, _Open] = {}
-        self._locks: dict[int, threading.RLock] = {}
-        self._lock = threading.Lock()
 
-    @contextmanager
-    def locked(self, collection_id: int) -> Iterator[None]:
-        """Changes of a collection that touch the database and the index take turns."""
-        with self._lock:
-            lock = self._locks.setdefault(collection_id, threading.RLock())
-        with lock:
-            yield
+    @property
+    def made_by(self) -> str:
+        """What blocks depend on: see `Indexes`."""
+        return self.indexes.made_by
 
     def rag(self, collection: CollectionRecord) -> Pipeline:
         """The collection's index, in step with the database."""
-        with self.locked(collection.id):
-            opened = self._open.get(collection.id)
-            if opened is None:
-                opened = self._open[collection.id] = _Open(self._open_index(collection), -1)
-            opened.used_s = time.monotonic()
-            if opened.clock != collection.clock:
-                self.bring_in_step(collection.id, opened.rag)
-                opened.clock = collection.clock
-        self._close_idle()
-        return opened.rag
-
-    def _close_idle(self) -> None:
-        """Indexes take memory and files: of many, those that were not used for long are closed."""
-        before = time.monotonic() - IDLE_S
-        with self._lock:
-            idle = [id for id, opened in self._open.items() if opened.used_s < before]
-            for id in idle if len(self._open) > MAX_OPEN else ():
-                self._open.pop(id).rag.index.close()
-
-    def _open_index(self, collection: CollectionRecord) -> Pipeline:
-        folder = self.indexes / collection.token
-        try:
-            return Pipeline(self.engine, folder)
-        except IndexStoreError as error:  # of other models, or damaged; everything in it can be made again
-            _LOG.warning("the index of collection %s is made anew: %s", collection.id, error)
-            shutil.rmtree(folder)
-            return Pipeline(self.engine, folder)
-
-    def bring_in_step(self, collection_id: int, rag: Pipeline) -> int:
-        """Make a collection's index hold exactly the database's blocks; returns how many documents differed."""
-        rag.index.refresh()
-        wanted = self.store.blocks.ids(collection_id, self.made_by)
-        documents = {record.sha256: record.id for record in self.store.documents.of(collection_id)}
-        held, n_changed = rag.index.ids(), 0
-        for sha256 in held:
-            if documents.get(sha256) not in wanted:
-                rag.index.delete(sha256)
-                n_changed += 1
-        for sha256, document_id in documents.items():
-            if document_id in wanted and held.get(sha256) != wanted[document_id]:
-                self._enter(rag, document_id)
-                n_changed += 1
-        return n_changed
-
-    def _enter(self, rag: Pipeline, document_id: int) -> None:
-        records, vectors = self.store.blocks.vectors(document_id, self.made_by)
-        document = self.store.documents.read(document_id)
-        rag.index.delete(document.sha256)
-        blocks, keys, ids = [r.block for r in records], [r.kv_key for r in records], [r.id for r in records]
-        rag.index.add(document, blocks, vectors, keys, ids)
+        return self.indexes.of(collection)
 
     def receive(self, collection_id: int, path: Path, name: str) -> int:
         """Take a file into the folder of files received, so that it survives whatever comes; returns the upload's
@@ -195,7 +115,7 @@ class Library:
         keys = {self.engine.kv_key(text) for text in texts}
         self.store.blocks.begin_encoding(document_id, keys - known.keys())
         prepared = yield from rag.prepare(document, wanted, known)
-        with self.locked(collection.id):
+        with self.indexes.locked(collection.id):
             try:
                 put = self.store.blocks.put(document_id, self.made_by, wanted, prepared.vectors, prepared.kv_keys)
             except NotFoundError:
@@ -219,7 +139,7 @@ class Library:
 
     def delete_document(self, collection: CollectionRecord, record: DocumentRecord) -> None:
         """Remove a document: rows, vectors, KV."""
-        with self.locked(collection.id):
+        with self.indexes.locked(collection.id):
             rag = self.rag(collection)
             orphans = self.store.documents.delete(record.id)
             rag.index.delete(record.sha256)
@@ -228,17 +148,12 @@ class Library:
     def delete_collection(self, collection: CollectionRecord) -> None:
         """Remove a collection: rows, index, KV, files received."""
         uploads = self.store.documents.uploads(collection.id)
-        with self.locked(collection.id):
+        with self.indexes.locked(collection.id):
             orphans = self.store.collections.delete(collection.id)
-            opened = self._open.pop(collection.id, None)
-            if opened is not None:
-                opened.rag.index.close()
-            shutil.rmtree(self.indexes / collection.token, ignore_errors=True)
+            self.indexes.delete(collection)
         for upload in uploads:
             self.upload_path(upload).unlink(missing_ok=True)
         self._delete_kv(orphans)
-        with self._lock:
-            self._locks.pop(collection.id, None)
 
     def _delete_kv(self, kv_keys: Iterable[str]) -> None:
         for key in kv_keys:
@@ -246,8 +161,5 @@ class Library:
 
     def close(self) -> None:
         """Close the indexes and the database."""
-        with self._lock:
-            for opened in self._open.values():
-                opened.rag.index.close()
-            self._open.clear()
+        self.indexes.close()
         self.store.close()

@@ -147,11 +147,11 @@ def test_two_programs_see_each_others_changes(library, folder, collection):
 def test_of_many_open_indexes_the_idle_ones_are_closed(library, collection, monkeypatch):
     index(library, collection, add(library, collection))
     found = search(library, collection)
-    monkeypatch.setattr("storage.library.MAX_OPEN", 1)
-    library._open[collection.id].used_s -= 3600
+    monkeypatch.setattr("storage.indexes.MAX_OPEN", 1)
+    library.indexes._open[collection.id].used_s -= 3600
     other = library.store.collections.create("anna", "Other")
     library.rag(other)
-    assert set(library._open) == {other.id}
+    assert set(library.indexes._open) == {other.id}
     assert search(library, collection) == found, "it is opened again when it is asked"
 
 
@@ -174,7 +174,7 @@ def test_a_deleted_collection_leaves_nothing(library, folder, collection, tmp_pa
     library.receive(collection.id, tmp_path / "up.txt", "up.txt")
     assert not (tmp_path / "up.txt").exists()
     library.delete_collection(collection)
-    assert files(folder) == [] and list(library.indexes.iterdir()) == [] == list(library.received.iterdir())
+    assert files(folder) == [] and list(library.indexes.folder.iterdir()) == [] == list(library.received.iterdir())
     with pytest.raises(NotFoundError):
         library.store.collections.get("anna", collection.token)
 
@@ -236,7 +236,7 @@ def test_other_models_have_documents_indexed_anew(library, folder, collection):
 
 
 def damage_index(library, folder, collection):
-    path = library.indexes / collection.token / "index.sqlite"
+    path = library.indexes.path(collection) / "index.sqlite"
     with sqlite3.connect(path) as connection:
         connection.execute("DELETE FROM blocks WHERE id IN (SELECT min(id) FROM blocks)")
 
@@ -263,7 +263,7 @@ def leave_upload(library, folder, collection):
 
 
 def leave_index(library, folder, collection):
-    (library.indexes / "stray").mkdir()
+    (library.indexes.folder / "stray").mkdir()
 
 
 def spoil_scores(library, folder, collection):
@@ -276,7 +276,7 @@ def half_import(library, folder, collection):
 
 
 def spoil_index(library, folder, collection):
-    for path in (library.indexes / collection.token).iterdir():
+    for path in library.indexes.path(collection).iterdir():
         path.write_bytes(b"no index")
 
 

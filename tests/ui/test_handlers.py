@@ -508,7 +508,7 @@ def test_idle_visits_are_removed_with_all_they_held(workspaces, workspace, clock
     workspaces.expire()
     with pytest.raises(GoneError):
         workspaces.get(good)
-    assert not list((tmp_path / "kv").glob("*/*.safetensors")) and not list(workspaces.library.indexes.iterdir())
+    assert not list((tmp_path / "kv").glob("*/*.safetensors")) and not list(workspaces.library.indexes.folder.iterdir())
 
 
 def test_a_restart_forgets_nothing(workspaces, workspace, tmp_path):
