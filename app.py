@@ -11,6 +11,7 @@ import getpass
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,10 +72,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.stdout.write(hash_password(getpass.getpass()) + "\n")
         return
     log(args.log_json)
-    service = make_service(args)
-    sys.stdout.write(f"BlockRAG is on {service.launch(args.host, args.port)}\n")
-    sys.stdout.flush()
-    service.wait()
+    with tempfile.TemporaryDirectory(prefix="blockrag-") as received:
+        os.environ.setdefault("GRADIO_TEMP_DIR", received)  # which no other user of the machine can read
+        service = make_service(args)
+        sys.stdout.write(f"BlockRAG is on {service.launch(args.host, args.port)}\n")
+        sys.stdout.flush()
+        service.wait()
 
 
 def make_service(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # noqa: ANN201

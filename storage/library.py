@@ -54,11 +54,11 @@ class Library:
         return self.indexes.of(collection)
 
     def receive(self, collection_id: int, path: Path, name: str) -> int:
-        """Take a file into the folder of files received, so that it survives whatever comes; returns the upload's
-        id. The file at `path` is moved."""
+        """Take a copy of a file into the folder of files received, so that it survives whatever comes; returns the
+        upload's id."""
         file = secrets.token_hex(16)
         kept = self.received / file
-        shutil.move(path, kept)
+        shutil.copyfile(path, kept)
         return self.store.documents.receive(collection_id, name, file, kept.stat().st_size)
 
     def upload_path(self, upload: UploadRecord) -> Path:

@@ -16,6 +16,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "0")
+os.environ.setdefault("GRADIO_TEMP_DIR", tempfile.mkdtemp(prefix="blockrag-tests-"))
 
 from blockrag.models import local_path  # noqa: E402  (the variables are read at import)
 

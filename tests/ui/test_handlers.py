@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -20,6 +21,7 @@ from storage.documents import Quota
 from storage.errors import LimitError
 from storage.library import Library
 from storage.store import Store
+from ui import received
 from ui.ending import Ending, StoppedError
 from ui.handlers import (
     ask,
@@ -97,7 +99,7 @@ def test_good_files_go_on_and_bad_ones_say_why(workspaces, tmp_path):
     good, bad = last["rows"][:2], last["rows"][2]
     assert [(row["name"], row["state"]) for row in good] == [("a.txt", "ready to index"), ("c.txt", "ready to index")]
     assert bad["name"] == "b.pdf" and "disguised" in bad["state"] and bad["failed"]
-    assert not any(path.exists() for path in paths) and not list(workspace.library.received.iterdir())
+    assert not list(workspace.library.received.iterdir())
     assert len(documents.remove(workspace, bad["id"])["rows"]) == 2, "what could not be read can be dismissed"
 
 
@@ -209,6 +211,31 @@ def test_the_same_text_twice_is_one_document(workspace, tmp_path):
     (tmp_path / "again.md").write_text(TEXT)
     *_, view = documents.load_files(workspace, [tmp_path / "again.md"])
     assert len(view["rows"]) == 1 and documents.choices(workspace)[0][0] == "rivers.md"
+
+
+def test_two_visitors_send_the_same_file_at_once(workspaces, tmp_path):
+    """Gradio has it once for both: who is first must not take it from the other."""
+    one, two = visitor(workspaces), visitor(workspaces)
+    (tmp_path / "handout.md").write_text(TEXT)
+    for workspace in (one, two):
+        documents.receive(workspace, [tmp_path / "handout.md"])
+    for workspace in (one, two):
+        *_, view = documents.read_waiting(workspace)
+        assert [(row["name"], row["state"]) for row in view["rows"]] == [("handout.md", "ready to index")]
+
+
+def test_what_was_taken_in_goes_after_a_while_and_what_came_again_stays(tmp_path, monkeypatch):
+    again = tmp_path / "again.md"
+    again.write_text("sent a second time")
+    received.delete(again)
+    assert again.exists()
+    monkeypatch.setattr(received, "LEFT_S", 0.05)
+    for _ in range(2):  # taken in by two visitors
+        received.leave(again)
+    deadline = time.monotonic() + 10
+    while again.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_sample_stays_where_it_is(workspace, tmp_path):
@@ -591,7 +618,6 @@ def test_collections_are_made_renamed_exported_imported_deleted(workspaces, work
     assert path.name == "My-documents.zip"
     shutil.copy(path, tmp_path / "in.zip")
     token = collections.from_file(workspaces, workspace, tmp_path / "in.zip")
-    assert not (tmp_path / "in.zip").exists()
     assert [name for name, _ in collections.choices(workspace)] == ["My documents", "My documents (2)"]
     imported = workspaces.get({**SECRET, "collection": token})
     collections.rename(imported, "../../Rivers <b>")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.archive import export, import_
+from ui.received import leave
 from ui.workspace import Workspace
 from ui.workspaces import Workspaces
 
@@ -54,7 +55,7 @@ def to_file(workspace: Workspace) -> Path:
 
 
 def from_file(workspaces: Workspaces, workspace: Workspace, path: Path) -> str:
-    """A new collection from a file, which is deleted; returns its token.
+    """A new collection from a file that Gradio received; returns its token.
 
     Raises
     ------
@@ -66,7 +67,7 @@ def from_file(workspaces: Workspaces, workspace: Workspace, path: Path) -> str:
         record = import_(workspaces.library, workspace.owner, path, most=workspaces.limits.n_collections, taken=names)
         return record.token
     finally:
-        path.unlink(missing_ok=True)
+        leave(path)
 
 
 def view(workspace: Workspace) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from storage.documents import UploadRecord
 from ui import strings
 from ui.ending import StoppedError
 from ui.entry import Entry
+from ui.received import leave
 from ui.workspace import Workspace
 
 
@@ -22,16 +23,15 @@ def receive(workspace: Workspace, paths: Sequence[Path]) -> None:
     Raises
     ------
     LimitError
-        If they are too many; the files are deleted.
+        If they are too many.
     """
     try:
         workspace.meter.upload(workspace.owner, len(paths))
-    except BlockRAGError:
         for path in paths:
-            path.unlink(missing_ok=True)
-        raise
-    for path in paths:
-        workspace.library.receive(workspace.record.id, path, path.name)
+            workspace.library.receive(workspace.record.id, path, path.name)
+    finally:
+        for path in paths:
+            leave(path)
 
 
 def read_waiting(workspace: Workspace) -> Iterator[dict[str, Any]]:
