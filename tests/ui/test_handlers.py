@@ -21,7 +21,6 @@ from storage.documents import Quota
 from storage.errors import LimitError
 from storage.library import Library
 from storage.store import Store
-from ui import received
 from ui.ending import Ending, StoppedError
 from ui.handlers import (
     ask,
@@ -38,6 +37,7 @@ from ui.handlers import (
 from ui.handlers.exchange import find_source, mark
 from ui.limits import Limits, Meter
 from ui.preferences import PreferenceError, Started
+from ui.received import Leftovers
 from ui.workspace import GoneError, Workspace
 from ui.workspaces import Workspaces
 
@@ -224,14 +224,14 @@ def test_two_visitors_send_the_same_file_at_once(workspaces, tmp_path):
         assert [(row["name"], row["state"]) for row in view["rows"]] == [("handout.md", "ready to index")]
 
 
-def test_what_was_taken_in_goes_after_a_while_and_what_came_again_stays(tmp_path, monkeypatch):
+def test_what_was_taken_in_goes_after_a_while_and_what_came_again_stays(tmp_path):
     again = tmp_path / "again.md"
     again.write_text("sent a second time")
-    received.delete(again)
+    Leftovers().delete(again)
     assert again.exists()
-    monkeypatch.setattr(received, "LEFT_S", 0.05)
+    leftovers = Leftovers(0.05)
     for _ in range(2):  # taken in by two visitors
-        received.leave(again)
+        leftovers.leave(again)
     deadline = time.monotonic() + 10
     while again.exists():
         assert time.monotonic() < deadline

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.archive import export, import_
-from ui.received import leave
+from ui.received import LEFTOVERS
 from ui.workspace import Workspace
 from ui.workspaces import Workspaces
 
@@ -67,7 +67,7 @@ def from_file(workspaces: Workspaces, workspace: Workspace, path: Path) -> str:
         record = import_(workspaces.library, workspace.owner, path, most=workspaces.limits.n_collections, taken=names)
         return record.token
     finally:
-        leave(path)
+        LEFTOVERS.leave(path)
 
 
 def view(workspace: Workspace) -> dict[str, Any]:

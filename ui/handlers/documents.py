@@ -13,7 +13,7 @@ from storage.documents import UploadRecord
 from ui import strings
 from ui.ending import StoppedError
 from ui.entry import Entry
-from ui.received import leave
+from ui.received import LEFTOVERS
 from ui.workspace import Workspace
 
 
@@ -31,7 +31,7 @@ def receive(workspace: Workspace, paths: Sequence[Path]) -> None:
             workspace.library.receive(workspace.record.id, path, path.name)
     finally:
         for path in paths:
-            leave(path)
+            LEFTOVERS.leave(path)
 
 
 def read_waiting(workspace: Workspace) -> Iterator[dict[str, Any]]:
