@@ -111,7 +111,7 @@ def test_the_whole_way_with_a_real_pdf_and_real_models(tmp_path, smollm2_path, m
     pdf = FPDF()
     pdf.set_font("helvetica", size=11)
     pdf.add_page()
-    towns = (f"The harbour of town {i} was built in {1800 + i}. " + "Ships call there. " * 12 for i in range(40))
+    towns = (f"The harbour of town {i} was built in {1800 + i}. " + "Ships call there. " * 12 for i in range(20))
     pdf.multi_cell(0, 6, "\n".join(towns))
     pdf.output(tmp_path / "harbours.pdf")
 
