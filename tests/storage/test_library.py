@@ -172,6 +172,7 @@ def test_a_deleted_collection_leaves_nothing(library, folder, collection, tmp_pa
     index(library, collection, kept)
     (tmp_path / "up.txt").write_text("swordfish")
     library.receive(collection.id, tmp_path / "up.txt", "up.txt")
+    assert (tmp_path / "up.txt").exists(), "another may be about to take it in"
     library.delete_collection(collection)
     assert files(folder) == [] and list(library.indexes.folder.iterdir()) == [] == list(library.received.iterdir())
     with pytest.raises(NotFoundError):

@@ -327,7 +327,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 @pytest.mark.timeout(120 + 2 * MUTATIONS)
 @pytest.mark.parametrize("name", FILES)
-def test_malformed_files_are_read_or_refused(workspace, tmp_path, name):
+def test_malformed_files_are_read_or_refused(workspace, tmp_path, gone, name):
     rng, n = random.Random(name), max(MUTATIONS // 5, 3) if name in RICH and MUTATIONS < 1000 else MUTATIONS
     (tmp_path / "in").mkdir()
     for i in range(n):
@@ -337,6 +337,7 @@ def test_malformed_files_are_read_or_refused(workspace, tmp_path, name):
         for row in view["rows"]:
             assert row["state"] and "Traceback" not in row["state"] and str(tmp_path) not in row["state"]
             documents.remove(workspace, row["id"])
+    gone(*(tmp_path / "in").iterdir())
     assert not list(workspace.library.received.iterdir())
     assert documents.view(workspace)["rows"] == []
 
