@@ -1,4 +1,4 @@
-"""One LlamaIndex program twice on the same questions: as it was, and with block KV. Measures time to first token.
+"""One LlamaIndex program on the same questions, as it was and with block KV. Measures time to first token.
 
 Before: the stock query engine and its stock synthesizer over a flat prompt. After: `BlockSynthesizer`. Retriever,
 index, model and weights are the same. Time runs from the call of `query` to the first text, retrieval included. Since
@@ -95,16 +95,12 @@ def build(nodes: list[TextNode], llm: BlockAttentionLLM, k: int) -> dict[str, Ba
         storage_context=StorageContext.from_defaults(vector_store=BlockKVVectorStore(SimpleVectorStore(), llm)),
         embed_model=BlockRAGEmbedding.from_engine(llm.engine),
     )
+    programs = {"before": index.as_query_engine(llm=llm, streaming=True, similarity_top_k=k)}
     full = BlockAttentionLLM(llm.engine, max_tokens=llm.max_tokens, mode="full")
-    return {
-        "before": index.as_query_engine(llm=llm, streaming=True, similarity_top_k=k),
-        **{
-            name: index.as_query_engine(
-                llm=each, response_synthesizer=BlockSynthesizer(each, streaming=True), similarity_top_k=k
-            )
-            for name, each in (("after", llm), ("full", full))
-        },
-    }
+    for name, each in (("after", llm), ("full", full)):
+        synthesizer = BlockSynthesizer(each, streaming=True)
+        programs[name] = index.as_query_engine(llm=each, response_synthesizer=synthesizer, similarity_top_k=k)
+    return programs
 
 
 def summary(rows: list[Row], asked: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class Indexes:
 
     def __init__(self, store: Store, engine: Engine, folder: Path):
         self._store, self._engine, self.folder = store, engine, folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         ids = f"{engine.identity.digest}:{engine.embedder.weights_id}"
         self.made_by = hashlib.sha256(ids.encode()).hexdigest()
         self._open: dict[int, _Open] = {}

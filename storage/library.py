@@ -41,8 +41,7 @@ class Library:
         self.engine = engine
         self.quota = quota
         self.indexes, self.received = Indexes(store, engine, folder / "indexes"), folder / "uploads"
-        for made in (self.indexes.folder, self.received):
-            made.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.received.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     @property
     def made_by(self) -> str:

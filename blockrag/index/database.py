@@ -138,12 +138,9 @@ class Database:
             rows = self._rows_of(document_id, "b.id, b.kv_key")
             self._sql.execute("DELETE FROM documents WHERE sha256 = ?", (document_id,))
             change = Change([id for id, _ in rows], self._unused([key for _, key in rows]))
-        return change
-
-    def forget(self) -> None:
-        """Take deleted text out of the log too."""
         with self.lock:
-            self._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # deleted text leaves the log too
+        return change
 
     def _unused(self, keys: Sequence[str]) -> list[str]:
         used = "SELECT 1 FROM blocks WHERE kv_key = ?"

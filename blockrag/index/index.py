@@ -46,7 +46,7 @@ class Index:
         """The FAISS file, or, where it does not hold exactly the blocks of the database, a new one."""
         try:
             vectors = VectorIndex.load(self._faiss_path)
-            if sorted(vectors.ids.tolist()) == self._database.ids():
+            if self._in_step(vectors):
                 return vectors
         except RuntimeError:
             pass  # missing or damaged: the database has every vector
@@ -58,8 +58,11 @@ class Index:
     def refresh(self) -> None:
         """Take in what another process wrote; what was written here is there already."""
         with self._database.lock:
-            if sorted(self._vectors.ids.tolist()) != self._database.ids():
+            if not self._in_step(self._vectors):
                 self._vectors = self._load_vectors()
+
+    def _in_step(self, vectors: VectorIndex) -> bool:
+        return sorted(vectors.ids.tolist()) == self._database.ids()
 
     def add(
         self,
@@ -96,7 +99,6 @@ class Index:
         """Remove a document; returns the KV keys that no block of the index uses any more."""
         change = self._database.delete(document_id)
         self._follow(change)
-        self._database.forget()
         return change.orphans
 
     def _follow(self, change: Change) -> None:
