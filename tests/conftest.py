@@ -16,7 +16,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "0")
-os.environ.setdefault("GRADIO_TEMP_DIR", tempfile.mkdtemp(prefix="blockrag-tests-"))
+RECEIVED = tempfile.TemporaryDirectory(prefix="blockrag-tests-")
+os.environ["GRADIO_TEMP_DIR"] = RECEIVED.name  # each worker's own: a page that closes deletes all that came in to it
 
 from blockrag.models import local_path  # noqa: E402  (the variables are read at import)
 

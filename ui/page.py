@@ -11,15 +11,20 @@ from ui.blocks_tab import BlocksTab
 from ui.cache_tab import CacheTab
 from ui.documents_tab import DocumentsTab
 from ui.handlers.cache import Watch
+from ui.handlers.collections import FETCH_S
 from ui.index_tab import IndexTab
 from ui.settings_tab import SettingsTab
 from ui.visit import QUICK, Visit, told, user_of
 from ui.workspaces import Workspaces
 
+DELETE = (60, FETCH_S)
+"""How often, in seconds, Gradio deletes its copies of files that came in or go out, and how old those are. It has equal
+files of all visitors as one, so that who has taken one in must leave it to the others."""
+
 
 def build(workspaces: Workspaces, watch: Watch, secret: str) -> gr.Blocks:
     """The page over these collections, not yet served; `secret` encrypts what browsers keep."""
-    with gr.Blocks(title=strings.TITLE, analytics_enabled=False, fill_width=False, delete_cache=(600, 3600)) as page:
+    with gr.Blocks(title=strings.TITLE, analytics_enabled=False, fill_width=False, delete_cache=DELETE) as page:
         visit = Visit(workspaces, watch, gr.BrowserState({}, storage_key="blockrag-visit", secret=secret))
         with gr.Row(elem_id="top", equal_height=True):
             gr.Markdown(f"# {strings.TITLE}\n{strings.TAGLINE}", elem_id="title")

@@ -3,32 +3,12 @@
 import os
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 import pytest
 from serving import ARGUMENTS, CHROMIUM, hold, serve
 from steps import calm
 from tiny import tiny_engine
-
-from ui.handlers import collections, documents
-from ui.received import Leftovers
-
-
-@pytest.fixture
-def gone(monkeypatch):
-    """Waits until files that were taken in are deleted, which is soon here."""
-    leftovers = Leftovers(0.05)
-    for handlers in (documents, collections):
-        monkeypatch.setattr(handlers, "LEFTOVERS", leftovers)
-
-    def wait(*paths):
-        deadline = time.monotonic() + 10
-        while any(path.exists() for path in paths):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-
-    return wait
 
 
 @pytest.fixture(scope="session")

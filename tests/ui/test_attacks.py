@@ -10,6 +10,7 @@ import logging
 import os
 import random
 import socket
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -22,6 +23,7 @@ from serving import make_workspaces, serve
 from tiny import tiny_engine
 
 from storage.errors import StorageError
+from ui import page
 from ui.handlers import ask, blocks, collections, documents, index
 from ui.limits import Limits
 from ui.serve import auth_of, hash_password, secret_of
@@ -206,16 +208,34 @@ def test_a_large_upload_is_refused_at_the_door(served):
     assert status == 413 and b"exceeded" in said
 
 
-def test_names_of_uploads_never_leave_the_folder(served):
-    url, folder = served[:2]
+def sent(url: str, name: str) -> tuple[int, bytes]:
+    """What the page says to a file of that name."""
     boundary = "x" * 20
+    body = (
+        f'--{boundary}\r\ncontent-disposition: form-data; name="files"; filename="{name}"\r\n\r\nhello\r\n'
+        f"--{boundary}--\r\n"
+    ).encode()
+    kind = {"content-type": f"multipart/form-data; boundary={boundary}"}
+    return get(url + "gradio_api/upload", "POST", body, **kind)
+
+
+def test_what_is_sent_goes_whether_taken_in_or_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "DELETE", (1, 1))
+    url, close = serve(tiny_engine(), tmp_path)
+    status, said = sent(url, "left.txt")
+    (path,) = map(Path, json.loads(said))
+    assert status == 200 and path.exists()
+    deadline = time.monotonic() + 20
+    while path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    close()
+
+
+def test_names_of_uploads_never_leave_the_folder(served):
+    url = served[0]
     for name in ("../../../tmp/evil.txt", "/etc/evil.txt", "..\\..\\evil.txt", "a\x00b.txt"):
-        body = (
-            f'--{boundary}\r\ncontent-disposition: form-data; name="files"; filename="{name}"\r\n\r\nhello\r\n'
-            f"--{boundary}--\r\n"
-        ).encode()
-        kind = {"content-type": f"multipart/form-data; boundary={boundary}"}
-        status, said = get(url + "gradio_api/upload", "POST", body, **kind)
+        status, said = sent(url, name)
         if status == 200:
             (path,) = json.loads(said)
             assert (
@@ -327,7 +347,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 @pytest.mark.timeout(120 + 2 * MUTATIONS)
 @pytest.mark.parametrize("name", FILES)
-def test_malformed_files_are_read_or_refused(workspace, tmp_path, gone, name):
+def test_malformed_files_are_read_or_refused(workspace, tmp_path, name):
     rng, n = random.Random(name), max(MUTATIONS // 5, 3) if name in RICH and MUTATIONS < 1000 else MUTATIONS
     (tmp_path / "in").mkdir()
     for i in range(n):
@@ -337,7 +357,6 @@ def test_malformed_files_are_read_or_refused(workspace, tmp_path, gone, name):
         for row in view["rows"]:
             assert row["state"] and "Traceback" not in row["state"] and str(tmp_path) not in row["state"]
             documents.remove(workspace, row["id"])
-    gone(*(tmp_path / "in").iterdir())
     assert not list(workspace.library.received.iterdir())
     assert documents.view(workspace)["rows"] == []
 

@@ -36,7 +36,6 @@ from ui.handlers import (
 from ui.handlers.exchange import find_source, mark
 from ui.limits import Limits, Meter
 from ui.preferences import PreferenceError, Started
-from ui.received import Leftovers
 from ui.workspace import GoneError, Workspace
 from ui.workspaces import Workspaces
 
@@ -84,7 +83,7 @@ def only(workspace: Workspace):
     return document_id, entry
 
 
-def test_good_files_go_on_and_bad_ones_say_why(workspaces, tmp_path, gone):
+def test_good_files_go_on_and_bad_ones_say_why(workspaces, tmp_path):
     workspace = visitor(workspaces)
     paths = [tmp_path / "a.txt", tmp_path / "b.pdf", tmp_path / "c.txt"]
     for path in paths:
@@ -99,7 +98,6 @@ def test_good_files_go_on_and_bad_ones_say_why(workspaces, tmp_path, gone):
     assert [(row["name"], row["state"]) for row in good] == [("a.txt", "ready to index"), ("c.txt", "ready to index")]
     assert bad["name"] == "b.pdf" and "disguised" in bad["state"] and bad["failed"]
     assert not list(workspace.library.received.iterdir())
-    gone(*paths)
     assert len(documents.remove(workspace, bad["id"])["rows"]) == 2, "what could not be read can be dismissed"
 
 
@@ -213,13 +211,13 @@ def test_the_same_text_twice_is_one_document(workspace, tmp_path):
     assert len(view["rows"]) == 1 and documents.choices(workspace)[0][0] == "rivers.md"
 
 
-def test_files_that_are_too_many_go_too(workspace, tmp_path, gone):
+def test_files_that_are_too_many_are_refused(workspace, tmp_path):
     paths = [tmp_path / f"{i}.txt" for i in range(workspace.meter.limits.n_files + 1)]
     for path in paths:
         path.write_text("one of too many")
     with pytest.raises(LimitError, match="at most"):
         documents.receive(workspace, paths)
-    gone(*paths)
+    assert not list(workspace.library.received.iterdir())
 
 
 def test_two_visitors_send_the_same_file_at_once(workspaces, tmp_path):
@@ -231,16 +229,6 @@ def test_two_visitors_send_the_same_file_at_once(workspaces, tmp_path):
     for workspace in (one, two):
         *_, view = documents.read_waiting(workspace)
         assert [(row["name"], row["state"]) for row in view["rows"]] == [("handout.md", "ready to index")]
-
-
-def test_what_was_taken_in_goes_after_a_while_and_what_came_again_stays(tmp_path, gone):
-    again = tmp_path / "again.md"
-    again.write_text("sent a second time")
-    Leftovers().delete(again)
-    assert again.exists()
-    for _ in range(2):  # taken in by two visitors
-        documents.LEFTOVERS.leave(again)
-    gone(again)
 
 
 def test_a_sample_stays_where_it_is(workspace, tmp_path):
@@ -618,12 +606,11 @@ def test_an_answer_of_a_deleted_document_is_kept_without_its_text(workspace):
 # Collections
 
 
-def test_collections_are_made_renamed_exported_imported_deleted(workspaces, workspace, tmp_path, gone):
+def test_collections_are_made_renamed_exported_imported_deleted(workspaces, workspace, tmp_path):
     path = collections.to_file(workspace)
     assert path.name == "My-documents.zip"
     shutil.copy(path, tmp_path / "in.zip")
     token = collections.from_file(workspaces, workspace, tmp_path / "in.zip")
-    gone(tmp_path / "in.zip")
     assert [name for name, _ in collections.choices(workspace)] == ["My documents", "My documents (2)"]
     imported = workspaces.get({**SECRET, "collection": token})
     collections.rename(imported, "../../Rivers <b>")

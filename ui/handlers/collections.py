@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from storage.archive import export, import_
-from ui.received import LEFTOVERS
 from ui.workspace import Workspace
 from ui.workspaces import Workspaces
 
@@ -42,8 +41,8 @@ def delete(workspaces: Workspaces, workspace: Workspace, typed: str) -> bool:
 
 def to_file(workspace: Workspace) -> Path:
     """Write the collection to a file in a folder of its own, which goes after `FETCH_S`; returns its path."""
-    root = Path(tempfile.gettempdir()) / f"blockrag-exports-{os.getpid()}"
-    root.mkdir(mode=0o700, exist_ok=True)
+    root = Path(os.environ.get("GRADIO_TEMP_DIR", tempfile.gettempdir())) / f"blockrag-exports-{os.getpid()}"
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
     for old in root.iterdir():
         if time.time() - old.stat().st_mtime > FETCH_S:
             shutil.rmtree(old, ignore_errors=True)
@@ -61,13 +60,10 @@ def from_file(workspaces: Workspaces, workspace: Workspace, path: Path) -> str:
     ------
     ArchiveError, ConflictError, LimitError
     """
-    try:
-        workspace.meter.upload(workspace.owner, 1)
-        names = {record.name for record in workspace.store.collections.of(workspace.owner)}
-        record = import_(workspaces.library, workspace.owner, path, most=workspaces.limits.n_collections, taken=names)
-        return record.token
-    finally:
-        LEFTOVERS.leave(path)
+    workspace.meter.upload(workspace.owner, 1)
+    names = {record.name for record in workspace.store.collections.of(workspace.owner)}
+    record = import_(workspaces.library, workspace.owner, path, most=workspaces.limits.n_collections, taken=names)
+    return record.token
 
 
 def view(workspace: Workspace) -> dict[str, Any]:

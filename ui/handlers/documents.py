@@ -13,7 +13,6 @@ from storage.documents import UploadRecord
 from ui import strings
 from ui.ending import StoppedError
 from ui.entry import Entry
-from ui.received import LEFTOVERS
 from ui.workspace import Workspace
 
 
@@ -25,13 +24,9 @@ def receive(workspace: Workspace, paths: Sequence[Path]) -> None:
     LimitError
         If they are too many.
     """
-    try:
-        workspace.meter.upload(workspace.owner, len(paths))
-        for path in paths:
-            workspace.library.receive(workspace.record.id, path, path.name)
-    finally:
-        for path in paths:
-            LEFTOVERS.leave(path)
+    workspace.meter.upload(workspace.owner, len(paths))
+    for path in paths:
+        workspace.library.receive(workspace.record.id, path, path.name)
 
 
 def read_waiting(workspace: Workspace) -> Iterator[dict[str, Any]]:
