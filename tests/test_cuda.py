@@ -1,4 +1,4 @@
-"""The CUDA path against the reference; runs where there is a GPU: ``pytest -m gpu --no-cov``."""
+"""The CUDA path against the reference; runs where there is a GPU: ``pytest -m gpu``."""
 
 import sys
 import time

@@ -4,7 +4,7 @@ A child process loads, cuts, indexes and answers in a loop, and writes a line to
 been acknowledged; it is killed at a random moment and started again over the same folder. Twice in the suite,
 100 times by
 
-    BLOCKRAG_FAULTS=full python -m pytest tests/faults/test_killed_app.py --no-cov
+    BLOCKRAG_FAULTS=full python -m pytest tests/faults/test_killed_app.py
 """
 
 import os

@@ -2,7 +2,7 @@
 
 1,000 mutated files of each type (20 in the suite):
 
-    BLOCKRAG_ATTACKS=full python -m pytest tests/ui/test_attacks.py --no-cov
+    BLOCKRAG_ATTACKS=full python -m pytest tests/ui/test_attacks.py
 """
 
 import json
