@@ -1,6 +1,7 @@
 """Serve the page inside the test process, and find a browser."""
 
 import shutil
+import socket
 from pathlib import Path
 
 from blockrag.engine import Engine
@@ -64,4 +65,12 @@ def serve(
 ):
     """Address of a page over `engine`, and what closes it."""
     service = Service(make_workspaces(engine, folder, access, limits, segmenter), folder, auth, **options)
-    return service.launch("127.0.0.1", port), service.close
+    return service.launch("127.0.0.1", port or free_port()), service.close
+
+
+def free_port() -> int:
+    """One that the system gives to nobody else soon; Gradio would look for one and take it a moment later, and of two
+    workers that do so at once one fails."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
