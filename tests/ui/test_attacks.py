@@ -196,23 +196,15 @@ def test_numbers_out_of_bounds_are_brought_in(served):
 
 
 def test_a_large_upload_is_refused_at_the_door(served):
-    url = served[0]
-    boundary = "x" * 20
-    body = (
-        f'--{boundary}\r\ncontent-disposition: form-data; name="files"; filename="a.txt"\r\n\r\n'.encode()
-        + b"a" * (2 * LIMIT)
-        + f"\r\n--{boundary}--\r\n".encode()
-    )
-    kind = {"content-type": f"multipart/form-data; boundary={boundary}"}
-    status, said = get(url + "gradio_api/upload", "POST", body, **kind)
+    status, said = sent(served[0], "a.txt", "a" * (2 * LIMIT))
     assert status == 413 and b"exceeded" in said
 
 
-def sent(url: str, name: str) -> tuple[int, bytes]:
+def sent(url: str, name: str, text: str = "hello") -> tuple[int, bytes]:
     """What the page says to a file of that name."""
     boundary = "x" * 20
     body = (
-        f'--{boundary}\r\ncontent-disposition: form-data; name="files"; filename="{name}"\r\n\r\nhello\r\n'
+        f'--{boundary}\r\ncontent-disposition: form-data; name="files"; filename="{name}"\r\n\r\n{text}\r\n'
         f"--{boundary}--\r\n"
     ).encode()
     kind = {"content-type": f"multipart/form-data; boundary={boundary}"}
