@@ -41,7 +41,7 @@ def delete(workspaces: Workspaces, workspace: Workspace, typed: str) -> bool:
 
 def to_file(workspace: Workspace) -> Path:
     """Write the collection to a file in a folder of its own, which goes after `FETCH_S`; returns its path."""
-    root = Path(os.environ.get("GRADIO_TEMP_DIR", tempfile.gettempdir())) / f"blockrag-exports-{os.getpid()}"
+    root = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()) / f"blockrag-exports-{os.getpid()}"
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     for old in root.iterdir():
         if time.time() - old.stat().st_mtime > FETCH_S:
