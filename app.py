@@ -18,7 +18,6 @@ from pathlib import Path
 from blockrag.cli import options
 from blockrag.errors import BlockRAGError
 from blockrag.segment import DEFAULT_SEGMENTER, SEGMENTERS
-from ui import heaps
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1", None)
 
@@ -63,7 +62,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Fetch what is missing, load the models, serve the page."""
     args = parse(argv)
-    heaps.limit()
+    malloc.limit()
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     # After the flags, so that --help is quick.
     from ui.serve import hash_password  # noqa: PLC0415
@@ -83,17 +82,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 def make_service(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # noqa: ANN201
     """The engine, the database and the page, in step with one another."""
     from blockrag.engine import Engine  # noqa: PLC0415
-    from blockrag.models.cache import home  # noqa: PLC0415
+    from blockrag.models.store import home  # noqa: PLC0415
     from storage.database import sqlite_url  # noqa: PLC0415
     from storage.doctor import mend  # noqa: PLC0415
     from storage.library import Library  # noqa: PLC0415
     from storage.store import Store  # noqa: PLC0415
     from ui import zerogpu  # noqa: PLC0415
+    from ui.collection_service import CollectionService  # noqa: PLC0415
     from ui.handlers.settings import restore_budgets  # noqa: PLC0415
     from ui.limits import DEMO, Limits  # noqa: PLC0415
     from ui.preferences import Started  # noqa: PLC0415
     from ui.serve import Service, auth_of  # noqa: PLC0415
-    from ui.workspaces import Workspaces  # noqa: PLC0415
 
     data_dir = args.data_dir or home() / "app"
     demo = args.demo or bool(os.environ.get("SPACE_ID"))
@@ -114,7 +113,7 @@ def make_service(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # n
         logging.getLogger("blockrag.app").warning("%s: %s", trouble.where, trouble.what)
     limits = DEMO if demo else Limits()
     started = Started(args.model, args.adapter, args.embedder)
-    workspaces = Workspaces(library, access_of(args, demo), args.segmenter, limits, expire=demo, started=started)
+    workspaces = CollectionService(library, access_of(args, demo), args.segmenter, limits, expire=demo, started=started)
     restore_budgets(workspaces)
     return Service(workspaces, data_dir, auth_of(args.users) if args.users else None, mcp=args.mcp)
 

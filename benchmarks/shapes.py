@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from blockrag.attention import packed
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.load import load_answer_model
 
@@ -80,6 +79,6 @@ def open_subject(name: str, device: torch.device) -> Subject:
     torch.manual_seed(0)
     with device:
         torch.set_default_dtype(dtype)
-        network = AutoModelForCausalLM.from_config(config, attn_implementation=packed.NAME, dtype=dtype)
+        network = AutoModelForCausalLM.from_config(config, attn_implementation=gqa.NAME, dtype=dtype)
         torch.set_default_dtype(torch.float32)
     return Subject(name, AnswerModel(network, None, f"random {name}"), random_weights=True)

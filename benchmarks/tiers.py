@@ -21,9 +21,9 @@ from benchmarks.shapes import Subject
 from benchmarks.ttft import ROOM, first_token
 from blockrag.attention.runner import Runner, make_runner
 from blockrag.engine import KV_READERS
-from blockrag.kv.arriving import begin, make_readers
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
+from blockrag.kv.streaming import begin, make_readers
 
 LENGTHS = (1024, 4096)
 IDENTITY = "measured"

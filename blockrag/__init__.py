@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from blockrag.answer import Answer, Piece, Report, Retrieved, Source
     from blockrag.documents import Document, load, load_many
     from blockrag.engine import Engine, Progress
     from blockrag.errors import BlockRAGError, DocumentError
+    from blockrag.events import Answer, Piece, Report, Retrieved, Source
     from blockrag.index import DocumentRecord
     from blockrag.pipeline import Pipeline
     from blockrag.rag import BlockRAG

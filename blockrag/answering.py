@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 
 import torch
 
-from blockrag.answer import Answer, Mode, Piece, Report, Source
 from blockrag.cite import cite
 from blockrag.conversation import Framing
 from blockrag.engine import KV_READERS, NO_MEMORY, Engine
 from blockrag.errors import DeviceMemoryError, KVCorruptError, KVTierError, PromptTooLongError
+from blockrag.events import Answer, Mode, Piece, Report, Source
 from blockrag.generate import TextStream, end_tokens
-from blockrag.kv.arriving import begin
 from blockrag.kv.block_kv import BlockKV
+from blockrag.kv.streaming import begin
 from blockrag.kv.tiered import Lease, add_note
 from blockrag.stopwatch import Stopwatch
 

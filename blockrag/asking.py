@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Iterator
 
-from blockrag.answer import Event, Queued, Retrieved, Source
 from blockrag.answering import Request, answer, fit
 from blockrag.engine import Engine
+from blockrag.events import Event, Queued, Retrieved, Source
 
 WAIT_STEP_S = 0.25
 """How often a waiting question tells its place."""
 
 
 def answer_in_turn(
-    engine: Engine, request: Request, find: Callable[[], tuple[Source, ...]], asker: str = ""
+    engine: Engine, request: Request, find: Callable[[], tuple[Source, ...]], client_id: str = ""
 ) -> Iterator[Event]:
     """Wait for a place, find the sources, and stream the answer.
 
@@ -22,8 +22,8 @@ def answer_in_turn(
         Without sources yet.
     find : callable
         Gives the sources, best first; its time counts as retrieval.
-    asker : str
-        See `Turnstile.ticket`.
+    client_id : str
+        See `FairQueue.ticket`.
 
     Yields
     ------
@@ -34,7 +34,7 @@ def answer_in_turn(
     ------
     PromptTooLongError, BusyError, DeviceMemoryError
     """
-    with engine.turnstile.ticket(asker) as ticket:
+    with engine.queue.ticket(client_id) as ticket:
         while not ticket.wait(WAIT_STEP_S):
             yield Queued(ticket.ahead)
         request.queued_ms = ticket.waited_ms

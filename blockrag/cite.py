@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from blockrag.answer import Citation, Source
+from blockrag.events import Citation, Source
 from blockrag.segment import find_candidates
 
 MIN_SUPPORT = 0.5

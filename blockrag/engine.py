@@ -8,19 +8,20 @@ from pathlib import Path
 
 import torch
 
+from blockrag.admission import FairQueue
 from blockrag.attention.encode import encode_blocks, encode_prefix
 from blockrag.attention.runner import make_runner
 from blockrag.errors import DeviceMemoryError
 from blockrag.identity import kv_identity
-from blockrag.kv.arriving import make_readers
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
-from blockrag.kv.files import AtRest
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.policy import SegmentedLRU
 from blockrag.kv.remote import RemoteTier
+from blockrag.kv.streaming import make_readers
 from blockrag.kv.tier import KVTier
 from blockrag.kv.tiered import TieredKV
+from blockrag.kv.writer import AtRest
 from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL, local_path, weights_sha256
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.load import load_answer_model
@@ -28,7 +29,6 @@ from blockrag.models.shipped import AUTO, find_adapter
 from blockrag.prompt import Prompt
 from blockrag.retrieve.embedder import Embedder
 from blockrag.segment import HFTokenCounter
-from blockrag.turnstile import Turnstile
 
 GIB = 1 << 30
 
@@ -81,7 +81,7 @@ class Engine:
         Joins blocks and runs the question over them.
     full_runner : Runner
         Runs full mode: the same, where an adapter gives block mode no weights of its own.
-    turnstile : Turnstile
+    queue : FairQueue
         Lets questions through.
     readers : Executor
         Read block KV while it is used already.
@@ -99,7 +99,7 @@ class Engine:
         slots = SLOTS[model.device.type]
         self.runner = make_runner(model, slots)
         self.full_runner = self.runner if model.full is None else make_runner(self.full_model, slots)
-        self.turnstile = Turnstile(slots)
+        self.queue = FairQueue(slots)
         self.readers = make_readers(KV_READERS)
 
     @classmethod

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from blockrag.attention.cache import PreallocatedCache
-from blockrag.attention.packed import UNMASKED, Attend, attend_past_and_own
+from blockrag.attention.gqa import UNMASKED, Attend, attend_past_and_own
+from blockrag.attention.kv_cache import PreallocatedCache
 from blockrag.models.answer_model import AnswerModel
 
 

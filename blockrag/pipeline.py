@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from blockrag.answer import Event, Mode, Source
 from blockrag.answering import Request
 from blockrag.asking import answer_in_turn
 from blockrag.documents import Document
 from blockrag.engine import Engine, Progress
 from blockrag.errors import IndexStoreError
+from blockrag.events import Event, Mode, Source
 from blockrag.index import Found, Index
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Block, Segmentation, SizeBounds, make_segmenter
 from blockrag.segment.base import finished
@@ -148,7 +148,7 @@ class Pipeline:
         mode: Mode = "block",
         k: int = 8,
         max_new_tokens: int = 128,
-        asker: str = "",
+        client_id: str = "",
         *,
         search: str | None = None,
         pinned: Sequence[Place] = (),
@@ -165,7 +165,7 @@ class Pipeline:
             Blocks to retrieve; those that do not fit the model's context are left out, which `Retrieved` says.
         max_new_tokens : int
             Longest answer.
-        asker : str
+        client_id : str
             Who asks; where many do, they take turns.
         search : str, optional
             What to look for, where it is not the question itself.
@@ -192,7 +192,7 @@ class Pipeline:
             raise IndexStoreError("the index is empty: add a document before asking")
         request = Request(question, mode, max_new_tokens, Stopwatch(self.engine.model.device))
         retrieve = partial(self.search, search or question, k, pinned, excluded)
-        yield from answer_in_turn(self.engine, request, retrieve, asker)
+        yield from answer_in_turn(self.engine, request, retrieve, client_id)
 
     def search(
         self, question: str, k: int, pinned: Sequence[Place] = (), excluded: Collection[Place] = ()

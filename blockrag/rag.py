@@ -11,9 +11,9 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from blockrag.answer import Answer, Event, Mode
 from blockrag.documents import Document, load
 from blockrag.engine import Engine, Progress
+from blockrag.events import Answer, Event, Mode
 from blockrag.index import DocumentRecord
 from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from blockrag.pipeline import Pipeline

@@ -18,7 +18,7 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.evaluation import BatchEvalRunner, RetrieverEvaluator, SemanticSimilarityEvaluator
 from qa_data import Row, contains_answer, gold_ids, nodes_of, read_rows
 
-from blockrag.answer import Mode
+from blockrag.events import Mode
 from blockrag.llamaindex import BlockAttentionLLM, BlockRAGEmbedding, BlockSynthesizer
 
 METRICS = ["hit_rate", "mrr", "precision", "recall"]

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def default_data_dir() -> Path:
     """Where the application keeps its data unless told otherwise."""
-    from blockrag.models.cache import home  # noqa: PLC0415  (imports model libraries)
+    from blockrag.models.store import home  # noqa: PLC0415  (imports model libraries)
 
     return home() / "app"
 

@@ -21,7 +21,7 @@ from storage.collections import IMPORTING, CollectionRecord
 from storage.documents import Quota
 from storage.errors import ArchiveError, StorageError
 from storage.library import Library
-from storage.segmentations import NewCut
+from storage.segmentations import NewSegmentation
 
 FORMAT = "blockrag-collection"
 VERSION = 1
@@ -92,7 +92,7 @@ def _encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _read(library: Library, path: Path) -> tuple[str, list[tuple[Document, NewCut, list[Edit]]]]:
+def _read(library: Library, path: Path) -> tuple[str, list[tuple[Document, NewSegmentation, list[Edit]]]]:
     """All that is in a file, checked."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -129,7 +129,7 @@ def _check_sizes(archive: zipfile.ZipFile, quota: Quota) -> None:
         raise ArchiveError(f"the file holds {total:,} bytes of text, more than a collection may")
 
 
-def _part(library: Library, entry: dict[str, Any], data: bytes) -> tuple[Document, NewCut, list[Edit]]:
+def _part(library: Library, entry: dict[str, Any], data: bytes) -> tuple[Document, NewSegmentation, list[Edit]]:
     document = Document(str(entry["name"])[:200], str(entry["media_type"])[:200], data.decode("utf-8", "surrogatepass"))
     if document.sha256 != entry["sha256"]:
         raise ArchiveError(f"the text of {document.name!r} is not the one that was exported")
@@ -142,4 +142,4 @@ def _part(library: Library, entry: dict[str, Any], data: bytes) -> tuple[Documen
         edits.append(Edit(int(char), kind))
     granularity = float(entry["granularity"])
     Segmentation.restore(document, scored, library.engine.token_counter, bounds, edits).blocks(granularity)
-    return document, NewCut(str(entry["segmenter"])[:32], scored, bounds, granularity), edits
+    return document, NewSegmentation(str(entry["segmenter"])[:32], scored, bounds, granularity), edits

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, undefer
 from blockrag.segment import Block
 from storage import models
 from storage.database import Database
-from storage.shared import PART, keys_of_document, tick, unused
+from storage.shared import PART, bump_version, keys_of_document, unused
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class Blocks:
             If there is no such document (any more).
         """
         with self._database.write() as session:
-            tick(session, document_id)
+            bump_version(session, document_id)
             old = session.scalars(select(models.Block).where(models.Block.document_id == document_id)).all()
             known = {(row.start, row.end, row.kv_key, row.made_by): row for row in old}
             rows = []
@@ -86,7 +86,7 @@ class Blocks:
         """Note keys whose KV is about to be made for a document, before its blocks are entered: so that, whatever
         happens, they are known to be its. Raises NotFoundError where it is gone."""
         with self._database.write() as session:
-            tick(session, document_id)
+            bump_version(session, document_id)
             wanted = set(kv_keys) - set(
                 session.scalars(select(models.Encoding.kv_key).where(models.Encoding.document_id == document_id))
             )
@@ -96,7 +96,7 @@ class Blocks:
         """Take a document out of the index, so that it is to be indexed anew; returns the KV keys nobody uses any
         more. Raises NotFoundError."""
         with self._database.write() as session:
-            tick(session, document_id)
+            bump_version(session, document_id)
             keys = keys_of_document(session, document_id)
             session.execute(delete(models.Block).where(models.Block.document_id == document_id))
             _end_encoding(session, document_id)

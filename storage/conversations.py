@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from blockrag.answer import Answer, Citation, Report, Source
+from blockrag.events import Answer, Citation, Report, Source
 from storage import models
 from storage.database import Database
 from storage.errors import NotFoundError

@@ -11,7 +11,7 @@ from blockrag.documents import Document
 from storage import models
 from storage.database import Database
 from storage.errors import LimitError, NotFoundError
-from storage.segmentations import NewCut, new_row
+from storage.segmentations import NewSegmentation, new_row
 from storage.shared import keys_of_document, tick_collection, unused
 
 
@@ -62,7 +62,7 @@ class Documents:
         self,
         collection_id: int,
         document: Document,
-        cut: NewCut,
+        cut: NewSegmentation,
         quota: Quota = DEFAULT_QUOTA,
         upload_id: int | None = None,
     ) -> int:

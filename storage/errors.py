@@ -8,7 +8,7 @@ class StorageError(BlockRAGError):
 
 
 class NotFoundError(StorageError):
-    """There is no such thing, or it is not the asker's; which of the two is not told."""
+    """There is no such thing, or it is not the client_id's; which of the two is not told."""
 
 
 class ConflictError(StorageError):

@@ -19,7 +19,7 @@ from storage.collections import CollectionRecord
 from storage.documents import DEFAULT_QUOTA, DocumentRecord, Quota, UploadRecord
 from storage.errors import NotFoundError
 from storage.indexes import Indexes
-from storage.segmentations import Cut, NewCut
+from storage.segmentations import NewSegmentation, SegmentationRecord
 from storage.store import Store
 
 
@@ -75,7 +75,7 @@ class Library:
         segmenter: str = DEFAULT_SEGMENTER,
         bounds: SizeBounds | None = None,
         granularity: float = DEFAULT_GRANULARITY,
-    ) -> tuple[Segmentation, NewCut]:
+    ) -> tuple[Segmentation, NewSegmentation]:
         """Run a segmenter over a document; keeps nothing."""
         return finished(self.segmenting(document, segmenter, bounds, granularity))
 
@@ -85,12 +85,12 @@ class Library:
         segmenter: str = DEFAULT_SEGMENTER,
         bounds: SizeBounds | None = None,
         granularity: float = DEFAULT_GRANULARITY,
-    ) -> Generator[Progress, None, tuple[Segmentation, NewCut]]:
+    ) -> Generator[Progress, None, tuple[Segmentation, NewSegmentation]]:
         """`segment`, telling how far it is; closing the generator stops it."""
         made = yield from segment_in_steps(self.engine, document, segmenter, bounds or SizeBounds())
-        return made, NewCut(segmenter, made.scored, made.bounds, granularity)
+        return made, NewSegmentation(segmenter, made.scored, made.bounds, granularity)
 
-    def restore(self, document: Document, document_id: int, cut: Cut) -> Segmentation:
+    def restore(self, document: Document, document_id: int, cut: SegmentationRecord) -> Segmentation:
         """The segmentation that is kept."""
         scored = self.store.segmentations.scored(document_id)
         return Segmentation.restore(document, scored, self.engine.token_counter, cut.bounds, cut.edits)

@@ -12,11 +12,11 @@ from blockrag.segment import Edit, Scored, SizeBounds
 from storage import models
 from storage.database import Database
 from storage.errors import ConflictError, NotFoundError
-from storage.shared import tick
+from storage.shared import bump_version
 
 
 @dataclass(frozen=True)
-class Cut:
+class SegmentationRecord:
     """How a document is cut now. `edits` are those in force, in order; `n_redo` more can be made again."""
 
     segmenter: str
@@ -28,7 +28,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class NewCut:
+class NewSegmentation:
     """What a segmenter made of a document."""
 
     segmenter: str
@@ -54,22 +54,22 @@ class Segmentations:
         self._database = database
         self._clock = clock
 
-    def put(self, document_id: int, cut: NewCut) -> int:
+    def put(self, document_id: int, cut: NewSegmentation) -> int:
         """Keep new scores, in place of what there was; edits stay. Returns the version. Raises NotFoundError."""
         with self._database.write() as session:
-            version = tick(session, document_id)
+            version = bump_version(session, document_id)
             session.merge(new_row(document_id, cut, version))
             return version
 
-    def cut(self, document_id: int) -> Cut:
+    def cut(self, document_id: int) -> SegmentationRecord:
         """Raises NotFoundError where the document is gone or was never segmented."""
         with self._database.read() as session:
             return _cut(session, document_id)
 
-    def cuts(self, collection_id: int) -> dict[int, Cut]:
+    def cuts(self, collection_id: int) -> dict[int, SegmentationRecord]:
         """How every document of a collection is cut, by the document's id."""
         of = select(models.Document.id).where(models.Document.collection_id == collection_id)
-        found: dict[int, Cut] = {}
+        found: dict[int, SegmentationRecord] = {}
         with self._database.read() as session:
             edits: dict[int, list[models.Edit]] = {}
             for edit in session.scalars(
@@ -99,7 +99,7 @@ class Segmentations:
             if not changed.rowcount:  # type: ignore[attr-defined]
                 raise NotFoundError("this document has no segmentation")
 
-    def edit(self, document_id: int, edits: list[Edit], expected_version: int | None = None) -> Cut:
+    def edit(self, document_id: int, edits: list[Edit], expected_version: int | None = None) -> SegmentationRecord:
         """Add edits to the history, all or none; what was undone can then no longer be redone.
 
         Raises
@@ -109,7 +109,7 @@ class Segmentations:
         NotFoundError
         """
         with self._database.write() as session:
-            version = tick(session, document_id)
+            version = bump_version(session, document_id)
             row = session.get(models.Segmentation, document_id)
             if row is None:
                 raise NotFoundError("this document has no segmentation")
@@ -130,17 +130,17 @@ class Segmentations:
                 session.flush()
             return _cut(session, document_id)
 
-    def undo(self, document_id: int) -> Cut:
+    def undo(self, document_id: int) -> SegmentationRecord:
         """Take the last edit in force back; nothing happens where there is none. Raises NotFoundError."""
         return self._step(document_id, "done", "undone", func.max)
 
-    def redo(self, document_id: int) -> Cut:
+    def redo(self, document_id: int) -> SegmentationRecord:
         """Make the edit again that was taken back last; nothing happens where there is none. Raises NotFoundError."""
         return self._step(document_id, "undone", "done", func.min)
 
-    def _step(self, document_id: int, found: str, then: str, pick: Callable[..., object]) -> Cut:
+    def _step(self, document_id: int, found: str, then: str, pick: Callable[..., object]) -> SegmentationRecord:
         with self._database.write() as session:
-            version = tick(session, document_id)
+            version = bump_version(session, document_id)
             which = select(pick(models.Edit.id)).where(  # type: ignore[call-overload]
                 models.Edit.document_id == document_id, models.Edit.state == found
             )
@@ -154,7 +154,7 @@ class Segmentations:
     def drop_edits(self, document_id: int) -> None:
         """Put every edit out of force; the history keeps them. Raises NotFoundError."""
         with self._database.write() as session:
-            tick(session, document_id)
+            bump_version(session, document_id)
             session.execute(update(models.Edit).where(models.Edit.document_id == document_id).values(state="dropped"))
 
     def history(self, document_id: int) -> list[EditRecord]:
@@ -164,7 +164,7 @@ class Segmentations:
             return [EditRecord(_edit(row), row.state, row.made_s) for row in session.scalars(query)]
 
 
-def new_row(document_id: int, cut: NewCut, version: int) -> models.Segmentation:
+def new_row(document_id: int, cut: NewSegmentation, version: int) -> models.Segmentation:
     """The row of a cut."""
     return models.Segmentation(
         document_id=document_id,
@@ -178,7 +178,7 @@ def new_row(document_id: int, cut: NewCut, version: int) -> models.Segmentation:
     )
 
 
-def _cut(session: Session, document_id: int) -> Cut:
+def _cut(session: Session, document_id: int) -> SegmentationRecord:
     row = session.get(models.Segmentation, document_id)
     if row is None:
         raise NotFoundError("this document has no segmentation")
@@ -186,8 +186,8 @@ def _cut(session: Session, document_id: int) -> Cut:
     return _made(row, session.scalars(query).all())
 
 
-def _made(row: models.Segmentation, edits: Sequence[models.Edit]) -> Cut:
-    return Cut(
+def _made(row: models.Segmentation, edits: Sequence[models.Edit]) -> SegmentationRecord:
+    return SegmentationRecord(
         row.segmenter,
         SizeBounds(row.min_tokens, row.max_tokens),
         row.granularity,

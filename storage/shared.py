@@ -12,7 +12,7 @@ PART = 500
 """Values in one statement."""
 
 
-def tick(session: Session, document_id: int) -> int:
+def bump_version(session: Session, document_id: int) -> int:
     """Advance the clock of a document's collection; its row stays locked, so that writers take turns.
 
     Raises

@@ -9,17 +9,17 @@ import torch
 from tiny import WordEmbedder, tiny_model, tiny_tokenizer
 
 from blockrag import load
-from blockrag.answer import Answer
 from blockrag.cli import main
 from blockrag.engine import Engine, kv_identity
 from blockrag.errors import WeightsError
+from blockrag.events import Answer
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.tiered import TieredKV
 from blockrag.models.adapter import ABOUT, Adapter, Change, apply_changes, load_adapter, save_adapter
-from blockrag.models.cache import base_id
 from blockrag.models.load import adapted, load_answer_model
 from blockrag.models.merge import BLOCK_FORMAT
 from blockrag.models.shipped import find_adapter, shipped_adapters
+from blockrag.models.store import base_id
 from blockrag.pipeline import Pipeline
 
 TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long and wide.\n\n" for i in range(9))

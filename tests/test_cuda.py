@@ -15,17 +15,17 @@ from transformers.models.llama import modeling_llama
 from blockrag.attention.assemble import assemble, has_kernel
 from blockrag.attention.encode import encode_prefix
 from blockrag.attention.format import BlockFormat
-from blockrag.attention.pack import has_packs
 from blockrag.attention.reference import reference_logits
 from blockrag.attention.rope import Rope
 from blockrag.attention.runner import PlainRunner, make_runner
+from blockrag.attention.varlen import has_packs
 from blockrag.documents import Document
 from blockrag.engine import Engine, kv_identity
 from blockrag.errors import KVCorruptError
-from blockrag.kv.arriving import begin
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.memory import MemoryTier
+from blockrag.kv.streaming import begin
 from blockrag.kv.tiered import TieredKV
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.families import FAMILIES as TABLE
@@ -34,10 +34,10 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 
 if torch.cuda.is_available():
     from blockrag.attention.cuda.attend import attend_blocks, tiling_for
+    from blockrag.attention.cuda.block_table import BlockTable
     from blockrag.attention.cuda.fused import fused
+    from blockrag.attention.cuda.kernels import rotate_both
     from blockrag.attention.cuda.runner import GraphRunner
-    from blockrag.attention.cuda.steps import rotate_both
-    from blockrag.attention.cuda.table import BlockTable
 
 
 INTERLEAVED = tuple(family for family, ways in TABLE.items() if ways.interleaved)
@@ -162,13 +162,13 @@ def test_answers_in_company_are_those_alone(n_answers):
         with runner.join(blocks, 100) as joined:
             return list(islice(joined.greedy(final), n))
 
-    plain, choir = PlainRunner(model), GraphRunner(model, n_lanes=4)
+    plain, batch = PlainRunner(model), GraphRunner(model, n_lanes=4)
     expected = [answer(plain, question, 40 - 5 * i) for i, question in enumerate(questions)]
     for _ in range(3):
         with ThreadPoolExecutor(n_answers) as pool:
-            found = list(pool.map(lambda i: answer(choir, questions[i], 40 - 5 * i), range(n_answers)))
+            found = list(pool.map(lambda i: answer(batch, questions[i], 40 - 5 * i), range(n_answers)))
         assert found == expected
-    assert answer(choir, questions[0]) == expected[0], "alone again"
+    assert answer(batch, questions[0]) == expected[0], "alone again"
 
 
 def test_an_answer_beyond_the_room_is_an_error_and_a_long_one_takes_the_plain_way():

@@ -4,9 +4,9 @@ import pytest
 import torch
 from tiny import tiny_engine
 
-from blockrag.answer import Answer
 from blockrag.documents import Document
 from blockrag.errors import DeviceMemoryError
+from blockrag.events import Answer
 from blockrag.models.answer_model import AnswerModel
 from blockrag.pipeline import Pipeline
 

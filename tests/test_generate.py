@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import ROPE, tiny_model, tiny_tokenizer
 
-from blockrag.answer import Source
-from blockrag.attention.cache import PreallocatedCache
+from blockrag.attention.kv_cache import PreallocatedCache
 from blockrag.cite import cite
 from blockrag.errors import UnsupportedModelError
+from blockrag.events import Source
 from blockrag.generate import TextStream, end_tokens, prefill
 from blockrag.prompt import Prompt
 from blockrag.stopwatch import Stopwatch

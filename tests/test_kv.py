@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from tiny import no_garbage_collection
 
 from blockrag.errors import KVCorruptError, KVMismatchError, KVTierError
-from blockrag.kv.arriving import GROUP, NICENESS, begin, make_readers
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
-from blockrag.kv.files import write_kv
 from blockrag.kv.key import KVIdentity
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.remote import RemoteTier
+from blockrag.kv.streaming import GROUP, NICENESS, begin, make_readers
 from blockrag.kv.tiered import TieredKV
+from blockrag.kv.writer import write_kv
 
 IDENTITY = KVIdentity(weights="w", format="f", prefix=(), dtype="float32")
 TIERS = {
@@ -295,7 +295,7 @@ def test_kv_of_another_model_is_refused(tmp_path):
 
 def test_half_written_files_are_cleaned_up_at_the_next_start(tmp_path):
     code = (
-        "import os, sys, torch, blockrag.kv.files as f\n"
+        "import os, sys, torch, blockrag.kv.writer as f\n"
         "from pathlib import Path\n"
         "from blockrag.kv.block_kv import BlockKV\n"
         "f.os.replace = lambda a, b: os._exit(9)\n"  # dies between writing and renaming

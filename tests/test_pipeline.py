@@ -7,10 +7,10 @@ import pytest
 import torch
 from tiny import VOCABULARY, no_garbage_collection, tensor_nbytes, tiny_engine
 
-from blockrag.answer import Answer, Piece, Queued, Retrieved
-from blockrag.attention.cache import PreallocatedCache
+from blockrag.attention.kv_cache import PreallocatedCache
 from blockrag.documents import Document
 from blockrag.errors import IndexStoreError, PromptTooLongError
+from blockrag.events import Answer, Piece, Queued, Retrieved
 from blockrag.pipeline import Pipeline
 from blockrag.segment import SizeBounds
 
@@ -143,7 +143,7 @@ def test_answers_hold_no_more_than_the_budget_when_they_are_done(tmp_path):
     with no_garbage_collection():
         before = tensor_nbytes()
         with ThreadPoolExecutor(8) as visitors:
-            answers = list(visitors.map(lambda i: ask(rag, asker=str(i)), range(24)))
+            answers = list(visitors.map(lambda i: ask(rag, client_id=str(i)), range(24)))
         assert sum(answer.report.kv_hits["disk"] for answer in answers) > 24
         assert tensor_nbytes() - before <= memory_bytes
 

@@ -7,8 +7,8 @@ from test_pipeline import BOUNDS, CITIES
 from tiny import tiny_engine
 
 from blockrag import BlockRAG, DocumentError
-from blockrag.answer import Answer, Retrieved
 from blockrag.engine import Engine
+from blockrag.events import Answer, Retrieved
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 from tiny import tiny_engine
 
 import app
-from blockrag.answer import Report
 from blockrag.cli import COMMANDS, _parser
 from blockrag.engine import Engine
+from blockrag.events import Report
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

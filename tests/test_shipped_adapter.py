@@ -9,9 +9,9 @@ from torch.nn.functional import kl_div
 
 from blockrag.models import DEFAULT_MODEL
 from blockrag.models.adapter import TENSORS, load_adapter
-from blockrag.models.cache import base_id
 from blockrag.models.load import load_answer_model
 from blockrag.models.shipped import SHIPPED, find_adapter
+from blockrag.models.store import base_id
 from training.evaluate.readers import Reader, open_readers
 
 FOLDER = SHIPPED / "smollm2-135m"

@@ -17,8 +17,8 @@ from huggingface_hub.utils import filter_repo_objects
 from safetensors import SafetensorError
 from tiny import tiny_model, tiny_tokenizer
 
-import blockrag.models.cache as cache
 import blockrag.models.fetch as fetch_module
+import blockrag.models.store as cache
 from blockrag.cli import main
 from blockrag.errors import WeightsError
 from blockrag.models import local_path, remove, weights_sha256

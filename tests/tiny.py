@@ -15,7 +15,6 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from blockrag.attention import packed
 from blockrag.attention.format import PLAIN, BlockFormat
 from blockrag.engine import Engine, kv_identity
 from blockrag.kv.disk import DiskTier
@@ -101,7 +100,7 @@ def tiny_model(
     }
     torch.manual_seed(seed)
     config = AutoConfig.for_model(family, **settings)
-    network = AutoModelForCausalLM.from_config(config, attn_implementation=packed.NAME).eval()
+    network = AutoModelForCausalLM.from_config(config, attn_implementation=gqa.NAME).eval()
     weights_id = f"{family}-{rope}-{seed}"
     return AnswerModel(network, tokenizer, weights_id, format=block_format, allow_unverified=allow_unverified)
 

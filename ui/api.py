@@ -9,18 +9,18 @@ from typing import Any
 
 import gradio as gr
 
-from blockrag.answer import Answer, Mode
 from blockrag.documents import load
+from blockrag.events import Answer, Mode
+from ui.collection_service import LOCAL, CollectionService
 from ui.handlers import documents
 from ui.handlers.ask import admit
-from ui.visit import ASKING, WORKING, told, user_of
-from ui.workspace import GoneError, Workspace
-from ui.workspaces import LOCAL, Workspaces
+from ui.open_collection import GoneError, OpenCollection
+from ui.session import ASKING, WORKING, told, user_of
 
 MAX_TEXT = 4_000_000
 
 
-def publish(workspaces: Workspaces) -> None:
+def publish(workspaces: CollectionService) -> None:
     """Add the calls to the page that is being built."""
     calls = Calls(workspaces)
     gr.api(calls.new_collection, api_name="new_collection")
@@ -36,10 +36,10 @@ class Calls:
 
     Parameters
     ----------
-    workspaces : Workspaces
+    workspaces : CollectionService
     """
 
-    def __init__(self, workspaces: Workspaces):
+    def __init__(self, workspaces: CollectionService):
         self._workspaces = workspaces
 
     def new_collection(self, name: str, request: gr.Request = None) -> dict:
@@ -145,7 +145,7 @@ class Calls:
             wanted: Mode = "full" if mode == "full" else "block"
             with workspace.meter.job(workspace.owner):
                 most = min(max(int(max_new_tokens), 1), 512)
-                events = workspace.rag.ask(question, wanted, min(max(int(k), 1), 32), most, asker=workspace.owner)
+                events = workspace.rag.ask(question, wanted, min(max(int(k), 1), 32), most, client_id=workspace.owner)
                 (answer,) = [event for event in events if isinstance(event, Answer)]
             return _told(answer)
 
@@ -164,7 +164,7 @@ class Calls:
             documents.remove(workspace, id)
             return {"deleted": known}
 
-    def _opened(self, collection: str, request: gr.Request | None) -> Workspace:
+    def _opened(self, collection: str, request: gr.Request | None) -> OpenCollection:
         user, workspaces = user_of(request), self._workspaces
         if workspaces.access == "login":
             owner: str | None = workspaces.owner("", user)

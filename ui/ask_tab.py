@@ -6,13 +6,13 @@ from typing import Any
 
 import gradio as gr
 
-from blockrag.answer import Mode, Source
+from blockrag.events import Mode, Source
 from ui import strings
 from ui.blocks_tab import reader
 from ui.components import AnswerView, BlockView, SourcesView, TimesView, TurnsView
-from ui.handlers import ask, blocks, conversations, exchange_views
-from ui.handlers.exchange import Exchange, begin, find_source, mark
-from ui.visit import ASKING, QUICK, Visit
+from ui.handlers import ask, blocks, conversations, question_views
+from ui.handlers.question_state import QuestionState, begin, find_source, mark
+from ui.session import ASKING, QUICK, Session
 
 CHOSEN: dict[str, tuple[Mode, ...]] = {"compare": ("block", "full"), "block": ("block",), "full": ("full",)}
 
@@ -20,9 +20,9 @@ CHOSEN: dict[str, tuple[Mode, ...]] = {"compare": ("block", "full"), "block": ("
 class AskTab:
     """Layout and events of the tab."""
 
-    def __init__(self, visit: Visit):
+    def __init__(self, visit: Session):
         self._visit = visit
-        self.exchange = gr.State(Exchange(), time_to_live=4 * 3600)
+        self.exchange = gr.State(QuestionState(), time_to_live=4 * 3600)
         with gr.Row(elem_id="asking"):
             self.question = gr.Textbox(
                 label=strings.QUESTION,
@@ -100,7 +100,7 @@ class AskTab:
             self.conversation, self.turns, *self._views, self.mode, self.k, self.max_new_tokens, self.source,
         ]  # fmt: skip
 
-    def _queued(self, question: str, mode: str, before: Exchange) -> tuple[Any, ...]:
+    def _queued(self, question: str, mode: str, before: QuestionState) -> tuple[Any, ...]:
         _, *views = _drawn(begin(question, CHOSEN[mode]))
         return before, *views  # the exchange before stays, for what follows it
 
@@ -111,7 +111,7 @@ class AskTab:
         mode: str,
         k: int,
         max_new_tokens: int,
-        before: Exchange,
+        before: QuestionState,
         follow_up: bool,
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
@@ -125,32 +125,32 @@ class AskTab:
                 yield *views, gr.skip() if exchange.sources == sources else cards  # keeps the chosen card chosen
                 sources = exchange.sources
 
-    def _stopped(self, exchange: Exchange) -> tuple[Any, ...]:
+    def _stopped(self, exchange: QuestionState) -> tuple[Any, ...]:
         exchange.stopped = True
         return _drawn(exchange)
 
-    def _show(self, visit: Any, exchange: Exchange, request: gr.Request, event: gr.EventData) -> tuple[Any, Any]:
+    def _show(self, visit: Any, exchange: QuestionState, request: gr.Request, event: gr.EventData) -> tuple[Any, Any]:
         source = find_source(exchange, int(event.number))
         with self._visit.open(visit, request) as workspace:
             entry = workspace.entry(source.document_id) if source else None
             if source is None or entry is None:
-                return exchange_views.sources_view(exchange), blocks.source_view(workspace, None, 0, 0, "")
+                return question_views.sources_view(exchange), blocks.source_view(workspace, None, 0, 0, "")
             caption = f"{source.document}, source {source.number}"
             view = blocks.source_view(workspace, entry.document, source.start, source.end, caption)
-            return exchange_views.sources_view(exchange, source.number), view
+            return question_views.sources_view(exchange, source.number), view
 
-    def _mark(self, exchange: Exchange, event: gr.EventData) -> tuple[Exchange, Any]:
+    def _mark(self, exchange: QuestionState, event: gr.EventData) -> tuple[QuestionState, Any]:
         mark(exchange, int(event.number), str(event.what))
-        return exchange, exchange_views.sources_view(exchange)
+        return exchange, question_views.sources_view(exchange)
 
-    def _history(self, visit: Any, exchange: Exchange, request: gr.Request) -> tuple[Any, Any]:
+    def _history(self, visit: Any, exchange: QuestionState, request: gr.Request) -> tuple[Any, Any]:
         with self._visit.open(visit, request) as workspace:
             menu = gr.Dropdown(choices=conversations.history(workspace), value=exchange.conversation)
             return menu, conversations.turns_view(workspace, exchange.conversation)
 
-    def _open(self, visit: Any, conversation: int | None, request: gr.Request) -> tuple[Any, Exchange]:
+    def _open(self, visit: Any, conversation: int | None, request: gr.Request) -> tuple[Any, QuestionState]:
         with self._visit.open(visit, request) as workspace:
-            return conversations.turns_view(workspace, conversation), Exchange(conversation=conversation)
+            return conversations.turns_view(workspace, conversation), QuestionState(conversation=conversation)
 
     def _recall(self, visit: Any, conversation: int | None, request: gr.Request, event: gr.EventData) -> tuple:
         with self._visit.open(visit, request) as workspace:
@@ -160,7 +160,7 @@ class AskTab:
     def _begin(self, visit: Any, request: gr.Request) -> tuple[Any, ...]:
         with self._visit.open(visit, request) as workspace:
             menu = gr.Dropdown(choices=conversations.history(workspace), value=None)
-            return menu, conversations.turns_view(workspace, None), *_drawn(Exchange())
+            return menu, conversations.turns_view(workspace, None), *_drawn(QuestionState())
 
     def _delete(self, visit: Any, conversation: int | None, request: gr.Request) -> tuple[Any, ...]:
         with self._visit.open(visit, request) as workspace:
@@ -169,11 +169,11 @@ class AskTab:
         return self._begin(visit, request)
 
 
-def _drawn(exchange: Exchange) -> tuple[Any, ...]:
+def _drawn(exchange: QuestionState) -> tuple[Any, ...]:
     return (
         exchange,
-        exchange_views.times_view(exchange),
-        exchange_views.answer_view(exchange, "block"),
-        exchange_views.answer_view(exchange, "full"),
-        exchange_views.sources_view(exchange),
+        question_views.times_view(exchange),
+        question_views.answer_view(exchange, "block"),
+        question_views.answer_view(exchange, "full"),
+        question_views.sources_view(exchange),
     )

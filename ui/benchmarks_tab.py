@@ -8,13 +8,13 @@ import gradio as gr
 from ui import strings
 from ui.components import TablesView
 from ui.handlers import benchmarks
-from ui.visit import QUICK, WORKING, Visit
+from ui.session import QUICK, WORKING, Session
 
 
 class BenchmarksTab:
     """Layout and events of the tab."""
 
-    def __init__(self, visit: Visit):
+    def __init__(self, visit: Session):
         self._visit = visit
         gr.Markdown(strings.BENCHMARKS_EXPLAINED)
         self.mine = TablesView({"empty": strings.NO_MEASURE}, elem_id="measured")

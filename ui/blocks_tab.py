@@ -10,7 +10,7 @@ from blockrag.segment import DEFAULT_GRANULARITY, SEGMENTERS, SizeBounds
 from ui import strings
 from ui.components import BlockView
 from ui.handlers import blocks, documents
-from ui.visit import QUICK, WORKING, Visit, shown, told, user_of
+from ui.session import QUICK, WORKING, Session, shown, told, user_of
 
 
 def segmenter_choices() -> list[tuple[str, str]]:
@@ -21,7 +21,7 @@ def segmenter_choices() -> list[tuple[str, str]]:
 class BlocksTab:
     """Layout and events of the tab."""
 
-    def __init__(self, visit: Visit):
+    def __init__(self, visit: Session):
         self._visit = visit
         bounds = SizeBounds()
         with gr.Row():
@@ -172,7 +172,7 @@ def _slider(label: str, info: str, elem_id: str) -> gr.Slider:
     )
 
 
-def reader(visit: Visit) -> Any:
+def reader(visit: Session) -> Any:
     """The function by which a view fetches a document's text. Anyone can call it, past the queue: it goes by the
     collection's token, which nobody can guess, and, where there is a login, by who is logged in."""
 

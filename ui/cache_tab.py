@@ -8,13 +8,13 @@ import gradio as gr
 from ui import strings
 from ui.components import CacheView
 from ui.handlers import cache
-from ui.visit import QUICK, WORKING, Visit
+from ui.session import QUICK, WORKING, Session
 
 
 class CacheTab:
     """Layout and events of the tab."""
 
-    def __init__(self, visit: Visit):
+    def __init__(self, visit: Session):
         self._visit = visit
         tiers = [tier.name for tier in visit.workspaces.engine.kv.tiers]
         gr.Markdown(strings.CACHE_EXPLAINED)

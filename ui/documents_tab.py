@@ -10,7 +10,7 @@ import gradio as gr
 from ui import strings
 from ui.components import DocumentsView
 from ui.handlers import collections, documents
-from ui.visit import QUICK, Visit, shown, user_of
+from ui.session import QUICK, Session, shown, user_of
 
 SAMPLE = Path(__file__).parent.parent / "README.md"
 
@@ -19,7 +19,7 @@ class DocumentsTab:
     """Layout and events of the tab. Nothing can be loaded before `ready`; `changed` fire after the documents did, and
     `switched` after another collection was opened."""
 
-    def __init__(self, visit: Visit, collection: gr.Dropdown):
+    def __init__(self, visit: Session, collection: gr.Dropdown):
         self._visit, self._collection = visit, collection
         limits = visit.workspaces.limits
         self.upload = gr.File(

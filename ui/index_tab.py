@@ -8,13 +8,13 @@ import gradio as gr
 from ui import strings
 from ui.components import ProgressView
 from ui.handlers import index
-from ui.visit import QUICK, WORKING, Visit
+from ui.session import QUICK, WORKING, Session
 
 
 class IndexTab:
     """Layout and events of the tab."""
 
-    def __init__(self, visit: Visit):
+    def __init__(self, visit: Session):
         self._visit = visit
         gr.Markdown(strings.INDEX_EXPLAINED)
         self.view = ProgressView({"empty": strings.NOTHING_TO_INDEX}, elem_id="progress")

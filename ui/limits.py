@@ -67,7 +67,7 @@ DEMO = Limits(
 """For a page that anyone on the internet can open."""
 
 
-class Meter:
+class RateLimiter:
     """Counts what each visitor does. Safe to use from several threads; forgets who has been away.
 
     Parameters

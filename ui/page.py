@@ -9,23 +9,23 @@ from ui.ask_tab import AskTab
 from ui.benchmarks_tab import BenchmarksTab
 from ui.blocks_tab import BlocksTab
 from ui.cache_tab import CacheTab
+from ui.collection_service import CollectionService
 from ui.documents_tab import DocumentsTab
 from ui.handlers.cache import Watch
 from ui.handlers.collections import FETCH_S
 from ui.index_tab import IndexTab
+from ui.session import QUICK, Session, told, user_of
 from ui.settings_tab import SettingsTab
-from ui.visit import QUICK, Visit, told, user_of
-from ui.workspaces import Workspaces
 
 DELETE = (60, FETCH_S)
 """How often, in seconds, Gradio deletes its copies of files that came in or go out, and how old those are. It has equal
 files of all visitors as one, so that who has taken one in must leave it to the others."""
 
 
-def build(workspaces: Workspaces, watch: Watch, secret: str) -> gr.Blocks:
+def build(workspaces: CollectionService, watch: Watch, secret: str) -> gr.Blocks:
     """The page over these collections, not yet served; `secret` encrypts what browsers keep."""
     with gr.Blocks(title=strings.TITLE, analytics_enabled=False, fill_width=False, delete_cache=DELETE) as page:
-        visit = Visit(workspaces, watch, gr.BrowserState({}, storage_key="blockrag-visit", secret=secret))
+        visit = Session(workspaces, watch, gr.BrowserState({}, storage_key="blockrag-visit", secret=secret))
         with gr.Row(elem_id="top", equal_height=True):
             gr.Markdown(f"# {strings.TITLE}\n{strings.TAGLINE}", elem_id="title")
             collection = gr.Dropdown(
@@ -59,7 +59,7 @@ def build(workspaces: Workspaces, watch: Watch, secret: str) -> gr.Blocks:
 
 def _open(
     page: gr.Blocks,
-    visit: Visit,
+    visit: Session,
     loading: DocumentsTab,
     cutting: BlocksTab,
     indexing: IndexTab,
@@ -83,7 +83,7 @@ def _open(
     begun.success(setting.opened, visit.id, list(setting.fields.values()), **QUICK)
 
 
-def _follow(visit: Visit, loading: DocumentsTab, cutting: BlocksTab, indexing: IndexTab) -> None:
+def _follow(visit: Session, loading: DocumentsTab, cutting: BlocksTab, indexing: IndexTab) -> None:
     """What the documents of a collection change elsewhere on the page."""
     for changed in loading.changed:
         refreshed = changed.then(cutting.refresh, [visit.id, cutting.document], cutting.document, **QUICK)
@@ -92,7 +92,7 @@ def _follow(visit: Visit, loading: DocumentsTab, cutting: BlocksTab, indexing: I
     indexing.indexed.then(loading.ready, visit.id, loading.shown, **QUICK)
 
 
-def _enable_next(visit: Visit) -> Any:
+def _enable_next(visit: Session) -> Any:
     def enable_next(known: Any, request: gr.Request) -> Any:
         with visit.open(known, request) as workspace:
             return gr.Button(interactive=workspace.fresh().n_documents > 0)
@@ -100,7 +100,7 @@ def _enable_next(visit: Visit) -> Any:
     return enable_next
 
 
-def _lead(visit: Visit, tabs: gr.Tabs, loading: DocumentsTab, cutting: BlocksTab, indexing: IndexTab) -> None:
+def _lead(visit: Session, tabs: gr.Tabs, loading: DocumentsTab, cutting: BlocksTab, indexing: IndexTab) -> None:
     """The buttons that lead from one tab to the next."""
     for button, tab in ((loading.next, "blocks"), (cutting.next, "index"), (indexing.next, "ask")):
         go = button.click(lambda tab=tab: gr.Tabs(selected=tab), None, tabs, **QUICK)

@@ -18,10 +18,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from blockrag.errors import BlockRAGError
+from ui.collection_service import CollectionService
 from ui.handlers.cache import Watch
 from ui.page import build
-from ui.visit import MAX_THREADS
-from ui.workspaces import Workspaces
+from ui.session import MAX_THREADS
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Service:
 
     Parameters
     ----------
-    workspaces : Workspaces
+    workspaces : CollectionService
     data_dir : Path
         Nothing in it can be fetched.
     auth : callable, optional
@@ -50,7 +50,7 @@ class Service:
         Serve the API as an MCP server too.
     """
 
-    def __init__(self, workspaces: Workspaces, data_dir: Path, auth: Auth | None = None, *, mcp: bool = False):
+    def __init__(self, workspaces: CollectionService, data_dir: Path, auth: Auth | None = None, *, mcp: bool = False):
         self._workspaces, self._data_dir, self._auth, self._mcp = workspaces, data_dir, auth, mcp
         self._stop = threading.Event()
         self.watch = Watch(workspaces.engine)

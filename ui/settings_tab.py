@@ -8,13 +8,13 @@ from ui import strings
 from ui.blocks_tab import segmenter_choices
 from ui.handlers import settings
 from ui.preferences import PREFERENCES
-from ui.visit import QUICK, Visit
+from ui.session import QUICK, Session
 
 
 class SettingsTab:
     """Layout and events of the tab."""
 
-    def __init__(self, visit: Visit):
+    def __init__(self, visit: Session):
         self._visit = visit
         gr.Markdown(strings.SETTINGS_EXPLAINED)
         self.fields: dict[str, Any] = {}

@@ -57,7 +57,7 @@ SEGMENTER_CHOICES = {
 }
 MIN_TOKENS = "Fewest tokens"
 MAX_TOKENS = "Most tokens"
-APPLY = "Cut again"
+APPLY = "SegmentationRecord again"
 COMPARE = "Compare with another cut"
 COMPARE_BUTTON = "Show beside it"
 COMPARE_NONE = "Choose a segmenter and a granularity, and see the same text cut that way here."

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import torch
 
-from blockrag.attention.cache import PreallocatedCache
+from blockrag.attention.kv_cache import PreallocatedCache
 from blockrag.attention.rope import Rope
 from blockrag.kv.block_kv import BlockKV
 

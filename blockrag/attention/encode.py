@@ -3,7 +3,7 @@
 Isolation to the bit (rule 4) needs more than a mask: matrix products of different shapes add in different orders, so
 that a block encoded beside a longer neighbour would differ in its last bits. Here the shape of a block's batch follows
 from the block's own length alone. In rows (everywhere), rows are padded to a multiple of `LENGTH_STEP`, and a batch
-always has the same number of rows for its length, filled up with empty ones. In packs (`blockrag.attention.pack`, on
+always has the same number of rows for its length, filled up with empty ones. In packs (`blockrag.attention.varlen`, on
 CUDA), blocks of any length stand behind one another in packs of one size.
 """
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
-from blockrag.attention.cache import PreallocatedCache
-from blockrag.attention.pack import encode_pack, has_packs, pack
+from blockrag.attention.kv_cache import PreallocatedCache
+from blockrag.attention.varlen import encode_pack, has_packs, pack
 from blockrag.kv.block_kv import BlockKV
 from blockrag.models.answer_model import AnswerModel
 

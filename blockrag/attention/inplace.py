@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from blockrag.attention.packed import flash
+from blockrag.attention.gqa import flash
 from blockrag.attention.rope import Rope
 from blockrag.kv.block_kv import BlockKV
 

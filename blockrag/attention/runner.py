@@ -10,9 +10,9 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 
 from blockrag.attention.assemble import assemble, kernels_serve
-from blockrag.attention.cache import PreallocatedCache
+from blockrag.attention.buffer_pool import BufferPool
 from blockrag.attention.inplace import InPlace, pays
-from blockrag.attention.storage import StoragePool
+from blockrag.attention.kv_cache import PreallocatedCache
 from blockrag.generate import prefill
 from blockrag.kv.block_kv import BlockKV
 from blockrag.models.answer_model import AnswerModel
@@ -94,7 +94,7 @@ class PlainRunner(Runner):
 
     def __init__(self, model: AnswerModel):
         self._model = model
-        self._storage = StoragePool(model)
+        self._storage = BufferPool(model)
 
     @contextmanager
     def join(self, parts: Sequence[BlockKV], room: int) -> Iterator[Joined]:

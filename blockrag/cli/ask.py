@@ -5,8 +5,8 @@ import dataclasses
 import sys
 from typing import TYPE_CHECKING, Any
 
-from blockrag.answer import Answer, Mode, Piece, Report, Source
 from blockrag.cli import options
+from blockrag.events import Answer, Mode, Piece, Report, Source
 
 if TYPE_CHECKING:
     from blockrag.pipeline import Pipeline

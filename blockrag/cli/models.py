@@ -5,7 +5,7 @@ from typing import Any
 
 from blockrag.cli import options
 from blockrag.errors import WeightsError
-from blockrag.models.cache import CatalogEntry, list_models, local_path, remove
+from blockrag.models.store import CatalogEntry, list_models, local_path, remove
 
 HELP = "List, fetch or remove model weights."
 EPILOG = "Example: python -m blockrag models fetch smollm2"

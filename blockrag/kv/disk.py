@@ -9,12 +9,12 @@ from pathlib import Path
 from filelock import FileLock
 
 from blockrag.errors import KVCorruptError, KVMismatchError, KVTierError
-from blockrag.kv.arriving import ArrivingKV
 from blockrag.kv.block_kv import BlockKV
-from blockrag.kv.files import AtRest, write_kv
 from blockrag.kv.policy import EvictionPolicy
-from blockrag.kv.stored import StoredFile
+from blockrag.kv.reader import StoredFile
+from blockrag.kv.streaming import StreamingKV
 from blockrag.kv.tier import KVTier
+from blockrag.kv.writer import AtRest, write_kv
 
 HEADER_NBYTES = 1024
 """More than the header of any file; counted against the budget before the size is known."""
@@ -80,7 +80,7 @@ class DiskTier(KVTier):
         kv = self.open(key)
         return None if kv is None else kv.whole()
 
-    def open(self, key: str) -> ArrivingKV | None:
+    def open(self, key: str) -> StreamingKV | None:
         """Open the file and check its header; see `KVTier`."""
         try:
             with self._reading(key):
@@ -97,7 +97,7 @@ class DiskTier(KVTier):
                 file.stored.read(layers)
 
         kv = file.stored.kv
-        return ArrivingKV(kv.keys, kv.values, kv.first_position, read=read, close=file.close)
+        return StreamingKV(kv.keys, kv.values, kv.first_position, read=read, close=file.close)
 
     def put(self, key: str, kv: BlockKV) -> bool:
         """Write a file, evicting others first until it fits; a key that is kept has this content already."""

@@ -13,9 +13,9 @@ import fsspec
 
 from blockrag.errors import KVCorruptError, KVMismatchError, KVTierError
 from blockrag.kv.block_kv import BlockKV
-from blockrag.kv.files import AtRest, kv_to_bytes
-from blockrag.kv.stored import kv_from_bytes
+from blockrag.kv.reader import kv_from_bytes
 from blockrag.kv.tier import KVTier
+from blockrag.kv.writer import AtRest, kv_to_bytes
 
 
 class RemoteTier(KVTier):

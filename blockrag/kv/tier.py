@@ -55,7 +55,7 @@ class KVTier(ABC):
         """
 
     def open(self, key: str) -> BlockKV | None:
-        """As `get`, but where the tier can, layers are still to be read (an `ArrivingKV`), by whoever calls `begin`.
+        """As `get`, but where the tier can, layers are still to be read (an `StreamingKV`), by whoever calls `begin`.
 
         A layer that is damaged shows then; what was kept is removed all the same.
         """

@@ -19,11 +19,11 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.llms import CustomLLM
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 
-from blockrag.answer import Mode, Source
 from blockrag.answering import Request
 from blockrag.asking import answer_in_turn
 from blockrag.conversation import Conversation, Framing, Message
 from blockrag.engine import Engine
+from blockrag.events import Mode, Source
 from blockrag.llamaindex.messages import Chat, read_chat, text_of
 from blockrag.llamaindex.responses import Run, chat_responses, completions, last
 from blockrag.llamaindex.threads import each_in_thread, in_thread

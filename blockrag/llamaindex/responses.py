@@ -13,8 +13,8 @@ from llama_index.core.base.llms.types import (
     MessageRole,
 )
 
-from blockrag.answer import Answer, Event, Piece
 from blockrag.answering import Request
+from blockrag.events import Answer, Event, Piece
 
 REPORT = "blockrag"
 """Key of the report of an answer's cost in `raw` of a response, and in the metadata of a query's response."""

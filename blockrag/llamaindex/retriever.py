@@ -6,7 +6,7 @@ from typing import Any
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import NodeRelationship, NodeWithScore, QueryBundle, RelatedNodeInfo, TextNode
 
-from blockrag.answer import Source
+from blockrag.events import Source
 from blockrag.pipeline import Pipeline
 from blockrag.rag import BlockRAG
 

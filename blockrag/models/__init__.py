@@ -3,7 +3,7 @@
 Importing this package loads no model library; `blockrag.models.load` does.
 """
 
-from blockrag.models.cache import list_models, local_path, remove, weights_sha256
+from blockrag.models.store import list_models, local_path, remove, weights_sha256
 
 DEFAULT_MODEL = "smollm2"
 DEFAULT_EMBEDDER = "minilm"

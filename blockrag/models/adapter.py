@@ -51,7 +51,7 @@ class Adapter:
     Attributes
     ----------
     base, base_id : str
-        Name of the model that it changes, and a hash of its weights; see `blockrag.models.cache.base_id`.
+        Name of the model that it changes, and a hash of its weights; see `blockrag.models.store.base_id`.
     teacher, student : Changes
         For full mode; for block mode on top of them.
     sink_ids : tuple of int

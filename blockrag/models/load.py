@@ -5,12 +5,11 @@ import copy
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from blockrag.attention import packed
 from blockrag.errors import WeightsError
 from blockrag.models.adapter import Adapter, apply_changes
 from blockrag.models.answer_model import AnswerModel
-from blockrag.models.cache import base_id, local_path, weights_sha256
 from blockrag.models.families import check_supported
+from blockrag.models.store import base_id, local_path, weights_sha256
 
 
 def load_answer_model(
@@ -48,7 +47,7 @@ def load_answer_model(
         )
     check_supported(AutoConfig.from_pretrained(folder), allow_unverified=allow_unverified)
     dtype = dtype or (torch.float32 if device.startswith("cpu") else torch.bfloat16)
-    network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=packed.NAME).to(device)
+    network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=gqa.NAME).to(device)
     tokenizer = load_tokenizer(name)
     if adapter is not None:
         return adapted(network, tokenizer, weights_sha256(folder), adapter, allow_unverified=allow_unverified)

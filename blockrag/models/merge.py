@@ -7,11 +7,10 @@ from typing import Literal
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from blockrag.attention import packed
 from blockrag.errors import WeightsError
 from blockrag.models.adapter import Adapter
-from blockrag.models.cache import base_id, local_path
 from blockrag.models.load import adapted, load_tokenizer
+from blockrag.models.store import base_id, local_path
 
 SINK_TOKEN = "<|block_sink_{}|>"
 BLOCK_FORMAT = "block_format.json"
@@ -41,7 +40,7 @@ def merge(model: str, adapter: Adapter, mode: Literal["full", "block"], out: Pat
         raise WeightsError(f"this adapter was made for {adapter.base}, not for {model}; name that model (--model).")
     if out.exists():
         raise WeightsError(f"{out} is there already; name a new folder.")
-    base = AutoModelForCausalLM.from_pretrained(local_path(model), dtype="auto", attn_implementation=packed.NAME)
+    base = AutoModelForCausalLM.from_pretrained(local_path(model), dtype="auto", attn_implementation=gqa.NAME)
     tokenizer = load_tokenizer(model)
     both = adapted(base, tokenizer, "", adapter, allow_unverified=True)
     assert both.full is not None

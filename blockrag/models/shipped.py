@@ -5,7 +5,7 @@ from pathlib import Path
 
 from blockrag.errors import WeightsError
 from blockrag.models.adapter import ABOUT, Adapter, load_adapter
-from blockrag.models.cache import base_id
+from blockrag.models.store import base_id
 
 SHIPPED = Path(__file__).parent / "shipped"
 """Folder of the adapters that come with this release, each in a folder of its name."""

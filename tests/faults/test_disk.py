@@ -8,9 +8,9 @@ import pytest
 import torch
 from tiny import tiny_engine
 
-from blockrag.answer import Answer
 from blockrag.documents import Document
 from blockrag.errors import KVTierError
+from blockrag.events import Answer
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.key import FORMAT_VERSION
 from blockrag.kv.remote import RemoteTier
@@ -66,7 +66,7 @@ def test_a_disk_that_fails_while_layers_are_read(rag, monkeypatch):
             raise OSError(errno.EIO, "Input/output error")
         return preadv(descriptor, rooms, offset)
 
-    monkeypatch.setattr("blockrag.kv.stored.os.preadv", fail)
+    monkeypatch.setattr("blockrag.kv.reader.os.preadv", fail)
     assert_encoded_anew(rag, "could not read it (Input/output error)")
     monkeypatch.undo()
     assert answer(rag).report.notes == () and answer(rag).report.kv_misses == 0

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tiny import tiny_engine
 
-from blockrag.answer import Answer
 from blockrag.documents import Document
+from blockrag.events import Answer
 from blockrag.kv.disk import DiskTier
 from blockrag.pipeline import Pipeline
 

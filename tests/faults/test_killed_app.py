@@ -21,7 +21,7 @@ from storage.database import sqlite_url
 from storage.doctor import mend
 from storage.library import Library
 from storage.store import Store
-from ui.workspaces import Workspaces
+from ui.collection_service import CollectionService
 
 KILLS = 100 if os.environ.get("BLOCKRAG_FAULTS") == "full" else 2
 FOLDERS = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent.parent)]
@@ -35,11 +35,11 @@ from storage.database import sqlite_url
 from storage.library import Library
 from storage.store import Store
 from ui.handlers import ask, blocks, documents, index
-from ui.workspaces import Workspaces
+from ui.collection_service import CollectionService
 
 folder, turn = Path(sys.argv[1]), sys.argv[2]
 library = Library(Store.open(sqlite_url(folder / "x.sqlite")), tiny_engine(folder / "kv"), folder)
-workspaces = Workspaces(library, "shared")
+workspaces = CollectionService(library, "shared")
 workspace = workspaces.get(workspaces.enter({{}}))
 
 def say(*words):
@@ -96,7 +96,7 @@ def test_nothing_acknowledged_is_lost(tmp_path):
         library = Library(Store.open(sqlite_url(tmp_path / "x.sqlite")), tiny_engine(tmp_path / "kv"), tmp_path)
         _, left = mend(library)
         assert left == []
-        workspaces = Workspaces(library, "shared")
+        workspaces = CollectionService(library, "shared")
         check(workspaces.get(workspaces.enter({})), told, n_answers)
         library.close()
     assert told

@@ -16,8 +16,8 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.prompts import PromptTemplate
 
-from blockrag.answer import Answer
 from blockrag.errors import ContentError, PromptTooLongError
+from blockrag.events import Answer
 from blockrag.llamaindex import BlockAttentionLLM
 from blockrag.pipeline import Pipeline
 

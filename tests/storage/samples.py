@@ -3,10 +3,10 @@
 import numpy as np
 from tiny import tiny_tokenizer
 
-from blockrag.answer import Answer, Citation, Report, Source
 from blockrag.documents import Document
+from blockrag.events import Answer, Citation, Report, Source
 from blockrag.segment import HFTokenCounter, Scored, Segmentation, SizeBounds, Structural
-from storage.segmentations import NewCut
+from storage.segmentations import NewSegmentation
 
 TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long.\n\n" for i in range(12))
 
@@ -15,12 +15,12 @@ def document(name: str = "rivers.md", text: str = TEXT) -> Document:
     return Document(name, "text/markdown", text)
 
 
-def cut_of(text: str = TEXT, granularity: float = 0.5) -> NewCut:
-    return NewCut("structural", Structural().boundaries(text), SizeBounds(16, 128), granularity)
+def cut_of(text: str = TEXT, granularity: float = 0.5) -> NewSegmentation:
+    return NewSegmentation("structural", Structural().boundaries(text), SizeBounds(16, 128), granularity)
 
 
-def no_cut() -> NewCut:
-    return NewCut("fixed", Scored(np.array([5, 9]), np.array([0.25, 1.0])), SizeBounds(1, 16), 0.3)
+def no_cut() -> NewSegmentation:
+    return NewSegmentation("fixed", Scored(np.array([5, 9]), np.array([0.25, 1.0])), SizeBounds(1, 16), 0.3)
 
 
 def blocks_of(text: str = TEXT, granularity: float = 0.5, edits=()):

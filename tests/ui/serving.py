@@ -8,9 +8,9 @@ from blockrag.engine import Engine
 from storage.database import sqlite_url
 from storage.library import Library
 from storage.store import Store
+from ui.collection_service import Access, CollectionService
 from ui.limits import Limits
 from ui.serve import Service
-from ui.workspaces import Access, Workspaces
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -46,11 +46,11 @@ def make_workspaces(
     limits: Limits | None = None,
     segmenter: str = "structural",
 ):
-    """Collections in a folder; each browser has its own unless told otherwise. Cut by rules, since these tests are the
+    """Collections in a folder; each browser has its own unless told otherwise. SegmentationRecord by rules, since these tests are the
     page's: the learned segmenter takes minutes for a million characters on a processor without bfloat16."""
     folder.mkdir(parents=True, exist_ok=True)
     library = Library(Store.open(sqlite_url(folder / "blockrag.sqlite")), engine, folder)
-    return Workspaces(library, access, segmenter, limits or Limits())
+    return CollectionService(library, access, segmenter, limits or Limits())
 
 
 def serve(

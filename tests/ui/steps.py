@@ -70,7 +70,7 @@ def shown(page: Page) -> int:
 
 
 def set_slider(page: Page, value: float) -> None:
-    """Cut the document anew, and wait until it is shown so."""
+    """SegmentationRecord the document anew, and wait until it is shown so."""
     box = page.locator("#granularity input[type=number]")
     box.fill(str(value))
     box.press("Tab")

@@ -71,7 +71,7 @@ def test_zerogpu_sees_its_function_and_the_models_stay_on_the_cpu(monkeypatch, t
 
 
 def test_log_lines_are_json():
-    record = logging.LogRecord("ui.visit", logging.INFO, "f", 1, "refused: %s", ('a\n"b"',), None)
+    record = logging.LogRecord("ui.session", logging.INFO, "f", 1, "refused: %s", ('a\n"b"',), None)
     line = JSONLines().format(record)
     assert "\n" not in line and json.loads(line)["says"] == 'refused: a\n"b"' and json.loads(line)["level"] == "INFO"
 

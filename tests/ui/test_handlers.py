@@ -20,7 +20,7 @@ from storage.documents import Quota
 from storage.errors import LimitError
 from storage.library import Library
 from storage.store import Store
-from ui.ending import Ending, StoppedError
+from ui.collection_service import CollectionService
 from ui.handlers import (
     ask,
     benchmarks,
@@ -29,15 +29,15 @@ from ui.handlers import (
     collections,
     conversations,
     documents,
-    exchange_views,
     index,
+    question_views,
     settings,
 )
-from ui.handlers.exchange import find_source, mark
-from ui.limits import Limits, Meter
+from ui.handlers.question_state import find_source, mark
+from ui.limits import Limits, RateLimiter
+from ui.open_collection import GoneError, OpenCollection
 from ui.preferences import PreferenceError, Started
-from ui.workspace import GoneError, Workspace
-from ui.workspaces import Workspaces
+from ui.shutdown import Shutdown, StoppedError
 
 TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long.\n\n" for i in range(12))
 
@@ -61,11 +61,11 @@ def clock():
 def workspaces(tmp_path, clock):
     folder = tmp_path / "data"
     library = Library(Store.open(sqlite_url(folder / "x.sqlite"), clock), tiny_engine(tmp_path / "kv"), folder)
-    yield Workspaces(library, "private", expire=True, clock=clock)
+    yield CollectionService(library, "private", expire=True, clock=clock)
     library.close()
 
 
-def visitor(workspaces, secret=None) -> Workspace:
+def visitor(workspaces, secret=None) -> OpenCollection:
     return workspaces.get(workspaces.enter({"secret": secret} if secret else {}))
 
 
@@ -78,7 +78,7 @@ def workspace(workspaces, tmp_path):
     return workspace
 
 
-def only(workspace: Workspace):
+def only(workspace: OpenCollection):
     ((document_id, entry),) = workspace.entries.items()
     return document_id, entry
 
@@ -111,7 +111,7 @@ def test_loading_stops_and_goes_on_even_after_a_restart(workspaces, tmp_path):
     documents.stop(workspace)
     *_, stopped = running
     assert stopped["waiting"] == 3 and [row["state"] for row in stopped["rows"]].count("ready to index") == 1
-    again = Workspaces(workspaces.library, "private")
+    again = CollectionService(workspaces.library, "private")
     *_, done = documents.read_waiting(visitor(again, SECRET["secret"]))
     assert done["waiting"] == 0 and len(done["rows"]) == 4
 
@@ -163,7 +163,7 @@ def test_a_file_that_is_stopped_at_while_it_is_scored_waits_again(workspaces, sl
         workspaces.stop_all()
     running.close() if stop == "closed page" else list(running)
     assert states([documents.view(workspace)]) == ["received, waits to be read"] and not workspace.entries
-    again = visitor(Workspaces(workspaces.library, "private"), SECRET["secret"])
+    again = visitor(CollectionService(workspaces.library, "private"), SECRET["secret"])
     assert states(documents.read_waiting(again))[-1] == "ready to index"
 
 
@@ -191,7 +191,7 @@ def test_the_end_waits_for_the_step_that_is_under_way():
         seen.append("step")
         yield 1
 
-    ending, pool = Ending(), ThreadPoolExecutor(2)
+    ending, pool = Shutdown(), ThreadPoolExecutor(2)
     running = pool.submit(lambda: list(ending.until(work())))
     assert entered.wait(20)
     wanted = pool.submit(ending.want)
@@ -420,12 +420,12 @@ def last(workspace, question="How long is river 3?", modes=("block", "full"), **
 def test_both_modes_answer_and_are_compared(workspace):
     list(index.index_all(workspace))
     exchange = last(workspace)
-    times = exchange_views.times_view(exchange)
+    times = question_views.times_view(exchange)
     assert [bar["name"] for bar in times["bars"]] == ["Block mode", "Full mode"] and "instead of" in times["headline"]
     for bar, mode in zip(times["bars"], exchange.modes, strict=True):
         assert bar["total"] == pytest.approx(sum(stage["ms"] for stage in bar["stages"]))
-        assert exchange_views.answer_view(exchange, mode)["text"] == exchange.answers[mode].text
-    cards = exchange_views.sources_view(exchange)["sources"]
+        assert question_views.answer_view(exchange, mode)["text"] == exchange.answers[mode].text
+    cards = question_views.sources_view(exchange)["sources"]
     assert "4 from memory" in times["detail"] and [card["badge"] for card in cards] == ["cached"] * 4
     assert find_source(exchange, 2).number == 2 and find_source(exchange, 99) is None
 
@@ -434,30 +434,30 @@ def test_a_block_that_is_not_cached_is_not_said_to_be(workspace):
     list(index.index_all(workspace))
     engine = workspace.rag.engine
     engine.kv.delete(engine.kv_key(last(workspace, modes=("full",)).sources[1].text))
-    badges = [card["badge"] for card in exchange_views.sources_view(last(workspace))["sources"]]
+    badges = [card["badge"] for card in question_views.sources_view(last(workspace))["sources"]]
     assert badges == ["cached", "", "cached", "cached"]
 
 
 def test_one_mode_alone(workspace):
     list(index.index_all(workspace))
     full, block = last(workspace, modes=("full",)), last(workspace, modes=("block",))
-    assert "empty" in exchange_views.answer_view(full, "block") and "empty" in exchange_views.answer_view(block, "full")
-    assert exchange_views.times_view(full)["headline"].startswith("First token after")
-    assert exchange_views.times_view(block)["headline"].startswith("First token after")
+    assert "empty" in question_views.answer_view(full, "block") and "empty" in question_views.answer_view(block, "full")
+    assert question_views.times_view(full)["headline"].startswith("First token after")
+    assert question_views.times_view(block)["headline"].startswith("First token after")
 
 
 def test_an_answer_on_its_way_says_so(workspace):
     list(index.index_all(workspace))
     exchange = next(ask.ask(workspace, "why?", ("block", "full"), 4, 6))
     assert (
-        exchange_views.answer_view(exchange, "block")["busy"]
-        and "waiting" in exchange_views.answer_view(exchange, "full")["state"]
+        question_views.answer_view(exchange, "block")["busy"]
+        and "waiting" in question_views.answer_view(exchange, "full")["state"]
     )
-    assert exchange_views.times_view(exchange)["bars"][0]["pending"]
+    assert question_views.times_view(exchange)["bars"][0]["pending"]
     exchange.stopped = True
     assert (
-        exchange_views.answer_view(exchange, "block")["state"] == "stopped"
-        and not exchange_views.answer_view(exchange, "block")["busy"]
+        question_views.answer_view(exchange, "block")["state"] == "stopped"
+        and not question_views.answer_view(exchange, "block")["busy"]
     )
 
 
@@ -466,17 +466,17 @@ def test_errors_of_a_question_are_part_of_the_exchange(workspace, question, mess
     if message == "does not fit":
         list(index.index_all(workspace))
     exchange = last(workspace, question)
-    assert message in exchange.error and message in exchange_views.answer_view(exchange, "block")["state"]
+    assert message in exchange.error and message in question_views.answer_view(exchange, "block")["state"]
 
 
 def test_blocks_left_out_are_named(tmp_path):
     engine = tiny_engine(tmp_path / "kv", max_position_embeddings=300)
-    workspaces = Workspaces(Library(Store.open(sqlite_url(tmp_path / "x.sqlite")), engine, tmp_path), "private")
+    workspaces = CollectionService(Library(Store.open(sqlite_url(tmp_path / "x.sqlite")), engine, tmp_path), "private")
     workspace = visitor(workspaces)
     (tmp_path / "r.md").write_text(TEXT)
     list(documents.load_files(workspace, [tmp_path / "r.md"]))
     list(index.index_all(workspace))
-    assert "Left out" in exchange_views.times_view(last(workspace, modes=("block",), k=9))["detail"]
+    assert "Left out" in question_views.times_view(last(workspace, modes=("block",), k=9))["detail"]
     workspaces.library.close()
 
 
@@ -541,7 +541,7 @@ def test_a_restart_forgets_nothing(workspaces, workspace, tmp_path):
     workspaces.library.close()
     folder = tmp_path / "data"
     library = Library(Store.open(sqlite_url(folder / "x.sqlite")), tiny_engine(tmp_path / "kv"), folder)
-    again = visitor(Workspaces(library, "private"), SECRET["secret"])
+    again = visitor(CollectionService(library, "private"), SECRET["secret"])
     view = blocks.view(again, document_id)
     assert {k: v for k, v in view.items() if k != "cost"} == {k: v for k, v in before.items() if k != "cost"}
     assert index.overview(again)["rows"][0]["state"] == "done"
@@ -551,7 +551,7 @@ def test_a_restart_forgets_nothing(workspaces, workspace, tmp_path):
     assert title == exchange.question and recalled.sources == exchange.sources
     assert (
         recalled.answers == exchange.answers
-        and exchange_views.answer_view(recalled, "block")["text"] == exchange.texts["block"]
+        and question_views.answer_view(recalled, "block")["text"] == exchange.texts["block"]
     )
     library.close()
 
@@ -580,7 +580,7 @@ def test_pinned_sources_come_first_and_excluded_ones_not_at_all(workspace):
     mark(first, wanted.number, "pin")
     mark(first, unwanted.number, "exclude")
     mark(first, 99, "pin")
-    cards = exchange_views.sources_view(first)["sources"]
+    cards = question_views.sources_view(first)["sources"]
     assert cards[3]["pinned"] and cards[0]["excluded"] and not cards[1]["pinned"]
     second = last(workspace, before=first)
     assert second.sources[0].start == wanted.start and unwanted.start not in [s.start for s in second.sources]
@@ -626,9 +626,9 @@ def test_collections_are_made_renamed_exported_imported_deleted(workspaces, work
 
 
 def test_all_share_what_is_shared_and_users_have_their_own(workspaces):
-    shared = Workspaces(workspaces.library, "shared")
+    shared = CollectionService(workspaces.library, "shared")
     assert shared.enter({})["collection"] == shared.enter({})["collection"]
-    users = Workspaces(workspaces.library, "login")
+    users = CollectionService(workspaces.library, "login")
     anna, bert = users.enter({}, "anna"), users.enter({}, "bert")
     assert anna["collection"] != bert["collection"] and users.enter({}, "anna")["collection"] == anna["collection"]
     for visit, user in ((anna, "bert"), (anna, None), ({"collection": anna["collection"]}, None)):
@@ -677,7 +677,7 @@ def test_budgets_are_the_owners_of_the_machine_to_set(workspaces, workspace):
     with pytest.raises(PreferenceError, match="shared by all"):
         settings.set_budgets(workspaces, {"memory": 1.0})
     list(index.index_all(workspace))
-    mine = Workspaces(workspaces.library, "shared")
+    mine = CollectionService(workspaces.library, "shared")
     for wrong in ({"memory": -1}, {"memory": "x"}, {"nothing": 1}, {"memory": float("nan")}):
         with pytest.raises(PreferenceError):
             settings.set_budgets(mine, wrong)
@@ -699,7 +699,7 @@ def test_the_models_in_use_are_told_by_name_and_without_a_path(workspaces, tmp_p
     (tmp_path / "mine").mkdir()
     for given, name in ((str(tmp_path / "mine"), "mine"), ("auto", "the one that comes"), ("qa-lora", "qa-lora")):
         started = Started("org/model", given, str(tmp_path))
-        seen = settings.models_view(Workspaces(library, "shared", started=started))
+        seen = settings.models_view(CollectionService(library, "shared", started=started))
         assert seen["model"].startswith("org/model: a llama") and seen["embedder"].endswith("64 numbers a block")
         assert seen["adapter"].startswith(f"{name}") and "2 sinks before each block" in seen["adapter"]
         assert str(tmp_path.parent) not in "".join(seen.values())
@@ -744,7 +744,7 @@ def test_this_machine_is_measured(workspace):
 
 
 def test_a_visitor_asks_so_often_and_is_told_when_to_come_back(clock):
-    meter = Meter(Limits(questions_a_minute=2, uploads_an_hour=3, n_files=2, jobs=1), clock)
+    meter = RateLimiter(Limits(questions_a_minute=2, uploads_an_hour=3, n_files=2, jobs=1), clock)
     meter.question("anna")
     meter.question("anna")
     with pytest.raises(LimitError, match="2 questions a minute.*60 seconds"):
@@ -772,7 +772,7 @@ def test_limits_hold_in_the_handlers(tmp_path):
         questions_a_minute=2, n_collections_in_all=3,
     )  # fmt: skip
     library = Library(Store.open(sqlite_url(tmp_path / "x.sqlite")), tiny_engine(), tmp_path)
-    workspaces = Workspaces(library, "private", limits=limits)
+    workspaces = CollectionService(library, "private", limits=limits)
     workspace = visitor(workspaces, SECRET["secret"])
 
     def load(**texts):

@@ -1,6 +1,6 @@
 """Attention of a layout while it trains: by the dense mask, or without one on CUDA. Knows layouts, no examples.
 
-Both go through the seam that `blockrag.attention.packed` gives: a mask, or an `attend` of the caller's own.
+Both go through the seam that `blockrag.attention.gqa` gives: a mask, or an `attend` of the caller's own.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from blockrag.attention.packed import UNMASKED
+from blockrag.attention.gqa import UNMASKED
 from training.distill.layout import Layout, Part, visible
 
 Flash = Callable[..., torch.Tensor]

@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from blockrag.attention import packed
 from blockrag.models import DEFAULT_MODEL
 from blockrag.models.adapter import Adapter, apply_changes, load_adapter, save_adapter
 from blockrag.models.answer_model import AnswerModel
-from blockrag.models.cache import base_id, local_path, weights_sha256
 from blockrag.models.load import load_tokenizer
+from blockrag.models.store import base_id, local_path, weights_sha256
 from training.commit import commit
 from training.distill.config import DistillConfig
 from training.distill.examples import load
@@ -116,7 +115,7 @@ def load_frozen(name: str, adapter: Adapter, device: torch.device) -> AnswerMode
     folder = local_path(name)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     network: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, attn_implementation=packed.NAME
+        folder, dtype=dtype, attn_implementation=gqa.NAME
     ).to(device)
     apply_changes(network, adapter.teacher)
     return AnswerModel(network, load_tokenizer(name), weights_sha256(folder), adapter.full_format)

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from blockrag.attention import packed
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.load import load_tokenizer
 from training.commit import commit
@@ -88,7 +87,7 @@ def random_model(shape: str, device: torch.device) -> AnswerModel:
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
     with torch.device(device):
-        network = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=packed.NAME)
+        network = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=gqa.NAME)
     return AnswerModel(network, load_tokenizer("smollm2"), f"random {shape}")
 
 

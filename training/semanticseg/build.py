@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blockrag.models.cache import write_aside
+from blockrag.models.store import write_aside
 from training.corpus import SPLITS, Row
 from training.semanticseg.annotators import ANNOTATE
 from training.semanticseg.card import write_card

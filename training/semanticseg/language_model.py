@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from string import Template
 
-from blockrag.models.cache import write_aside
+from blockrag.models.store import write_aside
 from blockrag.segment import find_candidates
 from training.corpus import Row
 from training.semanticseg.chat import Chat, Message, make_chat

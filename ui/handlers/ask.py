@@ -3,27 +3,27 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from blockrag.answer import Answer, Mode, Piece, Queued, Retrieved
 from blockrag.errors import BlockRAGError
+from blockrag.events import Answer, Mode, Piece, Queued, Retrieved
 from storage.errors import LimitError
 from ui import strings
-from ui.handlers.exchange import Exchange, begin
-from ui.workspace import Workspace
+from ui.handlers.question_state import QuestionState, begin
+from ui.open_collection import OpenCollection
 
 REMEMBERED_CHARS = 1_000
 """Of the question and the answer before, that a follow-up question brings along."""
 
 
 def ask(
-    workspace: Workspace,
+    workspace: OpenCollection,
     question: str,
     modes: tuple[Mode, ...],
     k: int,
     max_new_tokens: int,
-    before: Exchange | None = None,
+    before: QuestionState | None = None,
     *,
     follow_up: bool = False,
-) -> Iterator[Exchange]:
+) -> Iterator[QuestionState]:
     """Answer in each mode, one after the other, yielding the exchange after every event. Closing it stops the answer.
     What was answered is kept in the conversation.
 
@@ -31,7 +31,7 @@ def ask(
 
     Parameters
     ----------
-    before : Exchange, optional
+    before : QuestionState, optional
         The one before: its conversation goes on, its pinned blocks are given and its excluded ones are not.
     follow_up : bool
         Bring the question and the answer before along.
@@ -52,7 +52,7 @@ def ask(
                     mode,
                     k,
                     max_new_tokens,
-                    asker=workspace.owner,
+                    client_id=workspace.owner,
                     search=f"{before.question} {question}" if follow_up and before else None,
                     pinned=exchange.pinned,
                     excluded=exchange.excluded,
@@ -69,7 +69,7 @@ def ask(
     yield exchange
 
 
-def admit(workspace: Workspace, question: str) -> None:
+def admit(workspace: OpenCollection, question: str) -> None:
     """Let a question in, or raise LimitError."""
     most = workspace.meter.limits.question_chars
     if len(question) > most:
@@ -77,12 +77,12 @@ def admit(workspace: Workspace, question: str) -> None:
     workspace.meter.question(workspace.owner)
 
 
-def _following(before: Exchange, question: str) -> str:
+def _following(before: QuestionState, question: str) -> str:
     answer = next(iter(before.texts.values()), "")[:REMEMBERED_CHARS]
     return strings.FOLLOWING.format(question=before.question[:REMEMBERED_CHARS], answer=answer, now=question)
 
 
-def keep(workspace: Workspace, exchange: Exchange) -> None:
+def keep(workspace: OpenCollection, exchange: QuestionState) -> None:
     """Add what was answered to the conversation, which begins here where there is none."""
     answers = list(exchange.answers.values())
     if not answers:
@@ -93,7 +93,7 @@ def keep(workspace: Workspace, exchange: Exchange) -> None:
     conversations.add(collection_id, exchange.conversation, answers)
 
 
-def _take_sources(exchange: Exchange, event: Retrieved, workspace: Workspace) -> None:
+def _take_sources(exchange: QuestionState, event: Retrieved, workspace: OpenCollection) -> None:
     """What was retrieved, and which of it was cached when the question came: before the first mode caches the rest."""
     engine = workspace.library.engine
     if not exchange.sources:
@@ -101,7 +101,7 @@ def _take_sources(exchange: Exchange, event: Retrieved, workspace: Workspace) ->
     exchange.sources, exchange.left_out = event.sources, event.left_out
 
 
-def _take(exchange: Exchange, mode: Mode, event: Queued | Piece | Answer) -> None:
+def _take(exchange: QuestionState, mode: Mode, event: Queued | Piece | Answer) -> None:
     if isinstance(event, Piece):
         exchange.texts[mode] += event.text
     elif isinstance(event, Answer):

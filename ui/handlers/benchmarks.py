@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from blockrag.answer import Answer, Mode, Source
 from blockrag.answering import Request, answer
 from blockrag.engine import Engine
+from blockrag.events import Answer, Mode, Source
 from blockrag.stopwatch import Stopwatch
 from ui import strings
 

@@ -15,8 +15,8 @@ from blockrag.errors import SegmentationError
 from blockrag.kv.memory import MemoryTier
 from blockrag.segment import Block, Edit, Scored, Segmentation
 from ui import strings
-from ui.entry import Entry
-from ui.workspace import Workspace
+from ui.collection_document import Entry
+from ui.open_collection import OpenCollection
 
 MAX_PIECES = 5_000
 
@@ -24,7 +24,7 @@ PROFILE_BINS = 400
 """Steps of the strip that shows boundary scores beside the text."""
 
 
-def view(workspace: Workspace, document_id: str | None) -> dict[str, Any]:
+def view(workspace: OpenCollection, document_id: str | None) -> dict[str, Any]:
     """A document's blocks at its granularity."""
     entry = workspace.entry(document_id)
     if entry is None:
@@ -47,7 +47,7 @@ def view(workspace: Workspace, document_id: str | None) -> dict[str, Any]:
 
 
 def comparing(
-    workspace: Workspace, document_id: str | None, segmenter: str, granularity: float
+    workspace: OpenCollection, document_id: str | None, segmenter: str, granularity: float
 ) -> Generator[Progress, None, dict[str, Any]]:
     """The same document cut in another way, to look at: where its blocks begin otherwise is marked. Tells how far the
     other segmenter is."""
@@ -68,7 +68,9 @@ def comparing(
     }
 
 
-def source_view(workspace: Workspace, document: Document | None, start: int, end: int, caption: str) -> dict[str, Any]:
+def source_view(
+    workspace: OpenCollection, document: Document | None, start: int, end: int, caption: str
+) -> dict[str, Any]:
     """A document with one span marked, for reading only."""
     if document is None:
         return {"empty": strings.NO_SOURCE}
@@ -76,7 +78,7 @@ def source_view(workspace: Workspace, document: Document | None, start: int, end
     return _shown(workspace, document) | {"starts": starts, "highlight": start, "summary": caption}
 
 
-def cost(workspace: Workspace, n_tokens: int) -> str:
+def cost(workspace: OpenCollection, n_tokens: int) -> str:
     """What block KV of so many tokens takes on each tier."""
     engine = workspace.library.engine
     nbytes = n_tokens * engine.model.kv_nbytes_per_token
@@ -102,7 +104,7 @@ def _summary(blocks: tuple[Block, ...]) -> str:
     return f"{len(blocks)} blocks of {min(sizes)} to {max(sizes)} tokens, median {median(sizes):.0f}"
 
 
-def _shown(workspace: Workspace, document: Document) -> dict[str, Any]:
+def _shown(workspace: OpenCollection, document: Document) -> dict[str, Any]:
     return {"workspace": workspace.id, "doc": document.sha256, "length": len(document.text)}
 
 
@@ -122,7 +124,7 @@ def _added(segmentation: Segmentation) -> list[int]:
     return [char for char, n in balance.items() if n > 0]
 
 
-def read_pieces(workspace: Workspace, document_id: str, first: int, n: int) -> dict[str, Any]:
+def read_pieces(workspace: OpenCollection, document_id: str, first: int, n: int) -> dict[str, Any]:
     """Pieces ``first`` to ``first + n`` of a document: their offsets and texts, and whether they are the last."""
     if not (0 <= first and 0 < n <= MAX_PIECES):
         raise ValueError(f"pieces {first} to {first + n} were asked for; at most {MAX_PIECES} at once")
@@ -136,7 +138,7 @@ def read_pieces(workspace: Workspace, document_id: str, first: int, n: int) -> d
     }
 
 
-def toggle(workspace: Workspace, document_id: str, char: int, add: bool) -> None:
+def toggle(workspace: OpenCollection, document_id: str, char: int, add: bool) -> None:
     """Begin a block at `char`, or merge the one that begins there with the one before it.
 
     Raises
@@ -153,7 +155,7 @@ def toggle(workspace: Workspace, document_id: str, char: int, add: bool) -> None
     workspace.edit(document_id, edits)
 
 
-def move(workspace: Workspace, document_id: str, char: int, by: int) -> int:
+def move(workspace: OpenCollection, document_id: str, char: int, by: int) -> int:
     """Move the boundary at `char` to the next candidate (`by` 1) or the one before (`by` -1) that the sizes allow;
     returns where it is then.
 
@@ -173,7 +175,7 @@ def move(workspace: Workspace, document_id: str, char: int, by: int) -> int:
     return moved[0]
 
 
-def place(workspace: Workspace, document_id: str, char: int, to: int) -> None:
+def place(workspace: OpenCollection, document_id: str, char: int, to: int) -> None:
     """Move the boundary at `char` to `to`, which lies between the boundaries before and after it.
 
     Raises
@@ -218,7 +220,7 @@ def _beside(cut: Segmentation, char: int, granularity: float) -> tuple[int, int]
     return starts[i - 1], starts[i + 1]
 
 
-def _entry(workspace: Workspace, document_id: str) -> Entry:
+def _entry(workspace: OpenCollection, document_id: str) -> Entry:
     """The document an event speaks of: the browser's word, so that it is looked up, not believed."""
     entry = workspace.entry(document_id)
     if entry is None:

@@ -11,7 +11,7 @@ from blockrag.engine import Engine
 from blockrag.kv.memory import MemoryTier
 from ui import strings
 from ui.handlers.blocks import size
-from ui.workspace import Workspace
+from ui.open_collection import OpenCollection
 
 SAMPLE_S = 5.0
 SAMPLES = 720
@@ -57,7 +57,7 @@ class Watch:
         return list(self._samples)
 
 
-def view(workspace: Workspace, watch: Watch) -> dict[str, Any]:
+def view(workspace: OpenCollection, watch: Watch) -> dict[str, Any]:
     """The tiers now, the last hour as lines, and what of the open collection is where."""
     watch.look()
     kv = workspace.library.engine.kv
@@ -100,7 +100,7 @@ def _lines(samples: list[Sample]) -> dict[str, list[dict[str, Any]]]:
     return {"nbytes": nbytes, "counts": counts}
 
 
-def clear(workspace: Workspace, tier_name: str) -> int:
+def clear(workspace: OpenCollection, tier_name: str) -> int:
     """Delete the open collection's KV from a tier; returns of how many blocks. It is made again when it is needed."""
     n_deleted = 0
     for tier in workspace.library.engine.kv.tiers:
@@ -112,7 +112,7 @@ def clear(workspace: Workspace, tier_name: str) -> int:
     return n_deleted
 
 
-def move_to_memory(workspace: Workspace) -> int:
+def move_to_memory(workspace: OpenCollection) -> int:
     """Copy the open collection's KV from slower tiers into memory; returns of how many blocks."""
     kv, n_moved = workspace.library.engine.kv, 0
     fast = [tier for tier in kv.tiers if isinstance(tier, MemoryTier)]
@@ -125,7 +125,7 @@ def move_to_memory(workspace: Workspace) -> int:
     return n_moved
 
 
-def warm(workspace: Workspace) -> Iterator[str]:
+def warm(workspace: OpenCollection) -> Iterator[str]:
     """Encode the KV of the open collection's indexed blocks that no tier has (any more), telling how far it is."""
     engine = workspace.library.engine
     with workspace.meter.job(workspace.owner):
@@ -137,6 +137,6 @@ def warm(workspace: Workspace) -> Iterator[str]:
             workspace.library.note_places([record.kv_key for record in records])
 
 
-def _keys(workspace: Workspace) -> list[str]:
+def _keys(workspace: OpenCollection) -> list[str]:
     """KV keys of the open collection's blocks."""
     return workspace.store.blocks.keys_of(workspace.record.id)

@@ -9,29 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from storage.archive import export, import_
-from ui.workspace import Workspace
-from ui.workspaces import Workspaces
+from ui.collection_service import CollectionService
+from ui.open_collection import OpenCollection
 
 FETCH_S = 600
 """How long an exported file can be fetched."""
 
 
-def choices(workspace: Workspace) -> list[tuple[str, str]]:
+def choices(workspace: OpenCollection) -> list[tuple[str, str]]:
     """Name and token of the owner's collections, for a menu."""
     return [(record.name, record.token) for record in workspace.store.collections.of(workspace.owner)]
 
 
-def create(workspaces: Workspaces, workspace: Workspace, name: str) -> str:
+def create(workspaces: CollectionService, workspace: OpenCollection, name: str) -> str:
     """A new collection of the same owner; returns its token. Raises ConflictError, LimitError."""
     return workspaces.create(workspace.owner, name).token
 
 
-def rename(workspace: Workspace, name: str) -> None:
+def rename(workspace: OpenCollection, name: str) -> None:
     """Give the collection another name. Raises ConflictError."""
     workspace.store.collections.rename(workspace.record.id, name)
 
 
-def delete(workspaces: Workspaces, workspace: Workspace, typed: str) -> bool:
+def delete(workspaces: CollectionService, workspace: OpenCollection, typed: str) -> bool:
     """Delete the collection where its name was typed; returns whether it is gone."""
     if typed.strip() != workspace.record.name:
         return False
@@ -39,7 +39,7 @@ def delete(workspaces: Workspaces, workspace: Workspace, typed: str) -> bool:
     return True
 
 
-def to_file(workspace: Workspace) -> Path:
+def to_file(workspace: OpenCollection) -> Path:
     """Write the collection to a file in a folder of its own, which goes after `FETCH_S`; returns its path."""
     root = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()) / f"blockrag-exports-{os.getpid()}"
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def to_file(workspace: Workspace) -> Path:
     return path
 
 
-def from_file(workspaces: Workspaces, workspace: Workspace, path: Path) -> str:
+def from_file(workspaces: CollectionService, workspace: OpenCollection, path: Path) -> str:
     """A new collection from a file that Gradio received; returns its token.
 
     Raises
@@ -66,7 +66,7 @@ def from_file(workspaces: Workspaces, workspace: Workspace, path: Path) -> str:
     return record.token
 
 
-def view(workspace: Workspace) -> dict[str, Any]:
+def view(workspace: OpenCollection) -> dict[str, Any]:
     """What the collection holds, in a sentence."""
     n_documents, n_chars = workspace.store.documents.totals(workspace.record.id)
     quota = workspace.library.quota

@@ -4,17 +4,17 @@ from typing import Any
 
 from storage.errors import NotFoundError
 from ui import strings
-from ui.handlers.exchange import Exchange
-from ui.handlers.exchange_views import CARD_CHARS, TITLES, time_text
-from ui.workspace import Workspace
+from ui.handlers.question_state import QuestionState
+from ui.handlers.question_views import CARD_CHARS, TITLES, time_text
+from ui.open_collection import OpenCollection
 
 
-def history(workspace: Workspace) -> list[tuple[str, int]]:
+def history(workspace: OpenCollection) -> list[tuple[str, int]]:
     """Title and id of the collection's conversations, for a menu."""
     return [(record.title, record.id) for record in workspace.store.conversations.of(workspace.record.id)]
 
 
-def turns_view(workspace: Workspace, conversation: int | None) -> dict[str, Any]:
+def turns_view(workspace: OpenCollection, conversation: int | None) -> dict[str, Any]:
     """A conversation's questions with the beginnings of their answers."""
     turns = []
     if conversation is not None:
@@ -29,19 +29,19 @@ def turns_view(workspace: Workspace, conversation: int | None) -> dict[str, Any]
     return {"turns": turns, "saved": saved(workspace), "empty": strings.NO_HISTORY}
 
 
-def recall(workspace: Workspace, conversation: int | None, turn_id: int) -> Exchange:
+def recall(workspace: OpenCollection, conversation: int | None, turn_id: int) -> QuestionState:
     """An exchange of a conversation as it was. An empty one where it is gone."""
     if conversation is None:
-        return Exchange()
+        return QuestionState()
     try:
         turns = workspace.store.conversations.turns(workspace.record.id, conversation)
     except NotFoundError:
-        return Exchange()
+        return QuestionState()
     for turn in turns:
         if turn.id == turn_id:
             answers = {mode: turn.answers[mode] for mode in TITLES if mode in turn.answers}
             texts = {mode: answer.text for mode, answer in answers.items()}
-            return Exchange(
+            return QuestionState(
                 turn.question,
                 tuple(answers),
                 turn.sources,
@@ -50,10 +50,10 @@ def recall(workspace: Workspace, conversation: int | None, turn_id: int) -> Exch
                 answers=answers,
                 conversation=conversation,
             )
-    return Exchange()
+    return QuestionState()
 
 
-def saved(workspace: Workspace) -> str:
+def saved(workspace: OpenCollection) -> str:
     """What block KV has saved this collection so far."""
     n_answers, n_tokens, saved_ms = workspace.store.conversations.saved(workspace.record.id)
     if not n_answers:

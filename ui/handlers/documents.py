@@ -11,12 +11,12 @@ from blockrag.engine import Progress
 from blockrag.errors import BlockRAGError, DocumentError
 from storage.documents import UploadRecord
 from ui import strings
-from ui.ending import StoppedError
-from ui.entry import Entry
-from ui.workspace import Workspace
+from ui.collection_document import Entry
+from ui.open_collection import OpenCollection
+from ui.shutdown import StoppedError
 
 
-def receive(workspace: Workspace, paths: Sequence[Path]) -> None:
+def receive(workspace: OpenCollection, paths: Sequence[Path]) -> None:
     """Take uploaded files in, so that none of them is lost, whatever happens next.
 
     Raises
@@ -29,7 +29,7 @@ def receive(workspace: Workspace, paths: Sequence[Path]) -> None:
         workspace.library.receive(workspace.record.id, path, path.name)
 
 
-def read_waiting(workspace: Workspace) -> Iterator[dict[str, Any]]:
+def read_waiting(workspace: OpenCollection) -> Iterator[dict[str, Any]]:
     """Read the files that wait, one by one, yielding the view before each and at the end."""
     workspace.live.stop_loading = False
     with workspace.meter.job(workspace.owner):
@@ -41,25 +41,25 @@ def read_waiting(workspace: Workspace) -> Iterator[dict[str, Any]]:
     yield view(workspace)
 
 
-def load_files(workspace: Workspace, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+def load_files(workspace: OpenCollection, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """`receive`, then `read_waiting`."""
     receive(workspace, paths)
     yield from read_waiting(workspace)
 
 
-def stop(workspace: Workspace) -> dict[str, Any]:
+def stop(workspace: OpenCollection) -> dict[str, Any]:
     """Read no further file; one that is being segmented waits again."""
     workspace.live.stop_loading = True
     return view(workspace)
 
 
-def load_sample(workspace: Workspace, path: Path) -> Generator[Progress, None, dict[str, Any]]:
+def load_sample(workspace: OpenCollection, path: Path) -> Generator[Progress, None, dict[str, Any]]:
     """Load a file that is not an upload, and stays, telling how far its segmenting is."""
     yield from workspace.adding(load(path))
     return view(workspace)
 
 
-def remove(workspace: Workspace, document_id: str) -> dict[str, Any]:
+def remove(workspace: OpenCollection, document_id: str) -> dict[str, Any]:
     """Remove a document, or a file that is none."""
     if document_id.startswith("upload-"):
         for upload in workspace.store.documents.uploads(workspace.record.id):
@@ -70,7 +70,7 @@ def remove(workspace: Workspace, document_id: str) -> dict[str, Any]:
     return view(workspace)
 
 
-def view(workspace: Workspace, reading: int | None = None, percent: int | None = None) -> dict[str, Any]:
+def view(workspace: OpenCollection, reading: int | None = None, percent: int | None = None) -> dict[str, Any]:
     """The table of documents, and of files that are none, or not yet; of the one that is being read, how much of it is
     segmented."""
     uploads = workspace.store.documents.uploads(workspace.record.id)
@@ -86,16 +86,16 @@ def view(workspace: Workspace, reading: int | None = None, percent: int | None =
     }
 
 
-def choices(workspace: Workspace) -> list[tuple[str, str]]:
+def choices(workspace: OpenCollection) -> list[tuple[str, str]]:
     """Name and id of every document, for a menu."""
     return [(record.name, record.sha256) for record in workspace.store.documents.of(workspace.record.id)]
 
 
-def _waiting(workspace: Workspace) -> list[UploadRecord]:
+def _waiting(workspace: OpenCollection) -> list[UploadRecord]:
     return [u for u in workspace.store.documents.uploads(workspace.record.id) if u.state == "waiting"]
 
 
-def _read(workspace: Workspace, upload: UploadRecord) -> Iterator[dict[str, Any]]:
+def _read(workspace: OpenCollection, upload: UploadRecord) -> Iterator[dict[str, Any]]:
     """Make a document of a file, yielding the view at each per cent; a file that is stopped at waits again."""
     path, limits = workspace.library.upload_path(upload), workspace.meter.limits
     try:

@@ -8,8 +8,8 @@ from typing import Any
 from blockrag.engine import Progress
 from blockrag.errors import BlockRAGError
 from ui import strings
-from ui.entry import Entry
-from ui.workspace import Workspace
+from ui.collection_document import Entry
+from ui.open_collection import OpenCollection
 
 MAX_CELLS = 400
 """Blocks that are drawn one by one, by the tier of their KV."""
@@ -18,13 +18,13 @@ REDRAW_S = 0.2
 """Between two views of a stage: a page that is drawn anew for every block of a quick model hears no click."""
 
 
-def overview(workspace: Workspace) -> dict[str, Any]:
+def overview(workspace: OpenCollection) -> dict[str, Any]:
     """Every document and whether its present cut is indexed."""
     rows = [_rest(workspace, entry) for entry in workspace.entries.values()]
     return {"rows": rows, "empty": strings.NOTHING_TO_INDEX}
 
 
-def start(workspace: Workspace) -> dict[str, Any]:
+def start(workspace: OpenCollection) -> dict[str, Any]:
     """The same, while the model is still busy with something else."""
     workspace.live.stop_indexing = False
     rows = [_rest(workspace, entry) for entry in workspace.entries.values()]
@@ -34,13 +34,13 @@ def start(workspace: Workspace) -> dict[str, Any]:
     }
 
 
-def stop(workspace: Workspace) -> dict[str, Any]:
+def stop(workspace: OpenCollection) -> dict[str, Any]:
     """Have the indexing stop at its next step."""
     workspace.live.stop_indexing = True
     return overview(workspace)
 
 
-def index_all(workspace: Workspace) -> Iterator[dict[str, Any]]:
+def index_all(workspace: OpenCollection) -> Iterator[dict[str, Any]]:
     """Index what is not indexed, yielding the view as it goes on; the last one is what stands when all is over."""
     failed: dict[str, str] = {}
     with workspace.meter.job(workspace.owner):
@@ -98,7 +98,7 @@ def _with(
     return {"rows": shown, "empty": strings.NOTHING_TO_INDEX}
 
 
-def _rest(workspace: Workspace, entry: Entry) -> dict[str, Any]:
+def _rest(workspace: OpenCollection, entry: Entry) -> dict[str, Any]:
     n_blocks = len(entry.starts)
     row = {"id": entry.record.sha256, "name": entry.record.name, "total": n_blocks}
     if entry.is_indexed:
@@ -114,7 +114,7 @@ def _rest(workspace: Workspace, entry: Entry) -> dict[str, Any]:
     return row | {"text": text, "done": 0, "state": "waiting", "cells": []}
 
 
-def _cells(workspace: Workspace, entry: Entry) -> list[str]:
+def _cells(workspace: OpenCollection, entry: Entry) -> list[str]:
     """The fastest tier that has each block's KV now, or an empty string."""
     records = workspace.store.blocks.of(entry.record.id)
     return [next(iter(workspace.library.tiers_of(record.kv_key)), "") for record in records]

@@ -7,15 +7,15 @@ from blockrag.models.answer_model import AnswerModel
 from blockrag.models.shipped import AUTO
 from storage.settings import APPLICATION
 from ui import strings
+from ui.collection_service import CollectionService
+from ui.open_collection import OpenCollection
 from ui.preferences import PreferenceError, checked
-from ui.workspace import Workspace
-from ui.workspaces import Workspaces
 
 GB = 1 << 30
 MAX_BUDGET_GB = 4096.0
 
 
-def save(workspace: Workspace, values: dict[str, Any]) -> dict[str, Any]:
+def save(workspace: OpenCollection, values: dict[str, Any]) -> dict[str, Any]:
     """Keep a visitor's settings, all or none; returns them as they are now.
 
     Raises
@@ -26,12 +26,12 @@ def save(workspace: Workspace, values: dict[str, Any]) -> dict[str, Any]:
     return workspace.settings
 
 
-def budgets(workspace: Workspace) -> dict[str, float]:
+def budgets(workspace: OpenCollection) -> dict[str, float]:
     """Budget of each tier, in GiB."""
     return {tier.name: tier.budget_nbytes / GB for tier in workspace.library.engine.kv.tiers}
 
 
-def set_budgets(workspaces: Workspaces, values: dict[str, float]) -> None:
+def set_budgets(workspaces: CollectionService, values: dict[str, float]) -> None:
     """Change the tiers' budgets, now and for later starts.
 
     Raises
@@ -52,7 +52,7 @@ def set_budgets(workspaces: Workspaces, values: dict[str, float]) -> None:
     workspaces.library.store.settings.put(APPLICATION, {"budgets": dict(values)})
 
 
-def restore_budgets(workspaces: Workspaces) -> None:
+def restore_budgets(workspaces: CollectionService) -> None:
     """Take up the budgets that were set on the page before."""
     kept = workspaces.library.store.settings.of(APPLICATION).get("budgets", {})
     for tier in workspaces.engine.kv.tiers:
@@ -60,7 +60,7 @@ def restore_budgets(workspaces: Workspaces) -> None:
             tier.set_budget(int(kept[tier.name] * GB))
 
 
-def models_view(workspaces: Workspaces) -> dict[str, str]:
+def models_view(workspaces: CollectionService) -> dict[str, str]:
     """Which model, adapter and sentence encoder are in use. Of a folder its name alone: no path is told."""
     engine, started = workspaces.engine, workspaces.started
     config = engine.model.network.config

@@ -10,7 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
-from blockrag.attention.cache import PreallocatedCache
+from blockrag.attention.kv_cache import PreallocatedCache
 from blockrag.attention.rope import Rope
 from blockrag.kv.block_kv import BlockKV
 

@@ -4,7 +4,7 @@ Nothing is copied and no key is moved: a block's keys keep their local positions
 way when a program comes to the block, q R(offset) k = (R(-offset) q) k. (The same choice as LazyAttention's and
 MiniPIC's, but on the side of the query, of which there is little, and once a block.) The queries of all heads that
 share a key/value head stand together, so that keys are read once; each program attends to one stretch of tokens and
-leaves its result with the logarithm of its weight, and a second kernel joins the stretches (flash decoding;
+leaves its result with the logarithm of its weight, and a second kernel joins the splits (flash decoding;
 FlashAttention-2, arXiv 2307.08691, section 3.1). How much there is to attend to is read on the device, so that a
 captured graph serves every set of blocks.
 """
@@ -20,7 +20,7 @@ LOG2_E = 1.4426950408889634
 
 @dataclass(frozen=True)
 class Tiling:
-    """How the work is cut: rows of queries and keys a step, warps, loads in flight, stretches of tokens."""
+    """How the work is cut: rows of queries and keys a step, warps, loads in flight, splits of tokens."""
 
     rows: int
     keys: int
@@ -31,7 +31,7 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Table:
-    """Where the blocks lie, on the device; see `blockrag.attention.cuda.table`.
+    """Where the blocks lie, on the device; see `blockrag.attention.cuda.block_table`.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Table:
         int64 ``(capacity, 3)``: address of the keys, address of the values, tokens.
     turns : torch.Tensor
         float32 ``(capacity, 2, rotary_dim / 2)``: cosine and sine of each block's offset.
-    stretches : torch.Tensor
+    splits : torch.Tensor
         int64 ``(splits, 3)``: first block of a stretch, first token in that block, tokens of the stretch.
     interleaved : bool
         Whether neighbouring components turn together; see `Rope`.
@@ -47,7 +47,7 @@ class Table:
 
     blocks: torch.Tensor
     turns: torch.Tensor
-    stretches: torch.Tensor
+    splits: torch.Tensor
     interleaved: bool = False
 
 
@@ -101,7 +101,7 @@ def _step(
 @triton.jit
 def _stretch(
     queries,  # (kv_heads, rows, DIM): row = head in group * n_queries + query
-    blocks, turns, stretches,  # the table
+    blocks, turns, splits,  # the table
     tail_keys, tail_values,  # (kv_heads, capacity, DIM): the final block's own, at their places in the prompt
     places,  # int64 (2,): tokens in the blocks, tokens in the tail before the queries'
     partial,  # (kv_heads, SPLITS + 1, rows, DIM) float32
@@ -127,9 +127,9 @@ def _stretch(
         for at in range(0, n_keys, KEYS):
             top, total, result = _step(q, top, total, result, at, keys, values, last, n_keys, scale, DIM, KEYS, True)
     else:
-        block = tl.load(stretches + split * 3)
-        token = tl.load(stretches + split * 3 + 1)
-        left = tl.load(stretches + split * 3 + 2)
+        block = tl.load(splits + split * 3)
+        token = tl.load(splits + split * 3 + 1)
+        left = tl.load(splits + split * 3 + 2)
         plane = layer * tl.num_programs(2) + head
         while left > 0:
             n_tokens = tl.load(blocks + block * 3 + 2)
@@ -240,7 +240,7 @@ def attend_blocks(
     weights = torch.empty(kv_heads, parts, n_rows, dtype=torch.float32, device=query.device)
     output = torch.empty(1, n_queries, heads, dim, dtype=query.dtype, device=query.device)
     _stretch[(parts, triton.cdiv(n_rows, tiling.rows), kv_heads)](
-        q, table.blocks, table.turns, table.stretches, tail_keys, tail_values, places, partial, weights,
+        q, table.blocks, table.turns, table.splits, tail_keys, tail_values, places, partial, weights,
         layer, capacity * dim, n_queries, n_rows, scale * LOG2_E,
         TURN=turn, NEIGHBOURS=table.interleaved, DIM=dim, HALF=table.turns.shape[-1],
         ROWS=tiling.rows, KEYS=tiling.keys, SPLITS=tiling.splits,

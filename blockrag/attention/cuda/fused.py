@@ -19,7 +19,7 @@ import torch
 from torch.nn.functional import linear as many_row_product
 
 from blockrag.attention.alike import alike
-from blockrag.attention.cuda.steps import gated, normalise, rotate_both, row_product
+from blockrag.attention.cuda.kernels import gated, normalise, rotate_both, row_product
 
 Replacement = tuple[Any, str, Callable[..., Any]]
 """Owner, name of its attribute, and what stands there instead."""

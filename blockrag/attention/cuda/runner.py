@@ -1,4 +1,4 @@
-"""The final block on CUDA as captured graphs. Lends lanes to answers in flight; knows one model."""
+"""The final block on CUDA as captured graphs. Lends slots to answers in flight; knows one model."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -6,20 +6,20 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 
-from blockrag.attention.cache import PreallocatedCache
-from blockrag.attention.cuda.choir import Choir
-from blockrag.attention.cuda.lane import LENGTHS, Lane
+from blockrag.attention.cuda.batched_decode import BatchedDecode
+from blockrag.attention.cuda.slot import LENGTHS, Slot
+from blockrag.attention.kv_cache import PreallocatedCache
 from blockrag.attention.runner import Joined, PlainRunner, Runner
 from blockrag.generate import prefill
 from blockrag.kv.block_kv import BlockKV
 from blockrag.models.answer_model import AnswerModel
 
 TAIL_TOKENS = 2048
-"""Room of a lane's tail: a question and its answer. Longer ones take the plain way."""
+"""Room of a slot's tail: a question and its answer. Longer ones take the plain way."""
 
 
 class GraphRunner(Runner):
-    """Lends lanes; who comes when all are lent waits for one.
+    """Lends slots; who comes when all are lent waits for one.
 
     All graphs are captured when it is made: nothing else may run on the device while a graph is captured.
 
@@ -33,8 +33,8 @@ class GraphRunner(Runner):
 
     def __init__(self, model: AnswerModel, n_lanes: int = 1):
         self._model, self._plain = model, PlainRunner(model)
-        self._spare = [Lane(model, TAIL_TOKENS) for _ in range(n_lanes)]
-        self._choir = Choir(model, tuple(self._spare)) if n_lanes > 1 else None
+        self._spare = [Slot(model, TAIL_TOKENS) for _ in range(n_lanes)]
+        self._choir = BatchedDecode(model, tuple(self._spare)) if n_lanes > 1 else None
         self._returned = threading.Condition()
 
     @contextmanager
@@ -44,28 +44,28 @@ class GraphRunner(Runner):
             with self._plain.join(parts, room) as joined:
                 yield joined
             return
-        with self._lane() as lane:
-            yield _GraphJoined(self._model, lane, self._choir, parts)
+        with self._lane() as slot:
+            yield _GraphJoined(self._model, slot, self._choir, parts)
 
     @contextmanager
-    def _lane(self) -> Iterator[Lane]:
+    def _lane(self) -> Iterator[Slot]:
         with self._returned:
             self._returned.wait_for(lambda: self._spare)
-            lane = self._spare.pop()
+            slot = self._spare.pop()
         try:
-            yield lane
+            yield slot
         finally:
-            lane.release()
+            slot.release()
             with self._returned:
-                self._spare.append(lane)
+                self._spare.append(slot)
                 self._returned.notify()
 
 
 class _GraphJoined(Joined):
     path = "cuda graphs"
 
-    def __init__(self, model: AnswerModel, lane: Lane, choir: Choir | None, parts: Sequence[BlockKV]):
-        self._model, self._lane, self._choir = model, lane, choir
+    def __init__(self, model: AnswerModel, slot: Slot, batch: BatchedDecode | None, parts: Sequence[BlockKV]):
+        self._model, self._lane, self._choir = model, slot, batch
         self._hold(parts)
 
     def _hold(self, parts: Sequence[BlockKV]) -> None:
@@ -95,7 +95,7 @@ class _GraphJoined(Joined):
 
     def greedy(self, token_ids: Sequence[int]) -> Iterator[int]:
         """Alone, each step but the first begins before its predecessor's token is read, so that the GPU never waits;
-        in company, it is the choir's."""
+        in company, it is the batch's."""
         token = int(self.logits(token_ids).argmax())
         yield token
         with self._choir.taking_part(self._lane) if self._choir else nullcontext():
@@ -121,4 +121,4 @@ class _GraphJoined(Joined):
 
     def _check_room(self, begun: torch.Tensor | None) -> None:
         if begun is None and self._lane.n_tail >= self._lane.capacity:
-            raise ValueError(f"the lane holds {self._lane.capacity} tokens, and more were asked for")
+            raise ValueError(f"the slot holds {self._lane.capacity} tokens, and more were asked for")

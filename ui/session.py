@@ -13,9 +13,9 @@ from blockrag.engine import Progress
 from blockrag.errors import BlockRAGError
 from blockrag.segment.base import finished
 from ui import strings
+from ui.collection_service import CollectionService
 from ui.handlers.cache import Watch
-from ui.workspace import GoneError, Workspace
-from ui.workspaces import Workspaces
+from ui.open_collection import GoneError, OpenCollection
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ QUICK: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """Of events that are answered at once, and are no part of the API."""
 
 ASKING: dict[str, Any] = {"concurrency_id": "ask", "concurrency_limit": 72}
-"""Of questions: they take turns in the engine's turnstile, which is fair, and not in Gradio's queue."""
+"""Of questions: they take turns in the engine's queue, which is fair, and not in Gradio's queue."""
 
 WORKING: dict[str, Any] = {"concurrency_id": "work", "concurrency_limit": 2}
 """Of what runs the models for long: indexing, measuring. Questions do not wait for it."""
@@ -35,16 +35,16 @@ MAX_THREADS = 128
 
 
 @dataclass(frozen=True)
-class Visit:
+class Session:
     """The collections, the watch over the cache, and the page's component that holds this visitor's secret and the
     token of the collection they have open."""
 
-    workspaces: Workspaces
+    workspaces: CollectionService
     watch: Watch
     id: gr.BrowserState
 
     @contextmanager
-    def open(self, visit: Any, request: gr.Request | None) -> Iterator[Workspace]:
+    def open(self, visit: Any, request: gr.Request | None) -> Iterator[OpenCollection]:
         """The collection this visitor has open; an error of ours inside becomes a message on the page."""
         with told():
             yield self.workspaces.get(visit, user_of(request))

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import torch
 
-from blockrag.kv.arriving import GROUP, ArrivingKV
 from blockrag.kv.block_kv import BlockKV
+from blockrag.kv.streaming import GROUP, StreamingKV
 
 
 class Transfer:
@@ -47,7 +47,7 @@ class Transfer:
         self._n_sent = 0 if self._coming else len(self._groups)
         if self._coming:
             self._stream.wait_stream(torch.cuda.current_stream(self._device))  # which used the memory before
-            if not any(isinstance(part, ArrivingKV) for part, _ in self._coming):
+            if not any(isinstance(part, StreamingKV) for part, _ in self._coming):
                 self.send_all()
         return moved
 
@@ -57,7 +57,7 @@ class Transfer:
         Raises
         ------
         KVCorruptError, KVTierError
-            See `ArrivingKV.await_layer`.
+            See `StreamingKV.await_layer`.
         """
         while self.arriving:
             self._send()

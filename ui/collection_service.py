@@ -17,11 +17,11 @@ from blockrag.segment import DEFAULT_SEGMENTER
 from storage.collections import CollectionRecord
 from storage.errors import LimitError, NotFoundError
 from storage.library import Library
-from ui.ending import Ending
-from ui.entry import Ready
-from ui.limits import Limits, Meter
+from ui.collection_document import SegmentationCache
+from ui.limits import Limits, RateLimiter
+from ui.open_collection import GoneError, JobFlags, OpenCollection
 from ui.preferences import DEFAULTS, Started
-from ui.workspace import GoneError, Live, Workspace
+from ui.shutdown import Shutdown
 
 _LOG = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ Access = Literal["shared", "private", "login"]
 """Everyone who reaches the page shares all collections; or each browser has its own; or each user."""
 
 
-class Workspaces:
+class CollectionService:
     """All visitors' collections. Safe to use from several threads.
 
     Parameters
@@ -68,11 +68,11 @@ class Workspaces:
         self.library = library
         self.engine = library.engine
         self.access, self.segmenter, self.expires, self.started = access, segmenter, expire, started
-        self.meter = Meter(limits)
-        self.ready = Ready(library)
-        self.ending = Ending()
+        self.meter = RateLimiter(limits)
+        self.ready = SegmentationCache(library)
+        self.ending = Shutdown()
         self._clock = clock
-        self._live: dict[str, Live] = {}
+        self._live: dict[str, JobFlags] = {}
         self._lock = threading.Lock()
         library.quota = limits.quota
 
@@ -122,7 +122,7 @@ class Workspaces:
             raise LimitError("there are too many collections of all visitors together; come back later")
         return self.library.store.collections.create(owner, name, self.limits.n_collections)
 
-    def get(self, visit: dict | None, user: str | None = None) -> Workspace:
+    def get(self, visit: dict | None, user: str | None = None) -> OpenCollection:
         """The collection that a visitor has open.
 
         Raises
@@ -135,14 +135,14 @@ class Workspaces:
         owner = self.owner(str(visit.get("secret", "")), user)
         return self.open(owner, str(visit.get("collection", "")))
 
-    def open(self, owner: str | None, token: str) -> Workspace:
+    def open(self, owner: str | None, token: str) -> OpenCollection:
         """A collection by its token, which nobody can guess. Raises GoneError."""
         try:
             record = self.library.store.collections.get(owner, token)
         except NotFoundError as error:
             raise GoneError(str(error)) from error
         with self._lock:
-            return Workspace(self, record, self._live.setdefault(token, Live()))
+            return OpenCollection(self, record, self._live.setdefault(token, JobFlags()))
 
     def check_room(self, n_chars: int) -> None:
         """Raises LimitError where all visitors' documents together would be too much."""

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from blockrag.answer import Mode, Report, Source
+from blockrag.events import Mode, Report, Source
 from ui import strings
-from ui.handlers.exchange import Exchange
+from ui.handlers.question_state import QuestionState
 
 TITLES: dict[Mode, str] = {"block": strings.BLOCK_MODE, "full": strings.FULL_MODE}
 STAGES = {
@@ -18,7 +18,7 @@ STAGES = {
 CARD_CHARS = 400
 
 
-def answer_view(exchange: Exchange, mode: Mode) -> dict[str, Any]:
+def answer_view(exchange: QuestionState, mode: Mode) -> dict[str, Any]:
     """The answer of one mode."""
     if mode not in exchange.modes:
         return {"empty": strings.NO_ANSWER if mode == "block" else strings.NO_FULL_ANSWER}
@@ -45,13 +45,13 @@ def _state(text: str | None, ahead: int) -> str:
     return strings.QUEUED if text is None else strings.READING if not text else ""
 
 
-def sources_view(exchange: Exchange, shown: int | None = None) -> dict[str, Any]:
+def sources_view(exchange: QuestionState, shown: int | None = None) -> dict[str, Any]:
     """Cards of the sources."""
     cards = [_card(source, exchange) for source in exchange.sources]
     return {"sources": cards, "shown": shown, "empty": strings.NO_SOURCES}
 
 
-def _card(source: Source, exchange: Exchange) -> dict[str, Any]:
+def _card(source: Source, exchange: QuestionState) -> dict[str, Any]:
     where = f"page {source.page}" if source.page else f"characters {source.start:,} to {source.end:,}"
     place = (source.document_id, source.start)
     return {
@@ -65,7 +65,7 @@ def _card(source: Source, exchange: Exchange) -> dict[str, Any]:
     }
 
 
-def times_view(exchange: Exchange) -> dict[str, Any]:
+def times_view(exchange: QuestionState) -> dict[str, Any]:
     """Time to first token of each mode, and what the cache saved."""
     bars = [_bar(mode, exchange) for mode in exchange.modes if mode in exchange.texts]
     reports = {mode: answer.report for mode, answer in exchange.answers.items()}
@@ -77,7 +77,7 @@ def times_view(exchange: Exchange) -> dict[str, Any]:
     }
 
 
-def _bar(mode: Mode, exchange: Exchange) -> dict[str, Any]:
+def _bar(mode: Mode, exchange: QuestionState) -> dict[str, Any]:
     answer = exchange.answers.get(mode)
     if answer is None:
         return {"name": TITLES[mode], "total": 0, "pending": not exchange.stopped, "stages": [], "done": 0}
@@ -99,7 +99,7 @@ def _headline(reports: dict[Mode, Report]) -> str:
     return f"First token after {time_text(block)} instead of {time_text(full)}: {ratio}"
 
 
-def _detail(exchange: Exchange, reports: dict[Mode, Report]) -> str:
+def _detail(exchange: QuestionState, reports: dict[Mode, Report]) -> str:
     notes: list[str] = []
     if "block" in reports:
         report = reports["block"]

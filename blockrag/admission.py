@@ -1,6 +1,6 @@
 """Lets so many answers through at once, while the others wait their turn. Knows no model.
 
-Who asks most waits longest: places go round the askers, and within one asker in the order of coming. The queue is
+Who asks most waits longest: places go round the clients, and within one client_id in the order of coming. The queue is
 bounded in length and in time, so that a server that is asked too much says so instead of growing.
 """
 
@@ -18,16 +18,16 @@ class Ticket:
 
     Attributes
     ----------
-    asker : str
+    client_id : str
     ahead : int
         Tickets that will be let through before this one, as things stand; 0 when it may go.
     """
 
-    def __init__(self, turnstile: "Turnstile", asker: str):
-        self._turnstile, self.asker = turnstile, asker
+    def __init__(self, queue: "FairQueue", client_id: str):
+        self._turnstile, self.client_id = queue, client_id
         self._admitted = threading.Event()
         self._drawn = time.monotonic()
-        self._deadline = self._drawn + turnstile.max_wait_s
+        self._deadline = self._drawn + queue.max_wait_s
         self._went = self._drawn
 
     @property
@@ -45,7 +45,7 @@ class Ticket:
         Raises
         ------
         BusyError
-            If it has waited longer than the turnstile allows.
+            If it has waited longer than the queue allows.
         """
         if self._admitted.wait(min(seconds, max(0.0, self._deadline - time.monotonic()))):
             return True
@@ -54,12 +54,12 @@ class Ticket:
         return False
 
     def admit(self) -> None:
-        """Called by the turnstile."""
+        """Called by the queue."""
         self._went = time.monotonic()
         self._admitted.set()
 
 
-class Turnstile:
+class FairQueue:
     """Fair, bounded admission. Safe to use from several threads.
 
     Parameters
@@ -76,10 +76,10 @@ class Turnstile:
         self.max_waiting, self.max_wait_s = max_waiting, max_wait_s
         self._free = slots
         self._lock = threading.Lock()
-        self._waiting: OrderedDict[str, deque[Ticket]] = OrderedDict()  # the asker whose turn is next comes first
+        self._waiting: OrderedDict[str, deque[Ticket]] = OrderedDict()  # the client_id whose turn is next comes first
 
     @contextmanager
-    def ticket(self, asker: str = "") -> Iterator[Ticket]:
+    def ticket(self, client_id: str = "") -> Iterator[Ticket]:
         """Draw a ticket; leaving the context gives the place back, waiting or not.
 
         Raises
@@ -87,12 +87,12 @@ class Turnstile:
         BusyError
             If too many wait already.
         """
-        ticket = Ticket(self, asker)
+        ticket = Ticket(self, client_id)
         with self._lock:
             n_waiting = sum(map(len, self._waiting.values()))
             if not self._free and n_waiting >= self.max_waiting:
                 raise BusyError(f"{n_waiting} questions wait already, which is the most; ask again a little later.")
-            self._waiting.setdefault(asker, deque()).append(ticket)
+            self._waiting.setdefault(client_id, deque()).append(ticket)
             self._admit()
         try:
             yield ticket
@@ -110,19 +110,19 @@ class Turnstile:
 
     def _admit(self) -> None:
         while self._free and self._waiting:
-            asker, queue = self._waiting.popitem(last=False)
+            client_id, queue = self._waiting.popitem(last=False)
             queue.popleft().admit()
             self._free -= 1
             if queue:
-                self._waiting[asker] = queue  # behind all others now
+                self._waiting[client_id] = queue  # behind all others now
 
     def _leave(self, ticket: Ticket) -> None:
         with self._lock:
-            queue = self._waiting.get(ticket.asker, deque())
+            queue = self._waiting.get(ticket.client_id, deque())
             if ticket in queue:
                 queue.remove(ticket)
                 if not queue:
-                    del self._waiting[ticket.asker]
+                    del self._waiting[ticket.client_id]
             else:
                 self._free += 1
             self._admit()

@@ -10,10 +10,10 @@ from blockrag.documents import Document
 from blockrag.segment import Segmentation
 from storage.documents import DocumentRecord
 from storage.library import Library
-from storage.segmentations import Cut
+from storage.segmentations import SegmentationRecord
 
 if TYPE_CHECKING:
-    from ui.workspace import Workspace
+    from ui.open_collection import OpenCollection
 
 CACHED_DOCUMENTS = 64
 """Segmentations kept ready; one holds its document's text."""
@@ -26,9 +26,9 @@ class Entry:
     `version` grows with every change of the segmentation, so that a page can tell an older view from a newer one.
     """
 
-    workspace: "Workspace"
+    workspace: "OpenCollection"
     record: DocumentRecord
-    cut: Cut
+    cut: SegmentationRecord
     indexed: tuple[int, ...] | None
 
     @property
@@ -67,7 +67,7 @@ class Entry:
         return self.indexed == self.starts
 
 
-class Ready:
+class SegmentationCache:
     """Segmentations that were used last, so that the next use tokenises nothing. Safe to use from several threads:
     those that ask for one document at once take turns, so that it is tokenised once."""
 

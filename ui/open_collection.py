@@ -12,11 +12,11 @@ from blockrag.segment import Edit, Segmentation, SizeBounds
 from blockrag.segment.base import finished
 from storage.collections import CollectionRecord
 from storage.errors import ConflictError, NotFoundError
-from ui.entry import Entry
-from ui.limits import Meter
+from ui.collection_document import Entry
+from ui.limits import RateLimiter
 
 if TYPE_CHECKING:
-    from ui.workspaces import Workspaces
+    from ui.collection_service import CollectionService
 
 
 class GoneError(BlockRAGError):
@@ -24,17 +24,17 @@ class GoneError(BlockRAGError):
 
 
 @dataclass
-class Live:
+class JobFlags:
     """What the process holds of an open collection beside the database: requests to stop."""
 
     stop_indexing: bool = False
     stop_loading: bool = False
 
 
-class Workspace:
+class OpenCollection:
     """One collection, for one handler's while."""
 
-    def __init__(self, service: "Workspaces", record: CollectionRecord, live: Live):
+    def __init__(self, service: "CollectionService", record: CollectionRecord, live: JobFlags):
         self._service = service
         self.library = service.library
         self.store = service.library.store
@@ -52,7 +52,7 @@ class Workspace:
         return self.record.owner
 
     @property
-    def meter(self) -> Meter:
+    def meter(self) -> RateLimiter:
         """What counts visitors' demands."""
         return self._service.meter
 
@@ -153,7 +153,7 @@ class Workspace:
             self.store.segmentations.redo(entry.record.id)
 
     def set_granularity(self, document_id: str, granularity: float) -> None:
-        """Cut a document finer or coarser."""
+        """SegmentationRecord a document finer or coarser."""
         if not 0 <= granularity <= 1:
             raise SegmentationError(f"Granularity {granularity} is not in [0, 1]; 0 is coarsest, 1 finest.")
         if entry := self.entry(document_id):

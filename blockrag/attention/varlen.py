@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from blockrag.attention.cache import PreallocatedCache
-from blockrag.attention.packed import UNMASKED
+from blockrag.attention.gqa import UNMASKED
+from blockrag.attention.kv_cache import PreallocatedCache
 from blockrag.kv.block_kv import BlockKV
 from blockrag.models.answer_model import AnswerModel
 
@@ -82,13 +82,13 @@ def encode_pack(
             past_key_values=PreallocatedCache(storage),
             use_cache=True,
             logits_to_keep=1,
-            attend=_Varlen(spans, prefix, n_tokens, model.device),
+            attend=_VarlenAttention(spans, prefix, n_tokens, model.device),
         )
     pieces = storage[:, :, 0].split(spans, dim=-2)[: len(parts)]
     return [BlockKV.cut(piece, first) for piece in pieces]
 
 
-class _Varlen:
+class _VarlenAttention:
     """Causal attention within each span of a pack, over the prefix where there is one."""
 
     def __init__(self, spans: Sequence[int], prefix: BlockKV | None, longest: int, device: torch.device):

@@ -17,7 +17,7 @@ class StoppedError(BlockRAGError):
     """The application is ending."""
 
 
-class Ending:
+class Shutdown:
     """Work goes on in steps: once the end is wanted none begins, and those under way are waited for, since a process
     that ends while a thread is inside the models is aborted. Safe to use from several threads."""
 

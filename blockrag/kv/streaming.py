@@ -18,7 +18,7 @@ NICENESS = 10
 
 
 @dataclass(frozen=True, eq=False)
-class ArrivingKV(BlockKV):
+class StreamingKV(BlockKV):
     """A block KV that is being read; see `begin`.
 
     Attributes
@@ -78,7 +78,7 @@ def _give_way() -> None:
 
 def begin(parts: Sequence[BlockKV], readers: Executor) -> None:
     """Have `readers` read those of `parts` that are on their way: the first layers of all, then the next."""
-    coming = [part for part in parts if isinstance(part, ArrivingKV) and not part.arrivals]
+    coming = [part for part in parts if isinstance(part, StreamingKV) and not part.arrivals]
     n_layers = max((len(part.keys) for part in coming), default=0)
     for start in range(0, n_layers, GROUP):
         for part in coming:

@@ -16,7 +16,7 @@ WARM_TOKENS = 4608
 """Tokens for which there is storage from the start on a CPU: a context of 4,096 with its question and answer."""
 
 
-class StoragePool:
+class BufferPool:
     """Lends storage, and keeps the largest that comes back. Safe to use from several threads.
 
     Parameters

@@ -1,6 +1,6 @@
 """One block KV as one safetensors file: whole, checksummed, and of a known identity. Knows no folder and no budget.
 
-The header's metadata carries what a reader (`blockrag.kv.stored`) must check before it believes the rest: format
+The header's metadata carries what a reader (`blockrag.kv.reader`) must check before it believes the rest: format
 version, identity (rule 6), form (exact, or in 8 bits) and CRC-32s, the first of the header's meaning and one of each
 layer. A CRC finds what disks and crashes do; it is no defence against someone who can write here.
 """

@@ -16,11 +16,11 @@ CAPACITY = 8192
 """Blocks of one prompt at most."""
 
 STEP = 64
-"""Stretches begin at multiples of it, so that few steps of keys are cut."""
+"""Splits begin at multiples of it, so that few steps of keys are cut."""
 
 
 class BlockTable:
-    """Tables for every number of stretches that the kernels are captured with.
+    """Tables for every number of splits that the kernels are captured with.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class BlockTable:
         offsets = staged[3 * CAPACITY : 4 * CAPACITY]
         offsets[: len(parts)] = starts - [part.first_position for part in parts]
         for splits in self._splits:
-            self._view(self._staged, splits).numpy()[:] = _stretches(starts, ends, splits)
+            self._view(self._staged, splits).numpy()[:] = _splits(starts, ends, splits)
         self._device.copy_(self._staged, non_blocking=True)
         self._copied.record()
         self._turn(len(parts))
@@ -74,7 +74,7 @@ class BlockTable:
         self._turns[:n, 1] = angles.sin()
 
     def view(self, splits: int) -> Table:
-        """The table for one number of stretches."""
+        """The table for one number of splits."""
         blocks = self._device[: 3 * CAPACITY].view(CAPACITY, 3)
         return Table(blocks, self._turns, self._view(self._device, splits), self._interleaved)
 
@@ -83,8 +83,8 @@ class BlockTable:
         return tensor[start : start + 3 * splits].view(splits, 3)
 
 
-def _stretches(starts: np.ndarray, ends: np.ndarray, splits: int) -> np.ndarray:
-    """Stretches of about equal size, shape ``(splits, 3)``: first block, first token in it, tokens."""
+def _splits(starts: np.ndarray, ends: np.ndarray, splits: int) -> np.ndarray:
+    """Splits of about equal size, shape ``(splits, 3)``: first block, first token in it, tokens."""
     total = int(ends[-1]) if len(ends) else 0
     size = -(-total // (splits * STEP)) * STEP
     begin = np.minimum(np.arange(splits) * size, total)

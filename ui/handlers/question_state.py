@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from blockrag.answer import Answer, Mode, Source
+from blockrag.events import Answer, Mode, Source
 from blockrag.pipeline import Place
 from ui import strings
 
 
 @dataclass
-class Exchange:
+class QuestionState:
     """One question and what has come of it so far: all that the page shows of it.
 
     `ahead` others are answered first. `pinned` and `excluded` are blocks of its sources that the next question shall
@@ -30,17 +30,17 @@ class Exchange:
     excluded: tuple[Place, ...] = ()
 
 
-def begin(question: str, modes: tuple[Mode, ...], before: Exchange | None = None) -> Exchange:
+def begin(question: str, modes: tuple[Mode, ...], before: QuestionState | None = None) -> QuestionState:
     """The exchange as it is before the model's turn; stopped with an error where nothing was asked."""
     empty = not question.strip()
-    exchange = Exchange(question, modes, stopped=empty, error=strings.EMPTY_QUESTION if empty else "")
+    exchange = QuestionState(question, modes, stopped=empty, error=strings.EMPTY_QUESTION if empty else "")
     if before is not None:
         exchange.conversation = before.conversation
         exchange.pinned, exchange.excluded = before.pinned, before.excluded
     return exchange
 
 
-def mark(exchange: Exchange, number: int, what: str) -> None:
+def mark(exchange: QuestionState, number: int, what: str) -> None:
     """Pin a source for the next question, exclude it, or, where that is so already, take it back."""
     source = find_source(exchange, number)
     if source is None:
@@ -55,6 +55,6 @@ def mark(exchange: Exchange, number: int, what: str) -> None:
         exchange.excluded += (place,)
 
 
-def find_source(exchange: Exchange, number: int) -> Source | None:
+def find_source(exchange: QuestionState, number: int) -> Source | None:
     """The source of this number."""
     return next((source for source in exchange.sources if source.number == number), None)

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_engine
 
-from blockrag.answer import Answer, Queued
+from blockrag.admission import FairQueue
 from blockrag.documents import Document
 from blockrag.errors import BusyError
+from blockrag.events import Answer, Queued
 from blockrag.pipeline import Pipeline
-from blockrag.turnstile import Turnstile
 
 
 def may_go(ticket) -> bool:
@@ -21,19 +21,19 @@ def may_go(ticket) -> bool:
 
 
 def test_as_many_go_as_there_are_slots_and_then_in_order():
-    turnstile = Turnstile(slots=2)
+    queue = FairQueue(slots=2)
     with ExitStack() as first, ExitStack() as rest:
-        a, b = (first.enter_context(turnstile.ticket()) for _ in range(2))
-        c, d = (rest.enter_context(turnstile.ticket()) for _ in range(2))
+        a, b = (first.enter_context(queue.ticket()) for _ in range(2))
+        c, d = (rest.enter_context(queue.ticket()) for _ in range(2))
         assert may_go(a) and may_go(b) and not may_go(c) and not may_go(d) and (c.ahead, d.ahead) == (0, 1)
         first.close()
         assert may_go(c) and may_go(d)
 
 
 def test_who_asks_most_waits_longest():
-    turnstile, inside = Turnstile(slots=1), []
+    queue, inside = FairQueue(slots=1), []
     for name in ("greedy", "greedy", "greedy", "greedy", "modest", "late"):
-        context = turnstile.ticket(name)
+        context = queue.ticket(name)
         inside.append((name, context, context.__enter__()))
     assert [ticket.ahead for _, _, ticket in inside] == [0, 0, 3, 4, 1, 2]
     order = []
@@ -46,9 +46,9 @@ def test_who_asks_most_waits_longest():
 
 
 def test_a_full_queue_and_a_long_wait_are_told():
-    turnstile = Turnstile(slots=1, max_waiting=1, max_wait_s=0.05)
-    with turnstile.ticket(), turnstile.ticket() as waiting:
-        with pytest.raises(BusyError, match="1 questions wait already"), turnstile.ticket():
+    queue = FairQueue(slots=1, max_waiting=1, max_wait_s=0.05)
+    with queue.ticket(), queue.ticket() as waiting:
+        with pytest.raises(BusyError, match="1 questions wait already"), queue.ticket():
             pass
         with pytest.raises(BusyError, match=r"within 0\.05 seconds"):
             waiting.wait(1)
@@ -56,24 +56,24 @@ def test_a_full_queue_and_a_long_wait_are_told():
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=30), st.integers(1, 3))
 def test_no_place_is_lost_whatever_comes_and_goes(events, slots):
-    turnstile, inside = Turnstile(slots=slots, max_waiting=100), []
+    queue, inside = FairQueue(slots=slots, max_waiting=100), []
     for name, leaves in events:
         if leaves and inside:
             inside.pop(len(name) % len(inside)).close()
         else:
             held = ExitStack()
-            held.ticket = held.enter_context(turnstile.ticket(name))
+            held.ticket = held.enter_context(queue.ticket(name))
             inside.append(held)
         assert sum(may_go(held.ticket) for held in inside) == min(slots, len(inside))
     for held in inside:
         held.close()
-    assert turnstile._free == slots and not turnstile._waiting
+    assert queue._free == slots and not queue._waiting
 
 
 @pytest.fixture
 def rag(tmp_path):
     engine = tiny_engine()
-    engine.turnstile = Turnstile(slots=1, max_waiting=2, max_wait_s=20)
+    engine.queue = FairQueue(slots=1, max_waiting=2, max_wait_s=20)
     rag = Pipeline(engine, tmp_path)
     text = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 + "\n\n" for i in range(6))
     list(rag.add(rag.segment(Document("rivers.txt", "text/plain", text))))
@@ -112,5 +112,5 @@ def test_a_cancelled_question_frees_its_place_waiting_or_not(rag):
     assert isinstance(next(waiting), Queued)
     waiting.close()
     running.close()
-    assert rag.engine.turnstile._free == 1
+    assert rag.engine.queue._free == 1
     assert isinstance([*rag.ask("How long is river 3?", max_new_tokens=4)][-1], Answer)

@@ -13,12 +13,12 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from blockrag.attention.cuda.attend import attend_blocks, tiling_for
+from blockrag.attention.cuda.block_table import BlockTable
 from blockrag.attention.cuda.fused import fused
-from blockrag.attention.cuda.steps import write_tail
-from blockrag.attention.cuda.table import BlockTable
-from blockrag.attention.packed import UNMASKED
+from blockrag.attention.cuda.kernels import write_tail
+from blockrag.attention.gqa import UNMASKED
 from blockrag.kv.block_kv import BlockKV
-from blockrag.kv.transfer import Transfer
+from blockrag.kv.prefetch import Transfer
 from blockrag.models.answer_model import AnswerModel
 
 LENGTHS = (1, 16, 32, 64, 128, 256)
@@ -62,7 +62,7 @@ class TailLayer(CacheLayerMixin):
         return self.keys.shape[2]
 
 
-class Lane:
+class Slot:
     """Tail, table and graphs.
 
     Parameters
@@ -76,7 +76,7 @@ class Lane:
     n_before, n_tail : int
         Tokens in the blocks, and in the tail.
     launching : threading.Lock
-        Held while work is put on the device's queue and counted, so that passes of several lanes see whole states.
+        Held while work is put on the device's queue and counted, so that passes of several slots see whole states.
     """
 
     launching = threading.RLock()
@@ -99,7 +99,7 @@ class Lane:
 
     def hold(self, parts: Sequence[BlockKV]) -> list[BlockKV]:
         """Begin anew over `parts`; returns them on the device, where the caller keeps them alive until `release`."""
-        with Lane.launching:
+        with Slot.launching:
             on_device = self._transfer.start(parts)
             self.n_before, self.n_tail = self._table.write(on_device), 0
             self._places[0] = self.n_before
@@ -107,7 +107,7 @@ class Lane:
 
     def release(self) -> None:
         """The parts may go: nothing that is launched from here on reads them."""
-        with Lane.launching:
+        with Slot.launching:
             self._transfer.settle()
             self._table.clear()
 
@@ -115,17 +115,17 @@ class Lane:
         """Run up to `LENGTHS[-1]` tokens; logits of the last, shape ``(vocab_size,)``, valid until the next call."""
         n = len(token_ids)
         if self.n_tail + n > self.capacity:
-            raise ValueError(f"the lane holds {self.capacity} tokens, {self.n_tail + n} were asked for")
+            raise ValueError(f"the slot holds {self.capacity} tokens, {self.n_tail + n} were asked for")
         length = next(length for length in LENGTHS if length >= n)
         padding = [0] * (length - n)
         staged = torch.tensor([*token_ids, *padding, n - 1]).pin_memory()
-        with Lane.launching:
+        with Slot.launching:
             self._inputs[length].copy_(staged, non_blocking=True)
             if not self._transfer.arriving:
                 return self._replay(length, n)
             self.place()
             places = self._places.clone()
-            self.n_tail += n  # what other lanes' passes write here meanwhile, they write behind these
+            self.n_tail += n  # what other slots' passes write here meanwhile, they write behind these
         return self._run(length, places)[0, 0]
 
     def settle(self) -> None:
@@ -134,7 +134,7 @@ class Lane:
 
     def follow(self, token: torch.Tensor | int) -> torch.Tensor:
         """The most likely token after `token`, which may be a scalar on the device that has not been read."""
-        with Lane.launching:
+        with Slot.launching:
             self._inputs[1][0] = token
             return self._replay(1, 1).argmax()
 
@@ -160,13 +160,13 @@ class Lane:
         return self._places.sum()
 
     def tail(self, layer: int, places: torch.Tensor | None = None) -> TailLayer:
-        """The tail of one layer, written at `places`, by default those of the lane."""
+        """The tail of one layer, written at `places`, by default those of the slot."""
         return TailLayer(self._tail[0, layer], self._tail[1, layer], self._places if places is None else places)
 
     def attend(
         self, module: Any, query: torch.Tensor, scaling: float, length: int, places: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Attention of one of the network's layers over this lane's blocks and tail, up to `places`."""
+        """Attention of one of the network's layers over this slot's blocks and tail, up to `places`."""
         layer, tiling = module.layer_idx, self._tilings[length]
         return attend_blocks(
             query, *self._tail[:, layer], self._table.view(tiling.splits), self._places if places is None else places,

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import app
-from ui.heaps import HEAPS
+from ui.malloc import HEAPS
 
 THREADS = """
 import ctypes, threading
-from ui import heaps
+from ui import malloc
 {begin}
 def in_threads(work, n_threads=6):
     together = threading.Barrier(n_threads + 1)
@@ -63,17 +63,17 @@ def told(code: str, begin: str = "", **variables: str) -> str:
 
 @glibc
 def test_threads_share_few_heaps_once_they_are_limited():
-    assert told(COUNT, "assert heaps.limit()").count("Arena ") <= HEAPS < told(COUNT).count("Arena ")
+    assert told(COUNT, "assert malloc.limit()").count("Arena ") <= HEAPS < told(COUNT).count("Arena ")
 
 
 @glibc
 def test_what_the_environment_says_stands():
-    assert told(COUNT, "assert not heaps.limit()", MALLOC_ARENA_MAX="4").count("Arena ") > HEAPS
+    assert told(COUNT, "assert not malloc.limit()", MALLOC_ARENA_MAX="4").count("Arena ") > HEAPS
 
 
 def test_the_application_begins_by_limiting_them(monkeypatch, capsys):
     begun = []
-    monkeypatch.setattr("app.heaps.limit", lambda: begun.append(True))
+    monkeypatch.setattr("app.malloc.limit", lambda: begun.append(True))
     monkeypatch.setattr("app.getpass.getpass", lambda: "secret")
     app.main(["--hash-password"])
     assert begun and ":" in capsys.readouterr().out
@@ -82,5 +82,5 @@ def test_the_application_begins_by_limiting_them(monkeypatch, capsys):
 @glibc
 @pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="of MKL")
 def test_threads_that_multiplied_matrices_keep_no_buffers():
-    kept, otherwise = (int(told(MULTIPLY, begin, OMP_NUM_THREADS="2")) for begin in ("heaps.limit()", ""))
+    kept, otherwise = (int(told(MULTIPLY, begin, OMP_NUM_THREADS="2")) for begin in ("malloc.limit()", ""))
     assert kept < 1 << 20 < otherwise

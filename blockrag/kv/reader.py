@@ -17,9 +17,9 @@ import torch
 
 from blockrag.errors import KVCorruptError, KVMismatchError
 from blockrag.kv.block_kv import BlockKV
-from blockrag.kv.files import DTYPES, PARTS, AtRest, header_checksum, layer_checksum, raw
 from blockrag.kv.key import FORMAT_VERSION
 from blockrag.kv.quantize import QuantizedKV, dequantize
+from blockrag.kv.writer import DTYPES, PARTS, AtRest, header_checksum, layer_checksum, raw
 
 Fill = Callable[[torch.Tensor, int], int]
 """(uint8 tensor, offset in the file) -> bytes that were read into it, from there on."""
