@@ -18,6 +18,7 @@ from pathlib import Path
 from blockrag.cli import options
 from blockrag.errors import BlockRAGError
 from blockrag.segment import DEFAULT_SEGMENTER, SEGMENTERS
+from ui import malloc
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1", None)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from blockrag.attention import gqa
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.load import load_answer_model
 

@@ -15,6 +15,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from blockrag.attention import gqa
 from blockrag.attention.format import PLAIN, BlockFormat
 from blockrag.engine import Engine, kv_identity
 from blockrag.kv.disk import DiskTier

@@ -5,6 +5,7 @@ import copy
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from blockrag.attention import gqa
 from blockrag.errors import WeightsError
 from blockrag.models.adapter import Adapter, apply_changes
 from blockrag.models.answer_model import AnswerModel

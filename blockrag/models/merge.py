@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from blockrag.attention import gqa
 from blockrag.errors import WeightsError
 from blockrag.models.adapter import Adapter
 from blockrag.models.load import adapted, load_tokenizer

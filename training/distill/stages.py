@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from blockrag.attention import gqa
 from blockrag.models import DEFAULT_MODEL
 from blockrag.models.adapter import Adapter, apply_changes, load_adapter, save_adapter
 from blockrag.models.answer_model import AnswerModel

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from blockrag.attention import gqa
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.load import load_tokenizer
 from training.commit import commit
