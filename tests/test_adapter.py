@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import WordEmbedder, tiny_model, tiny_tokenizer
 
 from blockrag import load
 from blockrag.cli import main
@@ -21,26 +20,9 @@ from blockrag.models.merge import BLOCK_FORMAT
 from blockrag.models.shipped import find_adapter, shipped_adapters
 from blockrag.models.store import base_id
 from blockrag.pipeline import Pipeline
+from tests.tiny import CHANGED, WordEmbedder, make_adapter, make_changes, tiny_model, tiny_tokenizer
 
 TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long and wide.\n\n" for i in range(9))
-CHANGED = ("model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj")
-
-
-def make_changes(seed: int, network: torch.nn.Module) -> dict[str, Change]:
-    generator = torch.Generator().manual_seed(seed)
-    changes = {}
-    for name in CHANGED:
-        n_out, n_in = network.get_submodule(name).weight.shape
-        sides = ((n_out, 3), (3, n_in))
-        changes[name] = Change(*(torch.randn(*shape, generator=generator).bfloat16() * 0.5 for shape in sides))
-    return changes
-
-
-def make_adapter(base: str = "tiny", base_hash: str = "0" * 64, **changes) -> Adapter:
-    network = tiny_model().network
-    sinks = torch.randn(2, 64, generator=torch.Generator().manual_seed(0))
-    settings = {"sink_embeddings": sinks, "about": {"recipe": "none"}, **changes}
-    return Adapter(base, base_hash, make_changes(1, network), make_changes(2, network), **settings)
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from contextlib import ExitStack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import tiny_engine
 
 from blockrag.admission import FairQueue
 from blockrag.documents import Document
 from blockrag.errors import BusyError
 from blockrag.events import Answer, Queued
 from blockrag.pipeline import Pipeline
+from tests.tiny import tiny_engine
 
 
 def may_go(ticket) -> bool:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_model
 
 from benchmarks import common, machine, plot, shapes
 from benchmarks.machine import Machine
+from tests.tiny import tiny_model
 
 MACHINE = Machine("a CPU", 2, torch.__version__, 20.0, None, 1.0, 0.3)
 COLUMNS = {

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 from fpdf import FPDF
-from tiny import tiny_engine, tiny_tokenizer
 
 from blockrag.cli import COMMANDS, main, options
 from blockrag.pipeline import Pipeline
+from tests.tiny import tiny_engine, tiny_tokenizer
 
 TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long and wide.\n\n" for i in range(9))
 

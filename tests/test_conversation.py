@@ -3,11 +3,11 @@
 import copy
 
 import pytest
-from tiny import tiny_tokenizer
 
 from blockrag.conversation import Conversation, Message
 from blockrag.errors import UnsupportedModelError
 from blockrag.prompt import Prompt
+from tests.tiny import tiny_tokenizer
 
 TURNS = "{% for m in messages %}<s>{{ m['role'] }}: {{ m['content'] | trim }}</s>{% endfor %}<s>assistant: "
 NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('No system role') }}{% endif %}" + TURNS

@@ -8,8 +8,6 @@ from itertools import islice
 
 import pytest
 import torch
-from paths import cached_logits, encode_all
-from tiny import FAMILIES, OTHER_FAMILIES, ROPE, WordEmbedder, tiny_model, tiny_tokenizer
 from transformers.models.llama import modeling_llama
 
 from blockrag.attention.assemble import assemble, has_kernel
@@ -29,6 +27,8 @@ from blockrag.kv.streaming import begin
 from blockrag.kv.tiered import TieredKV
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.families import FAMILIES as TABLE
+from tests.paths import cached_logits, encode_all
+from tests.tiny import FAMILIES, OTHER_FAMILIES, ROPE, WordEmbedder, tiny_model, tiny_tokenizer
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")]
 

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from tiny import tiny_engine
 
 from blockrag.documents import Document
 from blockrag.errors import DeviceMemoryError
 from blockrag.events import Answer
 from blockrag.models.answer_model import AnswerModel
 from blockrag.pipeline import Pipeline
+from tests.tiny import tiny_engine
 
 QUESTION = "How long is river 3?"
 

@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import tiny_engine, tiny_tokenizer
 
 import blockrag
 from blockrag.cli import _parser
 from blockrag.engine import Engine
+from tests.tiny import tiny_engine, tiny_tokenizer
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))

@@ -9,11 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from document_files import epub, pdf, slides, unzipped, word, zipped
 
 from blockrag.documents import SUFFIXES, Document, Limits, load, load_many, sandbox, worker, zips
 from blockrag.documents.worker import READERS
 from blockrag.errors import DocumentError
+from tests.document_files import epub, pdf, slides, unzipped, word, zipped
 
 READABLE = {
     "a.txt": (b"plain \xc3\xa9\r\nlines\r", "plain é\nlines\n"),

@@ -3,13 +3,13 @@
 from functools import cache
 
 import pytest
-from document_files import epub, pdf, slides, unzipped, word, zipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blockrag.documents import SUFFIXES, load, media
 from blockrag.documents.worker import READERS
 from blockrag.errors import DocumentError
+from tests.document_files import epub, pdf, slides, unzipped, word, zipped
 
 IN_PROCESS = sorted(suffix for suffix, kind in SUFFIXES.items() if kind != media.HTML)
 HEADS = [b"", b"PK\x03\x04", b"PK\x05\x06", b"%PDF-", b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf", b"[{", b"user,text\n"]

@@ -3,7 +3,6 @@
 import docx
 import pptx
 import pytest
-from document_files import PACKAGE, epub, pdf, saved, slides, word
 from docx.oxml import parse_xml
 from fpdf import FPDF
 from hypothesis import given, settings
@@ -15,6 +14,7 @@ from blockrag.documents import epub as epub_module
 from blockrag.documents import pdf as pdf_module
 from blockrag.documents import word as word_module
 from blockrag.errors import DocumentError
+from tests.document_files import PACKAGE, epub, pdf, saved, slides, word
 
 LIMITS = Limits()
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'

@@ -4,12 +4,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paths import encode_all, logits_over
-from tiny import OTHER_FAMILIES, VOCABULARY, tiny_model
 
 from blockrag.attention.encode import encode_blocks, encode_prefix
 from blockrag.attention.format import BlockFormat
 from blockrag.kv.block_kv import BlockKV
+from tests.paths import encode_all, logits_over
+from tests.tiny import OTHER_FAMILIES, VOCABULARY, tiny_model
 
 MODEL = tiny_model()
 block_of_tokens = st.lists(st.integers(3, VOCABULARY - 1), min_size=1, max_size=80)

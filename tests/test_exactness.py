@@ -6,14 +6,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paths import assemble, cached_logits, encode_all
-from tiny import FAMILIES, ONE_ROPE_TYPE, OTHER_FAMILIES, ROPE, VOCABULARY, tiny_model
 
 from blockrag.attention.format import PLAIN, BlockFormat
 from blockrag.attention.reference import reference_logits
 from blockrag.generate import prefill
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.load import load_answer_model
+from tests.paths import assemble, cached_logits, encode_all
+from tests.tiny import FAMILIES, ONE_ROPE_TYPE, OTHER_FAMILIES, ROPE, VOCABULARY, tiny_model
 
 TOLERANCE = 1e-4
 FORMATS = {

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import tiny_engine
 
 from blockrag.engine import Engine
+from tests.tiny import tiny_engine
 
 pytest.importorskip("llama_index.core", reason="llama-index-core is not installed")
 

@@ -1,13 +1,13 @@
 """Which models are accepted; every refusal names what was found and what to do."""
 
 import pytest
-from tiny import FAMILIES, OTHER_FAMILIES, ROPE, tiny_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from blockrag.errors import UnsupportedModelError
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.families import FAMILIES as VERIFIED
 from blockrag.models.families import check_supported, rotated_layers
+from tests.tiny import FAMILIES, OTHER_FAMILIES, ROPE, tiny_model
 
 LONG = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 2.0, "short_factor": [1.0] * 8, "long_factor": [1.0] * 8}
 

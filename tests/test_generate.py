@@ -6,7 +6,6 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import ROPE, tiny_model, tiny_tokenizer
 
 from blockrag.attention.kv_cache import PreallocatedCache
 from blockrag.cite import cite
@@ -15,6 +14,7 @@ from blockrag.events import Source
 from blockrag.generate import TextStream, end_tokens, prefill
 from blockrag.prompt import Prompt
 from blockrag.stopwatch import Stopwatch
+from tests.tiny import ROPE, tiny_model, tiny_tokenizer
 
 
 @settings(max_examples=80, deadline=None)

@@ -94,8 +94,8 @@ def test_the_vector_file_is_made_anew_where_it_disagrees(tmp_path, harm):
 
 def test_a_process_killed_between_database_and_vectors_loses_nothing(tmp_path):
     code = (
-        "import os, sys; from pathlib import Path; sys.path.insert(0, 'tests')\n"
-        "import test_index as t\n"
+        "import os, sys; from pathlib import Path; sys.path.insert(0, '.')\n"
+        "import tests.test_index as t\n"
         "index = t.open_index(Path(sys.argv[1])); t.add(index, 'a', 1)\n"
         "index._vectors.save = lambda path: os._exit(9)\n"
         "t.add(index, 'b', 2)\n"

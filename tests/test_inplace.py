@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from paths import encode_all
-from tiny import FAMILIES, OTHER_FAMILIES, ROPE, VOCABULARY, tiny_model
 
 from blockrag.attention import assemble
 from blockrag.attention.encode import encode_prefix
@@ -13,6 +11,8 @@ from blockrag.attention.reference import reference_logits
 from blockrag.attention.runner import PlainRunner
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.load import load_answer_model
+from tests.paths import encode_all
+from tests.tiny import FAMILIES, OTHER_FAMILIES, ROPE, VOCABULARY, tiny_model
 
 TOLERANCE = 1e-4
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny import no_garbage_collection
 
 from blockrag.errors import KVCorruptError, KVMismatchError, KVTierError
 from blockrag.kv.block_kv import BlockKV
@@ -24,6 +23,7 @@ from blockrag.kv.remote import RemoteTier
 from blockrag.kv.streaming import GROUP, NICENESS, begin, make_readers
 from blockrag.kv.tiered import TieredKV
 from blockrag.kv.writer import write_kv
+from tests.tiny import no_garbage_collection
 
 IDENTITY = KVIdentity(weights="w", format="f", prefix=(), dtype="float32")
 TIERS = {

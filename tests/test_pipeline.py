@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from tiny import VOCABULARY, no_garbage_collection, tensor_nbytes, tiny_engine
 
 from blockrag.attention.kv_cache import PreallocatedCache
 from blockrag.documents import Document
@@ -13,15 +12,8 @@ from blockrag.errors import IndexStoreError, PromptTooLongError
 from blockrag.events import Answer, Piece, Queued, Retrieved
 from blockrag.pipeline import Pipeline
 from blockrag.segment import SizeBounds
-
-BOUNDS = SizeBounds(16, 64)
-CITIES = Document(
-    "cities.md",
-    "text/markdown",
-    "# Paris\n\nThe river Seine flows through Paris, and the tower stands near it since 1889.\n\n"
-    "# Rome\n\nThe river Tiber flows through Rome; the Colosseum was finished in the year 80.\n\n"
-    "# Cairo\n\nThe river Nile flows through Cairo. The pyramids of Giza are close to the city.\n",
-)
+from tests.samples import BOUNDS, CITIES
+from tests.tiny import VOCABULARY, no_garbage_collection, tensor_nbytes, tiny_engine
 
 
 @pytest.fixture

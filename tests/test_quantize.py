@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import tiny_model, tiny_tokenizer
 
 from benchmarks import common, plot, shapes
 from blockrag.int8 import LARGEST
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.quantize import dequantize, quantize
+from tests.tiny import tiny_model, tiny_tokenizer
 
 
 def kv(seed: int, n_tokens: int = 20, size: float = 1.0) -> BlockKV:

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from test_pipeline import BOUNDS, CITIES
-from tiny import tiny_engine
 
 from blockrag import BlockRAG, DocumentError
 from blockrag.engine import Engine
 from blockrag.events import Answer, Retrieved
+from tests.samples import BOUNDS, CITIES
+from tests.tiny import tiny_engine
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from tiny import tiny_engine
 
 import app
 from blockrag.cli import COMMANDS, _parser
 from blockrag.engine import Engine
 from blockrag.events import Report
+from tests.tiny import tiny_engine
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -4,7 +4,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import FAMILIES, ROPE, tiny_model
 from transformers import AutoConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
@@ -12,6 +11,7 @@ from blockrag.attention.assemble import assemble
 from blockrag.attention.rope import Rope, use_exact_angles
 from blockrag.errors import UnsupportedModelError
 from blockrag.kv.block_kv import BlockKV
+from tests.tiny import FAMILIES, ROPE, tiny_model
 
 ROPE_OF_64 = Rope(1.0 / 10_000.0 ** (torch.arange(0, 64, 2).double() / 64))
 

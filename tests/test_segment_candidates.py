@@ -7,10 +7,10 @@ import pytest
 import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from segmenting import PIECES, soup
 
 from blockrag.segment import find_candidates
 from blockrag.segment.graphemes import is_grapheme_boundary
+from tests.segmenting import PIECES, soup
 
 
 def pieces(text: str) -> list[str]:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from segmenting import TEXT, ByteCounter, EdgeCounter, bpe_counter, embed, segment, soup, texts
 
 from blockrag.documents.document import Document
 from blockrag.errors import SegmentationError
@@ -21,6 +20,7 @@ from blockrag.segment import (
     make_segmenter,
 )
 from blockrag.segment.base import finished
+from tests.segmenting import TEXT, ByteCounter, EdgeCounter, bpe_counter, embed, segment, soup, texts
 
 GRANULARITIES = (0.0, 0.2, 0.5, 0.55, 0.8, 1.0)
 every_segmenter = pytest.mark.parametrize("name", SEGMENTERS)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from segmenting import TEXT, EdgeCounter, bpe_counter, segment, soup, texts
 
 from blockrag.documents.document import Document
 from blockrag.errors import SegmentationError
 from blockrag.segment import Edit, Scored, Segmentation, SizeBounds
+from tests.segmenting import TEXT, EdgeCounter, bpe_counter, segment, soup, texts
 
 GRANULARITIES = (0.0, 0.3, 0.55, 0.8, 1.0)
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from segmenting import TEXT, ByteCounter, bpe, bpe_counter, embed, segment
 
 from blockrag.errors import SegmentationError
 from blockrag.segment import (
@@ -22,6 +21,7 @@ from blockrag.segment.range_max import RangeMax
 from blockrag.segment.sizes import SpanSizes
 from blockrag.segment.splitter import Splitter, dyadic_rank
 from blockrag.segment.tree import build_tree
+from tests.segmenting import TEXT, ByteCounter, bpe, bpe_counter, embed, segment
 
 
 @given(values=st.lists(st.integers(0, 9), max_size=300), data=st.data())

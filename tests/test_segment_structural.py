@@ -1,9 +1,9 @@
 """Where `Structural` cuts documents of known structure, and where it must not."""
 
 import pytest
-from segmenting import TEXT, segment, texts
 
 from blockrag.segment import SizeBounds, Structural
+from tests.segmenting import TEXT, segment, texts
 
 
 def scores(text: str) -> dict[int, float]:

@@ -15,7 +15,6 @@ import pytest
 import torch
 from huggingface_hub.utils import filter_repo_objects
 from safetensors import SafetensorError
-from tiny import tiny_model, tiny_tokenizer
 
 import blockrag.models.fetch as fetch_module
 import blockrag.models.store as cache
@@ -25,6 +24,7 @@ from blockrag.models import local_path, remove, weights_sha256
 from blockrag.models.catalog import CATALOG
 from blockrag.models.fetch import sha256
 from blockrag.models.load import load_answer_model
+from tests.tiny import tiny_model, tiny_tokenizer
 
 
 @pytest.fixture

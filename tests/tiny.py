@@ -21,6 +21,7 @@ from blockrag.engine import Engine, kv_identity
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.tiered import TieredKV
+from blockrag.models.adapter import Adapter, Change
 from blockrag.models.answer_model import AnswerModel
 
 VOCABULARY = 400
@@ -166,3 +167,24 @@ def tensor_nbytes() -> int:
     """Bytes of all tensors that Python code can reach or has left to the garbage collector."""
     storages = (o.untyped_storage() for o in gc.get_objects() if type(o) in (torch.Tensor, torch.nn.Parameter))
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+CHANGED = ("model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj")
+"""Layers that `make_changes` changes."""
+
+
+def make_changes(seed: int, network: torch.nn.Module) -> dict[str, Change]:
+    generator = torch.Generator().manual_seed(seed)
+    changes = {}
+    for name in CHANGED:
+        n_out, n_in = network.get_submodule(name).weight.shape
+        sides = ((n_out, 3), (3, n_in))
+        changes[name] = Change(*(torch.randn(*shape, generator=generator).bfloat16() * 0.5 for shape in sides))
+    return changes
+
+
+def make_adapter(base: str = "tiny", base_hash: str = "0" * 64, **changes) -> Adapter:
+    network = tiny_model().network
+    sinks = torch.randn(2, 64, generator=torch.Generator().manual_seed(0))
+    settings = {"sink_embeddings": sinks, "about": {"recipe": "none"}, **changes}
+    return Adapter(base, base_hash, make_changes(1, network), make_changes(2, network), **settings)

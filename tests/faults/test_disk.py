@@ -6,7 +6,6 @@ import shutil
 
 import pytest
 import torch
-from tiny import tiny_engine
 
 from blockrag.documents import Document
 from blockrag.errors import KVTierError
@@ -15,6 +14,7 @@ from blockrag.kv.disk import DiskTier
 from blockrag.kv.key import FORMAT_VERSION
 from blockrag.kv.remote import RemoteTier
 from blockrag.pipeline import Pipeline
+from tests.tiny import tiny_engine
 
 QUESTION = "How long is river 3?"
 RIVERS = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 + "\n\n" for i in range(6))

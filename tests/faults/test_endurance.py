@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import tiny_engine
 
 from blockrag.documents import Document
 from blockrag.events import Answer
 from blockrag.kv.disk import DiskTier
 from blockrag.pipeline import Pipeline
+from tests.tiny import tiny_engine
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,22 +15,22 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny import tiny_engine
 
 from storage.database import sqlite_url
 from storage.doctor import mend
 from storage.library import Library
 from storage.store import Store
+from tests.tiny import tiny_engine
 from ui.collection_service import CollectionService
 
 KILLS = 100 if os.environ.get("BLOCKRAG_FAULTS") == "full" else 2
-FOLDERS = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent.parent)]
+ROOT = str(Path(__file__).parents[2])
 
 CHILD = """
 import sys
 from pathlib import Path
-sys.path[:0] = {folders!r}
-from tiny import tiny_engine
+sys.path.insert(0, {root!r})
+from tests.tiny import tiny_engine
 from storage.database import sqlite_url
 from storage.library import Library
 from storage.store import Store
@@ -71,7 +71,7 @@ for n in range(10_000):
 
 def run(folder: Path, turn: int, after_s: float) -> list[list[str]]:
     """What a child acknowledged before it was killed, `after_s` after it was ready."""
-    command = [sys.executable, "-c", CHILD.format(folders=FOLDERS), str(folder), str(turn)]
+    command = [sys.executable, "-c", CHILD.format(root=ROOT), str(folder), str(turn)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert any(line == "ready\n" for line in child.stdout), f"the child did not start: {child.wait()}"

@@ -1,11 +1,11 @@
 """Fixtures of the LlamaIndex tests: a tiny LLM, an embedding of words, documents with repeated text."""
 
 import pytest
-from cities import CITIES
 from llama_index.core import Document
-from tiny import tiny_engine
 
 from blockrag.llamaindex import BlockAttentionLLM, BlockRAGEmbedding, SemanticBlockNodeParser
+from tests.llamaindex.cities import CITIES
+from tests.tiny import tiny_engine
 
 
 @pytest.fixture

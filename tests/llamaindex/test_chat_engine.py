@@ -3,12 +3,12 @@
 import asyncio
 
 import pytest
-from cities import QUESTION, report
 from llama_index.core import VectorStoreIndex
 from llama_index.core.chat_engine import CondenseQuestionChatEngine, ContextChatEngine, SimpleChatEngine
 from llama_index.core.memory import ChatMemoryBuffer
 
 from blockrag.llamaindex import BlockCondensePlusContextChatEngine, BlockContextChatEngine, BlockSynthesizer
+from tests.llamaindex.cities import QUESTION, report
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from cities import QUESTION, report
 from llama_index.core.base.llms.types import (
     CacheControl,
     CachePoint,
@@ -20,6 +19,7 @@ from blockrag.errors import ContentError, PromptTooLongError
 from blockrag.events import Answer
 from blockrag.llamaindex import BlockAttentionLLM
 from blockrag.pipeline import Pipeline
+from tests.llamaindex.cities import QUESTION, report
 
 TEXTS = ["The river Tiber flows through Rome.", "The river Nile flows through Cairo.", "Lima lies by the sea."]
 

@@ -4,7 +4,6 @@ import asyncio
 import pickle
 
 import pytest
-from cities import CITIES
 from llama_index.core import Document
 from llama_index.core.ingestion import IngestionCache, IngestionPipeline
 from llama_index.core.node_parser import SentenceSplitter
@@ -12,6 +11,7 @@ from llama_index.core.schema import MetadataMode, NodeRelationship
 
 from blockrag.errors import SegmentationError
 from blockrag.llamaindex import SemanticBlockNodeParser
+from tests.llamaindex.cities import CITIES
 
 
 def test_nodes_tile_the_document_at_their_offsets(nodes, documents):

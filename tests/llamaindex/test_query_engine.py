@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from cities import CITIES, QUESTION, report
 from llama_index.core import VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.indices.keyword_table import SimpleKeywordTableIndex
@@ -26,6 +25,7 @@ from blockrag.documents import Document
 from blockrag.llamaindex import BlockAttentionLLM, BlockRAGRetriever, BlockSynthesizer
 from blockrag.rag import BlockRAG
 from blockrag.segment import SizeBounds
+from tests.llamaindex.cities import CITIES, QUESTION, report
 
 
 class Given(BaseRetriever):

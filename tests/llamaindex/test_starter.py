@@ -11,12 +11,12 @@ import types
 from pathlib import Path
 
 import pytest
-from cities import CITIES, kv_files, report
 from llama_index.core import Settings
 from llama_index.core.llms import MockLLM
 
 from blockrag.engine import Engine
 from blockrag.llamaindex import BlockSynthesizer
+from tests.llamaindex.cities import CITIES, kv_files, report
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 

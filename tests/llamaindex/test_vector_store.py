@@ -8,17 +8,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from cities import QUESTION, kv_files, report
 from llama_index.core import Document, StorageContext, VectorStoreIndex, load_index_from_storage
 from llama_index.core.ingestion import DocstoreStrategy, IngestionPipeline
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.vector_stores import ExactMatchFilter, MetadataFilters, SimpleVectorStore
-from tiny import tiny_engine
 
 from blockrag.errors import IndexStoreError
 from blockrag.llamaindex import BlockAttentionLLM, BlockKVVectorStore, BlockRAGEmbedding, BlockSynthesizer
+from tests.llamaindex.cities import QUESTION, kv_files, report
+from tests.tiny import tiny_engine
 
-PATHS = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+ROOT = str(Path(__file__).parents[2])
 
 
 def qdrant():
@@ -181,7 +181,7 @@ def test_persist_and_load(llm, nodes, embed_model, tmp_path):
 OTHER_PROCESS = """
 import sys
 from pathlib import Path
-from tiny import tiny_engine
+from tests.tiny import tiny_engine
 from llama_index.core.vector_stores import SimpleVectorStore
 from blockrag.llamaindex import BlockAttentionLLM, BlockKVVectorStore
 kv = Path(sys.argv[1])
@@ -194,7 +194,7 @@ BlockKVVectorStore(SimpleVectorStore(), llm).delete("cities")
 def test_another_process_finds_and_deletes_the_same_kv(llm, nodes, embed_model):
     index_of(nodes, BlockKVVectorStore(SimpleVectorStore(), llm), embed_model)
     command = [sys.executable, "-c", OTHER_PROCESS, llm.kv_dir, *keys(llm, nodes)]
-    paths = ":".join([*PATHS, os.environ.get("PYTHONPATH", "")])
+    paths = ":".join([ROOT, os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths})
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == len(keys(llm, nodes))

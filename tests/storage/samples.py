@@ -1,12 +1,12 @@
 """Documents and cuts to store."""
 
 import numpy as np
-from tiny import tiny_tokenizer
 
 from blockrag.documents import Document
 from blockrag.events import Answer, Citation, Report, Source
 from blockrag.segment import HFTokenCounter, Scored, Segmentation, SizeBounds, Structural
 from storage.segmentations import NewSegmentation
+from tests.tiny import tiny_tokenizer
 
 TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long.\n\n" for i in range(12))
 

@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from samples import TEXT, answer_of, blocks_of, cut_of, document, no_cut, vectors
 
 from blockrag.segment import Edit
 from storage.collections import IMPORTING
 from storage.documents import Quota
 from storage.errors import ConflictError, LimitError, NotFoundError
+from tests.storage.samples import TEXT, answer_of, blocks_of, cut_of, document, no_cut, vectors
 
 
 @pytest.fixture

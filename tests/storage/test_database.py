@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from samples import cut_of, document
 from sqlalchemy import create_engine, text
 
 from storage.database import Database, sqlite_url
@@ -16,6 +15,7 @@ from storage.errors import StorageError
 from storage.migrate import HEAD, VERSIONS, current, upgrade
 from storage.models import Base
 from storage.store import Store
+from tests.storage.samples import cut_of, document
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -7,8 +7,6 @@ import sqlite3
 import zipfile
 
 import pytest
-from samples import TEXT, document
-from tiny import tiny_engine
 
 from blockrag.documents import Document
 from blockrag.engine import Engine
@@ -21,6 +19,8 @@ from storage.documents import Quota
 from storage.errors import ArchiveError, ConflictError, NotFoundError
 from storage.library import Library
 from storage.store import Store
+from tests.storage.samples import TEXT, document
+from tests.tiny import tiny_engine
 
 BOUNDS = SizeBounds(16, 128)
 

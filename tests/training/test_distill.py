@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import tiny_model, tiny_tokenizer
 from transformers.models.llama import modeling_llama
 
 from blockrag.attention.format import BlockFormat
 from blockrag.attention.mask import block_mask, strict_isolation
 from blockrag.attention.reference import reference_logits
+from tests.tiny import tiny_model, tiny_tokenizer
 from training.distill import checkpoint
 from training.distill.attention import Varlen, alone, flash, n_pairs
 from training.distill.config import DataConfig, DistillConfig

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import WordEmbedder, tiny_model, tiny_tokenizer
 
 from blockrag.engine import Engine
 from blockrag.kv.memory import MemoryTier
@@ -18,6 +17,7 @@ from blockrag.kv.tiered import TieredKV
 from blockrag.models.adapter import Change, load_adapter
 from blockrag.models.load import load_answer_model, load_tokenizer
 from blockrag.prompt import Prompt
+from tests.tiny import WordEmbedder, tiny_model, tiny_tokenizer
 from training.distill.__main__ import main as distill
 from training.distill.config import DataConfig
 from training.distill.examples import Tokeniser, load

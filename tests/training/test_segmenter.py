@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_segmenter import make_network, make_row, make_tokenizer, write_encoder
 
 from blockrag.errors import WeightsError
 from blockrag.segment import find_candidates
@@ -19,6 +18,7 @@ from blockrag.segment.neural.encoding import FIRST_MARKER, HEAD, N_MARKERS, TAIL
 from blockrag.segment.neural.segmenter import judge, read
 from blockrag.segment.neural.weights import Scale, load, save
 from blockrag.segment.neural.windows import lay
+from tests.training.tiny_segmenter import make_network, make_row, make_tokenizer, write_encoder
 from training.segmenter.__main__ import begin, main
 from training.segmenter.batches import logits, loss, make_batch
 from training.segmenter.config import SegmenterConfig

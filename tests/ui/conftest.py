@@ -6,9 +6,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from serving import ARGUMENTS, CHROMIUM, hold, serve
-from steps import calm
-from tiny import tiny_engine
+
+from tests.tiny import tiny_engine
+from tests.ui.serving import ARGUMENTS, CHROMIUM, hold, serve
+from tests.ui.steps import calm
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 from gradio_client import Client
-from serving import serve
-from tiny import tiny_engine
 
 import app
 from blockrag.engine import Engine
+from tests.tiny import tiny_engine
+from tests.ui.serving import serve
 from ui import zerogpu
 from ui.limits import DEMO
 from ui.serve import JSONLines
@@ -79,8 +79,8 @@ def test_log_lines_are_json():
 SERVER = """
 import itertools, sys, time
 from pathlib import Path
-sys.path[:0] = {folders!r}
-from tiny import tiny_engine
+sys.path.insert(0, {root!r})
+from tests.tiny import tiny_engine
 from blockrag.engine import Engine
 from blockrag.segment import SEGMENTERS, Structural
 class Endless(Structural):
@@ -98,10 +98,9 @@ app.main(["--data-dir", sys.argv[1], "--host", "127.0.0.1", "--log-json"])
 
 @pytest.mark.timeout(240)
 def test_it_starts_answers_and_stops_in_good_order_even_while_it_scores(tmp_path):
-    folders = [str(ROOT / "tests"), str(ROOT)]
     environment = {**os.environ, "GRADIO_SERVER_NAME": "", "SPACE_ID": ""}
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVER.format(folders=folders), str(tmp_path)],
+        [sys.executable, "-c", SERVER.format(root=str(ROOT)), str(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -17,12 +17,12 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from document_files import epub, pdf, slides, word
 from gradio_client import Client
-from serving import make_workspaces, serve
-from tiny import tiny_engine
 
 from storage.errors import StorageError
+from tests.document_files import epub, pdf, slides, word
+from tests.tiny import tiny_engine
+from tests.ui.serving import make_workspaces, serve
 from ui import page
 from ui.handlers import ask, blocks, collections, documents, index
 from ui.limits import Limits

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from fpdf import FPDF
 from playwright.sync_api import expect
-from serving import HELD_AT, serve
-from steps import (
+
+from blockrag.engine import Engine
+from tests.ui.serving import HELD_AT, serve
+from tests.ui.steps import (
     TEXT,
     ask,
     calm,
@@ -19,8 +21,6 @@ from steps import (
     to_blocks,
     upload,
 )
-
-from blockrag.engine import Engine
 
 pytestmark = pytest.mark.browser
 

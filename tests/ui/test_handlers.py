@@ -5,8 +5,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from test_adapter import make_adapter
-from tiny import WordEmbedder, tiny_engine, tiny_model, tiny_tokenizer
 
 from blockrag.engine import Engine
 from blockrag.errors import SegmentationError
@@ -20,6 +18,7 @@ from storage.documents import Quota
 from storage.errors import LimitError
 from storage.library import Library
 from storage.store import Store
+from tests.tiny import WordEmbedder, make_adapter, tiny_engine, tiny_model, tiny_tokenizer
 from ui.collection_service import CollectionService
 from ui.handlers import (
     ask,

@@ -5,7 +5,8 @@ import random
 
 import pytest
 from playwright.sync_api import Page, expect
-from steps import (
+
+from tests.ui.steps import (
     PHONE,
     blocks,
     calm,

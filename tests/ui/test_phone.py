@@ -2,7 +2,8 @@
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
-from steps import (
+
+from tests.ui.steps import (
     PHONE,
     TABS,
     TEXT,

@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
-from document_files import epub, pdf, slides, zipped
 from playwright.sync_api import Page, expect
-from serving import serve
-from steps import (
+
+from tests.document_files import epub, pdf, slides, zipped
+from tests.tiny import tiny_engine
+from tests.ui.serving import serve
+from tests.ui.steps import (
     TABS,
     TEXT,
     asked,
@@ -23,7 +25,6 @@ from steps import (
     upload,
     violations,
 )
-from tiny import tiny_engine
 
 pytestmark = pytest.mark.browser
 

@@ -4,10 +4,10 @@ The long run, against the real application: see `benchmarks/visitors.py`.
 """
 
 import pytest
-from serving import serve
-from tiny import tiny_engine
 
 from benchmarks.visitors import measure, rss_mb
+from tests.tiny import tiny_engine
+from tests.ui.serving import serve
 from ui.limits import Limits
 
 
