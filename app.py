@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     malloc.limit()
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     # After the flags, so that --help is quick.
-    from ui.serve import hash_password  # noqa: PLC0415
+    from ui.passwords import hash_password  # noqa: PLC0415
 
     if args.hash_password:
         sys.stdout.write(hash_password(getpass.getpass()) + "\n")
@@ -92,8 +92,9 @@ def make_service(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # n
     from ui.collection_service import CollectionService  # noqa: PLC0415
     from ui.handlers.settings import restore_budgets  # noqa: PLC0415
     from ui.limits import DEMO, Limits  # noqa: PLC0415
+    from ui.passwords import auth_of  # noqa: PLC0415
     from ui.preferences import Started  # noqa: PLC0415
-    from ui.serve import Service, auth_of  # noqa: PLC0415
+    from ui.serve import Service  # noqa: PLC0415
 
     data_dir = args.data_dir or home() / "app"
     demo = args.demo or bool(os.environ.get("SPACE_ID"))

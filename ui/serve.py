@@ -1,7 +1,5 @@
 """Serves the page: theme, limits of requests, health, graceful stop. Knows nothing of what is on the page."""
 
-import hashlib
-import hmac
 import json
 import logging
 import os
@@ -21,6 +19,7 @@ from blockrag.errors import BlockRAGError
 from ui.collection_service import CollectionService
 from ui.handlers.cache import Watch
 from ui.page import build
+from ui.passwords import Auth
 from ui.session import MAX_THREADS
 
 _LOG = logging.getLogger(__name__)
@@ -30,10 +29,6 @@ FONT = ("system-ui", "-apple-system", "Segoe UI", "Helvetica", "Arial", "sans-se
 FONT_MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
 MAX_EVENTS = 256
 """That wait in the page's queue, of all visitors together."""
-
-SCRYPT: dict[str, Any] = {"n": 1 << 14, "r": 8, "p": 1, "dklen": 32}
-
-Auth = Callable[[str, str], bool]
 
 
 class Service:
@@ -132,30 +127,6 @@ def secret_of(data_dir: Path) -> str:
     except FileExistsError:  # another process was first
         return path.read_text(encoding="ascii")
     return made
-
-
-def hash_password(password: str) -> str:
-    """A password as the file of users keeps it: salt and scrypt hash, in hexadecimal."""
-    salt = secrets.token_bytes(16)
-    return f"{salt.hex()}:{_scrypt(password, salt)}"
-
-
-def _scrypt(password: str, salt: bytes) -> str:
-    """Hashed once before, since scrypt by itself takes a password with NULs behind it for the same."""
-    digest = hashlib.sha256(password.encode("utf-8", "replace")).digest()
-    return hashlib.scrypt(digest, salt=salt, **SCRYPT).hex()
-
-
-def auth_of(users_file: Path) -> Auth:
-    """What checks a name and a password against a JSON file of ``{name: hash_password(password)}``."""
-    users: dict[str, str] = json.loads(users_file.read_text(encoding="utf-8"))
-    nobody = hash_password(secrets.token_hex(16))
-
-    def check(name: str, password: str) -> bool:
-        salt, _, expected = users.get(name, nobody).partition(":")
-        return hmac.compare_digest(_scrypt(password, bytes.fromhex(salt)), expected) and name in users
-
-    return check
 
 
 class JSONLines(logging.Formatter):

@@ -1,0 +1,88 @@
+"""Password hashes for `--users`: Argon2id, parameters included; scrypt hashes of earlier versions still open."""
+
+import hashlib
+import hmac
+import json
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+_LOG = logging.getLogger(__name__)
+_HASHER = PasswordHasher()  # RFC 9106, second recommended option: 64 MiB, 3 passes, 4 lanes
+
+Auth = Callable[[str, str], bool]
+
+
+def hash_password(password: str) -> str:
+    """Hash a password for the users file, in Argon2's own format: ``$argon2id$v=19$m=…,t=…,p=…$salt$hash``."""
+    return _HASHER.hash(_encode(password))
+
+
+def auth_of(users_file: Path) -> Auth:
+    """Return a function that checks a name and a password against a JSON file of ``{name: hash_password(password)}``.
+
+    A successful login replaces a hash that is older or weaker than `hash_password` makes today, also in the file.
+    """
+    users: dict[str, str] = json.loads(users_file.read_text(encoding="utf-8"))
+    nobody = hash_password(secrets.token_hex(16))
+    lock = threading.Lock()
+
+    def check(name: str, password: str) -> bool:
+        stored = users.get(name, nobody)  # an unknown name costs as much time as a wrong password
+        if not _verify(stored, password) or name not in users:
+            return False
+        if _is_outdated(stored):
+            with lock:
+                users[name] = hash_password(password)
+                _replace(users_file, name, stored, users[name])
+        return True
+
+    return check
+
+
+def _verify(stored: str, password: str) -> bool:
+    if not stored.startswith("$"):
+        return _verify_scrypt(stored, password)
+    try:
+        return _HASHER.verify(stored, _encode(password))
+    except (VerificationError, InvalidHashError):
+        return False
+
+
+def _verify_scrypt(stored: str, password: str) -> bool:
+    """Check the format of earlier versions: ``salt:hash`` in hexadecimal, over SHA-256 of the password."""
+    salt, _, expected = stored.partition(":")
+    digest = hashlib.sha256(_encode(password)).digest()
+    return hmac.compare_digest(
+        hashlib.scrypt(digest, salt=bytes.fromhex(salt), n=1 << 14, r=8, p=1, dklen=32).hex(), expected
+    )
+
+
+def _is_outdated(stored: str) -> bool:
+    return not stored.startswith("$") or _HASHER.check_needs_rehash(stored)
+
+
+def _replace(users_file: Path, name: str, old: str, new: str) -> None:
+    """Write one new hash to the file, unless the file has another hash for that name by now."""
+    aside = users_file.with_name(f"{users_file.name}.{os.getpid()}.tmp")
+    try:
+        users = json.loads(users_file.read_text(encoding="utf-8"))
+        if users.get(name) != old:
+            return
+        with open(aside, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            json.dump(users | {name: new}, file, ensure_ascii=False, indent=2)
+        aside.chmod(users_file.stat().st_mode & 0o777)
+        aside.replace(users_file)
+    except OSError as error:  # such as a file mounted read-only: the login stands
+        _LOG.warning("the new password hash was not written to %s: %s", users_file, error)
+        aside.unlink(missing_ok=True)
+
+
+def _encode(password: str) -> bytes:
+    return password.encode("utf-8", "replace")
