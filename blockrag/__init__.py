@@ -8,32 +8,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blockrag.documents import Document, load, load_many
-    from blockrag.engine import Engine, Progress
-    from blockrag.errors import BlockRAGError, DocumentError
+    from blockrag.engine import Engine
+    from blockrag.errors import BlockRAGError, DocumentError, Stopped
     from blockrag.events import Answer, Piece, Report, Retrieved, Source
     from blockrag.index import DocumentRecord
     from blockrag.pipeline import Pipeline
+    from blockrag.progress import Progress
     from blockrag.rag import BlockRAG
     from blockrag.segment import Segmentation, SizeBounds
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Answer": "answer",
+    "Answer": "events",
     "BlockRAG": "rag",
     "BlockRAGError": "errors",
     "Document": "documents",
     "DocumentError": "errors",
     "DocumentRecord": "index",
     "Engine": "engine",
-    "Piece": "answer",
+    "Piece": "events",
     "Pipeline": "pipeline",
-    "Progress": "engine",
-    "Report": "answer",
-    "Retrieved": "answer",
+    "Progress": "progress",
+    "Report": "events",
+    "Retrieved": "events",
     "Segmentation": "segment",
     "SizeBounds": "segment",
-    "Source": "answer",
+    "Source": "events",
+    "Stopped": "errors",
     "load": "documents",
     "load_many": "documents",
 }
@@ -54,6 +56,7 @@ __all__ = [
     "Segmentation",
     "SizeBounds",
     "Source",
+    "Stopped",
     "load",
     "load_many",
 ]

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL, local_path, weights
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.load import load_answer_model
 from blockrag.models.shipped import AUTO, find_adapter
+from blockrag.progress import OnProgress, Progress, ignore
 from blockrag.prompt import Prompt
 from blockrag.retrieve.embedder import Embedder
 from blockrag.segment import HFTokenCounter
@@ -46,17 +46,6 @@ NO_MEMORY = (
     "the device's memory does not suffice, even with every cached block evicted from it. Ask for fewer blocks or a "
     "shorter answer, or use a smaller model."
 )
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a stage is: `done` of `total` blocks, of which `reused` were there already; in the stage ``"segment"``,
-    `done` of `total` characters."""
-
-    stage: str
-    done: int
-    total: int
-    reused: int = 0
 
 
 class Engine:
@@ -174,16 +163,17 @@ class Engine:
         """Key of the KV of a block with this text."""
         return self.identity.key(self.prompt.block_ids(text))
 
-    def warm(self, texts: Sequence[str]) -> Iterator[Progress]:
-        """Encode and keep every block that is not kept yet. Closing the generator stops after the present batch."""
+    def warm(self, texts: Sequence[str], on_progress: OnProgress | None = None) -> None:
+        """Encode and keep every block that is not kept yet. KV that is encoded before ``on_progress`` raises stays."""
+        tell = on_progress or ignore
         by_key = {self.kv_key(text): text for text in texts}
         missing = [key for key in by_key if key not in self.kv]
         reused = len(by_key) - len(missing)
-        yield Progress("encode", reused, len(by_key), reused)
+        tell(Progress("encode", reused, len(by_key), reused))
         parts = {key: self.prompt.block_ids(by_key[key]) for key in missing}
         for n_done, (key, kv) in enumerate(self.encode(parts, []), start=1):
             self.kv.put(key, kv)
-            yield Progress("encode", reused + n_done, len(by_key), reused)
+            tell(Progress("encode", reused + n_done, len(by_key), reused))
 
     def encode(self, blocks: Mapping[str, Sequence[int]], notes: list[str]) -> Iterator[tuple[str, BlockKV]]:
         """Encode blocks given by key, yielding each key with its KV, not in the order given.

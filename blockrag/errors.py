@@ -5,6 +5,10 @@ class BlockRAGError(Exception):
     """Base of all errors below; catching it catches nothing that is not ours."""
 
 
+class Stopped(BlockRAGError):
+    """Work was stopped before its end. Raise it from ``on_progress`` to stop."""
+
+
 class DocumentError(BlockRAGError):
     """A file could not become a document.
 

@@ -1,12 +1,12 @@
 """The stages in order: load -> segment -> index -> retrieve -> assemble -> generate -> cite. One collection's library.
 
 pipeline = Pipeline(Engine.from_pretrained(kv_dir=folder / "kv"), folder)
-for progress in pipeline.add(pipeline.segment(load("report.pdf")), granularity=0.5): ...
+pipeline.add(pipeline.segment(load("report.pdf")), granularity=0.5, on_progress=print)
 for event in pipeline.ask("Who wrote it?"): ...
 """
 
 from collections import Counter
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,12 @@ import numpy as np
 from blockrag.answering import Request
 from blockrag.asking import answer_in_turn
 from blockrag.documents import Document
-from blockrag.engine import Engine, Progress
+from blockrag.engine import Engine
 from blockrag.errors import IndexStoreError
 from blockrag.events import Event, Mode, Source
 from blockrag.index import Found, Index
+from blockrag.progress import OnProgress, Progress, ignore
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Block, Segmentation, SizeBounds, make_segmenter
-from blockrag.segment.base import finished
 from blockrag.stopwatch import Stopwatch
 
 EMBED_BATCH = 32
@@ -38,22 +38,21 @@ class Prepared:
     kv_keys: list[str]
 
 
-def segment_in_steps(
-    engine: Engine, document: Document, segmenter: str, bounds: SizeBounds
-) -> Generator[Progress, None, Segmentation]:
-    """Score a document's boundaries with the models of `engine`; see `Pipeline.segmenting`."""
-    counter, length = engine.token_counter, len(document.text)
+def segment(
+    engine: Engine,
+    document: Document,
+    segmenter: str = DEFAULT_SEGMENTER,
+    bounds: SizeBounds | None = None,
+    on_progress: OnProgress | None = None,
+) -> Segmentation:
+    """Score a document's boundaries with the models of `engine`; see `Pipeline.segment`."""
+    counter = engine.token_counter
     scorer = make_segmenter(segmenter, counter=counter, embed=engine.embedder.embed)
-    steps = Segmentation.creating(document, scorer, counter, bounds)
-    while True:
-        try:
-            yield Progress("segment", round(next(steps) * length), length)
-        except StopIteration as end:
-            return end.value
+    return Segmentation.create(document, scorer, counter, bounds or SizeBounds(), on_progress)
 
 
 class Pipeline:
-    """Answers questions from the documents of one index, telling of each step while it is taken.
+    """Answers questions from the documents of one index, step by step.
 
     `blockrag.BlockRAG` is the same in three calls.
 
@@ -76,49 +75,47 @@ class Pipeline:
         self.index = Index(directory, made_by, engine.embedder.dimension)
 
     def segment(
-        self, document: Document, segmenter: str = DEFAULT_SEGMENTER, bounds: SizeBounds | None = None
+        self,
+        document: Document,
+        segmenter: str = DEFAULT_SEGMENTER,
+        bounds: SizeBounds | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Segmentation:
         """Score the boundaries of a document; which of them become blocks is the granularity's choice.
+
+        `on_progress` is called with the stage ``"segment"`` by segmenters that take more than one step.
 
         Raises
         ------
         SegmentationError
             If there is no such segmenter.
         """
-        return finished(self.segmenting(document, segmenter, bounds))
+        return segment(self.engine, document, segmenter, bounds, on_progress)
 
-    def segmenting(
-        self, document: Document, segmenter: str = DEFAULT_SEGMENTER, bounds: SizeBounds | None = None
-    ) -> Generator[Progress, None, Segmentation]:
-        """`segment`, telling of each step while it is taken; closing the generator stops it.
-
-        Yields
-        ------
-        Progress
-            Of stage ``"segment"``, where the segmenter takes more than one step.
-        """
-        return (yield from segment_in_steps(self.engine, document, segmenter, bounds or SizeBounds()))
-
-    def add(self, segmentation: Segmentation, granularity: float = DEFAULT_GRANULARITY) -> Iterator[Progress]:
+    def add(
+        self,
+        segmentation: Segmentation,
+        granularity: float = DEFAULT_GRANULARITY,
+        on_progress: OnProgress | None = None,
+    ) -> None:
         """Index a document: embed its blocks, encode their KV, then enter both at once.
 
-        Closing the generator before it ends leaves the index as it was; KV that is encoded by then is kept and used
-        next time.
-
-        Yields
-        ------
-        Progress
-            Of stage ``"embed"``, then ``"encode"``.
+        `on_progress` is called with the stage ``"embed"``, then ``"encode"``. If it raises, the index stays as it was;
+        KV that is encoded by then is kept and used next time.
         """
         document = segmentation.document
         blocks = segmentation.blocks(granularity)
-        prepared = yield from self.prepare(document, blocks, self.index.vectors(document.sha256))
+        prepared = self.prepare(document, blocks, self.index.vectors(document.sha256), on_progress)
         for orphan in self.index.add(document, blocks, prepared.vectors, prepared.kv_keys):
             self.engine.kv.delete(orphan)
 
     def prepare(
-        self, document: Document, blocks: Sequence[Block], known: Mapping[str, np.ndarray]
-    ) -> Generator[Progress, None, Prepared]:
+        self,
+        document: Document,
+        blocks: Sequence[Block],
+        known: Mapping[str, np.ndarray],
+        on_progress: OnProgress | None = None,
+    ) -> Prepared:
         """Embed the blocks whose KV keys are not `known` with their vectors, and encode the KV that is not kept yet.
         Enters nothing into the index."""
         texts = [document.text[block.start : block.end] for block in blocks]
@@ -126,15 +123,15 @@ class Pipeline:
         vectors = {key: known[key] for key in keys if key in known}
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in vectors}
         n_reused = sum(key in vectors for key in keys)
-        todo, counts, n_done = list(missing), Counter(keys), n_reused
+        todo, counts, n_done, tell = list(missing), Counter(keys), n_reused, on_progress or ignore
         for start in range(0, len(todo), EMBED_BATCH):
             batch = todo[start : start + EMBED_BATCH]
             vectors.update(zip(batch, self.engine.embedder.embed([missing[key] for key in batch]), strict=True))
             n_done += sum(counts[key] for key in batch)
-            yield Progress("embed", n_done, len(texts), n_reused)
+            tell(Progress("embed", n_done, len(texts), n_reused))
         if not todo:
-            yield Progress("embed", len(texts), len(texts), n_reused)
-        yield from self.engine.warm(texts)
+            tell(Progress("embed", len(texts), len(texts), n_reused))
+        self.engine.warm(texts, on_progress)
         return Prepared(np.stack([vectors[key] for key in keys]), keys)
 
     def delete(self, document_id: str) -> None:

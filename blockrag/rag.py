@@ -7,21 +7,20 @@ print(rag.ask("Who wrote the report?").text)
 
 import os
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from blockrag.documents import Document, load
-from blockrag.engine import Engine, Progress
+from blockrag.engine import Engine
 from blockrag.events import Answer, Event, Mode
 from blockrag.index import DocumentRecord
 from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from blockrag.pipeline import Pipeline
-from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Segmentation, SizeBounds
-from blockrag.segment.base import finished
+from blockrag.progress import OnProgress
+from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, SizeBounds
 
 Readable = str | os.PathLike[str] | Document
-OnProgress = Callable[[Progress], None]
 
 
 class BlockRAG:
@@ -106,7 +105,7 @@ class BlockRAG:
         bounds : SizeBounds, optional
             Fewest and most tokens of a block.
         on_progress : callable, optional
-            Told of each step.
+            Called after each step; raise `Stopped` from it to stop.
 
         Returns
         -------
@@ -131,12 +130,8 @@ class BlockRAG:
         bounds: SizeBounds | None,
         on_progress: OnProgress | None,
     ) -> DocumentRecord:
-        def adding() -> Generator[Progress, None, Segmentation]:
-            made = yield from self.pipeline.segmenting(document, segmenter, bounds)
-            yield from self.pipeline.add(made, granularity)
-            return made
-
-        segmentation = finished(adding(), on_progress)
+        segmentation = self.pipeline.segment(document, segmenter, bounds, on_progress)
+        self.pipeline.add(segmentation, granularity, on_progress)
         blocks = segmentation.blocks(granularity)
         return DocumentRecord(document.sha256, document.name, len(blocks), sum(block.n_tokens for block in blocks))
 

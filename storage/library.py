@@ -6,15 +6,15 @@ opened next.
 
 import secrets
 import shutil
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from blockrag.documents import Document
-from blockrag.engine import Engine, Progress
+from blockrag.engine import Engine
 from blockrag.kv.memory import MemoryTier
-from blockrag.pipeline import Pipeline, segment_in_steps
+from blockrag.pipeline import Pipeline, segment
+from blockrag.progress import OnProgress
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Block, Segmentation, SizeBounds
-from blockrag.segment.base import finished
 from storage.collections import CollectionRecord
 from storage.documents import DEFAULT_QUOTA, DocumentRecord, Quota, UploadRecord
 from storage.errors import NotFoundError
@@ -75,19 +75,10 @@ class Library:
         segmenter: str = DEFAULT_SEGMENTER,
         bounds: SizeBounds | None = None,
         granularity: float = DEFAULT_GRANULARITY,
+        on_progress: OnProgress | None = None,
     ) -> tuple[Segmentation, NewSegmentation]:
         """Run a segmenter over a document; keeps nothing."""
-        return finished(self.segmenting(document, segmenter, bounds, granularity))
-
-    def segmenting(
-        self,
-        document: Document,
-        segmenter: str = DEFAULT_SEGMENTER,
-        bounds: SizeBounds | None = None,
-        granularity: float = DEFAULT_GRANULARITY,
-    ) -> Generator[Progress, None, tuple[Segmentation, NewSegmentation]]:
-        """`segment`, telling how far it is; closing the generator stops it."""
-        made = yield from segment_in_steps(self.engine, document, segmenter, bounds or SizeBounds())
+        made = segment(self.engine, document, segmenter, bounds, on_progress)
         return made, NewSegmentation(segmenter, made.scored, made.bounds, granularity)
 
     def restore(self, document: Document, document_id: int, cut: SegmentationRecord) -> Segmentation:
@@ -96,11 +87,15 @@ class Library:
         return Segmentation.restore(document, scored, self.engine.token_counter, cut.bounds, cut.edits)
 
     def index(
-        self, collection: CollectionRecord, document_id: int, document: Document, blocks: Iterable[Block]
-    ) -> Generator[Progress, None, None]:
+        self,
+        collection: CollectionRecord,
+        document_id: int,
+        document: Document,
+        blocks: Iterable[Block],
+        on_progress: OnProgress | None = None,
+    ) -> None:
         """Index these blocks of a document. Only those that are new are embedded and encoded; the others stay as they
-        are. Closing the generator before it ends leaves the index as it was, and KV that is made by then is used next
-        time.
+        are. If `on_progress` raises, the index stays as it was, and KV that is made by then is used next time.
 
         Raises
         ------
@@ -113,7 +108,7 @@ class Library:
         texts = [document.text[block.start : block.end] for block in wanted]
         keys = {self.engine.kv_key(text) for text in texts}
         self.store.blocks.begin_encoding(document_id, keys - known.keys())
-        prepared = yield from rag.prepare(document, wanted, known)
+        prepared = rag.prepare(document, wanted, known, on_progress)
         with self.indexes.locked(collection.id):
             try:
                 put = self.store.blocks.put(document_id, self.made_by, wanted, prepared.vectors, prepared.kv_keys)

@@ -149,7 +149,7 @@ def test_both_modes_at_once_say_what_each_says_alone(tmp_path):
     rag = Pipeline(engine, tmp_path)
     path = tmp_path / "rivers.md"
     path.write_text(TEXT)
-    list(rag.add(rag.segment(load(path)), granularity=1.0))
+    rag.add(rag.segment(load(path)), granularity=1.0)
     alone = {mode: answers(engine, tmp_path, mode) for mode in ("block", "full")}
     with ThreadPoolExecutor(4) as pool:
         modes = ["block", "full"] * 4

@@ -76,7 +76,7 @@ def rag(tmp_path):
     engine.queue = FairQueue(slots=1, max_waiting=2, max_wait_s=20)
     rag = Pipeline(engine, tmp_path)
     text = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 + "\n\n" for i in range(6))
-    list(rag.add(rag.segment(Document("rivers.txt", "text/plain", text))))
+    rag.add(rag.segment(Document("rivers.txt", "text/plain", text)))
     return rag
 
 

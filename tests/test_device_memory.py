@@ -17,7 +17,7 @@ QUESTION = "How long is river 3?"
 def rag(tmp_path):
     rag = Pipeline(tiny_engine(tmp_path / "kv"), tmp_path)
     text = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 + "\n\n" for i in range(6))
-    list(rag.add(rag.segment(Document("rivers.txt", "text/plain", text))))
+    rag.add(rag.segment(Document("rivers.txt", "text/plain", text)))
     return rag
 
 
@@ -69,6 +69,6 @@ def test_encoding_goes_on_where_it_stopped(rag, monkeypatch):
 def test_encoding_that_never_fits_is_a_clear_error(rag, monkeypatch):
     out_of_memory(monkeypatch, AnswerModel, "embed", 10**6)
     with pytest.raises(DeviceMemoryError):
-        list(rag.engine.warm(["a block that is not known"]))
+        rag.engine.warm(["a block that is not known"])
     monkeypatch.undo()
-    list(rag.engine.warm(["a block that is not known"]))
+    rag.engine.warm(["a block that is not known"])

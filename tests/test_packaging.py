@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import blockrag
+
 ROOT = Path(__file__).parent.parent
 ALLOWED = {
     "blockrag": {"blockrag"},
@@ -17,7 +19,7 @@ ALLOWED = {
     "training": {"blockrag", "training"},
     "benchmarks": {"blockrag", "benchmarks"},
 }
-NO_GRADIO = ("workspace", "strings", "limits", "preferences")
+NO_GRADIO = ("open_collection", "streaming", "strings", "limits", "preferences")
 OWN = {*ALLOWED, "app", "tests"}
 
 
@@ -102,3 +104,8 @@ def test_requirements_agree_with_the_project():
         if line and not line.startswith(("#", "torch==", "gradio", "sqlalchemy", "alembic")):
             assert f'"{line}"' in text, f"{line} is not in pyproject.toml"
             assert line in gpu or line.startswith("faiss-cpu"), f"{line} is not in requirements-gpu.txt"
+
+
+def test_every_public_name_is_there():
+    for name in blockrag.__all__:
+        getattr(blockrag, name)

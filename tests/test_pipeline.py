@@ -8,7 +8,7 @@ import torch
 
 from blockrag.attention.kv_cache import PreallocatedCache
 from blockrag.documents import Document
-from blockrag.errors import IndexStoreError, PromptTooLongError
+from blockrag.errors import IndexStoreError, PromptTooLongError, Stopped
 from blockrag.events import Answer, Piece, Queued, Retrieved
 from blockrag.pipeline import Pipeline
 from blockrag.segment import SizeBounds
@@ -22,7 +22,9 @@ def rag(tmp_path):
 
 
 def add(rag, document=CITIES, granularity=1.0):
-    return list(rag.add(rag.segment(document, bounds=BOUNDS), granularity))
+    steps = []
+    rag.add(rag.segment(document, bounds=BOUNDS), granularity, steps.append)
+    return steps
 
 
 def ask(rag, question="Which river flows through Rome?", **options):
@@ -140,12 +142,15 @@ def test_answers_hold_no_more_than_the_budget_when_they_are_done(tmp_path):
         assert tensor_nbytes() - before <= memory_bytes
 
 
-def test_closing_an_addition_leaves_the_index_as_it_was(rag):
+def test_stopping_an_addition_leaves_the_index_as_it_was(rag):
     add(rag)
     other = Document("other.txt", "text/plain", "Lima lies by the sea. " * 40)
-    steps = rag.add(rag.segment(other, bounds=BOUNDS), 1.0)
-    next(steps)
-    steps.close()
+
+    def stop(step):
+        raise Stopped("enough")
+
+    with pytest.raises(Stopped):
+        rag.add(rag.segment(other, bounds=BOUNDS), 1.0, stop)
     assert [d.name for d in rag.index.documents()] == ["cities.md"]
     assert add(rag, other)[-1].done > 0 and len(rag.index.documents()) == 2
 
@@ -162,9 +167,9 @@ def test_only_changed_blocks_are_encoded_again(rag):
 
 def test_a_new_cut_replaces_the_old_one(rag):
     segmentation = rag.segment(CITIES, bounds=SizeBounds(16, 500))
-    list(rag.add(segmentation, 1.0))
+    rag.add(segmentation, 1.0)
     assert len(rag.index) > 3
-    list(rag.add(segmentation, 0.0))
+    rag.add(segmentation, 0.0)
     assert len(rag.index) == 1 and len(rag.index.documents()) == 1
 
 

@@ -19,7 +19,6 @@ from blockrag.segment import (
     find_candidates,
     make_segmenter,
 )
-from blockrag.segment.base import finished
 from tests.segmenting import TEXT, ByteCounter, EdgeCounter, bpe_counter, embed, segment, soup, texts
 
 GRANULARITIES = (0.0, 0.2, 0.5, 0.55, 0.8, 1.0)
@@ -45,10 +44,11 @@ def test_scoring_tells_how_far_it_is_and_comes_to_the_same(name, monkeypatch):
     monkeypatch.setattr("blockrag.segment.neural.segmenter._WINDOWS_AT_ONCE", 1)
     monkeypatch.setattr("blockrag.segment.similarity._BATCH", 16)
     text = "".join(f"Sentence {i} of a long text says {i * i}.\n" for i in range(80))
-    segmenter, candidates, shares = make_segmenter(name, counter=bpe_counter(), embed=embed), find_candidates(text), []
-    scores = finished(segmenter.scoring(text, candidates), shares.append)
-    assert shares == sorted(set(shares)) and all(0 < share <= 1 for share in shares)
-    assert len(shares) > 1 or name in ("fixed", "structural"), "what runs a model tells of it"
+    segmenter, candidates, steps = make_segmenter(name, counter=bpe_counter(), embed=embed), find_candidates(text), []
+    scores = segmenter.score(text, candidates, steps.append)
+    done = [step.done for step in steps]
+    assert done == sorted(set(done)) and all(0 < step.done <= step.total == len(text) for step in steps)
+    assert len(steps) > 1 or name in ("fixed", "structural"), "what runs a model tells of it"
     assert np.array_equal(scores, segmenter.score(text, candidates))
 
 
@@ -148,7 +148,7 @@ class Stub(Segmenter):
     def __init__(self, scores):
         self._scores = scores
 
-    def score(self, text, candidates):
+    def score(self, text, candidates, on_progress=None):
         return np.array(self._scores, np.float32)
 
 

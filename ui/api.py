@@ -88,8 +88,7 @@ class Calls:
                 entry = workspace.entry(document.sha256)
                 if entry is None:
                     raise GoneError("the document was removed while it was added")
-                for _ in workspace.index(entry):
-                    pass
+                workspace.index(entry)
             return {"id": document.sha256, "blocks": len(entry.starts)}
 
     def search_blocks(self, question: str, k: int = 8, collection: str = "", request: gr.Request = None) -> list[dict]:

@@ -10,7 +10,7 @@ from blockrag.segment import DEFAULT_GRANULARITY, SEGMENTERS, SizeBounds
 from ui import strings
 from ui.components import BlockView
 from ui.handlers import blocks, documents
-from ui.session import QUICK, WORKING, Session, shown, told, user_of
+from ui.session import QUICK, WORKING, Session, show_on, told, user_of
 
 
 def segmenter_choices() -> list[tuple[str, str]]:
@@ -116,7 +116,7 @@ class BlocksTab:
     ) -> dict[str, Any]:
         with self._visit.open(visit, request) as workspace:
             bounds = SizeBounds(int(minimum or 0), int(maximum or 0))
-            shown(workspace.segmenting(document_id or "", segmenter, bounds), bar)
+            workspace.segment(document_id or "", segmenter, bounds, show_on(bar))
             return blocks.view(workspace, document_id)
 
     def _compare(
@@ -129,7 +129,7 @@ class BlocksTab:
         bar: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> dict[str, Any]:
         with self._visit.open(visit, request) as workspace:
-            return shown(blocks.comparing(workspace, document_id, segmenter, granularity), bar)
+            return blocks.compare(workspace, document_id, segmenter, granularity, show_on(bar))
 
     def _toggle(self, visit: Any, request: gr.Request, event: gr.EventData) -> dict[str, Any]:
         with self._visit.open(visit, request) as workspace:

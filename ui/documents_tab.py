@@ -10,7 +10,7 @@ import gradio as gr
 from ui import strings
 from ui.components import DocumentsView
 from ui.handlers import collections, documents
-from ui.session import QUICK, Session, shown, user_of
+from ui.session import QUICK, Session, show_on, user_of
 
 SAMPLE = Path(__file__).parent.parent / "README.md"
 
@@ -121,7 +121,7 @@ class DocumentsTab:
         bar: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio looks for it among the defaults)
     ) -> dict[str, Any]:
         with self._visit.open(visit, request) as workspace:
-            return shown(documents.load_sample(workspace, SAMPLE), bar)
+            return documents.load_sample(workspace, SAMPLE, show_on(bar))
 
     def _remove(self, visit: Any, request: gr.Request, event: gr.EventData) -> dict[str, Any]:
         with self._visit.open(visit, request) as workspace:

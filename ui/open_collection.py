@@ -1,15 +1,14 @@
 """One collection, as a handler sees it: its documents, how they are cut, and its index. Knows no page and no gradio."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blockrag.documents import Document
-from blockrag.engine import Progress
 from blockrag.errors import BlockRAGError, SegmentationError
 from blockrag.pipeline import Pipeline
+from blockrag.progress import OnProgress
 from blockrag.segment import Edit, Segmentation, SizeBounds
-from blockrag.segment.base import finished
 from storage.collections import CollectionRecord
 from storage.errors import ConflictError, NotFoundError
 from ui.collection_document import Entry
@@ -91,26 +90,23 @@ class OpenCollection:
         """The entry's segmentation, kept ready for the next time."""
         return self._service.ready.get(entry)
 
-    def add(self, document: Document, upload_id: int | None = None) -> None:
-        """`adding`, without a word."""
-        finished(self.adding(document, upload_id))
-
-    def adding(self, document: Document, upload_id: int | None = None) -> Generator[Progress, None, None]:
-        """Take a document in and segment it, telling how far that is; the same text twice is one document. Closing the
-        generator takes nothing in.
+    def add(self, document: Document, upload_id: int | None = None, on_progress: OnProgress | None = None) -> None:
+        """Segment a document and add it to the collection. The same text twice is one document. If `on_progress`
+        raises, nothing is added.
 
         Raises
         ------
         LimitError
             If the collection, or all together, would hold too much.
-        StoppedError
+        Stopped
+            If the application is ending.
         """
         self._service.check_room(len(document.text))
         settings = self.settings
         bounds = SizeBounds(int(settings["min_tokens"]), int(settings["max_tokens"]))
         granularity = float(settings["granularity"])
-        steps = self.library.segmenting(document, settings["segmenter"], bounds, granularity)
-        made, cut = yield from self._service.ending.until(steps)
+        with self._service.ending.guarding(on_progress) as tell:
+            made, cut = self.library.segment(document, settings["segmenter"], bounds, granularity, tell)
         is_new = self.entry(document.sha256) is None
         document_id = self.store.documents.add(self.record.id, document, cut, self.library.quota, upload_id)
         if is_new:
@@ -159,34 +155,32 @@ class OpenCollection:
         if entry := self.entry(document_id):
             self.store.segmentations.set_granularity(entry.record.id, float(granularity))
 
-    def segment(self, document_id: str, segmenter: str, bounds: SizeBounds) -> None:
-        """`segmenting`, without a word."""
-        finished(self.segmenting(document_id, segmenter, bounds))
-
-    def segmenting(self, document_id: str, segmenter: str, bounds: SizeBounds) -> Generator[Progress, None, None]:
-        """Score a document's boundaries again, by another segmenter or for other sizes, telling how far that is; edits
-        are kept. Closing the generator leaves all as it was.
+    def segment(
+        self, document_id: str, segmenter: str, bounds: SizeBounds, on_progress: OnProgress | None = None
+    ) -> None:
+        """Score a document's boundaries again, by another segmenter or for other sizes; edits are kept. If
+        `on_progress` raises, all stays as it was.
 
         Raises
         ------
         SegmentationError
             If the edits cannot be kept within these sizes.
-        StoppedError
+        Stopped
+            If the application is ending.
         """
         entry = self.entry(document_id)
         if entry is None:
             return
-        steps = self.library.segmenting(entry.document, segmenter, bounds, entry.granularity)
-        made, cut = yield from self._service.ending.until(steps)
+        with self._service.ending.guarding(on_progress) as tell:
+            made, cut = self.library.segment(entry.document, segmenter, bounds, entry.granularity, tell)
         Segmentation(made.document, made.scored, made.sizes, made.bounds, entry.cut.edits)
         self.store.segmentations.put(entry.record.id, cut)
         self._make_ready(document_id)
 
-    def cut_otherwise(self, entry: Entry, segmenter: str) -> Generator[Progress, None, Segmentation]:
-        """The same document by another segmenter, to look at: nothing is kept. Raises StoppedError."""
-        made, _ = yield from self._service.ending.until(
-            self.library.segmenting(entry.document, segmenter, entry.cut.bounds)
-        )
+    def cut_otherwise(self, entry: Entry, segmenter: str, on_progress: OnProgress | None = None) -> Segmentation:
+        """The document by another segmenter, to look at; keeps nothing. Raises Stopped if the application is ending."""
+        with self._service.ending.guarding(on_progress) as tell:
+            made, _ = self.library.segment(entry.document, segmenter, entry.cut.bounds, on_progress=tell)
         return made
 
     def remove(self, document_id: str) -> None:
@@ -194,12 +188,12 @@ class OpenCollection:
         if entry := self.entry(document_id):
             self.library.delete_document(self.fresh(), entry.record)
 
-    def index(self, entry: Entry) -> Generator[Progress, None, None]:
-        """Index a document's present cut; closing the iterator leaves the index as it was. A document that is removed
-        meanwhile ends it."""
+    def index(self, entry: Entry, on_progress: OnProgress | None = None) -> None:
+        """Index a document as it is cut now. If `on_progress` raises, the index stays as it was. A document that is
+        removed meanwhile ends it."""
         blocks = entry.segmentation.blocks(entry.granularity)
         try:
-            steps = self.library.index(self.fresh(), entry.record.id, entry.document, blocks)
-            yield from self._service.ending.until(steps)
+            with self._service.ending.guarding(on_progress) as tell:
+                self.library.index(self.fresh(), entry.record.id, entry.document, blocks, tell)
         except NotFoundError:
             return

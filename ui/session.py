@@ -2,22 +2,19 @@
 
 import html
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import gradio as gr
 
-from blockrag.engine import Progress
 from blockrag.errors import BlockRAGError
-from blockrag.segment.base import finished
+from blockrag.progress import OnProgress
 from ui import strings
 from ui.collection_service import CollectionService
 from ui.handlers.cache import Watch
 from ui.open_collection import GoneError, OpenCollection
-
-T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,9 +59,9 @@ def told() -> Iterator[None]:
         raise gr.Error(html.escape(str(error)), print_exception=False) from error
 
 
-def shown(steps: Generator[Progress, None, T], bar: gr.Progress) -> T:
-    """What these steps come to; on the way the page shows how far they are."""
-    return finished(steps, lambda step: bar((step.done, step.total), desc=strings.SCORING, unit="characters"))
+def show_on(bar: gr.Progress) -> OnProgress:
+    """A callback that shows on Gradio's bar how much of a document is scored."""
+    return lambda step: bar((step.done, step.total), desc=strings.SCORING, unit="characters")
 
 
 def user_of(request: gr.Request | None) -> str | None:

@@ -1,25 +1,19 @@
 """Lets long work end with the application. Knows no collection and no page."""
 
 import threading
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from blockrag.errors import BlockRAGError
-
-T = TypeVar("T")
+from blockrag.errors import Stopped
+from blockrag.progress import OnProgress, Progress, ignore
 
 STEP_S = 10.0
 """Longest wait for steps that are under way."""
 
 
-class StoppedError(BlockRAGError):
-    """The application is ending."""
-
-
 class Shutdown:
-    """Work goes on in steps: once the end is wanted none begins, and those under way are waited for, since a process
-    that ends while a thread is inside the models is aborted. Safe to use from several threads."""
+    """Stops long work at its next step once the application is to end, and waits for steps under way: a process that
+    ends while a thread is inside the models is aborted. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -31,32 +25,37 @@ class Shutdown:
             self._is_wanted = True
             self._changed.wait_for(lambda: not self._n_under_way, wait_s)
 
-    def until(self, steps: Generator[Any, None, T]) -> Generator[Any, None, T]:
-        """The same steps.
+    @contextmanager
+    def guarding(self, on_progress: OnProgress | None) -> Iterator[OnProgress]:
+        """For the duration of long work: gives the callback to pass to it, which calls `on_progress`.
 
         Raises
         ------
-        StoppedError
-            Instead of the next one, when the end is wanted.
+        Stopped
+            At the beginning and from the callback, once the end is wanted.
         """
-        with closing(steps):
-            while True:
-                try:
-                    with self._step():
-                        step = next(steps)
-                except StopIteration as end:
-                    return end.value
-                yield step
 
-    @contextmanager
-    def _step(self) -> Iterator[None]:
+        def tell(step: Progress) -> None:
+            self._count(-1)  # a callback may wait for a page: that is no step
+            try:
+                (on_progress or ignore)(step)
+            finally:
+                self._count(1)
+            self._check()
+
+        self._count(1)
+        try:
+            self._check()
+            yield tell
+        finally:
+            self._count(-1)
+
+    def _check(self) -> None:
         with self._changed:
             if self._is_wanted:
-                raise StoppedError("the application is ending; start it again and try once more")
-            self._n_under_way += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._n_under_way -= 1
-                self._changed.notify_all()
+                raise Stopped("the application is ending; start it again and try once more")
+
+    def _count(self, change: int) -> None:
+        with self._changed:
+            self._n_under_way += change
+            self._changed.notify_all()

@@ -6,14 +6,20 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from blockrag.engine import Progress
+    from blockrag.progress import Progress
 
 
 class Bars:
-    """One bar for each stage of a document's way into an index."""
+    """One bar for each stage of a document's way into an index.
+
+    Attributes
+    ----------
+    n_reused : int
+        Blocks that the last stage found done.
+    """
 
     def __init__(self, name: str):
-        self._name, self._stage = name, ""
+        self._name, self._stage, self.n_reused = name, "", 0
         self._bar: tqdm | None = None
 
     def show(self, step: "Progress") -> None:
@@ -24,6 +30,7 @@ class Bars:
             unit = "char" if step.stage == "segment" else "block"
             self._bar = tqdm(desc=f"{self._name}: {step.stage}", total=step.total, unit=unit, file=sys.stderr)
         self._bar.update(step.done - self._bar.n)
+        self.n_reused = step.reused
 
     def close(self) -> None:
         """Leave the last bar as it is."""

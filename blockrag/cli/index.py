@@ -10,7 +10,6 @@ from blockrag.cli.bars import Bars
 from blockrag.documents import Document, load_many
 from blockrag.errors import DocumentError
 from blockrag.segment import SizeBounds
-from blockrag.segment.base import finished
 
 if TYPE_CHECKING:
     from blockrag.pipeline import Pipeline
@@ -51,9 +50,8 @@ def run(args: argparse.Namespace) -> int:
 def _add(rag: "Pipeline", document: Document, args: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
     bounds, bars = SizeBounds(args.min_tokens, args.max_tokens), Bars(document.name)
-    segmentation = finished(rag.segmenting(document, args.segmenter, bounds), bars.show)
-    for last in rag.add(segmentation, args.granularity):
-        bars.show(last)
+    segmentation = rag.segment(document, args.segmenter, bounds, bars.show)
+    rag.add(segmentation, args.granularity, bars.show)
     bars.close()
     blocks = segmentation.blocks(args.granularity)
     return {
@@ -61,6 +59,6 @@ def _add(rag: "Pipeline", document: Document, args: argparse.Namespace) -> dict[
         "document_id": document.sha256,
         "n_blocks": len(blocks),
         "n_tokens": sum(block.n_tokens for block in blocks),
-        "n_reused": last.reused,
+        "n_reused": bars.n_reused,
         "seconds": round(time.perf_counter() - started, 3),
     }

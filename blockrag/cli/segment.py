@@ -11,7 +11,6 @@ from blockrag.cli import options
 from blockrag.documents import load
 from blockrag.models import local_path, weights_sha256
 from blockrag.segment import Block, HFTokenCounter, Segmentation, SizeBounds, make_segmenter
-from blockrag.segment.base import finished
 
 if TYPE_CHECKING:
     from blockrag.retrieve.embedder import Embedder
@@ -41,9 +40,12 @@ def run(args: argparse.Namespace) -> int:
         args.segmenter, counter=counter, embed=lambda texts: _embedder(args.embedder, args.device).embed(texts)
     )
     bounds = SizeBounds(args.min_tokens, args.max_tokens)
-    with tqdm(desc="scoring", total=100, unit="%", file=sys.stderr, delay=_SHORT_S, leave=False) as bar:
-        steps = Segmentation.creating(document, segmenter, counter, bounds)
-        blocks = finished(steps, lambda share: bar.update(round(100 * share) - bar.n)).blocks(args.granularity)
+    length = len(document.text)
+    with tqdm(desc="scoring", total=length, unit="char", file=sys.stderr, delay=_SHORT_S, leave=False) as bar:
+        segmentation = Segmentation.create(
+            document, segmenter, counter, bounds, lambda step: bar.update(step.done - bar.n)
+        )
+    blocks = segmentation.blocks(args.granularity)
     if not args.json:
         for number, block in enumerate(blocks, start=1):
             print(_line(number, block, document.text))

@@ -162,8 +162,7 @@ class BlockKVVectorStore(BasePydanticVectorStore):
 
     def _encode(self, nodes: Sequence[BaseNode]) -> None:
         if self.encode_at == "ingestion":
-            for _ in self._llm.engine.warm([_text(node) for node in nodes]):
-                pass
+            self._llm.engine.warm([_text(node) for node in nodes])
 
     def _enter(self, nodes: Sequence[BaseNode]) -> None:
         key = self._llm.engine.kv_key

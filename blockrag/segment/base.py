@@ -1,29 +1,13 @@
 """What a segmenter is: it scores the places where a block may begin. Knows no tokens and no granularity."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator
-from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import numpy as np
 
 from blockrag.errors import SegmentationError
+from blockrag.progress import OnProgress
 from blockrag.segment.candidates import find_candidates
-
-T = TypeVar("T")
-
-
-def finished(steps: Generator[Any, None, T], tell: Callable[[Any], object] | None = None) -> T:
-    """What a generator returns when all its steps are taken; `tell` is called with what each yields."""
-    with closing(steps):
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as end:
-                return end.value
-            if tell is not None:
-                tell(step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,15 +49,14 @@ class Scored:
 class Segmenter(ABC):
     """Gives every candidate of a text a score in [0, 1].
 
-    A subclass sets `name` and writes `score`, and, where that takes long, `scoring`; sizes, granularity and edits are
-    not its concern.
+    A subclass sets `name` and defines `score`. Sizes, granularity and edits are handled elsewhere.
     """
 
     name: str
 
     @abstractmethod
-    def score(self, text: str, candidates: np.ndarray) -> np.ndarray:
-        """How much a new block should begin at each candidate.
+    def score(self, text: str, candidates: np.ndarray, on_progress: OnProgress | None = None) -> np.ndarray:
+        """Score how likely a new block begins at each candidate.
 
         Parameters
         ----------
@@ -81,6 +64,8 @@ class Segmenter(ABC):
             The whole text.
         candidates : np.ndarray
             int64 ``(candidates,)`` from `find_candidates`; may be empty.
+        on_progress : callable, optional
+            Called with the stage ``"segment"`` after each batch by segmenters that run a model.
 
         Returns
         -------
@@ -88,23 +73,7 @@ class Segmenter(ABC):
             float32 ``(candidates,)`` in [0, 1].
         """
 
-    def scoring(self, text: str, candidates: np.ndarray) -> Generator[float, None, np.ndarray]:
-        """`score` step by step: what can be told of, and stopped by closing it.
-
-        Yields
-        ------
-        float
-            The share that is done, above 0 and at most 1; nothing where it is done at once.
-
-        Returns
-        -------
-        np.ndarray
-            The same as `score`.
-        """
-        yield from ()
-        return self.score(text, candidates)
-
-    def boundaries(self, text: str) -> Scored:
+    def boundaries(self, text: str, on_progress: OnProgress | None = None) -> Scored:
         """Candidates of `text` and their scores, checked.
 
         Raises
@@ -112,9 +81,5 @@ class Segmenter(ABC):
         SegmentationError
             If the scores are of the wrong number or leave [0, 1].
         """
-        return finished(self.finding(text))
-
-    def finding(self, text: str) -> Generator[float, None, Scored]:
-        """`boundaries`, step by step; yields what `scoring` does."""
         candidates = find_candidates(text)
-        return Scored(candidates, (yield from self.scoring(text, candidates)))
+        return Scored(candidates, self.score(text, candidates, on_progress))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from blockrag.errors import SegmentationError
+from blockrag.progress import OnProgress
 from blockrag.segment.base import Segmenter
 from blockrag.segment.sizes import SpanSizes
 from blockrag.segment.splitter import dyadic_rank
@@ -37,7 +38,7 @@ class FixedSize(Segmenter):
         self._counter = counter
         self._size = size
 
-    def score(self, text: str, candidates: np.ndarray) -> np.ndarray:
+    def score(self, text: str, candidates: np.ndarray, on_progress: OnProgress | None = None) -> np.ndarray:
         """See `Segmenter`."""
         n_before = SpanSizes(text, self._counter).n_before(candidates)
         rank = dyadic_rank(n_before // self._size)

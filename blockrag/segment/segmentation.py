@@ -1,7 +1,7 @@
 """The blocks of one document at any granularity, with the user's edits. Runs no model after the first."""
 
 from collections import Counter
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -11,7 +11,8 @@ import numpy as np
 
 from blockrag.documents.document import Document
 from blockrag.errors import SegmentationError
-from blockrag.segment.base import Scored, Segmenter, finished
+from blockrag.progress import OnProgress
+from blockrag.segment.base import Scored, Segmenter
 from blockrag.segment.graphemes import is_grapheme_boundary
 from blockrag.segment.sizes import SizeBounds, SpanSizes
 from blockrag.segment.splitter import Splitter
@@ -84,17 +85,15 @@ class Segmentation:
 
     @classmethod
     def create(
-        cls, document: Document, segmenter: Segmenter, counter: TokenCounter, bounds: SizeBounds
+        cls,
+        document: Document,
+        segmenter: Segmenter,
+        counter: TokenCounter,
+        bounds: SizeBounds,
+        on_progress: OnProgress | None = None,
     ) -> "Segmentation":
         """Segment `document`: the only step that runs the segmenter."""
-        return finished(cls.creating(document, segmenter, counter, bounds))
-
-    @classmethod
-    def creating(
-        cls, document: Document, segmenter: Segmenter, counter: TokenCounter, bounds: SizeBounds
-    ) -> Generator[float, None, "Segmentation"]:
-        """`create`, step by step; yields the share of the document that is scored. Closing it stops the segmenter."""
-        return cls.restore(document, (yield from segmenter.finding(document.text)), counter, bounds)
+        return cls.restore(document, segmenter.boundaries(document.text, on_progress), counter, bounds)
 
     @classmethod
     def restore(

@@ -3,12 +3,13 @@
 After TextTiling (Hearst, Computational Linguistics 23(1), 1997), with sentence embeddings for word counts.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 
 import numpy as np
 
 from blockrag.errors import SegmentationError
-from blockrag.segment.base import Segmenter, finished
+from blockrag.progress import OnProgress, Progress, ignore
+from blockrag.segment.base import Segmenter
 
 Embed = Callable[[list[str]], np.ndarray]
 """Sentences to unit vectors, float ``(sentences, dimension)``."""
@@ -47,11 +48,7 @@ class Similarity(Segmenter):
         self._embed = embed
         self._window = window
 
-    def score(self, text: str, candidates: np.ndarray) -> np.ndarray:
-        """See `Segmenter`."""
-        return finished(self.scoring(text, candidates))
-
-    def scoring(self, text: str, candidates: np.ndarray) -> Generator[float, None, np.ndarray]:
+    def score(self, text: str, candidates: np.ndarray, on_progress: OnProgress | None = None) -> np.ndarray:
         """See `Segmenter`; a step is a batch of sentences."""
         if not len(candidates):
             return np.empty(0, np.float32)
@@ -60,7 +57,8 @@ class Similarity(Segmenter):
         batches = []
         for i in range(0, len(sentences), _BATCH):
             batches.append(self._embed(sentences[i : i + _BATCH]))
-            yield min(1.0, (i + _BATCH) / len(sentences))
+            done = edges[min(i + _BATCH, len(sentences))]
+            (on_progress or ignore)(Progress("segment", done, len(text)))
         depths = _depth(_smooth(_likeness(np.concatenate(batches), self._window)))
         return (np.searchsorted(np.sort(depths), depths) / len(depths)).astype(np.float32)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from blockrag.progress import OnProgress
 from blockrag.segment.base import Segmenter
 from blockrag.segment.grade import grade_code
 from blockrag.segment.lines import looks_like_code
@@ -18,7 +19,7 @@ class Structural(Segmenter):
 
     name = "structural"
 
-    def score(self, text: str, candidates: np.ndarray) -> np.ndarray:
+    def score(self, text: str, candidates: np.ndarray, on_progress: OnProgress | None = None) -> np.ndarray:
         """See `Segmenter`."""
         graded = list(grade_code(text)) if looks_like_code(text) else grade_prose(text)
         if not graded:

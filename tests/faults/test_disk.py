@@ -24,7 +24,7 @@ RIVERS = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 
 def rag(tmp_path):
     """An index whose blocks are on disk alone."""
     rag = Pipeline(tiny_engine(tmp_path / "kv", memory_bytes=0), tmp_path)
-    list(rag.add(rag.segment(Document("rivers.txt", "text/plain", RIVERS))))
+    rag.add(rag.segment(Document("rivers.txt", "text/plain", RIVERS)))
     rag.expected = answer(rag).text
     return rag
 
@@ -106,7 +106,7 @@ def test_a_disk_that_is_full_in_earnest(tmp_path):
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     rag = Pipeline(tiny_engine(tmp_path / "kv", memory_bytes=0), tmp_path)
-    list(rag.add(rag.segment(Document("rivers.txt", "text/plain", RIVERS))))
+    rag.add(rag.segment(Document("rivers.txt", "text/plain", RIVERS)))
     rag.expected = answer(rag).text
     for key in rag.engine.kv.tiers[1].keys():
         rag.engine.kv.delete(key)
@@ -149,7 +149,7 @@ def test_a_read_only_folder_can_still_be_read(rag, tmp_path, monkeypatch):
 def test_stored_blocks_are_the_same_to_the_bit_after_answers(tmp_path):
     """Rule 5, on every tier."""
     rag = Pipeline(tiny_engine(tmp_path / "kv"), tmp_path)
-    list(rag.add(rag.segment(Document("rivers.txt", "text/plain", RIVERS))))
+    rag.add(rag.segment(Document("rivers.txt", "text/plain", RIVERS)))
     tiers = rag.engine.kv.tiers
     tiers.append(RemoteTier(f"file://{tmp_path}/team", rag.engine.identity.digest))
     for key in tiers[1].keys():

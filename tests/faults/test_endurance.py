@@ -27,7 +27,7 @@ def test_questions_in_a_row_leak_nothing(tmp_path, rounds):
     text = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 + "\n\n" for i in range(20))
     engine = tiny_engine(tmp_path / "kv", memory_bytes=200_000, disk_bytes=600_000)  # evicting all the time
     rag = Pipeline(engine, tmp_path)
-    list(rag.add(rag.segment(Document("rivers.txt", "text/plain", text))))
+    rag.add(rag.segment(Document("rivers.txt", "text/plain", text)))
     n, after_warm_up = rounds(60, 1000), None
     for i in range(n):
         (*_, last) = rag.ask(f"How long is river {i % 20}?", k=3, max_new_tokens=4)

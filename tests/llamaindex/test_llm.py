@@ -57,7 +57,7 @@ def test_the_answer_is_that_of_the_librarys_own_pipeline(llm, tmp_path):
 
     pipeline = Pipeline(llm.engine, tmp_path)
     for text in TEXTS:
-        list(pipeline.add(pipeline.segment(Document(text[:9], "text/plain", text)), 0.0))
+        pipeline.add(pipeline.segment(Document(text[:9], "text/plain", text)), 0.0)
     *_, answer = pipeline.ask(QUESTION, k=3, max_new_tokens=6)
     assert isinstance(answer, Answer)
     assert llm.chat(chat_of([source.text for source in answer.sources])).message.content == answer.text

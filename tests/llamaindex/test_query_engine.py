@@ -55,7 +55,7 @@ def engine_of(llm, retriever, *postprocessors, **settings):
 
 
 def warm(llm, nodes):
-    list(llm.engine.warm([node.get_content(metadata_mode=MetadataMode.NONE) for node in nodes]))
+    llm.engine.warm([node.get_content(metadata_mode=MetadataMode.NONE) for node in nodes])
 
 
 def test_one_block_a_node_and_the_nodes_are_the_sources(llm, nodes):

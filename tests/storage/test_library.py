@@ -10,6 +10,7 @@ import pytest
 
 from blockrag.documents import Document
 from blockrag.engine import Engine
+from blockrag.errors import Stopped
 from blockrag.segment import Edit, SizeBounds
 from storage.__main__ import main
 from storage.archive import export, import_
@@ -61,7 +62,9 @@ def add(library, collection, doc=None, granularity=0.5) -> int:
 def index(library, collection, document_id, granularity=None):
     doc, cut = library.store.documents.read(document_id), library.store.segmentations.cut(document_id)
     blocks = library.restore(doc, document_id, cut).blocks(cut.granularity if granularity is None else granularity)
-    return list(library.index(fresh(library, collection), document_id, doc, blocks)), blocks
+    steps = []
+    library.index(fresh(library, collection), document_id, doc, blocks, steps.append)
+    return steps, blocks
 
 
 def search(library, collection, question="river 7"):
@@ -193,13 +196,14 @@ def test_equal_blocks_of_two_collections_share_kv_until_the_last_goes(library, f
 def test_a_document_deleted_while_it_is_indexed_stays_deleted(library, folder, collection):
     kept = add(library, collection)
     doc, cut = library.store.documents.read(kept), library.store.segmentations.cut(kept)
-    steps = library.index(
-        fresh(library, collection), kept, doc, library.restore(doc, kept, cut).blocks(cut.granularity)
-    )
-    next(steps)
-    library.delete_document(fresh(library, collection), library.store.documents.get(collection.id, doc.sha256))
+    blocks = library.restore(doc, kept, cut).blocks(cut.granularity)
+
+    def delete(step):
+        for record in library.store.documents.of(collection.id):
+            library.delete_document(fresh(library, collection), record)
+
     with pytest.raises(NotFoundError):
-        list(steps)
+        library.index(fresh(library, collection), kept, doc, blocks, delete)
     assert files(folder) == [] and len(library.rag(fresh(library, collection)).index) == 0
 
 
@@ -207,12 +211,13 @@ def test_stopped_indexing_keeps_its_kv_and_deleting_removes_it(library, folder, 
     kept = add(library, collection)
     doc, cut = library.store.documents.read(kept), library.store.segmentations.cut(kept)
     blocks = library.restore(doc, kept, cut).blocks(1.0)
-    steps = library.index(fresh(library, collection), kept, doc, blocks)
-    while next(steps).stage != "encode":
-        pass
-    next(steps)
-    next(steps)
-    steps.close()
+
+    def stop(step):
+        if step.stage == "encode" and step.done == 2:
+            raise Stopped("enough")
+
+    with pytest.raises(Stopped):
+        library.index(fresh(library, collection), kept, doc, blocks, stop)
     assert files(folder) and [*examine(library)] == [], "what is encoded is known, and waits for the next time"
     library.delete_document(fresh(library, collection), library.store.documents.get(collection.id, doc.sha256))
     assert files(folder) == []
@@ -251,7 +256,7 @@ def lose_kv(library, folder, collection):
 
 
 def add_foreign_kv(library, folder, collection):
-    list(library.engine.warm(["a text of no document"]))
+    library.engine.warm(["a text of no document"])
 
 
 def lose_upload(library, folder, collection):

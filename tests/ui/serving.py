@@ -28,13 +28,15 @@ HELD_AT = 2
 
 
 def hold(warm, gate):
-    """`Engine.warm` that waits at `HELD_AT` blocks until the gate is open, and can be closed while it does."""
+    """`Engine.warm` that waits at `HELD_AT` blocks until the gate is open, and can be stopped while it does."""
 
-    def held(texts):
-        for step in warm(texts):
-            yield step
+    def held(texts, on_progress):
+        def tell(step):
+            on_progress(step)
             while step.done == HELD_AT and not gate.wait(0.05):
-                yield step
+                on_progress(step)
+
+        warm(texts, tell)
 
     return held
 

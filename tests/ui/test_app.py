@@ -77,18 +77,19 @@ def test_log_lines_are_json():
 
 
 SERVER = """
-import itertools, sys, time
+import sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from tests.tiny import tiny_engine
 from blockrag.engine import Engine
+from blockrag.progress import Progress
 from blockrag.segment import SEGMENTERS, Structural
 class Endless(Structural):
-    def scoring(self, text, candidates):
-        for step in itertools.count(2):
+    def score(self, text, candidates, on_progress):
+        while True:
             (Path(sys.argv[1]) / "scoring").touch()
             time.sleep(0.05)
-            yield 1 - 1 / step
+            on_progress(Progress("segment", 1, 2))
 SEGMENTERS["neural"] = lambda counter, embed: Endless()
 Engine.from_pretrained = staticmethod(lambda *args, kv_dir, **kwargs: tiny_engine(kv_dir))
 import app

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from blockrag.engine import Engine
-from blockrag.errors import SegmentationError
+from blockrag.errors import SegmentationError, Stopped
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.tiered import TieredKV
 from blockrag.models.load import adapted
+from blockrag.progress import Progress
 from blockrag.segment import DEFAULT_SEGMENTER, SEGMENTERS, SizeBounds, Structural
-from blockrag.segment.base import finished
 from storage.database import sqlite_url
 from storage.documents import Quota
 from storage.errors import LimitError
@@ -36,7 +36,8 @@ from ui.handlers.question_state import find_source, mark
 from ui.limits import Limits, RateLimiter
 from ui.open_collection import GoneError, OpenCollection
 from ui.preferences import PreferenceError, Started
-from ui.shutdown import Shutdown, StoppedError
+from ui.shutdown import Shutdown
+from ui.streaming import stream_progress
 
 TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long.\n\n" for i in range(12))
 
@@ -129,9 +130,10 @@ def test_a_page_that_is_closed_while_files_are_read_loses_none(workspaces, tmp_p
 class Slow(Structural):
     """In four steps."""
 
-    def scoring(self, text, candidates):
-        yield from (0.25, 0.5, 0.75, 1.0)
-        return self.score(text, candidates)
+    def score(self, text, candidates, on_progress=None):
+        for share in (0.25, 0.5, 0.75, 1.0):
+            on_progress(Progress("segment", round(share * len(text)), len(text)))
+        return super().score(text, candidates)
 
 
 @pytest.fixture
@@ -168,16 +170,15 @@ def test_a_file_that_is_stopped_at_while_it_is_scored_waits_again(workspaces, sl
 
 def test_cutting_again_tells_how_far_it_is_and_ends_with_the_application(workspace, slow):
     document_id, entry = only(workspace)
-    steps = list(workspace.segmenting(document_id, DEFAULT_SEGMENTER, SizeBounds(16, 128)))
+    steps = []
+    workspace.segment(document_id, DEFAULT_SEGMENTER, SizeBounds(16, 128), steps.append)
     assert [(step.stage, round(100 * step.done / len(TEXT))) for step in steps[:2]] == [
         ("segment", 25),
         ("segment", 50),
     ]
-    before, running = blocks.view(workspace, document_id), workspace.segmenting(document_id, "neural", SizeBounds())
-    next(running)
-    workspace._service.stop_all()
-    with pytest.raises(StoppedError):
-        next(running)
+    before = blocks.view(workspace, document_id)
+    with pytest.raises(Stopped):
+        workspace.segment(document_id, "neural", SizeBounds(), lambda step: workspace._service.stop_all())
     assert blocks.view(workspace, document_id) == before
 
 
@@ -185,23 +186,66 @@ def test_the_end_waits_for_the_step_that_is_under_way():
     entered, gate, seen = threading.Event(), threading.Event(), []
 
     def work():
-        entered.set()
-        gate.wait(20)
-        seen.append("step")
-        yield 1
+        with ending.guarding(seen.append) as on_progress:
+            entered.set()
+            gate.wait(20)
+            on_progress("step")
+            seen.append("no step after the end")
 
     ending, pool = Shutdown(), ThreadPoolExecutor(2)
-    running = pool.submit(lambda: list(ending.until(work())))
+    running = pool.submit(work)
     assert entered.wait(20)
     wanted = pool.submit(ending.want)
     assert not wanted.done()
     gate.set()
     wanted.result(20)
     assert seen == ["step"]
-    with pytest.raises(StoppedError):
+    with pytest.raises(Stopped):
         running.result(20)
-    with pytest.raises(StoppedError):
-        next(ending.until(work()))
+    with pytest.raises(Stopped):
+        work()
+
+
+def test_progress_is_streamed_and_errors_come_through():
+    def work(on_progress):
+        for done in range(3):
+            on_progress(Progress("encode", done, 3))
+        return "made"
+
+    def streamed(work):
+        made = yield from stream_progress(work)
+        assert made == "made"
+
+    assert [step.done for step in streamed(work)] == [0, 1, 2]
+    with pytest.raises(ZeroDivisionError):
+        list(stream_progress(lambda on_progress: 1 / 0))
+
+
+def test_closing_a_stream_of_progress_stops_the_work_and_waits_for_it():
+    ended = []
+
+    def work(on_progress):
+        try:
+            while True:
+                on_progress(Progress("encode", 0, 1))
+        finally:
+            ended.append(True)
+
+    steps = stream_progress(work)
+    next(steps)
+    steps.close()
+    assert ended == [True]
+
+    def broken(on_progress):
+        try:
+            on_progress(Progress("encode", 0, 1))
+        finally:
+            raise OSError("the disk is full")
+
+    steps = stream_progress(broken)
+    next(steps)
+    with pytest.raises(OSError, match="full"):
+        steps.close()
 
 
 def test_the_same_text_twice_is_one_document(workspace, tmp_path):
@@ -233,8 +277,7 @@ def test_two_visitors_send_the_same_file_at_once(workspaces, tmp_path):
 def test_a_sample_stays_where_it_is(workspace, tmp_path):
     (tmp_path / "sample.md").write_text("A sample. " * 20)
     assert (
-        len(finished(documents.load_sample(workspace, tmp_path / "sample.md"))["rows"]) == 2
-        and (tmp_path / "sample.md").exists()
+        len(documents.load_sample(workspace, tmp_path / "sample.md")["rows"]) == 2 and (tmp_path / "sample.md").exists()
     )
 
 
@@ -352,7 +395,7 @@ def test_another_cut_is_shown_beside_and_changes_nothing(workspace):
     before = blocks.view(workspace, document_id)
 
     def compared(document_id, segmenter, granularity):
-        return finished(blocks.comparing(workspace, document_id, segmenter, granularity))
+        return blocks.compare(workspace, document_id, segmenter, granularity)
 
     view = compared(document_id, "structural", 1.0)
     assert set(view["differs"]) == set(view["starts"]) - set(before["starts"]) and "version" not in view

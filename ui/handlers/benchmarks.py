@@ -3,6 +3,8 @@
 import json
 import platform
 from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from blockrag.engine import Engine
 from blockrag.events import Answer, Mode, Source
 from blockrag.stopwatch import Stopwatch
 from ui import strings
+from ui.streaming import stream_progress
 
 RESULTS = Path(__file__).parent.parent.parent / "benchmarks" / "results"
 LENGTHS = (256, 512, 1024, 2048)
@@ -48,8 +51,9 @@ def measure(engine: Engine) -> Iterator[dict[str, Any]]:
     table |= {"rows": rows, "head": strings.TTFT_HEAD}
     yield {"tables": [table], "busy": True}
     texts = _texts(engine, min(max(LENGTHS), longest) // BLOCK_TOKENS)
-    for _ in engine.warm(texts):
-        yield {"tables": [table], "busy": True}
+    with closing(stream_progress(partial(engine.warm, texts))) as steps:
+        for _ in steps:
+            yield {"tables": [table], "busy": True}
     for length in LENGTHS:
         if length > longest:
             break

@@ -3,16 +3,15 @@
 The text travels once, in pages of pieces (the spans between candidates); after that only small lists of numbers do.
 """
 
-from collections.abc import Generator
 from statistics import median
 from typing import Any
 
 import numpy as np
 
 from blockrag.documents import Document
-from blockrag.engine import Progress
 from blockrag.errors import SegmentationError
 from blockrag.kv.memory import MemoryTier
+from blockrag.progress import OnProgress
 from blockrag.segment import Block, Edit, Scored, Segmentation
 from ui import strings
 from ui.collection_document import Entry
@@ -46,17 +45,20 @@ def view(workspace: OpenCollection, document_id: str | None) -> dict[str, Any]:
     }
 
 
-def comparing(
-    workspace: OpenCollection, document_id: str | None, segmenter: str, granularity: float
-) -> Generator[Progress, None, dict[str, Any]]:
-    """The same document cut in another way, to look at: where its blocks begin otherwise is marked. Tells how far the
-    other segmenter is."""
+def compare(
+    workspace: OpenCollection,
+    document_id: str | None,
+    segmenter: str,
+    granularity: float,
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:
+    """The document cut in another way, to look at, with the boundaries that differ marked."""
     entry = workspace.entry(document_id)
     if entry is None:
         return {"empty": strings.NO_BLOCKS}
     cut = entry.segmentation
     if segmenter != entry.segmenter:
-        cut = yield from workspace.cut_otherwise(entry, segmenter)
+        cut = workspace.cut_otherwise(entry, segmenter, on_progress)
     blocks, here = cut.blocks(granularity), set(entry.starts)
     return _shown(workspace, entry.document) | {
         "compared": True,

@@ -4,7 +4,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from blockrag.engine import Engine
@@ -12,6 +14,7 @@ from blockrag.kv.memory import MemoryTier
 from ui import strings
 from ui.handlers.blocks import size
 from ui.open_collection import OpenCollection
+from ui.streaming import stream_progress
 
 SAMPLE_S = 5.0
 SAMPLES = 720
@@ -132,8 +135,10 @@ def warm(workspace: OpenCollection) -> Iterator[str]:
         for entry in workspace.entries.values():
             text = entry.document.text
             records = workspace.store.blocks.of(entry.record.id)
-            for step in engine.warm([text[r.block.start : r.block.end] for r in records]):
-                yield f"{entry.record.name}: {step.done} of {step.total} blocks, {step.reused} were there"
+            texts = [text[r.block.start : r.block.end] for r in records]
+            with closing(stream_progress(partial(engine.warm, texts))) as steps:
+                for step in steps:
+                    yield f"{entry.record.name}: {step.done} of {step.total} blocks, {step.reused} were there"
             workspace.library.note_places([record.kv_key for record in records])
 
 

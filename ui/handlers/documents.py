@@ -1,19 +1,20 @@
 """Documents: files in, documents out, one by one; what waits can be gone on with."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from blockrag.documents import load
 from blockrag.documents.limits import Limits as ReadingLimits
-from blockrag.engine import Progress
-from blockrag.errors import BlockRAGError, DocumentError
+from blockrag.errors import BlockRAGError, DocumentError, Stopped
+from blockrag.progress import OnProgress
 from storage.documents import UploadRecord
 from ui import strings
 from ui.collection_document import Entry
 from ui.open_collection import OpenCollection
-from ui.shutdown import StoppedError
+from ui.streaming import stream_progress
 
 
 def receive(workspace: OpenCollection, paths: Sequence[Path]) -> None:
@@ -53,9 +54,9 @@ def stop(workspace: OpenCollection) -> dict[str, Any]:
     return view(workspace)
 
 
-def load_sample(workspace: OpenCollection, path: Path) -> Generator[Progress, None, dict[str, Any]]:
-    """Load a file that is not an upload, and stays, telling how far its segmenting is."""
-    yield from workspace.adding(load(path))
+def load_sample(workspace: OpenCollection, path: Path, on_progress: OnProgress | None = None) -> dict[str, Any]:
+    """Load a file that is not an upload; the file stays."""
+    workspace.add(load(path), on_progress=on_progress)
     return view(workspace)
 
 
@@ -101,14 +102,14 @@ def _read(workspace: OpenCollection, upload: UploadRecord) -> Iterator[dict[str,
     try:
         document = load(path, name=upload.name, limits=ReadingLimits(max_bytes=limits.file_bytes))
         told = 0
-        with closing(workspace.adding(document, upload.id)) as steps:
+        with closing(stream_progress(partial(workspace.add, document, upload.id))) as steps:
             for step in steps:
                 if workspace.live.stop_loading:
                     return
                 if (percent := round(100 * step.done / step.total)) > told:
                     told = percent
                     yield view(workspace, upload.id, percent)
-    except StoppedError:
+    except Stopped:
         return
     except DocumentError as error:
         workspace.store.documents.fail(upload.id, error.reason)

@@ -3,13 +3,15 @@
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any
 
-from blockrag.engine import Progress
 from blockrag.errors import BlockRAGError
+from blockrag.progress import Progress
 from ui import strings
 from ui.collection_document import Entry
 from ui.open_collection import OpenCollection
+from ui.streaming import stream_progress
 
 MAX_CELLS = 400
 """Blocks that are drawn one by one, by the tier of their KV."""
@@ -50,7 +52,7 @@ def index_all(workspace: OpenCollection) -> Iterator[dict[str, Any]]:
             rest = overview(workspace)["rows"]
             pace = Pace()
             try:
-                with closing(workspace.index(entry)) as steps:
+                with closing(stream_progress(partial(workspace.index, entry))) as steps:
                     for step in steps:
                         if workspace.live.stop_indexing:
                             break

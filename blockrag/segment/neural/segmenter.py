@@ -1,12 +1,13 @@
 """The learned segmenter: any text in stitched windows, in little memory. Knows no training."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from blockrag.segment.base import Segmenter, finished
+from blockrag.progress import OnProgress, Progress, ignore
+from blockrag.segment.base import Segmenter
 from blockrag.segment.neural.encoding import encode
 from blockrag.segment.neural.network import SegmenterNetwork
 from blockrag.segment.neural.weights import SHIPPED, load
@@ -39,30 +40,23 @@ class Neural(Segmenter):
         self._device = torch.device(device)
         self._network = network.to(self._device, fast_dtype(self._device))
 
-    def score(self, text: str, candidates: np.ndarray) -> np.ndarray:
-        """See `Segmenter`."""
-        return finished(self.scoring(text, candidates))
-
-    def scoring(self, text: str, candidates: np.ndarray) -> Generator[float, None, np.ndarray]:
+    def score(self, text: str, candidates: np.ndarray, on_progress: OnProgress | None = None) -> np.ndarray:
         """See `Segmenter`; a step is a few windows."""
         if not len(candidates):
             return np.empty(0, np.float32)
-        return self._scale.apply((yield from self._weighing(text, candidates)))
+        return self._scale.apply(self.probabilities(text, candidates, on_progress))
 
-    def probabilities(self, text: str, candidates: np.ndarray) -> np.ndarray:
+    def probabilities(self, text: str, candidates: np.ndarray, on_progress: OnProgress | None = None) -> np.ndarray:
         """Of each candidate being a boundary of level 1, at most 2, at most 3: float32 ``(candidates, 3)``."""
-        return finished(self._weighing(text, candidates))
-
-    def _weighing(self, text: str, candidates: np.ndarray) -> Generator[float, None, np.ndarray]:
-        """`probabilities`, step by step; inference mode is left at each, since it is the whole thread's."""
         encoded = encode(text, candidates, self._tokenizer)
         config, states, n_read = self._network.config, [], 0
         batches = _read_batches(self._network, lay(encoded, config.window, config.overlap))
         while n_read < len(encoded.markers):
-            with torch.inference_mode():
+            with torch.inference_mode():  # left before the callback, which is not ours
                 states.append(next(batches))
             n_read += len(states[-1])
-            yield n_read / len(encoded.markers)
+            done = round(n_read / len(encoded.markers) * len(text))
+            (on_progress or ignore)(Progress("segment", done, len(text)))
         with torch.inference_mode():
             return judge(self._network, torch.cat(states))[1:].sigmoid().cpu().numpy()
 
