@@ -9,7 +9,8 @@ DIVERGENCES = ("forward", "reverse", "jsd")
 TOKEN_WEIGHTS = ("none", "damage")
 
 
-def _setting(default: Any, help: str) -> Any:
+def setting(default: Any, help: str) -> Any:
+    """A field of a settings class, with the help text of its flag."""
     return field(default=default, metadata={"help": help})
 
 
@@ -23,39 +24,40 @@ class DistillConfig:
         If a value is out of its range: with the value and the range.
     """
 
-    objective: str = _setting(
+    objective: str = setting(
         "distill",
         "teacher: answers in full mode; distill: its distribution in block mode; finetune: answers in block mode; "
         "finetune-both: answers in block and in full mode, as in arXiv 2409.15355",
     )
-    steps: int = _setting(400, "optimiser steps")
-    examples: int = _setting(16, "examples in a step, over all processes")
-    pack_tokens: int = _setting(49152, "most tokens that go through the network at once; a step takes as many passes")
-    lr: float = _setting(4e-4, "highest learning rate; a teacher learns well at 1e-3")
-    lr_end: float = _setting(0.05, "share of it that is left at the end")
-    warmup: int = _setting(20, "steps in which the rate rises; then it falls as a cosine")
-    clip: float = _setting(1.0, "longest gradient")
-    rank: int = _setting(16, "of the low-rank matrices")
-    alpha: float = _setting(32.0, "their product counts alpha / rank")
-    merged: bool = _setting(True, "add the product to the weights before each pass, as serving does; else beside them")
-    sinks: str = _setting("none", "before every block: none, literal (the text of --sink-text), learned from it")
-    n_sinks: int = _setting(4, "how many; the text is repeated or cut to as many tokens")
-    sink_text: str = _setting("\n", "what literal sinks say and learned ones begin as")
-    prefix_visible: bool = _setting(True, "blocks see the prompt's prefix, which serves them as a sink")
-    dropout: float = _setting(0.2, "share of the blocks that see all before them in a step, and are learned from too")
-    divergence: str = _setting("forward", "forward: KL(teacher, student); reverse: the other way; jsd: of both")
-    temperature: float = _setting(1.0, "both distributions are flattened by")
-    token_weights: str = _setting("none", "none, or damage: by how far block mode moves the teacher's own prediction")
-    weight_floor: float = _setting(0.5, "what a token weighs that block mode does not move; the mean one weighs 1 more")
-    question_weight: float = _setting(0.3, "of the question's tokens, against 1 for the answers'")
-    hidden_weight: float = _setting(0.0, "of how far hidden states are from the teacher's, after every layer")
-    agreement: float = _setting(0.0, "of the divergence between both modes where answers are learned in both")
-    gold_weight: float = _setting(0.0, "of the given answer's cross-entropy, beside the divergence from the teacher's")
-    lifted_weight: float = _setting(0.3, "of the tokens of blocks that see all before them")
-    chunk: int = _setting(2048, "tokens whose distributions over the vocabulary are held at once")
-    checkpointing: float = _setting(0.0, "share of the layers whose activations are computed twice rather than kept")
-    save_every: int = _setting(0, "steps between checkpoints; 0: only at the end")
-    seed: int = _setting(0, "of everything random")
+    steps: int = setting(400, "optimiser steps")
+    examples: int = setting(16, "examples in a step, over all processes")
+    pack_tokens: int = setting(49152, "most tokens that go through the network at once; a step takes as many passes")
+    lr: float = setting(4e-4, "highest learning rate; a teacher learns well at 1e-3")
+    lr_end: float = setting(0.05, "share of it that is left at the end")
+    warmup: int = setting(20, "steps in which the rate rises; then it falls as a cosine")
+    clip: float = setting(1.0, "longest gradient")
+    rank: int = setting(16, "of the low-rank matrices")
+    alpha: float = setting(32.0, "their product counts alpha / rank")
+    merged: bool = setting(True, "add the product to the weights before each pass, as serving does; else beside them")
+    sinks: str = setting("none", "before every block: none, literal (the text of --sink-text), learned from it")
+    n_sinks: int = setting(4, "how many; the text is repeated or cut to as many tokens")
+    sink_text: str = setting("\n", "what literal sinks say and learned ones begin as")
+    n_links: int = setting(0, "learned tokens behind every block that see all before them (KVLink, arXiv 2502.16002)")
+    prefix_visible: bool = setting(True, "blocks see the prompt's prefix, which serves them as a sink")
+    dropout: float = setting(0.2, "share of the blocks that see all before them in a step, and are learned from too")
+    divergence: str = setting("forward", "forward: KL(teacher, student); reverse: the other way; jsd: of both")
+    temperature: float = setting(1.0, "both distributions are flattened by")
+    token_weights: str = setting("none", "none, or damage: by how far block mode moves the teacher's own prediction")
+    weight_floor: float = setting(0.5, "what a token weighs that block mode does not move; the mean one weighs 1 more")
+    question_weight: float = setting(0.3, "of the question's tokens, against 1 for the answers'")
+    hidden_weight: float = setting(0.0, "of how far hidden states are from the teacher's, after every layer")
+    agreement: float = setting(0.0, "of the divergence between both modes where answers are learned in both")
+    gold_weight: float = setting(0.0, "of the given answer's cross-entropy, beside the divergence from the teacher's")
+    lifted_weight: float = setting(0.3, "of the tokens of blocks that see all before them")
+    chunk: int = setting(2048, "tokens whose distributions over the vocabulary are held at once")
+    checkpointing: float = setting(0.0, "share of the layers whose activations are computed twice rather than kept")
+    save_every: int = setting(0, "steps between checkpoints; 0: only at the end")
+    seed: int = setting(0, "of everything random")
 
     def __post_init__(self) -> None:
         _among("objective", self.objective, OBJECTIVES)
@@ -63,16 +65,17 @@ class DistillConfig:
         _among("divergence", self.divergence, DIVERGENCES)
         _among("token_weights", self.token_weights, TOKEN_WEIGHTS)
         for name in ("steps", "examples", "pack_tokens", "rank", "chunk"):
-            _within(name, getattr(self, name), 1, 1 << 40)
+            within(name, getattr(self, name), 1, 1 << 40)
         for name in ("dropout", "lr_end", "checkpointing"):
-            _within(name, getattr(self, name), 0, 1)
+            within(name, getattr(self, name), 0, 1)
         for name in ("warmup", "save_every", "weight_floor"):
-            _within(name, getattr(self, name), 0, 1 << 40)
+            within(name, getattr(self, name), 0, 1 << 40)
         for name in ("question_weight", "lifted_weight", "hidden_weight", "agreement", "gold_weight"):
-            _within(name, getattr(self, name), 0, 1 << 40)
+            within(name, getattr(self, name), 0, 1 << 40)
         for name in ("lr", "clip", "alpha", "temperature"):
-            _within(name, getattr(self, name), 1e-12, 1e12)
-        _within("n_sinks", self.n_sinks, 1 if self.sinks != "none" else 0, 64)
+            within(name, getattr(self, name), 1e-12, 1e12)
+        within("n_links", self.n_links, 0, 64)
+        within("n_sinks", self.n_sinks, 1 if self.sinks != "none" else 0, 64)
         if self.sinks != "none" and not self.sink_text:
             raise ValueError("sink_text is empty; give the text that sinks say or begin as, or sinks='none'.")
 
@@ -92,25 +95,25 @@ class DataConfig:
         If a value is out of its range.
     """
 
-    n: int = _setting(8000, "examples")
-    built: float = _setting(0.35, "share of them that are built from documents without questions")
-    unsaid: float = _setting(0.06, "share of the questions whose answer is taken out of the documents")
-    more_turns: float = _setting(0.8, "share of the examples with further questions to the same documents")
-    most_turns: int = _setting(6, "most questions of an example")
-    max_tokens: int = _setting(3584, "most tokens of an example's blocks")
-    granularity: tuple[float, float] = _setting((0.1, 0.9), "range from which each document's is drawn")
-    block_tokens: tuple[int, int] = _setting((16, 1024), "fewest and most tokens of a block")
-    answer_tokens: int = _setting(160, "longer answers are cut")
-    seed: int = _setting(0, "of everything random")
+    n: int = setting(8000, "examples")
+    built: float = setting(0.35, "share of them that are built from documents without questions")
+    unsaid: float = setting(0.06, "share of the questions whose answer is taken out of the documents")
+    more_turns: float = setting(0.8, "share of the examples with further questions to the same documents")
+    most_turns: int = setting(6, "most questions of an example")
+    max_tokens: int = setting(3584, "most tokens of an example's blocks")
+    granularity: tuple[float, float] = setting((0.1, 0.9), "range from which each document's is drawn")
+    block_tokens: tuple[int, int] = setting((16, 1024), "fewest and most tokens of a block")
+    answer_tokens: int = setting(160, "longer answers are cut")
+    seed: int = setting(0, "of everything random")
 
     def __post_init__(self) -> None:
         for name in ("built", "unsaid", "more_turns"):
-            _within(name, getattr(self, name), 0, 1)
+            within(name, getattr(self, name), 0, 1)
         low, high = self.granularity
         if not 0 <= low <= high <= 1:
             raise ValueError(f"granularity runs from {low} to {high}; expected is a range within 0 to 1.")
         for name in ("n", "most_turns", "max_tokens", "answer_tokens"):
-            _within(name, getattr(self, name), 1, 1 << 40)
+            within(name, getattr(self, name), 1, 1 << 40)
 
 
 def _among(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -118,6 +121,7 @@ def _among(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} is {value!r}; choose: {', '.join(choices)}.")
 
 
-def _within(name: str, value: float, low: float, high: float) -> None:
+def within(name: str, value: float, low: float, high: float) -> None:
+    """Raise ValueError, with value and range, if `value` is out of range."""
     if not low <= value <= high:
         raise ValueError(f"{name} is {value}; expected is {low:g} to {high:g}.")

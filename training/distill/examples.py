@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -20,6 +21,7 @@ from blockrag.segment import HFTokenCounter
 from training.corpus import Row
 from training.distill.config import DataConfig
 from training.distill.sources import Draft, Drafter
+from training.distill.tasks import Asked
 from training.qa import QARow
 
 Ids = np.ndarray
@@ -85,23 +87,26 @@ class Tokeniser:
         turns = []
         for number, asked in enumerate(draft.turns):
             question = self.prompt.next_ids(asked.question) if number else self.prompt.final_ids(asked.question)
-            turns.append((_ids(question), self.answer(asked.answer)))
+            turns.append((_ids(question), self.answer(asked.answer, complete=asked.complete)))
         return Example(blocks, turns)
 
-    def answer(self, text: str) -> Ids:
-        """What the model is to say: text, cut where it is too long, and the token that ends it."""
+    def answer(self, text: str, *, complete: bool = True) -> Ids:
+        """The answer's tokens, cut where there are too many, and the token that ends a `complete` answer."""
         ids = self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids[: self._most]
-        return _ids([*ids, self._tokenizer.eos_token_id])
+        return _ids([*ids, self._tokenizer.eos_token_id] if complete else ids)
 
 
 @dataclass(frozen=True)
 class Job:
-    """Rows whose examples one process makes; `number` and the seed are all its chance."""
+    """What one process makes: `n` examples of `questions` and `texts`, and one of each line of `made`.
+
+    All chance comes from `number` and the seed."""
 
     number: int
     n: int
     questions: Sequence[QARow]
     texts: Sequence[Row]
+    made: Sequence[dict[str, Any]] = ()
 
 
 def make(job: Job, tokenizer: PreTrainedTokenizerBase, config: DataConfig) -> tuple[list[Example], Counter[str]]:
@@ -110,8 +115,12 @@ def make(job: Job, tokenizer: PreTrainedTokenizerBase, config: DataConfig) -> tu
     drafter, tokeniser = Drafter(HFTokenCounter(tokenizer), config), Tokeniser(tokenizer, config)
     examples: list[Example] = []
     counts: Counter[str] = Counter()
+    for line in job.made:
+        conversation = _made_draft(line)
+        examples.append(tokeniser.example(conversation))
+        counts.update([f"made: {conversation.source}", *(f"made: {asked.task}" for asked in conversation.turns)])
     questions = _endless(job.questions, draw)
-    while len(examples) < job.n:
+    while len(examples) < job.n + len(job.made):
         if job.texts and (draw.random() < config.built or not job.questions):
             draft = drafter.of_text(_draw_text(job.texts, draw), _draw_text(job.texts, draw), draw)
         else:
@@ -120,6 +129,12 @@ def make(job: Job, tokenizer: PreTrainedTokenizerBase, config: DataConfig) -> tu
             examples.append(tokeniser.example(draft))
             counts.update([draft.source, *(f"task: {asked.task}" for asked in draft.turns)])
     return examples, counts
+
+
+def _made_draft(line: dict[str, Any]) -> Draft:
+    """A conversation of `selfmade`."""
+    turns = [Asked(turn["question"], turn["answer"], turn["kind"], turn["complete"]) for turn in line["turns"]]
+    return Draft(line["blocks"], turns, line["source"])
 
 
 def _draw_text(texts: Sequence[Row], draw: random.Random) -> Row:

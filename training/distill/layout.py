@@ -28,12 +28,15 @@ class BlockRules:
     ----------
     n_sinks : int
         Before every block.
+    n_links : int
+        Behind every block: learned tokens that see all before them.
     prefix_visible : bool
         Whether blocks see the prefix.
     """
 
     n_sinks: int = 0
     prefix_visible: bool = False
+    n_links: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Layout:
     ids, positions : torch.Tensor
         int64 ``(tokens,)``. The id of a sink is 0.
     sinks : torch.Tensor
-        int64 ``(tokens,)``: the number of the sink, or -1.
+        int64 ``(tokens,)``: the number of the sink or, counted behind the sinks, of the link token; or -1.
     parts : tuple of Part
         In order; they tile the row.
     rows : torch.Tensor
@@ -118,6 +121,8 @@ def lay_blocks(prefix: Ids, examples: Sequence[Example], lifted: Sequence[Sequen
             row.add_sinks(rules.n_sinks)
             row.add(block, LIFTED if lift else None)
             row.close(open=lift)
+            row.add_sinks(rules.n_links, rules.n_sinks)
+            row.close(open=True)
         row.add_turns(example)
         row.close(open=True)
     return row.done()
@@ -156,8 +161,9 @@ class _Row:
         self._put(ids, np.full(len(ids), -1), self._position)
         self._position += len(ids)
 
-    def add_sinks(self, n: int) -> None:
-        self._put(np.zeros(n, np.int32), np.arange(n), self._position)
+    def add_sinks(self, n: int, first: int = 0) -> None:
+        """Learned tokens, numbered from `first`."""
+        self._put(np.zeros(n, np.int32), np.arange(first, first + n), self._position)
         self._position += n
 
     def copy(self, prefix: Ids) -> None:

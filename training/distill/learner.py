@@ -52,14 +52,17 @@ class Learner:
         self.sinks = None
         if has_sinks and config.sinks == "learned":
             self.sinks = torch.nn.Parameter(self._embed(torch.tensor(self.sink_ids)).detach().float())
-        self.rules = BlockRules(len(self.sink_ids), block_mode and config.prefix_visible)
+        self.links = self._make_links(config) if block_mode and config.n_links else None
+        self.rules = BlockRules(
+            len(self.sink_ids), block_mode and config.prefix_visible, config.n_links if block_mode else 0
+        )
         if config.checkpointing:
             keep_less(network, config.checkpointing)
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """What is learned, by name."""
-        sinks = {} if self.sinks is None else {"sinks": self.sinks}
-        return {**self.low_rank.parameters(), **sinks}
+        learned = {"sinks": self.sinks, "links": self.links}
+        return {**self.low_rank.parameters(), **{name: each for name, each in learned.items() if each is not None}}
 
     def hidden(self, layout: Layout, *, changed: bool = True) -> torch.Tensor:
         """Hidden states ``(learned, hidden_size)`` of the tokens that are learned from; see `states`."""
@@ -103,15 +106,23 @@ class Learner:
 
     def _embeddings(self, layout: Layout) -> torch.Tensor:
         embeddings = self._embed(layout.ids)
-        if not self.sink_ids:
+        if not self.sink_ids and self.links is None:
             return embeddings
-        sinks = self._embed(torch.tensor(self.sink_ids)) if self.sinks is None else self.sinks
+        sinks = self._embed(torch.tensor(self.sink_ids, dtype=torch.long)) if self.sinks is None else self.sinks
+        sinks = sinks if self.links is None else torch.cat([sinks.float(), self.links])
         chosen = layout.sinks[:, None] == torch.arange(len(sinks), device=self.device)
         placed = (chosen.to(sinks.dtype) @ sinks).to(embeddings.dtype)  # a product: the gradient of indices is slow
         return torch.where((layout.sinks >= 0)[:, None], placed, embeddings)
 
     def _embed(self, ids: torch.Tensor) -> torch.Tensor:
         return self.model.embed(ids.to(self.device))
+
+    def _make_links(self, config: DistillConfig) -> torch.nn.Parameter:
+        """Link tokens begin as the mean embedding with noise of an embedding's size, so that they differ."""
+        weights = self.model.network.get_input_embeddings().weight.detach().float()
+        generator = torch.Generator().manual_seed(config.seed)
+        noise = torch.randn(config.n_links, weights.shape[1], generator=generator).to(self.device)
+        return torch.nn.Parameter(weights.mean(0) + noise * weights.std())
 
     def _sink_ids(self, config: DistillConfig) -> tuple[int, ...]:
         ids = self.model.tokenizer(config.sink_text, add_special_tokens=False).input_ids

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from training.distill.config import DistillConfig
-from training.distill.examples import Example, Ids
-from training.distill.layout import ANSWER, KINDS, LIFTED, QUESTION, Layout, lay_blocks, lay_full
+from training.distill.examples import Example, Examples, Ids
+from training.distill.layout import ANSWER, KINDS, LIFTED, QUESTION, BlockRules, Layout, lay_blocks, lay_full
 from training.distill.learner import Learner
 from training.distill.loss import (
     cross_entropy_in_chunks,
@@ -81,6 +81,24 @@ def losses(learner: Learner, a_pass: Pass, config: DistillConfig) -> Losses:
 def total(learned: torch.Tensor, config: DistillConfig) -> torch.Tensor:
     """One number of the losses by kind."""
     return (learned * learned.new_tensor(worths(config))).sum()
+
+
+@torch.no_grad()
+def held_out(learner: Learner, examples: Examples, config: DistillConfig) -> dict[str, float]:
+    """Mean divergence from full mode on other examples, in nats: of block mode as trained and of naive block mode, on
+    answer and question tokens; each answer, and each example, counts alike."""
+    kinds, sums = (ANSWER, QUESTION), torch.zeros(2, 2)
+    for example in examples.items:
+        lifted = [[False] * len(example.blocks)]
+        full = _only(lay_full(examples.prefix, [example], lifted), kinds).to(learner.device)
+        theirs = learner.hidden(full, changed=False)
+        for row, (rules, changed) in enumerate(((learner.rules, True), (BlockRules(), False))):
+            blocks = _only(lay_blocks(examples.prefix, [example], lifted, rules), kinds).to(learner.device)
+            found = _divergence(learner.hidden(blocks, changed=changed), theirs, learner, config)
+            sums[row] += _plain(found, blocks, 1)[list(kinds)].cpu()
+    means = (sums / len(examples.items)).flatten().tolist()
+    names = [f"{mode}_{KINDS[kind]}" for mode in ("block", "naive") for kind in kinds]
+    return dict(zip(names, means, strict=True))
 
 
 def _answers(learner: Learner, a_pass: Pass, config: DistillConfig) -> Losses:

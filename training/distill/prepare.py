@@ -14,6 +14,7 @@ from blockrag.models.load import load_tokenizer
 from training.corpus import read_rows
 from training.distill.config import DataConfig
 from training.distill.examples import Examples, Job, Tokeniser, collect, make, save
+from training.distill.selfmade import read_made
 from training.qa import read_questions
 from training.settings import add_flags, from_flags
 
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     parser.add_argument("--qa", nargs="*", default=[], help="files of questions, in the schema of training/qa.py")
     parser.add_argument("--seg", nargs="*", default=[], help="files of documents, in the schema of training/corpus.py")
+    parser.add_argument("--made", nargs="*", type=Path, default=[], help="files of `selfmade`, taken whole besides")
     parser.add_argument("--split", default="train", help="which rows (default: train)")
     parser.add_argument("--out", type=Path, required=True, help="the file, .safetensors")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="whose tokens and prompt (default: %(default)s)")
@@ -55,7 +57,12 @@ def _jobs(args: argparse.Namespace, config: DataConfig) -> Iterator[Job]:
     """Rows are dealt out, so that no job needs them all."""
     questions = list(read_questions(args.qa, args.split))
     texts = [row for row in read_rows(args.seg) if row["split"] == args.split]
+    made = [line for path in args.made for line in read_made(path)]
+    for number, start in enumerate(range(0, len(made), PER_JOB)):
+        yield Job(-1 - number, 0, [], [], made[start : start + PER_JOB])
     if not questions and not texts:
+        if made:
+            return
         raise ValueError(f"these files have no rows of the split {args.split!r}; give others by --qa and --seg.")
     n_jobs = -(-config.n // PER_JOB)
     for number in range(n_jobs):

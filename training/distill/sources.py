@@ -57,10 +57,10 @@ class Drafter:
 
     def of_text(self, row: Row, elsewhere: Row, draw: random.Random) -> Draft | None:
         """Questions built from a part of a document."""
-        passages = self._part(row, draw)
+        passages = self.part(row, draw)
         asked = None
         if draw.random() < self._config.unsaid:
-            asked = ask_unsaid(passages, self._part(elsewhere, draw), draw)
+            asked = ask_unsaid(passages, self.part(elsewhere, draw), draw)
         asked = asked or (ask(passages, draw) if passages else None)
         if asked is None:
             return None
@@ -102,7 +102,7 @@ class Drafter:
             return [text]
         return [text[start:end] for start, end in self._spans(text[: CHARS_PER_TOKEN * self._config.max_tokens], draw)]
 
-    def _part(self, row: Row, draw: random.Random) -> list[Passage]:
+    def part(self, row: Row, draw: random.Random) -> list[Passage]:
         """Neighbouring blocks of a document that fit, from a boundary that chance chooses."""
         starts = [b["char"] for b in row["boundaries"] if b["level"] <= 2] or [0]
         room = draw.randint(self._config.max_tokens // 4, self._config.max_tokens)

@@ -22,6 +22,7 @@ from training.commit import commit
 from training.distill.config import DistillConfig
 from training.distill.examples import load
 from training.distill.learner import Learner
+from training.distill.objectives import held_out
 from training.distill.processes import Processes
 from training.distill.train import Run, fit
 from training.settings import add_flags, from_flags
@@ -38,12 +39,13 @@ def add_teacher_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_student_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the student's stage."""
-    parser.add_argument("--teacher", type=Path, required=True, help="adapter of the teacher's stage")
+    parser.add_argument("--teacher", type=Path, help="adapter of the teacher's stage (default: the model as published)")
     _add_arguments(parser)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="file of `prepare`")
+    parser.add_argument("--held-out", type=Path, help="file of `prepare`: the last divergence is measured on it too")
     parser.add_argument("--out", type=Path, required=True, help="folder for adapter, log and checkpoint")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="base: catalog name, hub name or folder")
     parser.add_argument("--device", help="such as cpu or cuda (default: a GPU where there is one)")
@@ -69,7 +71,8 @@ def run_teacher(args: argparse.Namespace) -> dict[str, Any]:
 
 def run_student(args: argparse.Namespace) -> dict[str, Any]:
     """Train block mode on top of the teacher, which stays as it is."""
-    config, adapter = from_flags(args, DistillConfig), load_adapter(args.teacher)
+    config = from_flags(args, DistillConfig)
+    adapter = load_adapter(args.teacher) if args.teacher else Adapter(str(args.model), base_id(args.model), {})
     if config.objective == "teacher":
         raise ValueError("the objective 'teacher' is the stage `teacher`; choose another for the student.")
     if adapter.base_id != base_id(args.model):
@@ -99,16 +102,18 @@ def _run(
         "settings": asdict(config),
         "data": examples.made_of,
         "last": last,
+        "held_out": held_out(learner, load(args.held_out), config) if args.held_out else None,
         "seconds": time.perf_counter() - since,
         "device": torch.cuda.get_device_name() if processes.device.type == "cuda" else platform.processor() or "cpu",
         "n_processes": processes.n,
         "commit": commit(),
     }
     if processes.is_first:
-        role = "student" if begun.teacher else "teacher"
+        role = "teacher" if config.objective in TEACHERS else "student"
         save_adapter(replace(finished(learner), about={**begun.about, role: made}), args.out)
         (args.out / "settings.json").write_text(json.dumps(made["settings"], indent=1) + "\n")
-    return {"adapter": str(args.out), "objective": config.objective, **last, "seconds": made["seconds"]}
+    told = {"held_out": made["held_out"], "seconds": made["seconds"]}
+    return {"adapter": str(args.out), "objective": config.objective, **last, **told}
 
 
 def load_frozen(name: str, adapter: Adapter, device: torch.device) -> AnswerModel:

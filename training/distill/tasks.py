@@ -36,11 +36,12 @@ class Passage:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, its answer, and the task that made it."""
+    """A question, its answer, and the task that made it; an answer that is not `complete` was cut off."""
 
     question: str
     answer: str
     task: str
+    complete: bool = True
 
 
 Task = Callable[[Sequence[Passage], random.Random], Asked | None]

@@ -123,7 +123,7 @@ def passes_of(run: Run, step: int) -> list[Pass]:
     packs: list[list[tuple[Example, list[bool]]]] = []
     room = 0
     for example, lifted in drawn:
-        extra = rules.n_sinks + (len(prefix) if rules.prefix_visible else 0)
+        extra = rules.n_sinks + rules.n_links + (len(prefix) if rules.prefix_visible else 0)
         n_tokens = len(prefix) + example.n_tokens + extra * len(example.blocks)
         if not packs or n_tokens > room:
             packs.append([])
