@@ -99,9 +99,9 @@ class Engine:
         adapter: str = AUTO,
         embedder: str = DEFAULT_EMBEDDER,
         kv_dir: Path | None = None,
-        device_bytes: int = 8 * GIB,
-        memory_bytes: int = 2 * GIB,
-        disk_bytes: int = 20 * GIB,
+        device_bytes: int | None = 8 * GIB,
+        memory_bytes: int | None = 2 * GIB,
+        disk_bytes: int | None = 20 * GIB,
         kv_remote: str | None = None,
         kv_remote_read_only: bool = False,
         kv_at_rest: AtRest = "exact",
@@ -118,8 +118,9 @@ class Engine:
             See `blockrag.models.shipped.find_adapter`.
         kv_dir : Path, optional
             Folder of the disk tier; without it block KVs are kept in memory alone.
-        device_bytes, memory_bytes, disk_bytes : int
-            Budgets of the tiers: a GPU's memory (none on a CPU), the machine's memory, the disk.
+        device_bytes, memory_bytes, disk_bytes : int or None
+            Budgets of the tiers: a GPU's memory (there is none on a CPU), the machine's memory, the disk. None is no
+            limit.
         kv_remote : str, optional
             A store behind the disk, shared by a team; see `RemoteTier`.
         kv_remote_read_only : bool
@@ -210,7 +211,7 @@ class Engine:
         notes.append(f"the device's memory was full: {len(evicted)} cached blocks were evicted, and it was tried again")
 
 
-def memory_tiers(device: torch.device, device_bytes: int, memory_bytes: int) -> list[KVTier]:
+def memory_tiers(device: torch.device, device_bytes: int | None, memory_bytes: int | None) -> list[KVTier]:
     """On a GPU its memory and, page-locked, the machine's; on a CPU the machine's alone. Blocks that questions use
     outlast those that indexing adds."""
     if device.type == "cpu":

@@ -124,12 +124,12 @@ class Library:
         self.store.blocks.note_places({key: self.lasting_tiers_of(key) for key in dict.fromkeys(kv_keys)})
 
     def lasting_tiers_of(self, kv_key: str) -> tuple[str, ...]:
-        """Names of the tiers, memory left out, that hold a block's KV now."""
-        return tuple(t.name for t in self.engine.kv.tiers if not isinstance(t, MemoryTier) and kv_key in t)
+        """Names of this machine's tiers, memory left out, that hold a block's KV now."""
+        return tuple(t.name for t in self.engine.kv.local_tiers_with(kv_key) if not isinstance(t, MemoryTier))
 
     def tiers_of(self, kv_key: str) -> tuple[str, ...]:
-        """Names of the tiers that hold a block's KV now, fastest first."""
-        return tuple(tier.name for tier in self.engine.kv.tiers if kv_key in tier)
+        """Names of this machine's tiers that hold a block's KV now, fastest first."""
+        return tuple(tier.name for tier in self.engine.kv.local_tiers_with(kv_key))
 
     def delete_document(self, collection: CollectionRecord, record: DocumentRecord) -> None:
         """Remove a document: rows, vectors, KV."""

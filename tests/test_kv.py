@@ -138,7 +138,7 @@ def test_threads_share_a_tier(make):
         thread.start()
     for thread in threads:
         thread.join()
-    assert not wrong and tier.nbytes <= tier.budget_nbytes
+    assert not wrong and (tier.budget_nbytes is None or tier.nbytes <= tier.budget_nbytes)
 
 
 @pytest.mark.parametrize(
@@ -485,10 +485,51 @@ def test_a_store_that_fails_is_an_error_of_its_tier_alone(tmp_path, monkeypatch,
         monkeypatch.setattr(tier._store, name, unreachable)
     tiers.put(key(1), kv(1), notes)
     assert tiers.get(key(2), notes) is None and same(tiers.get(key(1)).kv, kv(1))
-    assert all("remote tier" in note and "no route" in note for note in notes) and len(notes) == 2
-    assert key(2) not in tiers and "could not reach it (ConnectionError" in caplog.text, "told in the log elsewhere"
+    assert all("remote tier" in note and "no route" in note for note in notes) and len(notes) == 1
+    assert key(2) not in tiers and "could not write to it (ConnectionError" in caplog.text, "told in the log elsewhere"
+    tiers.delete(key(1))
+    assert key(1) not in tiers and len(caplog.records) == 1, "which is told once, not once a block"
     with pytest.raises(KVTierError, match="remote tier: could not reach"):
         RemoteTier("nonsense://x", IDENTITY.digest)
+
+
+def test_a_store_that_failed_is_left_alone_for_a_while(tmp_path, monkeypatch):
+    now, asked = [100.0], []
+    monkeypatch.setattr("blockrag.kv.remote.time.monotonic", lambda: now[0])
+    tier = RemoteTier(f"file://{tmp_path}", IDENTITY.digest)
+    tier.put(key(1), kv(1))
+    fetch = tier._store.cat_file
+
+    def refuse(error):
+        def asks(path):
+            asked.append(path)
+            raise error
+
+        monkeypatch.setattr(tier._store, "cat_file", asks)
+        for _ in range(3):
+            with pytest.raises(KVTierError, match=str(error)):
+                tier.get(key(1))
+
+    refuse(PermissionError("reading is not allowed"))
+    assert len(asked) == 3, "a store that answers is asked again"
+    refuse(TimeoutError("no answer for a minute"))
+    assert len(asked) == 4
+    monkeypatch.setattr(tier._store, "cat_file", fetch)
+    with pytest.raises(KVTierError):
+        tier.get(key(1))
+    now[0] += 31
+    assert same(tier.get(key(1)), kv(1))
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_without_a_budget_everything_is_kept(tmp_path, kind):
+    tier = TIERS[kind](tmp_path, None)
+    for i in range(20):
+        assert tier.put(key(i), kv(i))
+    tier.set_budget(kv(0).nbytes * 4)
+    assert 0 < len(tier.keys()) <= 4
+    tier.set_budget(None)
+    assert tier.put(key(99), kv(99)) and key(99) in tier
 
 
 @pytest.mark.parametrize("kind", ["disk", "remote"])

@@ -30,6 +30,8 @@ class SettingsTab:
         self.budgets: dict[str, gr.Number] = {}
         with gr.Row():
             for tier in visit.workspaces.engine.kv.tiers:
+                if tier.budget_nbytes is None:
+                    continue
                 gib = tier.budget_nbytes / settings.GB
                 self.budgets[tier.name] = gr.Number(
                     round(gib, 3), label=tier.name, minimum=0, interactive=mine, elem_id=f"budget-{tier.name}"

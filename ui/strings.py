@@ -67,6 +67,7 @@ EDIT_HINT = (
     "it. Arrow keys, Enter and Alt with arrows do the same."
 )
 TOO_LARGE = "does not fit"
+NO_LIMIT = "no limit"
 NEXT_INDEX = "Next: index these blocks"
 
 INDEX_BUTTON = "Index all documents"
@@ -78,7 +79,7 @@ INDEX_EXPLAINED = (
 )
 NOT_INDEXED = "not indexed"
 CUT_ANEW = "cut anew since it was indexed"
-KV_NOWHERE = "without KV, to be made when asked for"
+KV_NOWHERE = "not cached on this machine"
 NEXT_ASK = "Next: ask a question"
 
 QUESTION = "Question"
@@ -119,6 +120,7 @@ CACHE_EXPLAINED = (
     "used least; from a slower one they come back when they are asked for."
 )
 NO_CACHE = "No tier keeps block KV."
+SHARED_STORE = "A store that others may use too; its contents are not counted here."
 TIER = "Tier"
 CLEAR = "Clear this collection from the tier"
 WARM = "Make what is missing"

@@ -34,8 +34,8 @@ class DiskTier(KVTier):
     ----------
     folder : Path
         Made where it does not exist.
-    budget_nbytes : int
-        Most bytes of files to keep.
+    budget_nbytes : int or None
+        Most bytes of files to keep; None is no limit.
     identity : str
         `KVIdentity.digest` that files must have; see `StoredKV`.
     at_rest : "exact" or "int8"
@@ -56,7 +56,7 @@ class DiskTier(KVTier):
     def __init__(
         self,
         folder: Path,
-        budget_nbytes: int,
+        budget_nbytes: int | None,
         identity: str,
         *,
         at_rest: AtRest = "exact",
@@ -121,7 +121,8 @@ class DiskTier(KVTier):
         """See `pin`."""
 
     def __contains__(self, key: str) -> bool:
-        return self._path(key).exists()
+        with self._failures("read"):
+            return self._path(key).exists()
 
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / f"{key}.safetensors"

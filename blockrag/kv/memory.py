@@ -12,8 +12,8 @@ class MemoryTier(KVTier):
 
     Parameters
     ----------
-    budget_nbytes : int
-        Most bytes of block KV to keep.
+    budget_nbytes : int or None
+        Most bytes of block KV to keep; None is no limit.
     device : torch.device or str
         Where they are kept; what comes from elsewhere is copied there.
     name : str
@@ -26,7 +26,7 @@ class MemoryTier(KVTier):
 
     def __init__(
         self,
-        budget_nbytes: int,
+        budget_nbytes: int | None,
         device: torch.device | str = "cpu",
         name: str = "memory",
         *,

@@ -4,7 +4,7 @@ The same files as on disk, under the same keys, read and verified whole. What a 
 refuses is an error of this tier alone, which the tiers before it outlive.
 """
 
-import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +17,13 @@ from blockrag.kv.reader import kv_from_bytes
 from blockrag.kv.tier import KVTier
 from blockrag.kv.writer import AtRest, kv_to_bytes
 
+RETRY_S = 30.0
+"""How long a store that could not be reached is left alone: one that hangs costs its time limit once, not once a
+block."""
+
 
 class RemoteTier(KVTier):
-    """Keeps files ``<url>/<first two digits of key>/<key>.safetensors``; without a budget, and evicting nothing.
+    """Keeps files ``<url>/<first two digits of key>/<key>.safetensors``, without a budget; evicts nothing.
 
     Parameters
     ----------
@@ -39,10 +43,12 @@ class RemoteTier(KVTier):
     """
 
     name = "remote"
+    is_local = False
 
     def __init__(self, url: str, identity: str, *, read_only: bool = False, at_rest: AtRest = "exact"):
-        super().__init__(sys.maxsize)
+        super().__init__(None)
         self._identity, self._read_only, self._at_rest = identity, read_only, at_rest
+        self._failure, self._retry_at = "", 0.0
         with self._failures("reach"):
             self._store, self._root = fsspec.core.url_to_fs(url)
 
@@ -50,9 +56,10 @@ class RemoteTier(KVTier):
         """Fetch and verify; see `KVTier`."""
         path = self._path(key)
         with self._failures("read"):
-            if not self._store.exists(path):
+            try:
+                data = self._store.cat_file(path)
+            except FileNotFoundError:
                 return None
-            data = self._store.cat_file(path)
         try:
             return kv_from_bytes(data, self._identity, self._at_rest, key)
         except (KVCorruptError, KVMismatchError):
@@ -109,8 +116,14 @@ class RemoteTier(KVTier):
 
     @contextmanager
     def _failures(self, doing: str) -> Iterator[None]:
-        """Each store raises the errors of a library of its own; here they are all one."""
+        """Each store raises the errors of a library of its own; here they all become `KVTierError`. Afterwards the
+        store is left alone for `RETRY_S`, unless it answered that something is not allowed."""
+        if time.monotonic() < self._retry_at:
+            raise KVTierError(self._failure)
         try:
             yield
         except Exception as error:
-            raise KVTierError(f"remote tier: could not {doing} it ({type(error).__name__}: {error})") from error
+            self._failure = f"remote tier: could not {doing} it ({type(error).__name__}: {error})"
+            if not isinstance(error, PermissionError):
+                self._retry_at = time.monotonic() + RETRY_S
+            raise KVTierError(self._failure) from error

@@ -17,8 +17,8 @@ class KVTier(ABC):
 
     Parameters
     ----------
-    budget_nbytes : int
-        Most bytes to keep.
+    budget_nbytes : int or None
+        Most bytes to keep; None is no limit.
     policy : EvictionPolicy, optional
         Who goes first; by default the least recently used.
 
@@ -26,13 +26,16 @@ class KVTier(ABC):
     ----------
     name : str
         As reports show it.
+    is_local : bool
+        Whether ``key in tier``, `keys` and `nbytes` are answered by this machine, without a network.
     n_evicted : int
         Block KVs that made room for others, since the start.
     """
 
     name: str
+    is_local = True
 
-    def __init__(self, budget_nbytes: int, policy: EvictionPolicy | None = None):
+    def __init__(self, budget_nbytes: int | None, policy: EvictionPolicy | None = None):
         self.budget_nbytes = budget_nbytes
         self._policy = policy or LRU()
         self._lock = threading.RLock()
@@ -75,7 +78,7 @@ class KVTier(ABC):
     def _remove(self, key: str) -> None:
         """Let go of the bytes of `key`, which may be gone already."""
 
-    def set_budget(self, nbytes: int) -> None:
+    def set_budget(self, nbytes: int | None) -> None:
         """Keep at most so many bytes from now on, evicting what is too much; what is pinned goes later."""
         with self._lock:
             self.budget_nbytes = nbytes
@@ -114,11 +117,13 @@ class KVTier(ABC):
 
     @property
     def nbytes(self) -> int:
-        """Bytes kept now, at most `budget_nbytes`."""
+        """Bytes kept now."""
         return self._nbytes
 
     def _make_room(self, nbytes: int) -> bool:
         """Evict until there is room for `nbytes` more; False, and nothing evicted, where there cannot be."""
+        if self.budget_nbytes is None:
+            return True
         held = sum(self._sizes.get(key, 0) for key in self._pins)
         if held + nbytes > self.budget_nbytes:
             return False

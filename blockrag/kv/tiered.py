@@ -1,6 +1,7 @@
 """Several tiers as one: fast ones before slow ones. Knows neither media nor models."""
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from blockrag.kv.memory import MemoryTier
 from blockrag.kv.tier import KVTier
 
 _LOG = logging.getLogger(__name__)
+
+LOG_AGAIN_S = 60.0
+"""A tier that fails for every block is logged once in so long."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,8 @@ class Hit:
 class TieredKV:
     """Reads from the first tier that has a key; writes to all (write-through).
 
-    A failure of one tier is no failure of the whole: the reason is added to `notes`, for the report of the answer, and
-    the other tiers serve.
+    A failure of one tier is no failure of the whole: the reason is added to `notes`, for the report of the answer, or
+    logged where there are no `notes`, and the other tiers serve.
 
     Parameters
     ----------
@@ -43,6 +47,12 @@ class TieredKV:
         self.tiers = tiers
         self.hits: Counter[str] = Counter()
         self.n_misses = 0
+        self._logged: dict[str, float] = {}
+
+    @property
+    def local_tiers(self) -> list[KVTier]:
+        """Those that can be looked into without a network."""
+        return [tier for tier in self.tiers if tier.is_local]
 
     @contextmanager
     def lease(self) -> Iterator["Lease"]:
@@ -70,7 +80,7 @@ class TieredKV:
             try:
                 kv = ask(tier, key)
             except (KVCorruptError, KVMismatchError, KVTierError) as error:
-                add_note(notes, error)
+                self._note(notes, error)
                 continue
             if kv is not None:
                 self.hits[tier.name] += 1
@@ -93,27 +103,41 @@ class TieredKV:
                 self._put(tier, key, kv, None)
 
     def delete(self, key: str) -> None:
-        """Remove `key` from every tier."""
+        """Remove `key` from every tier; what a tier that fails still has is unused, and goes when it is full."""
         for tier in self.tiers:
-            tier.delete(key)
+            try:
+                tier.delete(key)
+            except KVTierError as error:
+                self._note(None, error)
 
     def __contains__(self, key: str) -> bool:
         return any(self._has(tier, key) for tier in self.tiers)
 
-    @staticmethod
-    def _has(tier: KVTier, key: str) -> bool:
+    def local_tiers_with(self, key: str) -> list[KVTier]:
+        """The local tiers that have `key` now, fastest first."""
+        return [tier for tier in self.local_tiers if self._has(tier, key)]
+
+    def _has(self, tier: KVTier, key: str) -> bool:
         try:
             return key in tier
         except KVTierError as error:
-            add_note(None, error)
+            self._note(None, error)
             return False
 
-    @staticmethod
-    def _put(tier: KVTier, key: str, kv: BlockKV, notes: list[str] | None) -> None:
+    def _put(self, tier: KVTier, key: str, kv: BlockKV, notes: list[str] | None) -> None:
         try:
             tier.put(key, kv)
         except KVTierError as error:
+            self._note(notes, error)
+
+    def _note(self, notes: list[str] | None, error: Exception) -> None:
+        if notes is not None:
             add_note(notes, error)
+            return
+        now, said = time.monotonic(), str(error)
+        if now - self._logged.get(said, -LOG_AGAIN_S) >= LOG_AGAIN_S:
+            self._logged = {text: at for text, at in self._logged.items() if now - at < LOG_AGAIN_S} | {said: now}
+            _LOG.warning("%s", said)
 
 
 class Lease:
@@ -170,10 +194,7 @@ class Lease:
         self._pinned.append(key)
 
 
-def add_note(notes: list[str] | None, error: Exception) -> None:
-    """Note a reason for the report, each once (a disk that is full fails for every block); where there is no report to
-    go to, it is logged."""
-    if notes is None:
-        _LOG.warning("%s", error)
-    elif str(error) not in notes:
+def add_note(notes: list[str], error: Exception) -> None:
+    """Note a reason for the report, each once: a disk that is full fails for every block."""
+    if str(error) not in notes:
         notes.append(str(error))

@@ -761,7 +761,7 @@ def test_the_cache_is_shown_cleared_warmed_and_moved(workspace):
     assert [tier["mine"] for tier in cache.view(workspace, watch)["tiers"]] == [0, view["n_mine"]]
     assert cache.move_to_memory(workspace) == view["n_mine"] and cache.move_to_memory(workspace) == 0
     assert cache.clear(workspace, "memory") and cache.clear(workspace, "disk")
-    assert "without KV" in index.overview(workspace)["rows"][0]["text"]
+    assert "not cached" in index.overview(workspace)["rows"][0]["text"]
     *_, told = cache.warm(workspace)
     assert f"{view['n_mine']} of {view['n_mine']} blocks" in told
     assert [tier["mine"] for tier in cache.view(workspace, watch)["tiers"]] == [view["n_mine"]] * 2

@@ -1,5 +1,6 @@
 // {empty, n_mine, misses, tiers: [{name, used, budget, text, blocks, hits, evicted, mine}], lines: {nbytes, counts}}, a
-// line being {name, points: [[seconds ago (negative), value]]}
+// line being {name, points: [[seconds ago (negative), value]]}; budget is null where there is no limit, and used, blocks
+// and mine are null where they are not counted
 const COLOURS = ["#2e7d9e", "#b7791f", "#8e5ab5", "#9b5b4f"], WIDTH = 520, HEIGHT = 150, LEFT = 46, BOTTOM = 20;
 const svg = (tag, attributes, text) => {
   const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -36,16 +37,20 @@ draw((value) => {
   if (!tiers.length) return root.replaceChildren(make("p", "empty", value?.empty ?? ""));
   const cards = make("div", "cards"), plots = make("div", "plots");
   for (const tier of tiers) {
-    const card = make("div", "tier"), bar = make("div", "track"), fill = make("div", "fill");
-    fill.style.width = (tier.budget ? Math.min(100, (100 * tier.used) / tier.budget) : 0) + "%";
-    bar.setAttribute("role", "meter");
-    bar.setAttribute("aria-label", `${tier.name}: ${tier.text}`);
-    bar.setAttribute("aria-valuemin", 0);
-    bar.setAttribute("aria-valuemax", tier.budget);
-    bar.setAttribute("aria-valuenow", tier.used);
-    bar.append(fill);
-    card.append(make("b", "", tier.name), make("span", "", tier.text), bar);
-    card.append(make("small", "", `${tier.blocks} blocks, ${tier.mine} of this collection's ${value.n_mine}`));
+    const card = make("div", "tier");
+    card.append(make("b", "", tier.name), make("span", "", tier.text));
+    if (tier.budget !== null) {
+      const bar = make("div", "track"), fill = make("div", "fill");
+      fill.style.width = (tier.budget ? Math.min(100, (100 * tier.used) / tier.budget) : 0) + "%";
+      bar.setAttribute("role", "meter");
+      bar.setAttribute("aria-label", `${tier.name}: ${tier.text}`);
+      bar.setAttribute("aria-valuemin", 0);
+      bar.setAttribute("aria-valuemax", tier.budget);
+      bar.setAttribute("aria-valuenow", tier.used);
+      bar.append(fill);
+      card.append(bar);
+    }
+    if (tier.blocks !== null) card.append(make("small", "", `${tier.blocks} blocks, ${tier.mine} of this collection's ${value.n_mine}`));
     card.append(make("small", "", `${tier.hits} hits, ${tier.evicted} evicted since the start`));
     cards.append(card);
   }

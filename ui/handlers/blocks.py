@@ -86,6 +86,9 @@ def cost(workspace: OpenCollection, n_tokens: int) -> str:
     nbytes = n_tokens * engine.model.kv_nbytes_per_token
     parts = []
     for tier in engine.kv.tiers:
+        if tier.budget_nbytes is None:
+            parts.append(f"{tier.name}: {strings.NO_LIMIT}")
+            continue
         share = nbytes / tier.budget_nbytes if tier.budget_nbytes else float("inf")
         most = "" if isinstance(tier, MemoryTier) else "at most "  # 8 bits at rest take less
         parts.append(f"{tier.name}: {most}{share:.1%}" if share < 1 else f"{tier.name}: {strings.TOO_LARGE}")

@@ -1,8 +1,9 @@
 """Cache: the tiers of block KV, how they filled and emptied, and what a collection can have done with it."""
 
+import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,11 +11,15 @@ from functools import partial
 from typing import Any
 
 from blockrag.engine import Engine
+from blockrag.errors import BlockRAGError
 from blockrag.kv.memory import MemoryTier
+from blockrag.kv.tier import KVTier
 from ui import strings
 from ui.handlers.blocks import size
 from ui.open_collection import OpenCollection
 from ui.streaming import stream_progress
+
+_LOG = logging.getLogger(__name__)
 
 SAMPLE_S = 5.0
 SAMPLES = 720
@@ -23,7 +28,7 @@ SAMPLES = 720
 
 @dataclass(frozen=True)
 class Sample:
-    """The tiers at one moment: bytes of each, and what was found, missed and evicted by then."""
+    """The tiers at one moment: bytes of each local one, and what was found, missed and evicted by then."""
 
     at_s: float
     nbytes: dict[str, int]
@@ -44,15 +49,19 @@ class Watch:
     def look(self) -> None:
         """Take one sample."""
         kv = self._engine.kv
-        nbytes = {tier.name: tier.nbytes for tier in kv.tiers}
+        nbytes = {tier.name: tier.nbytes for tier in kv.local_tiers}
         evicted = sum(tier.n_evicted for tier in kv.tiers)
         self._samples.append(Sample(self._clock() - self._began, nbytes, sum(kv.hits.values()), kv.n_misses, evicted))
 
     def keep_looking(self, stop: threading.Event) -> None:
         """For a thread of its own."""
-        self.look()
-        while not stop.wait(SAMPLE_S):
-            self.look()
+        while True:
+            try:
+                self.look()
+            except BlockRAGError as error:  # the next look may succeed
+                _LOG.warning("the cache could not be looked at: %s", error)
+            if stop.wait(SAMPLE_S):
+                return
 
     @property
     def samples(self) -> list[Sample]:
@@ -65,25 +74,24 @@ def view(workspace: OpenCollection, watch: Watch) -> dict[str, Any]:
     watch.look()
     kv = workspace.library.engine.kv
     keys = _keys(workspace)
+    mine = Counter(tier.name for key in keys for tier in kv.local_tiers_with(key))
     return {
-        "tiers": [
-            {
-                "name": tier.name,
-                "used": tier.nbytes,
-                "budget": tier.budget_nbytes,
-                "text": f"{size(tier.nbytes)} of {size(tier.budget_nbytes)}",
-                "blocks": len(tier.keys()),
-                "hits": kv.hits[tier.name],
-                "evicted": tier.n_evicted,
-                "mine": sum(key in tier for key in keys),
-            }
-            for tier in kv.tiers
-        ],
+        "tiers": [_tier(tier, kv.hits[tier.name], mine[tier.name]) for tier in kv.tiers],
         "n_mine": len(keys),
         "misses": kv.n_misses,
         "lines": _lines(watch.samples),
         "empty": strings.NO_CACHE,
     }
+
+
+def _tier(tier: KVTier, hits: int, mine: int) -> dict[str, Any]:
+    """What the page shows of a tier; of one that is not local, only what this program counted itself."""
+    row = {"name": tier.name, "budget": tier.budget_nbytes, "hits": hits, "evicted": tier.n_evicted}
+    if not tier.is_local:
+        return row | {"used": None, "blocks": None, "mine": None, "text": strings.SHARED_STORE}
+    most = f", {strings.NO_LIMIT}" if tier.budget_nbytes is None else f" of {size(tier.budget_nbytes)}"
+    text = size(tier.nbytes) + most
+    return row | {"used": tier.nbytes, "blocks": len(tier.keys()), "mine": mine, "text": text}
 
 
 def _lines(samples: list[Sample]) -> dict[str, list[dict[str, Any]]]:

@@ -27,8 +27,9 @@ def save(workspace: OpenCollection, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def budgets(workspace: OpenCollection) -> dict[str, float]:
-    """Budget of each tier, in GiB."""
-    return {tier.name: tier.budget_nbytes / GB for tier in workspace.library.engine.kv.tiers}
+    """Budget of each tier that has one, in GiB."""
+    tiers = workspace.library.engine.kv.tiers
+    return {tier.name: tier.budget_nbytes / GB for tier in tiers if tier.budget_nbytes is not None}
 
 
 def set_budgets(workspaces: CollectionService, values: dict[str, float]) -> None:
@@ -41,10 +42,10 @@ def set_budgets(workspaces: CollectionService, values: dict[str, float]) -> None
     """
     if workspaces.access != "shared":
         raise PreferenceError("the tiers are shared by all visitors; start the application with other --kv-... options")
-    tiers = {tier.name: tier for tier in workspaces.engine.kv.tiers}
+    tiers = {tier.name: tier for tier in workspaces.engine.kv.tiers if tier.budget_nbytes is not None}
     for name, value in values.items():
         if name not in tiers:
-            raise PreferenceError(f"there is no tier {name!r}")
+            raise PreferenceError(f"there is no tier {name!r} with a budget; there are {', '.join(tiers)}")
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_BUDGET_GB:
             raise PreferenceError(f"the budget of {name} is {value!r}; give gigabytes from 0 to {MAX_BUDGET_GB:g}")
     for name, value in values.items():
@@ -56,7 +57,7 @@ def restore_budgets(workspaces: CollectionService) -> None:
     """Take up the budgets that were set on the page before."""
     kept = workspaces.library.store.settings.of(APPLICATION).get("budgets", {})
     for tier in workspaces.engine.kv.tiers:
-        if tier.name in kept:
+        if tier.name in kept and tier.budget_nbytes is not None:
             tier.set_budget(int(kept[tier.name] * GB))
 
 

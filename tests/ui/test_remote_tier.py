@@ -1,0 +1,168 @@
+"""A store behind the disk (``--kv-remote``) that is missing, slow, or dies in between: the page goes on."""
+
+import threading
+import time
+
+import pytest
+
+from blockrag.errors import KVTierError
+from blockrag.kv.remote import RemoteTier
+from storage.database import sqlite_url
+from storage.doctor import mend
+from storage.library import Library
+from storage.store import Store
+from tests.tiny import tiny_engine
+from ui.collection_service import CollectionService
+from ui.handlers import ask, blocks, cache, documents, index, settings
+from ui.page import build
+
+TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long.\n\n" for i in range(12))
+
+
+class Network:
+    """Stands between a tier and its store: counts what goes to it, and lets it fail or wait."""
+
+    def __init__(self, store):
+        self._store, self.is_down, self.delay_s, self.n_requests = store, False, 0.0, 0
+
+    def __getattr__(self, name):
+        def call(*args, **kwargs):
+            self.n_requests += 1
+            time.sleep(self.delay_s)
+            if self.is_down:
+                raise ConnectionError("no route to the store")
+            return getattr(self._store, name)(*args, **kwargs)
+
+        return call
+
+
+@pytest.fixture
+def service(tmp_path):
+    engine = tiny_engine(tmp_path / "kv")
+    engine.kv.tiers.append(RemoteTier(f"file://{tmp_path}/team", engine.identity.digest))
+    library = Library(Store.open(sqlite_url(tmp_path / "x.sqlite")), engine, tmp_path / "data")
+    yield CollectionService(library, "shared", segmenter="structural")
+    library.close()
+
+
+@pytest.fixture
+def network(service, monkeypatch):
+    monkeypatch.setattr("blockrag.kv.remote.RETRY_S", 0.0)  # each request meets the failure
+    remote = service.engine.kv.tiers[-1]
+    remote._store = Network(remote._store)
+    return remote._store
+
+
+@pytest.fixture
+def collection(service, tmp_path):
+    collection = service.get(service.enter({}))
+    (tmp_path / "rivers.md").write_text(TEXT)
+    list(documents.load_files(collection, [tmp_path / "rivers.md"]))
+    return collection
+
+
+def indexed(collection) -> dict:
+    (row,) = list(index.index_all(collection))[-1]["rows"]
+    return row
+
+
+def answer(collection):
+    *_, asked = ask.ask(collection, "How long is river 3?", ("block",), 4, 6)
+    return asked
+
+
+def forget(service):
+    """Lose what this machine has."""
+    for tier in service.engine.kv.local_tiers:
+        for key in tier.keys():
+            tier.delete(key)
+
+
+def test_every_tab_works_without_the_store(service, network, collection):
+    network.is_down = True
+    assert indexed(collection)["state"] == "done"
+    assert index.overview(collection)["rows"][0]["state"] == "done"
+    asked = answer(collection)
+    assert not asked.error and asked.answers["block"].report.kv_misses == 0
+    forget(service)
+    asked = answer(collection)
+    report = asked.answers["block"].report
+    assert not asked.error and report.kv_misses == 4 and any("no route" in note for note in report.notes)
+    assert "remote: no limit" in blocks.view(collection, next(iter(collection.entries)))["cost"]
+    watch = cache.Watch(service.engine)
+    assert [tier["name"] for tier in cache.view(collection, watch)["tiers"]] == ["memory", "disk", "remote"]
+    assert cache.clear(collection, "memory") > 0 and cache.move_to_memory(collection) > 0
+    list(cache.warm(collection))
+    with pytest.raises(KVTierError, match="no route"):  # which the page shows as a message
+        cache.clear(collection, "remote")
+    assert build(service, watch, "s" * 40) is not None
+    collection.remove(next(iter(collection.entries)))
+    assert documents.view(collection)["rows"] == [] and service.engine.kv.tiers[0].keys() == []
+
+
+def test_an_answer_outlives_a_store_that_dies_in_between(service, network, collection):
+    assert indexed(collection)["state"] == "done"
+    first = answer(collection).answers["block"]
+    forget(service)
+    fetched, remote, one_by_one = [], service.engine.kv.tiers[-1], threading.Lock()
+    get = remote.get
+
+    def die(key):
+        with one_by_one:
+            network.is_down = len(fetched) >= 2
+            fetched.append(key)
+            return get(key)
+
+    remote.get = die
+    second = answer(collection).answers["block"]
+    assert second.text == first.text and second.report.kv_hits == {"remote": 2} and second.report.kv_misses == 2
+
+
+def test_indexing_outlives_a_store_that_dies_in_between(service, network, collection):
+    steps = index.index_all(collection)
+    next(steps)
+    network.is_down = True
+    assert list(steps)[-1]["rows"][0]["state"] == "done"
+    assert collection.rag.index and not answer(collection).error
+
+
+def test_nothing_that_is_only_shown_asks_the_store(service, network, collection):
+    indexed(collection)
+    network.n_requests, network.delay_s = 0, 5.0
+    watch = cache.Watch(service.engine)
+    watch.look()
+    *_, remote = cache.view(collection, watch)["tiers"]
+    assert remote["used"] is remote["budget"] is remote["blocks"] is remote["mine"] is None
+    index.overview(collection)
+    blocks.view(collection, next(iter(collection.entries)))
+    settings.budgets(collection)
+    build(service, watch, "s" * 40)
+    assert mend(service.library) == ([], [])
+    assert network.n_requests == 0
+
+
+def test_budgets_are_saved_where_one_tier_has_none(service, network, collection):
+    budgets = settings.budgets(collection)
+    assert set(budgets) == {"memory", "disk"}
+    settings.set_budgets(service, budgets | {"disk": 1.5})
+    settings.restore_budgets(service)
+    assert settings.budgets(collection) == budgets | {"disk": 1.5}
+    with pytest.raises(settings.PreferenceError, match="no tier 'remote' with a budget"):
+        settings.set_budgets(service, {"remote": 1.0})
+
+
+def test_the_watch_goes_on_after_a_failure(service, monkeypatch):
+    monkeypatch.setattr(cache, "SAMPLE_S", 0.01)
+    watch, stop, looks = cache.Watch(service.engine), threading.Event(), []
+
+    def look():
+        looks.append(len(looks))
+        if len(looks) < 3:
+            raise KVTierError("the folder is gone")
+        stop.set()
+
+    monkeypatch.setattr(watch, "look", look)
+    thread = threading.Thread(target=watch.keep_looking, args=(stop,))
+    thread.start()
+    thread.join(20)
+    assert looks == [0, 1, 2]
