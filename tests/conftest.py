@@ -42,6 +42,14 @@ def smollm2_path():
 
 
 @pytest.fixture(scope="session")
+def smollm2(smollm2_path):
+    """The real SmolLM2, loaded once for all tests that change nothing in it."""
+    from blockrag.models.load import load_answer_model  # noqa: PLC0415  (torch and transformers, when it is asked for)
+
+    return load_answer_model(str(smollm2_path))
+
+
+@pytest.fixture(scope="session")
 def minilm_path():
     """Folder of the real MiniLM."""
     return local_path("minilm")

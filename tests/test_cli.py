@@ -9,6 +9,7 @@ from fpdf import FPDF
 
 from blockrag.cli import COMMANDS, main, options
 from blockrag.pipeline import Pipeline
+from blockrag.segment import SEGMENTERS
 from tests.tiny import tiny_engine, tiny_tokenizer
 
 TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long and wide.\n\n" for i in range(9))
@@ -25,6 +26,7 @@ def document(tmp_path):
 def store(tmp_path, monkeypatch):
     monkeypatch.setattr(options, "open_store", lambda args: Pipeline(tiny_engine(args.store / "kv"), args.store))
     monkeypatch.setattr("blockrag.models.load.load_tokenizer", lambda name: tiny_tokenizer())
+    monkeypatch.setitem(SEGMENTERS, "neural", SEGMENTERS["structural"])
     return str(tmp_path / "store")
 
 
@@ -107,22 +109,20 @@ def test_help_teaches_by_example(command, capsys):
 
 
 @pytest.mark.weights
-def test_the_whole_way_with_a_real_pdf_and_real_models(tmp_path, smollm2_path, minilm_path):
+def test_the_whole_way_with_a_real_pdf_and_real_models(tmp_path, capsys, smollm2_path, minilm_path):
     pdf = FPDF()
     pdf.set_font("helvetica", size=11)
     pdf.add_page()
-    towns = (f"The harbour of town {i} was built in {1800 + i}. " + "Ships call there. " * 12 for i in range(20))
+    towns = (f"The harbour of town {i} was built in {1800 + i}. " + "Ships call there. " * 12 for i in range(8))
     pdf.multi_cell(0, 6, "\n".join(towns))
     pdf.output(tmp_path / "harbours.pdf")
 
-    def blockrag(*argv: str) -> dict:
-        command = [sys.executable, "-m", "blockrag", *argv, "--store", str(tmp_path / "S"), "--json"]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        return json.loads(done.stdout.splitlines()[-1])
-
-    indexed = blockrag("index", str(tmp_path / "harbours.pdf"), "--granularity", "0")
+    store = ["--store", str(tmp_path / "S"), "--json"]
+    assert main(["index", str(tmp_path / "harbours.pdf"), "--max-tokens", "128", *store]) == 0
+    indexed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert indexed["documents"][0]["document"] == "harbours.pdf"
-    question = "When was the harbour of town 7 built?"
-    result = blockrag("ask", question, "--mode", "compare", "--k", "4", "--max-new-tokens", "8")
+    ask = ["ask", "When was the harbour of town 7 built?", "--mode", "compare", "--k", "4", "--max-new-tokens", "8"]
+    done = subprocess.run([sys.executable, "-m", "blockrag", *ask, *store], check=True, capture_output=True, text=True)
+    result = json.loads(done.stdout.splitlines()[-1])
     assert result["block"]["report"]["kv_hits"] == {"disk": 4} and result["block"]["report"]["kv_misses"] == 0
     assert result["ttft_ratio"] > 1 and result["sources"][0]["document"] == "harbours.pdf"

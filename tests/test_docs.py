@@ -1,4 +1,4 @@
-"""The documentation tells the truth: its code runs, its commands exist, it builds, and no public name is left out."""
+"""The README and the documentation: code runs, commands parse, tables match their results, the site builds."""
 
 import importlib
 import importlib.util
@@ -13,12 +13,15 @@ from pathlib import Path
 import pytest
 
 import blockrag
-from blockrag.cli import _parser
+from benchmarks import tables
+from blockrag.cli import COMMANDS, _parser
 from blockrag.engine import Engine
+from blockrag.segment import SEGMENTERS
 from tests.tiny import tiny_engine, tiny_tokenizer
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 LLAMAINDEX = importlib.util.find_spec("llama_index") is not None
 
 
@@ -34,31 +37,38 @@ WITH_CODE = [p for p in PAGES if blocks_of(p, "python") and p.stem != "applicati
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     """In the order of the page, on tiny models in place of those that are fetched."""
     code = "\n".join(blocks_of(page, "python"))
+    if "llama_index" in code:
+        pytest.importorskip("llama_index.core", reason="llama-index-core is not installed")
     if "llama_index.vector_stores.qdrant" in code:
         pytest.importorskip("llama_index.vector_stores.qdrant", reason="llama-index-vector-stores-qdrant is absent")
     monkeypatch.setattr(Engine, "from_pretrained", lambda *args, kv_dir=None, **settings: tiny_engine(kv_dir))
     monkeypatch.setattr("blockrag.models.load.load_tokenizer", lambda name: tiny_tokenizer())
+    monkeypatch.setitem(SEGMENTERS, "neural", SEGMENTERS["structural"])  # which has tests of its own, and takes longer
     monkeypatch.chdir(ROOT)
     exec(compile(code, str(page), "exec"), {"folder": tmp_path, "__name__": "guide"})
 
 
-def test_commands_exist():
+def test_commands_parse():
+    shown = set()
     for page in PAGES:
-        for line in "".join(blocks_of(page, "bash")).splitlines():
-            words = shlex.split(line)
+        indented = re.findall(r"^ {4}(python -m blockrag .*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        for line in [*indented, *"".join(blocks_of(page, "bash")).splitlines()]:
+            words = shlex.split(line, comments=True)
             if words[:3] == ["python", "-m", "blockrag"]:
                 _parser().parse_args(words[3:])
+                shown.add(words[3])
             else:
                 assert words[:2] == ["pip", "install"], line
                 extras = re.findall(r"\[(.*?)\]", line)
                 project = (ROOT / "pyproject.toml").read_text()
                 assert all(f"\n{extra} = [" in project for group in extras for extra in group.split(",")), line
+    assert shown == set(COMMANDS)
 
 
-def test_scripts_that_are_named_exist():
-    for page in [*PAGES, ROOT / "examples" / "README.md"]:
-        for name in re.findall(r"\b((?:examples|tests|blockrag)/[\w/]+\.py)\b", page.read_text(encoding="utf-8")):
-            assert (ROOT / name).is_file(), f"{page.name} names {name}"
+def test_tables_are_those_of_the_results():
+    assert tables.rewrite(README.read_text(encoding="utf-8")) == README.read_text(encoding="utf-8"), "run `make tables`"
+    damaged = README.read_text(encoding="utf-8").replace("| 512 | 22 |", "| 512 | 2 |")
+    assert tables.rewrite(damaged) == README.read_text(encoding="utf-8") != damaged
 
 
 def test_every_public_name_is_in_the_reference_and_documented():
@@ -77,6 +87,7 @@ def test_every_public_name_is_in_the_reference_and_documented():
                     assert inspect.getdoc(value), f"{name}.{member}"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="MkDocs is not installed")
 def test_the_site_builds_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]

@@ -11,7 +11,6 @@ from blockrag.attention.format import PLAIN, BlockFormat
 from blockrag.attention.reference import reference_logits
 from blockrag.generate import prefill
 from blockrag.models.answer_model import AnswerModel
-from blockrag.models.load import load_answer_model
 from tests.paths import assemble, cached_logits, encode_all
 from tests.tiny import FAMILIES, ONE_ROPE_TYPE, OTHER_FAMILIES, ROPE, VOCABULARY, tiny_model
 
@@ -106,8 +105,8 @@ def greedy(model: AnswerModel, blocks: list[list[int]], final: list[int], n: int
 
 
 @pytest.mark.weights
-def test_exact_with_the_real_smollm2(smollm2_path):
-    model = load_answer_model(str(smollm2_path))
+def test_exact_with_the_real_smollm2(smollm2, smollm2_path):
+    model = smollm2
     text = (smollm2_path / "tokenizer.json").read_text()[:3000]
     ids = model.tokenizer(text).input_ids
     blocks = [ids[:1], ids[1:60], ids[60:360], ids[360:800]]

@@ -12,6 +12,8 @@ from tests.tiny import tiny_engine
 
 pytest.importorskip("llama_index.core", reason="llama-index-core is not installed")
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 RIVERS = {"Rome": "Tiber", "Cairo": "Nile", "Paris": "Seine", "Lima": "Rimac", "Vienna": "Danube", "London": "Thames"}
 

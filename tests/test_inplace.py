@@ -10,7 +10,6 @@ from blockrag.attention.inplace import pays
 from blockrag.attention.reference import reference_logits
 from blockrag.attention.runner import PlainRunner
 from blockrag.models.answer_model import AnswerModel
-from blockrag.models.load import load_answer_model
 from tests.paths import encode_all
 from tests.tiny import FAMILIES, OTHER_FAMILIES, ROPE, VOCABULARY, tiny_model
 
@@ -74,8 +73,8 @@ def test_many_queries_over_short_blocks_are_joined_first():
 
 
 @pytest.mark.weights
-def test_exact_with_the_real_smollm2(smollm2_path):
-    model = load_answer_model(str(smollm2_path))
+def test_exact_with_the_real_smollm2(smollm2, smollm2_path):
+    model = smollm2
     ids = model.tokenizer((smollm2_path / "tokenizer.json").read_text()[:2000]).input_ids
     blocks = [ids[:1], ids[1:100], ids[100:300], ids[300:550]]
     final = model.tokenizer("Question: what is this?<|im_end|>\n<|im_start|>assistant\n").input_ids

@@ -21,6 +21,7 @@ ALLOWED = {
 }
 NO_GRADIO = ("open_collection", "streaming", "strings", "limits", "preferences")
 OWN = {*ALLOWED, "app", "tests"}
+HELPERS = {path.stem for path in (ROOT / "tests").rglob("*.py")} - {"__init__"}
 
 
 def imports(path: Path) -> set[str]:
@@ -42,6 +43,13 @@ def test_imports_point_one_way(package):
             assert not roots & {"gradio", "sqlalchemy"}, path
 
 
+def test_no_test_imports_another():
+    for path in (ROOT / "tests").rglob("*.py"):
+        for name in imports(path):
+            assert not any(part.startswith("test_") for part in name.split(".")), f"{path.relative_to(ROOT)}: {name}"
+            assert name.split(".")[0] not in HELPERS, f"{path.relative_to(ROOT)} imports {name} by its bare name"
+
+
 def test_handlers_know_no_gradio():
     for path in [*(ROOT / "ui" / "handlers").glob("*.py"), *(ROOT / "ui" / f"{name}.py" for name in NO_GRADIO)]:
         assert not any(name.startswith("gradio") for name in imports(path)), path
@@ -61,6 +69,7 @@ def test_importing_the_application_does_nothing():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+@pytest.mark.slow
 def test_the_application_tells_what_keeps_it_from_starting():
     command = [sys.executable, "app.py", "--model", "nonsense"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -69,14 +78,13 @@ def test_the_application_tells_what_keeps_it_from_starting():
 
 
 def test_every_public_name_can_be_had():
-    import blockrag  # noqa: PLC0415
-
     for name in blockrag.__all__:
         assert getattr(blockrag, name).__module__.startswith("blockrag")
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         blockrag.nothing  # noqa: B018
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_blockrag_alone(tmp_path):
     # A copy is built: what an earlier build left in the checkout would come into the wheel.
     for name in ("blockrag", "ui", "tests"):
@@ -90,10 +98,9 @@ def test_the_wheel_holds_blockrag_alone(tmp_path):
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "blockrag").rglob("*.py")}
     shipped = {str(path.relative_to(ROOT)) for path in (ROOT / "blockrag").rglob("shipped/**/*") if path.is_file()}
     assert "blockrag/segment/neural/shipped/model.safetensors" in shipped
-    assert {name for name in names if not name.startswith("blockrag-0.1.0.dist-info/")} == modules | shipped | {
-        "blockrag/py.typed"
-    }
-    assert {f"blockrag-0.1.0.dist-info/licenses/{name}" for name in ("LICENSE", "NOTICE")} <= names
+    info = f"blockrag-{blockrag.__version__}.dist-info"
+    assert {name for name in names if not name.startswith(f"{info}/")} == modules | shipped | {"blockrag/py.typed"}
+    assert {f"{info}/licenses/{name}" for name in ("LICENSE", "NOTICE")} <= names
 
 
 def test_requirements_agree_with_the_project():

@@ -324,9 +324,8 @@ def test_the_command_lists_fetches_and_removes(home, index, capsys):
 
 
 @pytest.mark.weights
-def test_the_real_smollm2_reads_and_writes_as_published(smollm2_path):
-    model = load_answer_model(str(smollm2_path))
-    tokenizer = model.tokenizer
+def test_the_real_smollm2_reads_and_writes_as_published(smollm2):
+    tokenizer = smollm2.tokenizer
     assert tokenizer.tokenize("foo  12") == ["foo", "ĠĠ", "1", "2"]
     assert (tokenizer.bos_token, tokenizer.eos_token) == ("<|im_start|>", "<|im_end|>") and len(tokenizer) == 49152
     assert tokenizer.tokenize("<|im_end|>") == ["<|im_end|>"]
@@ -335,7 +334,7 @@ def test_the_real_smollm2_reads_and_writes_as_published(smollm2_path):
     chat = tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], tokenize=False)
     assert chat.endswith("<|im_start|>user\nHello<|im_end|>\n")
     ids = tokenizer("The capital of France is", return_tensors="pt").input_ids
-    assert "Paris" in tokenizer.decode(model.network.generate(ids, max_new_tokens=3, do_sample=False)[0])
+    assert "Paris" in tokenizer.decode(smollm2.network.generate(ids, max_new_tokens=3, do_sample=False)[0])
 
 
 @pytest.mark.weights

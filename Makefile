@@ -1,0 +1,20 @@
+.PHONY: check lint test tables docs
+
+# The library's own tests that are fast; `make test` runs all.
+check: lint
+	pytest -m "not slow and not weights" tests/test_*.py
+
+lint:
+	ruff check .
+	ruff format --check .
+	mypy
+
+test:
+	pytest
+
+# The README's tables, from the files of results.
+tables:
+	python -m benchmarks.tables
+
+docs:
+	mkdocs build --strict --site-dir /tmp/blockrag-site
