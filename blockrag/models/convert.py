@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from gguf import GGUFReader, ReaderTensor, dequantize
+from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedConfig
 
 from blockrag.errors import UnsupportedModelError, WeightsError
@@ -271,7 +272,7 @@ def _write_safetensors(
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as out:
         out.write(len(text).to_bytes(8, "little") + text)
-        for name, tensor in named.items():
+        for name, tensor in tqdm(named.items(), desc=f"converting {file.name}", unit=" tensors"):
             _write_tensor(out, tensor, dtype, heads.get(name.split(".")[-2]), file)
         out.flush()
         os.fsync(out.fileno())

