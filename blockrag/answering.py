@@ -1,7 +1,7 @@
-"""From a question and its sources to a stream of answer: gather, assemble, prefill, decode. Knows no retrieval."""
+"""Answers a question: waits for a slot, takes the sources, then gathers, assembles, prefills and decodes."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -9,15 +9,18 @@ from dataclasses import dataclass, field
 import torch
 
 from blockrag.cite import cite
-from blockrag.conversation import Framing
 from blockrag.engine import KV_READERS, NO_MEMORY, Engine
 from blockrag.errors import DeviceMemoryError, KVCorruptError, KVTierError, PromptTooLongError
-from blockrag.events import Answer, Mode, Piece, Report, Source
+from blockrag.events import Answer, Event, Mode, Piece, Queued, Report, Retrieved, Source
 from blockrag.generate import TextStream, end_tokens
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.streaming import begin
 from blockrag.kv.tiered import Lease, add_note
+from blockrag.prompt import Framing
 from blockrag.stopwatch import Stopwatch
+
+WAIT_STEP_S = 0.25
+"""How often a waiting question yields its position."""
 
 TTFT_STAGES = ("retrieval", "kv_load", "encode", "assemble", "prefill")
 
@@ -45,6 +48,40 @@ class Request:
     path: str = ""
     queued_ms: float = 0.0
     notes: list[str] = field(default_factory=list)
+
+
+def queue_and_answer(
+    engine: Engine, request: Request, find: Callable[[], tuple[Source, ...]], client_id: str = ""
+) -> Iterator[Event]:
+    """Wait for admission, find the sources, and stream the answer.
+
+    Parameters
+    ----------
+    engine : Engine
+    request : Request
+        Without sources yet.
+    find : callable
+        Gives the sources, best first; its time counts as retrieval.
+    client_id : str
+        See `FairQueue.ticket`.
+
+    Yields
+    ------
+    Queued while others go first, Retrieved, then Piece for each piece of text, then Answer
+        Closing the generator stops the answer.
+
+    Raises
+    ------
+    PromptTooLongError, BusyError, DeviceMemoryError
+    """
+    with engine.queue.ticket(client_id) as ticket:
+        while not ticket.wait(WAIT_STEP_S):
+            yield Queued(ticket.ahead)
+        request.queued_ms = ticket.waited_ms
+        with request.watch.stage("retrieval"):
+            fit(engine, request, find())
+        yield Retrieved(request.sources, request.left_out)
+        yield from answer(engine, request)
 
 
 def fit(engine: Engine, request: Request, found: tuple[Source, ...]) -> None:

@@ -11,9 +11,9 @@ from blockrag.admission import FairQueue
 from blockrag.attention.encode import encode_blocks, encode_prefix
 from blockrag.attention.runner import make_runner
 from blockrag.errors import DeviceMemoryError
-from blockrag.identity import kv_identity
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
+from blockrag.kv.key import kv_identity
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.policy import SegmentedLRU
 from blockrag.kv.remote import RemoteTier

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from blockrag.answering import Request
-from blockrag.asking import answer_in_turn
+from blockrag.answering import Request, queue_and_answer
 from blockrag.documents import Document
 from blockrag.engine import Engine
 from blockrag.errors import IndexStoreError
@@ -189,7 +188,7 @@ class Pipeline:
             raise IndexStoreError("the index is empty: add a document before asking")
         request = Request(question, mode, max_new_tokens, Stopwatch(self.engine.model.device))
         retrieve = partial(self.search, search or question, k, pinned, excluded)
-        yield from answer_in_turn(self.engine, request, retrieve, client_id)
+        yield from queue_and_answer(self.engine, request, retrieve, client_id)
 
     def search(
         self, question: str, k: int, pinned: Sequence[Place] = (), excluded: Collection[Place] = ()

@@ -1,13 +1,17 @@
-"""The prompt's three kinds of parts as token ids: prefix, block, final block. Knows the tokenizer, not the network.
+"""The prompt as token ids: prefix, blocks, and the final block with a question or a conversation.
 
-Parts are tokenised one by one, in full and in block mode alike, so that a block has the same tokens wherever it stands.
+Parts are tokenised one by one, in full and in block mode, so that a block has the same tokens wherever it stands. Text
+that is not ours is never parsed for control tokens (rule 9), whoever said it: each piece is tokenised alone, and put
+where a mark stood in the rendered template.
 """
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
+from typing import Literal
 
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
@@ -20,12 +24,53 @@ SYSTEM = (
     "If the documents do not say, answer that they do not say."
 )
 BLOCK_END = "\n\n"
-_BLOCKS, _QUESTION = "\u2983blocks\u2984", "\u2983question\u2984"
+
+Role = Literal["system", "user", "assistant"]
+
+_BLOCKS = "\u2983blocks\u2984"
+_MARK = re.compile("\u2983(\\d+)\u2984")
+
+
+@dataclass(frozen=True)
+class Message:
+    """What one side of a conversation said."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True)
+class Framing:
+    """Token ids of what stands before the blocks, and of all that follows them."""
+
+    prefix_ids: tuple[int, ...]
+    final_ids: tuple[int, ...]
+
+
+class _Marks:
+    """Texts of others, each with a mark that stands for it while a template is rendered."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def add(self, text: str) -> str:
+        self.texts.append(text)
+        return f"\u2983{len(self.texts) - 1}\u2984"
+
+    def join(self, messages: Iterable[Message]) -> str:
+        return "\n\n".join(self.add(m.text.strip()) for m in messages)
+
+    def are_all_in(self, text: str) -> bool:
+        """Whether each mark occurs exactly once."""
+        return sorted(map(int, _MARK.findall(text))) == list(range(len(self.texts)))
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """How documents and question are put to one model.
+    """How documents, questions and conversations are put to one model.
+
+    Of a conversation's messages, what the system says is gathered at the beginning, and neighbours of one role are
+    joined, since many templates insist that user and assistant alternate.
 
     Attributes
     ----------
@@ -38,10 +83,68 @@ class Prompt:
     tokenizer: PreTrainedTokenizerBase
     system: str = SYSTEM
 
+    @property
+    def prefix_ids(self) -> tuple[int, ...]:
+        """Token ids of everything before the first block."""
+        return self._frame[0]
+
+    def block_ids(self, text: str) -> list[int]:
+        """Token ids of one block: its text, white space at the end made uniform. Without sinks."""
+        return self.user_ids(text.rstrip() + BLOCK_END)
+
+    def final_ids(self, question: str) -> list[int]:
+        """Token ids of the final block: the question and the header of the answer."""
+        _, before, after = self._frame
+        return [*before, *self.user_ids(question.strip()), *after]
+
     @cached_property
-    def _frame(self) -> tuple[str, str, str]:
-        """Text before the blocks, between blocks and question, and after the question."""
-        return self._cut(self.rendered(self.system, [("user", f"Documents:\n\n{_BLOCKS}Question: {_QUESTION}")]))
+    def _frame(self) -> tuple[tuple[int, ...], ...]:
+        """What `around` gives for a question alone: token ids before the blocks, before the question, and after it."""
+        before, after, _ = self._split([Message("user", "")], "", fixed_prefix=True)
+        before_question, _, after_question = _MARK.split(after)
+        return tuple(tuple(self.own_ids(text)) for text in (before, before_question, after_question))
+
+    def around(self, messages: Sequence[Message], note: str = "", *, fixed_prefix: bool = False) -> Framing:
+        """What stands before and after the blocks, which belong to the user's first turn.
+
+        Parameters
+        ----------
+        messages : sequence of Message
+            In order; the last one is usually the user's.
+        note : str
+            Told after the blocks, before the first question.
+        fixed_prefix : bool
+            Whether the prefix must be the prompt's own, because blocks see it; what the system says then comes after
+            the blocks.
+
+        Raises
+        ------
+        UnsupportedModelError
+            If the chat template does not hand on what was said.
+        """
+        before, after, marks = self._split(messages, note, fixed_prefix)
+        is_own = fixed_prefix or all(m.role != "system" for m in messages)
+        prefix_ids = self.prefix_ids if is_own else tuple(self._ids(before, marks))
+        return Framing(prefix_ids, tuple(self._ids(after, marks)))
+
+    def alone(self, messages: Sequence[Message]) -> Framing:
+        """A conversation without documents: nothing but a final block.
+
+        Raises
+        ------
+        UnsupportedModelError
+            If the chat template does not hand on what was said.
+        """
+        system, turns, marks = _arranged(messages)
+        return Framing((), tuple(self._ids(self._checked(self.rendered(system, turns), marks), marks)))
+
+    def own_ids(self, text: str) -> list[int]:
+        """Token ids of text that is ours: the template's control tokens are control tokens."""
+        return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+
+    def user_ids(self, text: str) -> list[int]:
+        """Token ids of text that is not ours: a control token written in it stays the letters that it is (rule 9)."""
+        return self._literal_core.encode(text, add_special_tokens=False).ids
 
     def rendered(self, system: str | None, turns: Sequence[tuple[str, str]]) -> str:
         """The text of a conversation, up to the header of the answer.
@@ -51,7 +154,7 @@ class Prompt:
         system : str or None
             The instruction; it goes to the user's first turn where the template has no place for it.
         turns : sequence of (role, text)
-            Of ``"user"`` and ``"assistant"``, in turn.
+            Of ``"user"`` and ``"assistant"``, alternating.
 
         Raises
         ------
@@ -73,6 +176,34 @@ class Prompt:
             text = self._chat({**first, "content": f"{system}\n\n{first['content']}".lstrip()}, *rest)
         return text
 
+    def _split(self, messages: Sequence[Message], note: str, fixed_prefix: bool) -> tuple[str, str, _Marks]:
+        """Rendered text before the blocks and after them, and the marks in it."""
+        system, turns, marks = _arranged(messages)
+        notes = [marks.add(note)] if note else []
+        if fixed_prefix and system:
+            notes.insert(0, system)
+        turns = [(role, f"Question: {said}" if role == "user" and said else said) for role, said in turns]
+        if turns[0][0] != "user":
+            turns.insert(0, ("user", ""))
+        turns[0] = ("user", "".join(["Documents:\n\n", _BLOCKS, *(f"{n}\n\n" for n in notes), turns[0][1]]))
+        text = self.rendered(self.system if fixed_prefix or system is None else system, turns)
+        before, *after = self._checked(text, marks).split(_BLOCKS)
+        if len(after) != 1:
+            raise self._unusable(f"for the place of the documents it makes {text!r}")
+        return before, after[0], marks
+
+    def _checked(self, text: str, marks: _Marks) -> str:
+        if not marks.are_all_in(text):
+            raise self._unusable(f"of the conversation it makes {text!r}")
+        return text
+
+    def _ids(self, text: str, marks: _Marks) -> list[int]:
+        """Token ids of rendered text: ours between the marks, what was said in their place."""
+        ids: list[int] = []
+        for i, piece in enumerate(_MARK.split(text)):
+            ids += self.user_ids(marks.texts[int(piece)]) if i % 2 else self.own_ids(piece)
+        return ids
+
     def _chat(self, *messages: dict[str, str]) -> str:
         """`messages` and the header of an answer, without thinking where the template has a switch for it."""
         try:
@@ -80,64 +211,13 @@ class Prompt:
                 list(messages), tokenize=False, add_generation_prompt=True, enable_thinking=False
             )
         except (TemplateError, TypeError, ValueError) as error:
-            raise self.unusable(f"it fails ({error})") from error
+            raise self._unusable(f"it fails ({error})") from error
 
-    def _cut(self, text: str) -> tuple[str, str, str]:
-        pieces = re.split(f"{_BLOCKS}|{_QUESTION}", text)
-        if len(pieces) != 3:
-            raise self.unusable(f"of the user's turn it makes {text!r}")
-        before, between, after = pieces
-        return before, between, after
-
-    def unusable(self, reason: str) -> UnsupportedModelError:
-        """The error that a chat template deserves which loses or doubles what was said."""
+    def _unusable(self, reason: str) -> UnsupportedModelError:
         return UnsupportedModelError(
             f"the chat template of {self.tokenizer.name_or_path or 'the tokenizer'} does not hand on what the user "
             f"says once and whole: {reason}. Use another model, or remove the template for a plain form without one."
         )
-
-    @cached_property
-    def prefix_ids(self) -> tuple[int, ...]:
-        """Token ids of everything before the first block."""
-        return tuple(self.own_ids(self._frame[0]))
-
-    def block_ids(self, text: str) -> list[int]:
-        """Token ids of one block: its text, white space at the end made uniform. Without sinks."""
-        return self.user_ids(text.rstrip() + BLOCK_END)
-
-    def final_ids(self, question: str) -> list[int]:
-        """Token ids of the final block: the question and the header of the answer."""
-        before, after = self._around_question
-        return [*before, *self.user_ids(question.strip()), *after]
-
-    def next_ids(self, question: str) -> list[int]:
-        """Token ids of a further question of the same conversation, behind an answer and the token that ended it."""
-        before, after = self._around_next
-        return [*before, *self.user_ids(question.strip()), *after]
-
-    @cached_property
-    def _around_next(self) -> tuple[list[int], list[int]]:
-        """Tokens between an answer and the next question, and after that."""
-        if self.tokenizer.chat_template is None:
-            return self.own_ids("\n\nQuestion: "), self.own_ids("\nAnswer:")
-        turns = [("user", "?"), ("assistant", _BLOCKS), ("user", f"Question: {_QUESTION}")]
-        _, between, after = self._cut(self._chat(*({"role": role, "content": text} for role, text in turns)))
-        end = self.tokenizer.eos_token
-        if end and between.lstrip().startswith(end):
-            between = between.lstrip().removeprefix(end)  # an answer has it already
-        return self.own_ids(between), self.own_ids(after)
-
-    @cached_property
-    def _around_question(self) -> tuple[list[int], list[int]]:
-        return self.own_ids(self._frame[1]), self.own_ids(self._frame[2])
-
-    def own_ids(self, text: str) -> list[int]:
-        """Token ids of text that is ours: the template's control tokens are control tokens."""
-        return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-
-    def user_ids(self, text: str) -> list[int]:
-        """Token ids of text that is not ours: a control token written in it stays the letters that it is (rule 9)."""
-        return self._literal_core.encode(text, add_special_tokens=False).ids
 
     @cached_property
     def _literal_core(self) -> Tokenizer:
@@ -147,3 +227,12 @@ class Prompt:
         core.no_truncation()
         core.no_padding()
         return core
+
+
+def _arranged(messages: Sequence[Message]) -> tuple[str | None, list[tuple[str, str]], _Marks]:
+    """What the system says, if anything; the turns of user and assistant; and the marks that stand for all texts."""
+    marks = _Marks()
+    system = marks.join(m for m in messages if m.role == "system") or None
+    others = (m for m in messages if m.role != "system")
+    turns = [(role, marks.join(m)) for role, m in groupby(others, lambda m: m.role)]
+    return system, turns or [("user", "")], marks

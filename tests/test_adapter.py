@@ -9,9 +9,10 @@ import torch
 
 from blockrag import load
 from blockrag.cli import main
-from blockrag.engine import Engine, kv_identity
+from blockrag.engine import Engine
 from blockrag.errors import WeightsError
 from blockrag.events import Answer
+from blockrag.kv.key import kv_identity
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.tiered import TieredKV
 from blockrag.models.adapter import ABOUT, Adapter, Change, apply_changes, load_adapter, save_adapter

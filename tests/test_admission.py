@@ -81,7 +81,7 @@ def rag(tmp_path):
 
 
 def test_questions_wait_are_told_so_and_are_answered_alike(rag, monkeypatch):
-    monkeypatch.setattr("blockrag.asking.WAIT_STEP_S", 0.01)
+    monkeypatch.setattr("blockrag.answering.WAIT_STEP_S", 0.01)
     (*_, alone) = rag.ask("How long is river 3?", k=2, max_new_tokens=8)
     answers, places = [], []
 

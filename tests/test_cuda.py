@@ -18,10 +18,11 @@ from blockrag.attention.rope import Rope
 from blockrag.attention.runner import PlainRunner, make_runner
 from blockrag.attention.varlen import has_packs
 from blockrag.documents import Document
-from blockrag.engine import Engine, kv_identity
+from blockrag.engine import Engine
 from blockrag.errors import KVCorruptError
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
+from blockrag.kv.key import kv_identity
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.streaming import begin
 from blockrag.kv.tiered import TieredKV

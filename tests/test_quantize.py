@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import common, plot, shapes
-from blockrag.int8 import LARGEST
 from blockrag.kv.block_kv import BlockKV
-from blockrag.kv.quantize import dequantize, quantize
+from blockrag.kv.quantize import LARGEST, dequantize, quantize
 from tests.tiny import tiny_model, tiny_tokenizer
 
 

@@ -17,8 +17,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from blockrag.attention import gqa
 from blockrag.attention.format import PLAIN, BlockFormat
-from blockrag.engine import Engine, kv_identity
+from blockrag.engine import Engine
 from blockrag.kv.disk import DiskTier
+from blockrag.kv.key import kv_identity
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.tiered import TieredKV
 from blockrag.models.adapter import Adapter, Change

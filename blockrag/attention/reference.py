@@ -7,7 +7,8 @@ Where blocks see the prefix, each was encoded right behind it, wherever it stand
 copy of the prefix before every block, at the positions just before it, which this block alone sees.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -72,3 +73,14 @@ def _lay_out(
 
 def _embed(model: AnswerModel, token_ids: Sequence[int]) -> torch.Tensor:
     return model.embed(torch.tensor(list(token_ids), dtype=torch.long, device=model.device))
+
+
+CLOSE = 2**-6
+"""Relative difference of two ways to round the same sums in bfloat16: a few units of its last place."""
+
+
+@torch.no_grad()
+def agree(plain: Callable[..., Any], fast: Callable[..., Any], *args: torch.Tensor) -> bool:
+    """Whether a faster function gives the same tensors, one or several, as the plain one, within `CLOSE`."""
+    pairs = zip(*(r if isinstance(r, tuple) else (r,) for r in (plain(*args), fast(*args))), strict=True)
+    return all(bool((a - b).abs().max() <= CLOSE * a.abs().max()) for a, b in pairs)

@@ -1,10 +1,16 @@
-"""Identity of a block KV: a hash of everything that determines it (rule 6). Knows no tensor and no store."""
+"""Identity of a block KV: a hash of everything that determines it (rule 6)."""
 
 import hashlib
 import json
 import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from blockrag.prompt import Prompt
+
+if TYPE_CHECKING:
+    from blockrag.models.answer_model import AnswerModel
 
 FORMAT_VERSION = 3
 """Raised whenever the same inputs would give another block KV, or another file."""
@@ -43,3 +49,9 @@ class KVIdentity:
         """Key of the block with these tokens (without sinks), 64 hexadecimal digits."""
         tokens = struct.pack(f"<{len(token_ids)}q", *token_ids)
         return hashlib.sha256(bytes.fromhex(self.digest) + tokens).hexdigest()
+
+
+def kv_identity(model: "AnswerModel") -> KVIdentity:
+    """Identity of the block KVs that `model` makes with its prompt."""
+    prefix = Prompt(model.tokenizer).prefix_ids if model.format.prefix_visible else ()
+    return KVIdentity(model.weights_id, model.format.digest, prefix, str(model.dtype).removeprefix("torch."))

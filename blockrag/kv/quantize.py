@@ -11,8 +11,9 @@ from typing import Literal
 
 import torch
 
-from blockrag.int8 import to_int8
 from blockrag.kv.block_kv import BlockKV
+
+LARGEST = 127
 
 Axis = Literal["channel", "token"]
 """What has a scale of its own, for each layer and head."""
@@ -45,6 +46,27 @@ class QuantizedKV:
     def nbytes(self) -> int:
         """Bytes of integers and scales together."""
         return sum(t.nbytes for t in (self.keys, self.values, self.key_scales, self.value_scales))
+
+
+def to_int8(numbers: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Integers from -127 to 127 and the scales that numbers along `dim` share.
+
+    Parameters
+    ----------
+    numbers : torch.Tensor
+        float32. The largest along `dim` becomes 127 or -127.
+    dim : int
+
+    Returns
+    -------
+    integers : torch.Tensor
+        int8, of the same shape.
+    scales : torch.Tensor
+        float32, of the same shape but for a 1 at `dim`; 0 where all numbers are 0.
+    """
+    scales = numbers.abs().amax(dim, keepdim=True) / LARGEST
+    divisor = torch.where(scales == 0, 1.0, scales)
+    return (numbers / divisor).round().clamp(-LARGEST, LARGEST).to(torch.int8), scales
 
 
 def quantize(kv: BlockKV, keys: Axis = "channel", values: Axis = "token") -> QuantizedKV:

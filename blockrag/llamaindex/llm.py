@@ -19,15 +19,14 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.llms import CustomLLM
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 
-from blockrag.answering import Request
-from blockrag.asking import answer_in_turn
-from blockrag.conversation import Conversation, Framing, Message
+from blockrag.answering import Request, queue_and_answer
 from blockrag.engine import Engine
 from blockrag.events import Mode, Source
 from blockrag.llamaindex.messages import Chat, read_chat, text_of
 from blockrag.llamaindex.responses import Run, chat_responses, completions, last
 from blockrag.llamaindex.threads import each_in_thread, in_thread
 from blockrag.models import DEFAULT_MODEL
+from blockrag.prompt import Framing, Message
 from blockrag.stopwatch import Stopwatch
 
 
@@ -194,24 +193,24 @@ class BlockAttentionLLM(CustomLLM):
         chat, engine = read_chat(messages), self._engine
         request = self._request(chat.question, self.mode if chat.blocks else "full", max_tokens)
         with request.watch.stage("assemble"):
-            conversation = Conversation(engine.prompt, chat.messages)
-            fixed = engine.model.format.prefix_visible
-            request.framing = (
-                conversation.around(chat.note, fixed_prefix=fixed) if chat.blocks else conversation.alone()
-            )
-        return Run(request, answer_in_turn(engine, request, lambda: _sources(engine, chat)))
+            if chat.blocks:
+                fixed = engine.model.format.prefix_visible
+                request.framing = engine.prompt.around(chat.messages, chat.note, fixed_prefix=fixed)
+            else:
+                request.framing = engine.prompt.alone(chat.messages)
+        return Run(request, queue_and_answer(engine, request, lambda: _sources(engine, chat)))
 
     def _complete(self, prompt: str, formatted: bool, max_tokens: int | None = None) -> Run:
         request = self._request(prompt, "full", max_tokens)
-        words = self._engine.prompt
+        own = self._engine.prompt
         with request.watch.stage("assemble"):
             if formatted:
-                request.framing = Framing((), tuple(words.own_ids(prompt)))
-            elif words.tokenizer.chat_template is None:
-                request.framing = Framing((), tuple(words.user_ids(prompt)))
+                request.framing = Framing((), tuple(own.own_ids(prompt)))
+            elif own.tokenizer.chat_template is None:
+                request.framing = Framing((), tuple(own.user_ids(prompt)))
             else:
-                request.framing = Conversation(words, [Message("user", prompt)]).alone()
-        return Run(request, answer_in_turn(self._engine, request, tuple))
+                request.framing = own.alone([Message("user", prompt)])
+        return Run(request, queue_and_answer(self._engine, request, tuple))
 
     def _request(self, question: str, mode: Mode, max_tokens: int | None) -> Request:
         return Request(question, mode, max_tokens or self.max_tokens, Stopwatch(self._engine.model.device))

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from llama_index.core.base.llms.types import ChatMessage, CitableBlock, CitationBlock, MessageRole, TextBlock
 
-from blockrag.conversation import Message, Role
 from blockrag.errors import ContentError
+from blockrag.prompt import Message, Role
 
 ROLES: dict[MessageRole, Role] = {
     MessageRole.SYSTEM: "system",

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from blockrag.attention.format import BlockFormat
 from blockrag.errors import WeightsError
-from blockrag.int8 import to_int8
+from blockrag.kv.quantize import to_int8
 
 FORMAT = 1
 """Of the folder. To be raised when what is in it means something else."""

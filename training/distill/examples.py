@@ -5,6 +5,7 @@ The file is one safetensors file: all tokens behind one another, and how long ea
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from transformers import PreTrainedTokenizerBase
 
+from blockrag.errors import UnsupportedModelError
 from blockrag.prompt import Prompt
 from blockrag.segment import HFTokenCounter
 from training.corpus import Row
@@ -26,6 +28,8 @@ from training.qa import QARow
 
 Ids = np.ndarray
 """int32 ``(tokens,)``."""
+
+_ANSWER, _QUESTION = "\u2983answer\u2984", "\u2983question\u2984"
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +90,7 @@ class Tokeniser:
         blocks = [_ids(self.prompt.block_ids(text)) for text in draft.blocks]
         turns = []
         for number, asked in enumerate(draft.turns):
-            question = self.prompt.next_ids(asked.question) if number else self.prompt.final_ids(asked.question)
+            question = next_ids(self.prompt, asked.question) if number else self.prompt.final_ids(asked.question)
             turns.append((_ids(question), self.answer(asked.answer, complete=asked.complete)))
         return Example(blocks, turns)
 
@@ -94,6 +98,25 @@ class Tokeniser:
         """The answer's tokens, cut where there are too many, and the token that ends a `complete` answer."""
         ids = self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids[: self._most]
         return _ids([*ids, self._tokenizer.eos_token_id] if complete else ids)
+
+
+def next_ids(prompt: Prompt, question: str) -> list[int]:
+    """Token ids of a further question of a conversation, after an answer and the token that ended it.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the chat template does not hand on what was said.
+    """
+    turns = [("user", "?"), ("assistant", _ANSWER), ("user", f"Question: {_QUESTION}")]
+    pieces = re.split(f"{_ANSWER}|{_QUESTION}", prompt.rendered(None, turns))
+    if len(pieces) != 3:
+        raise UnsupportedModelError(f"the chat template of {prompt.tokenizer.name_or_path} loses or doubles a turn")
+    _, before, after = pieces
+    end = prompt.tokenizer.eos_token
+    if end and before.lstrip().startswith(end):
+        before = before.lstrip().removeprefix(end)  # an answer has it already
+    return [*prompt.own_ids(before), *prompt.user_ids(question.strip()), *prompt.own_ids(after)]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn.functional import rms_norm, silu
 
-from blockrag.attention.alike import alike
+from blockrag.attention.reference import agree
 
 Gate = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(gate, up) -> silu(gate) * up."""
@@ -56,7 +56,7 @@ def fuse_gates(network: torch.nn.Module, gate: Gate) -> int:
 def _replace(candidates: Iterable[Candidate]) -> int:
     n_replaced = 0
     for module, forward, tried in candidates:
-        if alike(module, forward, tried):
+        if agree(module, forward, tried):
             module.forward = forward
             n_replaced += 1
     return n_replaced

@@ -31,6 +31,7 @@ from blockrag.prompt import Prompt
 from blockrag.segment import HFTokenCounter
 from training.corpus import Row, read_rows
 from training.distill.config import DataConfig, setting, within
+from training.distill.examples import next_ids
 from training.distill.generation import BatchDecoder, Request
 from training.distill.sources import Drafter
 from training.distill.stages import load_frozen
@@ -255,7 +256,7 @@ class Maker:
         ids += prompt.final_ids(first)
         temperature = self._config.temperature if draw.random() < self._config.sampled else 0.0
         return Request(
-            made.index, ids, [prompt.next_ids(each) for each in further], self._config.answer_tokens, temperature
+            made.index, ids, [next_ids(prompt, each) for each in further], self._config.answer_tokens, temperature
         )
 
     @staticmethod

@@ -9,8 +9,8 @@ from blockrag.attention.assemble import assemble
 from blockrag.attention.encode import encode_blocks, encode_prefix
 from blockrag.attention.runner import Runner, make_runner
 from blockrag.generate import end_tokens, last_logits
-from blockrag.identity import kv_identity
 from blockrag.kv.block_kv import BlockKV
+from blockrag.kv.key import kv_identity
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.tiered import TieredKV
 from blockrag.models import DEFAULT_MODEL

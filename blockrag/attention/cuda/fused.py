@@ -18,8 +18,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch.nn.functional import linear as many_row_product
 
-from blockrag.attention.alike import alike
 from blockrag.attention.cuda.kernels import gated, normalise, rotate_both, row_product
+from blockrag.attention.reference import agree
 
 Replacement = tuple[Any, str, Callable[..., Any]]
 """Owner, name of its attribute, and what stands there instead."""
@@ -77,7 +77,7 @@ def _norms(network: torch.nn.Module) -> Iterator[Replacement]:
         if hasattr(module, "variance_epsilon") and module.weight.dim() == 1:
             forward = _norm(module)
             off_centre = torch.randn_like(module.weight)[None] + 1  # tells from those that take the mean away
-            if alike(module, forward, off_centre):
+            if agree(module, forward, off_centre):
                 yield module, "forward", forward
 
 
@@ -125,7 +125,7 @@ def _feed_forwards(network: torch.nn.Module) -> Iterator[Replacement]:
         linears = [getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
         if all(type(projection) is torch.nn.Linear and projection.bias is None for projection in linears):
             forward = _feed_forward(module)
-            if alike(module, forward, torch.randn_like(module.gate_proj.weight[:1])):
+            if agree(module, forward, torch.randn_like(module.gate_proj.weight[:1])):
                 yield module, "forward", forward
 
 
@@ -174,4 +174,4 @@ def find_rotation(network: Any) -> Callable[..., Any] | None:
     if original is None or dim & (dim - 1):
         return None
     query, key, cos, sin = torch.randn(4, 1, 2, 3, dim, device=network.device, dtype=network.dtype)
-    return next((each for each in ROTATIONS if alike(original, each, query, key, cos[:, 0], sin[:, 0])), None)
+    return next((each for each in ROTATIONS if agree(original, each, query, key, cos[:, 0], sin[:, 0])), None)

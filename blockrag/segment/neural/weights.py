@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from blockrag.errors import WeightsError
-from blockrag.int8 import to_int8
+from blockrag.kv.quantize import to_int8
 from blockrag.segment.neural.network import NetworkConfig, SegmenterNetwork
 
 SHIPPED = Path(__file__).parent / "shipped"
