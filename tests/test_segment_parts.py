@@ -1,11 +1,9 @@
-"""The parts that segmentation is built of: range maxima, the tree, token counters, the two other baselines."""
+"""The parts that segmentation is built of: the tree, token counters, the two other baselines."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from blockrag.errors import SegmentationError
 from blockrag.segment import (
@@ -17,25 +15,10 @@ from blockrag.segment import (
     find_candidates,
     make_segmenter,
 )
-from blockrag.segment.range_max import RangeMax
 from blockrag.segment.sizes import SpanSizes
 from blockrag.segment.splitter import Splitter, dyadic_rank
 from blockrag.segment.tree import build_tree
 from tests.segmenting import TEXT, ByteCounter, bpe, bpe_counter, embed, segment
-
-
-@given(values=st.lists(st.integers(0, 9), max_size=300), data=st.data())
-@settings(deadline=None, max_examples=100)
-def test_range_max_agrees_with_numpy(values, data):
-    array = np.array(values, float)
-    ranges = RangeMax(array)
-    start = data.draw(st.integers(0, len(values)))
-    stop = data.draw(st.integers(start, len(values)))
-    order = list(ranges.descending(start, stop))
-    assert sorted(order) == list(range(start, stop))
-    assert [array[i] for i in order] == sorted(array[start:stop], reverse=True)
-    if start < stop:
-        assert array[ranges.argmax(start, stop)] == array[start:stop].max()
 
 
 def test_dyadic_rank_halves_again_and_again():

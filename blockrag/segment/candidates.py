@@ -1,11 +1,10 @@
-"""Finds where a block may begin: at lines and at sentences. Knows no scores, no tokens and no model."""
+"""Finds where a block may begin: at lines and at sentences, and never inside a grapheme."""
 
 import re
 from collections.abc import Iterator
 
 import numpy as np
-
-from blockrag.segment.graphemes import is_grapheme_boundary
+import regex
 
 _LINE_END = r"\n\r\f\v\x1c-\x1e\x85\u2028\u2029"
 _CLOSERS = r"[\"'”’»›)\]}）】」』》*_]{0,6}(?:\[\d{1,4}\])?"  # a footnote's number last
@@ -24,6 +23,7 @@ _BEFORE_NUMBER = frozenset(
     "no nos nr sec secs art arts ch chap vol vols p pp pt par para ex app ver v tab ref refs"
     " jan feb mar apr jun jul aug sep sept oct nov dec".split()
 )
+_GRAPHEME = regex.compile(r"\X")
 _WORD = re.compile(r"[^\s(\[{\"'“‘«—–]*\Z")
 _LIST_MARKER = re.compile(rf"(?:\A|[{_LINE_END}])[\s>#*+\-]*\(?(?:[\d.]+|[A-Za-z]|[ivxIVX]+)\Z")
 
@@ -47,6 +47,14 @@ def find_candidates(text: str) -> np.ndarray:
     """
     first = len(text) - len(text.lstrip())
     return np.fromiter((char for char in _breaks(text) if first < char < len(text)), np.int64)
+
+
+def is_grapheme_boundary(text: str, char: int) -> bool:
+    """Whether `text` may be cut before the character at offset `char`: not inside an extended grapheme cluster
+    (Unicode Standard Annex 29)."""
+    if not 0 < char < len(text):
+        return True
+    return _GRAPHEME.match(text, char - 1, char + 1).end() == char
 
 
 def _breaks(text: str) -> Iterator[int]:

@@ -13,7 +13,7 @@ from blockrag.documents.document import Document
 from blockrag.errors import SegmentationError
 from blockrag.progress import OnProgress
 from blockrag.segment.base import Scored, Segmenter
-from blockrag.segment.graphemes import is_grapheme_boundary
+from blockrag.segment.candidates import is_grapheme_boundary
 from blockrag.segment.sizes import SizeBounds, SpanSizes
 from blockrag.segment.splitter import Splitter
 from blockrag.segment.tokens import TokenCounter

@@ -1,4 +1,4 @@
-"""Chooses where one span of a text is split, within the bounds. Knows no levels, no tree and no granularity."""
+"""Chooses where one span of a text is split, within the bounds."""
 
 from collections.abc import Collection, Iterator
 from math import log
@@ -6,8 +6,7 @@ from math import log
 import numpy as np
 
 from blockrag.segment.base import Scored
-from blockrag.segment.graphemes import is_grapheme_boundary
-from blockrag.segment.range_max import RangeMax
+from blockrag.segment.candidates import is_grapheme_boundary
 from blockrag.segment.sizes import SizeBounds, SpanSizes, slack
 
 _TIE_BONUS = 1e-3
@@ -36,7 +35,7 @@ class Splitter:
         self._bounds = bounds
         self._n_before = sizes.n_before(scored.chars)
         rank = dyadic_rank(self._n_before)
-        self._ranges = RangeMax(scored.scores + _TIE_BONUS * rank / max(1, rank.max(initial=0)))
+        self._ranked = scored.scores + _TIE_BONUS * rank / max(1, rank.max(initial=0))
 
     @property
     def n_chars(self) -> int:
@@ -89,7 +88,10 @@ class Splitter:
         first_token, last_token = self._sizes.n_before(np.array((start, end)))
         first = np.searchsorted(self._n_before, first_token + self._bounds.minimum, "left")
         last = np.searchsorted(self._n_before, last_token - self._bounds.minimum, "right")
-        return self._ranges.descending(int(first), int(last))
+        ranked = self._ranked[first:last]
+        if len(ranked):
+            yield int(first + ranked.argmax())  # nearly always taken, so that sorting is rare
+            yield from first + np.argsort(-ranked, kind="stable")[1:]
 
     def _parts_keep_minimum(self, start: int, char: int, end: int) -> bool:
         minimum = self._bounds.minimum

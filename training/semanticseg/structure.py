@@ -24,7 +24,7 @@ def annotate(row: Row) -> Row:
     """`row` with boundaries at up to three levels, and the spans of its headings.
 
     The strongest kind of line that comes at least twice makes level 1, the next level 2, and all weaker ones down to
-    paragraphs and turns level 3 (the order of kinds is that of `blockrag.segment.grade`).
+    paragraphs and turns level 3 (the order of kinds is that of `blockrag.segment.structural`).
     """
     text = row["text"]
     begin = len(text) - len(text.lstrip())
