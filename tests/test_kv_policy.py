@@ -4,18 +4,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockrag.kv.policy import POLICIES, SegmentedLRU
+from blockrag.kv.policy import LRU, SegmentedLRU
+
+POLICIES = (LRU, SegmentedLRU)
 
 
 @pytest.fixture(params=POLICIES)
 def policy(request):
-    return POLICIES[request.param]()
+    return request.param()
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("make", POLICIES)
 @given(steps=st.lists(st.tuples(st.booleans(), st.sampled_from("abcdef")), max_size=60))
-def test_it_holds_what_was_touched_and_not_forgotten(name, steps):
-    policy, known = POLICIES[name](), set()
+def test_it_holds_what_was_touched_and_not_forgotten(make, steps):
+    policy, known = make(), set()
     for touched, key in steps:
         (policy.touch if touched else policy.forget)(key)
         (known.add if touched else known.discard)(key)

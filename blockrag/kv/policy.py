@@ -1,11 +1,8 @@
-"""The order in which a KV tier forgets: eviction policies. They hold keys, no bytes.
-
-To add one: a class and a line in `POLICIES`; the contract tests run over the table.
-"""
+"""Eviction policies: which key a KV tier evicts next. A policy holds keys, the tier holds the bytes."""
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Container, Iterator
 from itertools import chain
 
 
@@ -80,7 +77,3 @@ class SegmentedLRU(EvictionPolicy):
 
     def __iter__(self) -> Iterator[str]:
         return chain(self._once, self._again)
-
-
-POLICIES: dict[str, Callable[[], EvictionPolicy]] = {"lru": LRU, "segmented-lru": SegmentedLRU}
-"""By the name that settings give them."""

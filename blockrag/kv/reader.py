@@ -161,16 +161,6 @@ def _read_at(file: FileIO, room: torch.Tensor, offset: int) -> int:
     return os.preadv(file.fileno(), [room.numpy().data], offset)
 
 
-def read_kv(path: Path, identity: str, at_rest: AtRest = "exact") -> BlockKV:
-    """Read and check a file whole; see `StoredKV` and `StoredFile` for what is raised."""
-    file = StoredFile(path, identity, at_rest)
-    try:
-        file.stored.read(slice(None))
-    finally:
-        file.close()
-    return file.stored.kv
-
-
 def kv_from_bytes(data: bytes, identity: str, at_rest: AtRest, name: str) -> BlockKV:
     """Check the bytes of such a file, and give the block KV in memory of its own; see `StoredKV`."""
     whole = memoryview(data)

@@ -10,7 +10,7 @@ import os
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -22,8 +22,6 @@ from blockrag.kv.quantize import QuantizedKV, quantize
 
 AtRest = Literal["exact", "int8"]
 """In what form block KV is kept in files; see `blockrag.kv.quantize`."""
-
-FORMS = get_args(AtRest)
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I8": torch.int8}
 """Types of a file's tensors, by the names that safetensors gives them."""
