@@ -48,6 +48,8 @@ class Request:
     path: str = ""
     queued_ms: float = 0.0
     notes: list[str] = field(default_factory=list)
+    token_ids: dict[str, list[int]] = field(default_factory=dict)
+    """Of those blocks that had to be tokenised, by their text."""
 
 
 def queue_and_answer(
@@ -104,7 +106,7 @@ def fit(engine: Engine, request: Request, found: tuple[Source, ...]) -> None:
     kept: list[Source] = []
     left_out: list[Source] = []
     for source in found:
-        n_tokens = n_sinks + len(engine.prompt.block_ids(source.text))
+        n_tokens = n_sinks + (source.n_tokens if source.kv_key else len(_token_ids(engine, request, source)))
         fits = n_tokens <= room
         room -= n_tokens if fits else 0
         (kept if fits else left_out).append(source)
@@ -207,8 +209,19 @@ def _full_context(engine: Engine, request: Request, lease: Lease, arriving: bool
     """No KV, and the whole prompt that is left to compute; no sinks (they belong to block mode)."""
     framing = _framing(engine, request)
     with request.watch.stage("assemble"):
-        blocks = [token for source in request.sources for token in engine.prompt.block_ids(source.text)]
+        blocks = [token for source in request.sources for token in _token_ids(engine, request, source)]
         return [], [*framing.prefix_ids, *blocks, *framing.final_ids]
+
+
+def _token_ids(engine: Engine, request: Request, source: Source) -> list[int]:
+    """Token ids of a block, made once."""
+    if source.text not in request.token_ids:
+        request.token_ids[source.text] = engine.prompt.block_ids(source.text)
+    return request.token_ids[source.text]
+
+
+def _kv_key(engine: Engine, request: Request, source: Source) -> str:
+    return source.kv_key or engine.identity.key(_token_ids(engine, request, source))
 
 
 def _framing(engine: Engine, request: Request) -> Framing:
@@ -221,24 +234,23 @@ def _framing(engine: Engine, request: Request) -> Framing:
 
 def _gather(engine: Engine, request: Request, lease: Lease, arriving: bool) -> list[BlockKV]:
     """KV of every source, in order: from the store (where `arriving`, perhaps still on its way), or encoded now and
-    kept."""
+    kept. Only what must be encoded, or has no key yet, is tokenised."""
     find = lease.open if arriving else lease.get
     request.kv_hits, request.kv_misses, request.n_tokens_saved, request.n_prefill_tokens = Counter(), 0, 0, 0
     found: dict[str, BlockKV] = {}
     missing: dict[str, list[int]] = {}
     with request.watch.stage("kv_load"):
-        parts = [engine.prompt.block_ids(source.text) for source in request.sources]
-        request.keys = keys = [engine.identity.key(part) for part in parts]
+        request.keys = keys = [_kv_key(engine, request, source) for source in request.sources]
         with ThreadPoolExecutor(KV_READERS) as pool:
             hits = list(pool.map(lambda key: find(key, request.notes), keys))
         begin([hit.kv for hit in hits if hit is not None], engine.readers)
-        for key, part, hit in zip(keys, parts, hits, strict=True):
+        for key, source, hit in zip(keys, request.sources, hits, strict=True):
             if hit is None:
-                missing[key] = part
+                missing[key] = _token_ids(engine, request, source)
             else:
                 found[key] = hit.kv
                 request.kv_hits[hit.tier] += 1
-                request.n_tokens_saved += len(part)
+                request.n_tokens_saved += hit.kv.n_tokens - engine.model.format.n_sinks
     with request.watch.stage("encode"):
         for key, kv in engine.encode(missing, request.notes):
             found[key] = kv

@@ -23,9 +23,11 @@ class Source:
     score : float
         Cosine similarity of block and question.
     n_tokens : int
-        Tokens of the block for the answering model.
+        Tokens of the block in the prompt, sinks not counted; where there is no `kv_key`, an estimate will do.
     page : int or None
         Page of the block's first character, where the document has pages.
+    kv_key : str
+        Key of the block's KV; empty where nobody computed it.
     """
 
     number: int
@@ -37,6 +39,7 @@ class Source:
     score: float
     n_tokens: int
     page: int | None = None
+    kv_key: str = ""
 
 
 @dataclass(frozen=True)

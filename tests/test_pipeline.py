@@ -2,16 +2,20 @@
 
 import gc
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
 
+from blockrag.answering import Request, queue_and_answer
 from blockrag.attention.kv_cache import PreallocatedCache
 from blockrag.documents import Document
 from blockrag.errors import IndexStoreError, PromptTooLongError, Stopped
 from blockrag.events import Answer, Piece, Queued, Retrieved
 from blockrag.pipeline import Pipeline
+from blockrag.prompt import Prompt
 from blockrag.segment import SizeBounds
+from blockrag.stopwatch import Stopwatch
 from tests.samples import BOUNDS, CITIES
 from tests.tiny import VOCABULARY, no_garbage_collection, tensor_nbytes, tiny_engine
 
@@ -74,6 +78,31 @@ def test_damaged_block_kv_is_replaced_and_told(rag, tmp_path):
     answer = ask(rag)
     assert answer.text == expected and answer.report.kv_misses == len(answer.sources)
     assert len(answer.report.notes) == len(answer.sources) and "not whole" in answer.report.notes[0]
+
+
+def test_a_block_whose_key_is_known_is_tokenised_only_to_be_encoded(rag, monkeypatch):
+    add(rag)
+    first, engine, tokenised = ask(rag), rag.engine, []
+    block_ids = Prompt.block_ids
+    sources = []
+    for source in first.sources:
+        ids = engine.prompt.block_ids(source.text)
+        sources.append(replace(source, n_tokens=len(ids), kv_key=engine.identity.key(ids)))
+    monkeypatch.setattr(Prompt, "block_ids", lambda self, text: tokenised.append(text) or block_ids(self, text))
+
+    def again(mode="block"):
+        request = Request(first.question, mode, 8, Stopwatch(engine.model.device))
+        *_, answer = queue_and_answer(engine, request, lambda: tuple(sources))
+        return answer
+
+    answer = again()
+    assert answer.text == first.text and tokenised == []
+    assert answer.report.n_tokens_saved == first.report.n_tokens_saved > 0
+    engine.kv.delete(sources[1].kv_key)
+    assert again().text == first.text and tokenised == [sources[1].text]
+    tokenised.clear()
+    again("full")
+    assert tokenised == [source.text for source in sources]
 
 
 def test_full_mode_answers_from_the_same_blocks_without_the_cache(rag):

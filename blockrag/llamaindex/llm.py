@@ -217,8 +217,10 @@ class BlockAttentionLLM(CustomLLM):
 
 
 def _sources(engine: Engine, chat: Chat) -> tuple[Source, ...]:
-    texts = [text_of(block) for block in chat.blocks]
-    return tuple(
-        Source(n, block.source, block.source, 0, len(text), text, 0.0, engine.token_counter.count(text))
-        for n, (block, text) in enumerate(zip(chat.blocks, texts, strict=True), start=1)
-    )
+    sources = []
+    for number, block in enumerate(chat.blocks, start=1):
+        text = text_of(block)
+        ids = engine.prompt.block_ids(text)
+        key = engine.identity.key(ids)
+        sources.append(Source(number, block.source, block.source, 0, len(text), text, 0.0, len(ids), kv_key=key))
+    return tuple(sources)
