@@ -1,13 +1,14 @@
-"""The application: flags -> settings -> services -> page. Also the entry of the Hugging Face Space.
+"""The application: flags -> services -> page. Also the entry point of a Hugging Face Space.
 
 python app.py                        serves on http://127.0.0.1:7860
-python app.py --host 0.0.0.0         to other machines too: each browser then has collections of its own
-python app.py --users FILE           with a login (python app.py --hash-password tells how a password is written)
-python app.py --demo                 for anyone on the internet: small limits, and collections that expire
+python app.py --host 0.0.0.0         serves other machines too; each browser then has its own collections
+python app.py --users FILE           requires a login; python app.py --hash-password makes the hashes for FILE
+python app.py --demo                 for the open internet: small limits, collections that expire
 """
 
 import argparse
 import getpass
+import importlib
 import logging
 import os
 import sys
@@ -24,113 +25,128 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1", None)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The settings, from flags; Gradio's own variables stand in where a flag is absent."""
-    parser = argparse.ArgumentParser(description="Load documents, shape their blocks, index them, ask.")
+    """Parse the flags. Gradio's environment variables apply where a flag is absent."""
+    parser = argparse.ArgumentParser(description="Ask your documents: load, segment, index, ask.")
     parser.add_argument("--host", help="address to listen on (default: $GRADIO_SERVER_NAME, or 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port (default: $GRADIO_SERVER_PORT, or the first free from 7860)")
     parser.add_argument(
-        "--data-dir", type=Path, help="where collections and block KV are kept (default: in the cache folder)"
+        "--data-dir", type=Path, help="folder of collections and block KV (default: in the cache folder)"
     )
     parser.add_argument(
-        "--database", help="URL of the database, such as postgresql://HOST/NAME (default: SQLite in the data folder)"
+        "--database", help="database URL, such as postgresql://HOST/NAME (default: SQLite in the data folder)"
     )
-    parser.add_argument("--model", default="smollm2", help="answering model: catalog name, hub name or folder")
+    parser.add_argument("--model", default="smollm2", help="answer model: catalog name, hub name or folder")
     parser.add_argument("--adapter", default="auto", help=options.ADAPTER_HELP)
     parser.add_argument("--embedder", default="minilm", help="sentence encoder: catalog name, hub name or folder")
     parser.add_argument(
         "--segmenter", choices=SEGMENTERS, default=DEFAULT_SEGMENTER, help="for new documents (default: %(default)s)"
     )
-    parser.add_argument("--device", help="such as cpu or cuda (default: a GPU where there is one)")
-    parser.add_argument("--allow-unverified", action="store_true", help="accept model families that are not verified")
-    who = parser.add_argument_group("who may do what")
-    who.add_argument(
+    parser.add_argument("--device", help="such as cpu or cuda (default: a GPU if there is one)")
+    parser.add_argument("--allow-unverified", action="store_true", help="accept unverified model families")
+    access = parser.add_argument_group("access")
+    access.add_argument(
         "--access",
         choices=("shared", "private"),
-        help="whose collections are: of all who reach the page, or of each browser (default: private where other "
-        "machines reach it)",
+        help="shared: everyone who reaches the page shares all collections; private: each browser has its own "
+        "(default: private if other machines can reach the page)",
     )
-    who.add_argument("--users", type=Path, metavar="FILE", help="login: JSON of names and hashed passwords")
-    who.add_argument("--hash-password", action="store_true", help="ask for a password and print it as --users wants it")
-    who.add_argument(
-        "--demo", action="store_true", help="private, with small limits; collections expire (default on a Space)"
+    access.add_argument("--users", type=Path, metavar="FILE", help="require a login: JSON of names and password hashes")
+    access.add_argument("--hash-password", action="store_true", help="ask for a password and print its hash")
+    access.add_argument(
+        "--demo", action="store_true", help="private access, small limits, collections expire (default on a Space)"
     )
     parser.add_argument("--mcp", action="store_true", help="serve the API as an MCP server too")
-    parser.add_argument("--log-json", action="store_true", help="log one JSON object a line")
+    parser.add_argument("--log-json", action="store_true", help="log one JSON object per line")
     options.add_kv_options(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Fetch what is missing, load the models, serve the page."""
+    """Fetch missing weights, load the models, serve the page."""
     args = parse(argv)
-    malloc.limit()
+    malloc.limit_arenas()
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    # After the flags, so that --help is quick.
-    from ui.passwords import hash_password  # noqa: PLC0415
+    from ui.passwords import hash_password  # noqa: PLC0415  (so that --help is quick)
 
     if args.hash_password:
         sys.stdout.write(hash_password(getpass.getpass()) + "\n")
         return
-    log(args.log_json)
-    with tempfile.TemporaryDirectory(prefix="blockrag-") as received:
-        os.environ.setdefault("GRADIO_TEMP_DIR", received)  # which no other user of the machine can read
-        service = make_service(args)
-        sys.stdout.write(f"BlockRAG is on {service.launch(args.host, args.port)}\n")
+    configure_logging(args.log_json)
+    with tempfile.TemporaryDirectory(prefix="blockrag-") as uploads:
+        os.environ.setdefault("GRADIO_TEMP_DIR", uploads)  # readable by this user only
+        server = make_server(args)
+        sys.stdout.write(f"BlockRAG is on {server.launch(args.host, args.port)}\n")
         sys.stdout.flush()
-        service.wait()
+        server.wait()
 
 
-def make_service(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # noqa: ANN201
-    """The engine, the database and the page, in step with one another."""
+def make_server(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    """Connect the engine, the database and the page."""
     from blockrag.engine import Engine  # noqa: PLC0415
     from blockrag.models.store import home  # noqa: PLC0415
     from storage.database import sqlite_url  # noqa: PLC0415
     from storage.doctor import mend  # noqa: PLC0415
     from storage.library import Library  # noqa: PLC0415
     from storage.store import Store  # noqa: PLC0415
-    from ui import zerogpu  # noqa: PLC0415
-    from ui.collection_service import CollectionService  # noqa: PLC0415
+    from ui.collection_service import CollectionService, ModelNames  # noqa: PLC0415
     from ui.handlers.settings import restore_budgets  # noqa: PLC0415
     from ui.limits import DEMO, Limits  # noqa: PLC0415
     from ui.passwords import auth_of  # noqa: PLC0415
-    from ui.preferences import Started  # noqa: PLC0415
-    from ui.serve import Service  # noqa: PLC0415
+    from ui.server import Server  # noqa: PLC0415
 
     data_dir = args.data_dir or home() / "app"
     demo = args.demo or bool(os.environ.get("SPACE_ID"))
-    if zerogpu.is_here():
-        zerogpu.announce()
+    if is_zerogpu():
+        register_zerogpu()
     engine = Engine.from_pretrained(
         args.model,
         adapter=args.adapter,
         embedder=args.embedder,
         kv_dir=data_dir / "kv",
-        device="cpu" if zerogpu.is_here() else args.device,
+        device="cpu" if is_zerogpu() else args.device,
         allow_unverified=args.allow_unverified,
         **options.kv_settings(args),
     )
     options.tell_adapter(engine)
     library = Library(Store.open(args.database or sqlite_url(data_dir / "blockrag.sqlite")), engine, data_dir)
-    for trouble in mend(library)[0]:
-        logging.getLogger("blockrag.app").warning("%s: %s", trouble.where, trouble.what)
+    for problem in mend(library)[0]:
+        logging.getLogger("blockrag.app").warning("%s: %s", problem.where, problem.what)
     limits = DEMO if demo else Limits()
-    started = Started(args.model, args.adapter, args.embedder)
-    workspaces = CollectionService(library, access_of(args, demo), args.segmenter, limits, expire=demo, started=started)
-    restore_budgets(workspaces)
-    return Service(workspaces, data_dir, auth_of(args.users) if args.users else None, mcp=args.mcp)
+    names = ModelNames(args.model, args.adapter, args.embedder)
+    service = CollectionService(library, access_of(args, demo), args.segmenter, limits, expire=demo, model_names=names)
+    restore_budgets(service)
+    return Server(service, data_dir, auth_of(args.users) if args.users else None, mcp=args.mcp)
 
 
 def access_of(args: argparse.Namespace, demo: bool):  # type: ignore[no-untyped-def]  # noqa: ANN201
-    """Whose collections are."""
+    """Decide who owns collections: see `ui.collection_service.Access`."""
     if args.users:
         return "login"
     host = args.host or os.environ.get("GRADIO_SERVER_NAME")
     return "private" if demo else args.access or ("shared" if host in LOOPBACK else "private")
 
 
-def log(as_json: bool) -> None:
-    """Send the log to standard error."""
-    from ui.serve import JSONLines  # noqa: PLC0415
+def is_zerogpu() -> bool:
+    """Return whether this is a Space on ZeroGPU, which lends a GPU to one function for seconds, in a forked process.
+
+    Block KV computed there is lost when the process ends, and database connections must not cross a fork. So the models
+    stay on the CPU.
+    """
+    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true")
+
+
+def register_zerogpu() -> None:
+    """Register a GPU function: without one, a Space on ZeroGPU does not start."""
+    spaces = importlib.import_module("spaces")
+
+    @spaces.GPU(duration=5)
+    def device() -> str:
+        return str(importlib.import_module("torch").cuda.get_device_name())
+
+
+def configure_logging(as_json: bool) -> None:
+    """Log to standard error."""
+    from ui.server import JSONLines  # noqa: PLC0415
 
     handler = logging.StreamHandler()
     handler.setFormatter(JSONLines() if as_json else logging.Formatter("%(levelname)s %(name)s: %(message)s"))

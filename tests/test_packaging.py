@@ -19,7 +19,9 @@ ALLOWED = {
     "training": {"blockrag", "training"},
     "benchmarks": {"blockrag", "benchmarks"},
 }
-NO_GRADIO = ("open_collection", "streaming", "strings", "limits", "preferences")
+GRADIO = ("api.py", "page.py", "server.py", "session.py", "*_tab.py", "components/static.py")
+"""Files of ui/ that may import gradio."""
+
 OWN = {*ALLOWED, "app", "tests"}
 HELPERS = {path.stem for path in (ROOT / "tests").rglob("*.py")} - {"__init__"}
 
@@ -50,9 +52,34 @@ def test_no_test_imports_another():
             assert name.split(".")[0] not in HELPERS, f"{path.relative_to(ROOT)} imports {name} by its bare name"
 
 
-def test_handlers_know_no_gradio():
-    for path in [*(ROOT / "ui" / "handlers").glob("*.py"), *(ROOT / "ui" / f"{name}.py" for name in NO_GRADIO)]:
+def test_gradio_stays_in_the_files_of_the_page():
+    page = {path for pattern in GRADIO for path in (ROOT / "ui").glob(pattern)}
+    for path in {*(ROOT / "ui").rglob("*.py")} - page:
         assert not any(name.startswith("gradio") for name in imports(path)), path
+
+
+def modules(package: str) -> dict[str, set[str]]:
+    """Return the modules of a package and which of them each imports, also for types only."""
+    paths = [path for path in (ROOT / package).rglob("*.py") if path.stem != "__init__"]
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
+    return {
+        name: {
+            f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in names else str(node.module)
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        & names.keys()
+        for name, path in names.items()
+    }
+
+
+def test_no_import_ring_inside_ui():
+    left = modules("ui")
+    assert "ui.collection_service" in left["ui.session"]
+    while leaves := {name for name, imported in left.items() if not imported & left.keys()}:
+        left = {name: imported for name, imported in left.items() if name not in leaves}
+    assert not left, f"these modules import one another in a ring, or import from one: {sorted(left)}"
 
 
 def test_importing_blockrag_loads_no_model_library():

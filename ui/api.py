@@ -1,7 +1,7 @@
-"""The same services for programs: six calls over HTTP, with typed clients and as tools of an MCP server.
+"""The API: six calls over HTTP, with typed clients, and as tools of an MCP server.
 
-Where all share the collections, an empty `collection` is the first one; elsewhere it is the token of one of the
-caller's own, which the page shows, and which nobody can guess.
+In shared mode an empty `collection` is the first collection. Elsewhere it must be the unguessable token of one of the
+caller's own, which `new_collection` returns.
 """
 
 import secrets
@@ -11,111 +11,109 @@ import gradio as gr
 
 from blockrag.documents import load
 from blockrag.events import Answer, Mode
+from ui import strings
 from ui.collection_service import LOCAL, CollectionService
-from ui.handlers import documents
-from ui.handlers.ask import admit
+from ui.handlers.ask import MAX_K, MAX_NEW_TOKENS, admit, clip
 from ui.open_collection import GoneError, OpenCollection
-from ui.session import ASKING, WORKING, told, user_of
+from ui.session import JOBS, QUESTIONS, user_errors, user_of
 
-MAX_TEXT = 4_000_000
+MAX_CHARS, MAX_QUESTION_CHARS = 4_000_000, 20_000
 
 
-def publish(workspaces: CollectionService) -> None:
+def publish(service: CollectionService) -> None:
     """Add the calls to the page that is being built."""
-    calls = Calls(workspaces)
+    calls = Calls(service)
     gr.api(calls.new_collection, api_name="new_collection")
     gr.api(calls.list_documents, api_name="list_documents")
-    gr.api(calls.add_text, api_name="add_text", **WORKING)
-    gr.api(calls.search_blocks, api_name="search_blocks", **ASKING)
-    gr.api(calls.ask, api_name="ask", **ASKING)
+    gr.api(calls.add_text, api_name="add_text", **JOBS)
+    gr.api(calls.search_blocks, api_name="search_blocks", **QUESTIONS)
+    gr.api(calls.ask, api_name="ask", **QUESTIONS)
     gr.api(calls.delete_document, api_name="delete_document")
 
 
 class Calls:
-    """What programs may call. Gradio reads signatures and docstrings for its clients, hence their form here.
+    """The calls. Gradio reads their signatures and docstrings for its clients, hence the docstrings' format."""
 
-    Parameters
-    ----------
-    workspaces : CollectionService
-    """
-
-    def __init__(self, workspaces: CollectionService):
-        self._workspaces = workspaces
+    def __init__(self, service: CollectionService):
+        self._service = service
 
     def new_collection(self, name: str, request: gr.Request = None) -> dict:
-        """Make a collection for documents.
+        """Create a collection.
 
         Parameters:
-            name: What to call it.
+            name: Its name.
         Returns:
-            Its token, which the other calls take, and which nobody can guess.
+            Its unguessable token, which the other calls take.
         """
-        with told():
-            owner = self._workspaces.owner(secrets.token_urlsafe(32), user_of(request))
-            return {"collection": self._workspaces.create(owner, name).token}
+        with user_errors():
+            owner = self._service.owner(secrets.token_urlsafe(32), user_of(request))
+            return {"collection": self._service.create(owner, name).token}
 
     def list_documents(self, collection: str = "", request: gr.Request = None) -> list[dict]:
         """List the documents of a collection.
 
         Parameters:
-            collection: Token of the collection; may be empty where all share one place.
+            collection: Token of the collection; may be empty in shared mode.
         Returns:
-            One object a document: id, name, characters, indexed.
+            One object per document: id, name, characters, indexed.
         """
-        with told():
-            entries = self._opened(collection, request).entries
+        with user_errors():
             return [
-                {"id": id, "name": e.record.name, "characters": e.record.n_chars, "indexed": e.indexed is not None}
-                for id, e in entries.items()
+                {
+                    "id": id,
+                    "name": document.record.name,
+                    "characters": document.record.n_chars,
+                    "indexed": document.indexed_starts is not None,
+                }
+                for id, document in self._open(collection, request).documents.items()
             ]
 
     def add_text(self, name: str, text: str, collection: str = "", request: gr.Request = None) -> dict:
-        """Add a text as a document, cut it into blocks and index them.
+        """Add a text as a document, split it into blocks and index them.
 
         Parameters:
-            name: File name to show, such as notes.md; its suffix tells the format.
+            name: File name, such as notes.md; its suffix tells the format.
             text: The text, at most four million characters.
-            collection: Token of the collection; may be empty where all share one place.
+            collection: Token of the collection; may be empty in shared mode.
         Returns:
             The document's id and its number of blocks.
         """
-        with told():
-            workspace = self._opened(collection, request)
-            workspace.meter.upload(workspace.owner, 1)
-            document = load(text[: MAX_TEXT + 1].encode("utf-8", "replace"), name=name or "text.txt")
-            with workspace.meter.job(workspace.owner):
-                workspace.add(document)
-                entry = workspace.entry(document.sha256)
-                if entry is None:
-                    raise GoneError("the document was removed while it was added")
-                workspace.index(entry)
-            return {"id": document.sha256, "blocks": len(entry.starts)}
+        with user_errors():
+            opened = self._open(collection, request)
+            opened.limiter.upload(opened.owner, 1)
+            content = load(text[: MAX_CHARS + 1].encode("utf-8", "replace"), name=name or "text.txt")
+            with opened.limiter.job(opened.owner):
+                opened.add(content)
+                document = opened.find(content.sha256)
+                if document is None:
+                    raise GoneError(strings.REMOVED)
+                opened.index(document)
+            return {"id": content.sha256, "blocks": len(document.starts)}
 
     def search_blocks(self, question: str, k: int = 8, collection: str = "", request: gr.Request = None) -> list[dict]:
-        """Find the indexed blocks nearest to a question.
+        """Find the indexed blocks most similar to a question.
 
         Parameters:
             question: What to look for.
-            k: Most blocks to return, 1 to 32.
-            collection: Token of the collection; may be empty where all share one place.
+            k: Maximum number of blocks, 1 to 32.
+            collection: Token of the collection; may be empty in shared mode.
         Returns:
-            One object a block, best first: document, id, start, end, similarity, text.
+            One object per block, best first: document, id, start, end, similarity, text.
         """
-        with told():
-            workspace = self._opened(collection, request)
-            workspace.meter.question(workspace.owner)
-            vector = workspace.library.engine.embedder.embed([question[:20_000]])[0]
-            found = workspace.rag.index.search(vector, min(max(int(k), 1), 32))
+        with user_errors():
+            opened = self._open(collection, request)
+            opened.limiter.question(opened.owner)
+            vector = opened.library.engine.embedder.embed([question[:MAX_QUESTION_CHARS]])[0]
             return [
                 {
-                    "document": f.document.name,
-                    "id": f.document.sha256,
-                    "start": f.block.start,
-                    "end": f.block.end,
-                    "similarity": round(f.similarity, 4),
-                    "text": f.text,
+                    "document": found.document.name,
+                    "id": found.document.sha256,
+                    "start": found.block.start,
+                    "end": found.block.end,
+                    "similarity": round(found.similarity, 4),
+                    "text": found.text,
                 }
-                for f in found
+                for found in opened.pipeline.index.search(vector, clip(k, MAX_K))
             ]
 
     def ask(
@@ -131,54 +129,54 @@ class Calls:
 
         Parameters:
             question: The question.
-            mode: "block" uses cached blocks, "full" reads them again.
+            mode: "block" reuses cached blocks, "full" reads them again.
             k: Blocks to give to the model, 1 to 32.
-            max_new_tokens: Longest answer, 1 to 512.
-            collection: Token of the collection; may be empty where all share one place.
+            max_new_tokens: Maximum answer length, 1 to 512.
+            collection: Token of the collection; may be empty in shared mode.
         Returns:
-            The answer, its sources (number, document, start, end, text), its citations, and the report of its cost.
+            The answer, its sources (number, document, start, end, text), its citations, and a report of its cost.
         """
-        with told():
-            workspace = self._opened(collection, request)
-            admit(workspace, question)
-            wanted: Mode = "full" if mode == "full" else "block"
-            with workspace.meter.job(workspace.owner):
-                most = min(max(int(max_new_tokens), 1), 512)
-                events = workspace.rag.ask(question, wanted, min(max(int(k), 1), 32), most, client_id=workspace.owner)
+        with user_errors():
+            opened = self._open(collection, request)
+            admit(opened, question)
+            chosen: Mode = "full" if mode == "full" else "block"
+            with opened.limiter.job(opened.owner):
+                limit = clip(max_new_tokens, MAX_NEW_TOKENS)
+                events = opened.pipeline.ask(question, chosen, clip(k, MAX_K), limit, client_id=opened.owner)
                 (answer,) = [event for event in events if isinstance(event, Answer)]
-            return _told(answer)
+            return _answer(answer)
 
     def delete_document(self, id: str, collection: str = "", request: gr.Request = None) -> dict:
         """Delete a document with its blocks, vectors and KV.
 
         Parameters:
-            id: The document's id, as list_documents tells it.
-            collection: Token of the collection; may be empty where all share one place.
+            id: The document's id, from list_documents.
+            collection: Token of the collection; may be empty in shared mode.
         Returns:
             Whether there was such a document.
         """
-        with told():
-            workspace = self._opened(collection, request)
-            known = workspace.entry(id) is not None
-            documents.remove(workspace, id)
+        with user_errors():
+            opened = self._open(collection, request)
+            known = opened.find(id) is not None
+            opened.remove(id)
             return {"deleted": known}
 
-    def _opened(self, collection: str, request: gr.Request | None) -> OpenCollection:
-        user, workspaces = user_of(request), self._workspaces
-        if workspaces.access == "login":
-            owner: str | None = workspaces.owner("", user)
+    def _open(self, collection: str, request: gr.Request | None) -> OpenCollection:
+        user, service = user_of(request), self._service
+        if service.access == "login":
+            owner: str | None = service.owner("", user)
         else:
-            owner = LOCAL if workspaces.access == "shared" else None
+            owner = LOCAL if service.access == "shared" else None
         if not collection and owner is not None:
-            collection = workspaces.enter({}, user)["collection"]
+            collection = service.enter({}, user)["collection"]
         if not collection:
-            raise GoneError("name a collection by its token")
-        return workspaces.open(owner, collection)
+            raise GoneError("give the token of a collection")
+        return service.open(owner, collection)
 
 
-def _told(answer: Answer) -> dict[str, Any]:
+def _answer(answer: Answer) -> dict[str, Any]:
     report = answer.report.to_dict()
-    report["way"] = report.pop("path")  # Gradio's client takes an object with a path for a file, and fetches it
+    report["way"] = report.pop("path")  # Gradio's client takes an object with a path for a file, and downloads it
     return {
         "answer": answer.text,
         "sources": [

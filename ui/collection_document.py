@@ -1,10 +1,9 @@
-"""A document of a collection as a handler sees it, and segmentations kept ready. Knows no page and no gradio."""
+"""A document of a collection, and the cache of its segmentation. No gradio."""
 
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from blockrag.documents import Document
 from blockrag.segment import Segmentation
@@ -12,97 +11,83 @@ from storage.documents import DocumentRecord
 from storage.library import Library
 from storage.segmentations import SegmentationRecord
 
-if TYPE_CHECKING:
-    from ui.open_collection import OpenCollection
-
-CACHED_DOCUMENTS = 64
-"""Segmentations kept ready; one holds its document's text."""
-
-
-@dataclass
-class Entry:
-    """A document of a collection as it was when the handler asked. What is heavy is read when it is used.
-
-    `version` grows with every change of the segmentation, so that a page can tell an older view from a newer one.
-    """
-
-    workspace: "OpenCollection"
-    record: DocumentRecord
-    cut: SegmentationRecord
-    indexed: tuple[int, ...] | None
-
-    @property
-    def version(self) -> int:
-        """Of the segmentation."""
-        return self.cut.version
-
-    @property
-    def segmenter(self) -> str:
-        """Name of the segmenter."""
-        return self.cut.segmenter
-
-    @property
-    def granularity(self) -> float:
-        """From 0 to 1."""
-        return self.cut.granularity
-
-    @cached_property
-    def segmentation(self) -> Segmentation:
-        """The segmentation, with the edits in force."""
-        return self.workspace.restored(self)
-
-    @property
-    def document(self) -> Document:
-        """The document."""
-        return self.segmentation.document
-
-    @property
-    def starts(self) -> tuple[int, ...]:
-        """Where blocks begin now, in characters."""
-        return (0, *self.segmentation.boundaries(self.granularity)[0].tolist())
-
-    @property
-    def is_indexed(self) -> bool:
-        """Whether the index holds the present cut."""
-        return self.indexed == self.starts
+MAX_CACHED = 64
+"""Segmentations in the cache; each holds its document's text."""
 
 
 class SegmentationCache:
-    """Segmentations that were used last, so that the next use tokenises nothing. Safe to use from several threads:
-    those that ask for one document at once take turns, so that it is tokenised once."""
+    """The most recently used segmentations, so that the next use tokenises nothing. Thread-safe. Concurrent requests
+    for one document wait for the first, so it is tokenised once."""
 
     def __init__(self, library: Library):
         self._library = library
         self._lock = threading.Lock()
-        self._turns = [threading.Lock() for _ in range(CACHED_DOCUMENTS)]
-        self._kept: OrderedDict[int, tuple[int | None, Segmentation]] = OrderedDict()
+        self._document_locks = [threading.Lock() for _ in range(MAX_CACHED)]
+        self._cached: OrderedDict[int, tuple[int | None, Segmentation]] = OrderedDict()
 
-    def put(self, document_id: int, made: Segmentation) -> None:
-        """A document that was just segmented: its tokens stay; scores and edits are read when they are asked for."""
-        self._keep(document_id, None, made)
+    def put(self, document_id: int, segmentation: Segmentation) -> None:
+        """Keep the tokens of a document that was just segmented; scores and edits are read at the next `get`."""
+        self._put(document_id, None, segmentation)
 
-    def get(self, entry: Entry) -> Segmentation:
-        """The segmentation of an entry."""
-        key = entry.record.id
-        with self._turns[key % len(self._turns)]:
+    def get(self, record: DocumentRecord, saved: SegmentationRecord) -> Segmentation:
+        """Return a document's segmentation with the edits in force."""
+        with self._document_locks[record.id % MAX_CACHED]:
             with self._lock:
-                version, kept = self._kept.get(key, (None, None))
-            if kept is None:
-                document = self._library.store.documents.read(key)
-                kept = self._library.restore(document, key, entry.cut)
-            elif version != entry.version:
-                kept = self._changed(kept, entry)
-            self._keep(key, entry.version, kept)
-        return kept
+                version, segmentation = self._cached.get(record.id, (None, None))
+            if segmentation is None:
+                document = self._library.store.documents.read(record.id)
+                segmentation = self._library.restore(document, record.id, saved)
+            elif version != saved.version:
+                scored = self._library.store.segmentations.scored(record.id)
+                segmentation = Segmentation(
+                    segmentation.document, scored, segmentation.sizes, saved.bounds, saved.edits
+                )  # the same text, so its tokens stay
+            self._put(record.id, saved.version, segmentation)
+        return segmentation
 
-    def _keep(self, key: int, version: int | None, kept: Segmentation) -> None:
+    def _put(self, document_id: int, version: int | None, segmentation: Segmentation) -> None:
         with self._lock:
-            self._kept[key] = (version, kept)
-            self._kept.move_to_end(key)
-            while len(self._kept) > CACHED_DOCUMENTS:
-                self._kept.popitem(last=False)
+            self._cached[document_id] = (version, segmentation)
+            self._cached.move_to_end(document_id)
+            while len(self._cached) > MAX_CACHED:
+                self._cached.popitem(last=False)
 
-    def _changed(self, kept: Segmentation, entry: Entry) -> Segmentation:
-        """The same text, cut otherwise: its tokens stay."""
-        scored = self._library.store.segmentations.scored(entry.record.id)
-        return Segmentation(kept.document, scored, kept.sizes, entry.cut.bounds, entry.cut.edits)
+
+@dataclass
+class CollectionDocument:
+    """A document of a collection as it was when the handler asked. Text and segmentation are read when they are used.
+
+    Attributes
+    ----------
+    record : DocumentRecord
+    saved : SegmentationRecord
+        Segmenter, granularity, sizes and edits. Its version grows with every change.
+    indexed_starts : tuple of int or None
+        Where the indexed blocks start, in characters; None if the document is not indexed.
+    cache : SegmentationCache
+    """
+
+    record: DocumentRecord
+    saved: SegmentationRecord
+    indexed_starts: tuple[int, ...] | None
+    cache: SegmentationCache
+
+    @cached_property
+    def segmentation(self) -> Segmentation:
+        """The segmentation with the edits in force."""
+        return self.cache.get(self.record, self.saved)
+
+    @property
+    def content(self) -> Document:
+        """The document with its text."""
+        return self.segmentation.document
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Where blocks start now, in characters."""
+        return (0, *self.segmentation.boundaries(self.saved.granularity)[0].tolist())
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether the index holds the blocks as they are now."""
+        return self.indexed_starts == self.starts

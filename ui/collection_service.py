@@ -1,7 +1,7 @@
-"""What all visitors have: whose collections are, and how much of what there may be. Knows no page and no gradio.
+"""Who owns which collection, and what all visitors share. No gradio.
 
-Who someone is comes from a login, or from a secret that their browser keeps, or, on a machine of one's own, does not
-matter. Every handler asks for the open collection anew, so that a visitor reaches only what is theirs.
+A visitor is known by a login, or by a secret that their browser keeps; on a machine of one's own everyone is the same
+visitor. Every handler opens its collection anew, so visitors reach only what is theirs.
 """
 
 import hashlib
@@ -10,48 +10,58 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
+from blockrag.engine import Engine
 from blockrag.errors import BlockRAGError
 from blockrag.segment import DEFAULT_SEGMENTER
 from storage.collections import CollectionRecord
 from storage.errors import LimitError, NotFoundError
 from storage.library import Library
 from ui.collection_document import SegmentationCache
+from ui.jobs import JobFlags, Shutdown
 from ui.limits import Limits, RateLimiter
-from ui.open_collection import GoneError, JobFlags, OpenCollection
-from ui.preferences import DEFAULTS, Started
-from ui.shutdown import Shutdown
+from ui.open_collection import GoneError, OpenCollection
 
 _LOG = logging.getLogger(__name__)
 
 IDLE_S = 4 * 3600
-SWEEP_S = 600
+EXPIRY_CHECK_S = 600
 LOCAL = "local"
-"""Owner of everything where all who reach the page share it."""
+"""Owner of everything in shared mode."""
 
 FIRST_COLLECTION = "My documents"
+MIN_SECRET_CHARS = 32
 
 Access = Literal["shared", "private", "login"]
-"""Everyone who reaches the page shares all collections; or each browser has its own; or each user."""
+"""Everyone shares all collections; or each browser has its own; or each user."""
+
+
+@dataclass(frozen=True)
+class ModelNames:
+    """The models, as they were named at startup."""
+
+    model: str = ""
+    adapter: str = ""
+    embedder: str = ""
 
 
 class CollectionService:
-    """All visitors' collections. Safe to use from several threads.
+    """All visitors' collections. Thread-safe.
 
     Parameters
     ----------
     library : Library
     access : "shared", "private" or "login"
     segmenter : str
-        Of documents just loaded, where the visitor has set no other.
+        For new documents of visitors who chose none.
     limits : Limits
     expire : bool
-        Remove collections that nobody has used for `IDLE_S`.
+        Delete collections that nobody has used for `IDLE_S`.
     clock : callable
-        Seconds since 1970, for tests; the store's should be the same.
-    started : Started
-        Names of the models in use, to be shown.
+        Seconds since 1970; the store must use the same.
+    model_names : ModelNames
     """
 
     def __init__(
@@ -63,120 +73,107 @@ class CollectionService:
         *,
         expire: bool = False,
         clock: Callable[[], float] = time.time,
-        started: Started = Started(),  # noqa: B008  (frozen)
+        model_names: ModelNames = ModelNames(),  # noqa: B008  (frozen)
     ):
-        self.library = library
-        self.engine = library.engine
-        self.access, self.segmenter, self.expires, self.started = access, segmenter, expire, started
-        self.meter = RateLimiter(limits)
-        self.ready = SegmentationCache(library)
-        self.ending = Shutdown()
+        self.library, self.access, self.segmenter = library, access, segmenter
+        self.expires, self.model_names = expire, model_names
+        self.limiter = RateLimiter(limits)
+        self._segmentations, self._shutdown = SegmentationCache(library), Shutdown()
         self._clock = clock
-        self._live: dict[str, JobFlags] = {}
+        self._flags: dict[str, JobFlags] = {}
         self._lock = threading.Lock()
         library.quota = limits.quota
 
     @property
+    def engine(self) -> Engine:
+        """The models and the KV cache."""
+        return self.library.engine
+
+    @property
     def limits(self) -> Limits:
-        """What visitors may ask for."""
-        return self.meter.limits
+        """What each visitor may use."""
+        return self.limiter.limits
 
     def owner(self, secret: str, user: str | None) -> str:
-        """Who a visitor is to the database; the secret itself is not kept."""
+        """Return the visitor's name in the database; the secret itself is not stored. Raises GoneError."""
         if self.access == "login":
             if not user:
                 raise GoneError("log in first")
             return f"user:{user}"
         if self.access == "shared":
             return LOCAL
-        if len(secret) < 32:
+        if len(secret) < MIN_SECRET_CHARS:
             raise GoneError("there is no such visitor")
         return "visitor:" + hashlib.sha256(secret.encode()).hexdigest()
 
-    def enter(self, visit: dict | None, user: str | None = None) -> dict[str, str]:
-        """A visitor comes, perhaps again: their secret, and a collection that is open."""
-        known = visit if isinstance(visit, dict) else {}
+    def enter(self, visitor: Any, user: str | None = None) -> dict[str, str]:
+        """Return the secret and an open collection of a visitor who is new or returns."""
+        known = visitor if isinstance(visitor, dict) else {}
         secret = str(known.get("secret", ""))
-        if len(secret) < 32:
+        if len(secret) < MIN_SECRET_CHARS:
             secret = secrets.token_urlsafe(32)
-        owner = self.owner(secret, user)
+        owner, collections = self.owner(secret, user), self.library.store.collections
         try:
-            token = self.store_of(owner, str(known.get("collection", ""))).token
+            token = collections.get(owner, str(known.get("collection", ""))).token
         except NotFoundError:
-            mine = self.library.store.collections.of(owner)
+            mine = collections.of(owner)
             token = mine[0].token if mine else self.create(owner, FIRST_COLLECTION).token
         return {"secret": secret, "collection": token}
 
-    def store_of(self, owner: str, token: str) -> CollectionRecord:
-        """A collection of this owner's. Raises NotFoundError."""
-        return self.library.store.collections.get(owner, token)
-
     def create(self, owner: str, name: str) -> CollectionRecord:
-        """A new collection.
+        """Create a collection.
 
         Raises
         ------
         ConflictError, LimitError
         """
-        if self.library.store.collections.count() >= self.limits.n_collections_in_all:
-            raise LimitError("there are too many collections of all visitors together; come back later")
-        return self.library.store.collections.create(owner, name, self.limits.n_collections)
+        collections = self.library.store.collections
+        if collections.count() >= self.limits.n_collections_in_all:
+            raise LimitError("the server has too many collections; try again later")
+        return collections.create(owner, name, self.limits.n_collections)
 
-    def get(self, visit: dict | None, user: str | None = None) -> OpenCollection:
-        """The collection that a visitor has open.
-
-        Raises
-        ------
-        GoneError
-            If there is none, or it is another's.
-        """
-        if not isinstance(visit, dict):
-            raise GoneError("there is no such visit")
-        owner = self.owner(str(visit.get("secret", "")), user)
-        return self.open(owner, str(visit.get("collection", "")))
+    def get(self, visitor: Any, user: str | None = None) -> OpenCollection:
+        """Open the collection that the visitor's browser names. Raises GoneError if it is gone or another's."""
+        if not isinstance(visitor, dict):
+            raise GoneError("there is no such visitor")
+        owner = self.owner(str(visitor.get("secret", "")), user)
+        return self.open(owner, str(visitor.get("collection", "")))
 
     def open(self, owner: str | None, token: str) -> OpenCollection:
-        """A collection by its token, which nobody can guess. Raises GoneError."""
+        """Open a collection by its unguessable token; with None, whoever owns it. Raises GoneError."""
         try:
             record = self.library.store.collections.get(owner, token)
         except NotFoundError as error:
             raise GoneError(str(error)) from error
         with self._lock:
-            return OpenCollection(self, record, self._live.setdefault(token, JobFlags()))
+            flags = self._flags.setdefault(token, JobFlags())
+        return OpenCollection(
+            record, self.library, self.limiter, self._shutdown, self._segmentations, flags, self.segmenter
+        )
 
-    def check_room(self, n_chars: int) -> None:
-        """Raises LimitError where all visitors' documents together would be too much."""
-        _, total = self.library.store.documents.totals()
-        if total + n_chars > self.limits.total_chars:
-            raise LimitError("the documents of all visitors together fill the place; come back later")
-
-    def settings_of(self, owner: str) -> dict:
-        """An owner's settings over the defaults."""
-        return {**DEFAULTS, "segmenter": self.segmenter, **self.library.store.settings.of(owner)}
-
-    def close(self, record: CollectionRecord) -> None:
-        """Remove a collection with all that is in it."""
+    def delete(self, record: CollectionRecord) -> None:
+        """Delete a collection and everything in it."""
         self.library.delete_collection(record)
         with self._lock:
-            self._live.pop(record.token, None)
+            self._flags.pop(record.token, None)
 
-    def expire(self) -> None:
-        """Remove the collections that have been idle for long."""
+    def delete_expired(self) -> None:
+        """Delete the collections that nobody has used for `IDLE_S`."""
         for record in self.library.store.collections.idle_since(self._clock() - IDLE_S):
             _LOG.info("collection %s expired", record.id)
-            self.close(record)
+            self.delete(record)
 
-    def stop_all(self) -> None:
-        """Have every indexing, loading and scoring stop at its next step, and wait for that."""
-        with self._lock:
-            for live in self._live.values():
-                live.stop_indexing = live.stop_loading = True
-        self.ending.want()
-
-    def keep_expiring(self, stop: threading.Event) -> None:
-        """Expire again and again, for a thread of its own."""
-        while not stop.wait(SWEEP_S):
+    def run_expiry(self, stop: threading.Event) -> None:
+        """Call `delete_expired` every `EXPIRY_CHECK_S`, in a thread of its own, until `stop` is set."""
+        while not stop.wait(EXPIRY_CHECK_S):
             try:
-                self.expire()
-            except BlockRAGError as error:  # the next sweep tries again
-                _LOG.warning("collections could not be expired: %s", error)
+                self.delete_expired()
+            except BlockRAGError as error:  # the next check tries again
+                _LOG.warning("expired collections were not deleted: %s", error)
+
+    def stop_jobs(self) -> None:
+        """Stop all indexing, loading and segmenting at the next step, and wait for it."""
+        with self._lock:
+            for flags in self._flags.values():
+                flags.stop_indexing = flags.stop_loading = True
+        self._shutdown.begin()

@@ -1,4 +1,4 @@
-"""Documents on the page: upload, table, sample, remove; and the collections they are in."""
+"""The Documents tab: upload, list, sample, remove; and the collections that hold the documents."""
 
 import html
 from collections.abc import Iterator
@@ -8,20 +8,21 @@ from typing import Any
 import gradio as gr
 
 from ui import strings
-from ui.components import DocumentsView
+from ui.components.payloads import DocumentsPayload
+from ui.components.static import DocumentsView
 from ui.handlers import collections, documents
-from ui.session import QUICK, Session, show_on, user_of
+from ui.session import PRIVATE, QUICK, Session, Updates, user_of, with_progress
 
 SAMPLE = Path(__file__).parent.parent / "README.md"
 
 
 class DocumentsTab:
-    """Layout and events of the tab. Nothing can be loaded before `ready`; `changed` fire after the documents did, and
-    `switched` after another collection was opened."""
+    """Layout and events of the tab. `open` sets `outputs` and allows uploads. `changed` events fire after the documents
+    changed, `switched` events after another collection was opened."""
 
-    def __init__(self, visit: Session, collection: gr.Dropdown):
-        self._visit, self._collection = visit, collection
-        limits = visit.workspaces.limits
+    def __init__(self, session: Session, menu: gr.Dropdown):
+        self._session, self._menu = session, menu
+        limits = session.service.limits
         self.upload = gr.File(
             label=strings.UPLOAD,
             show_label=False,
@@ -35,13 +36,14 @@ class DocumentsTab:
         self.table = DocumentsView({"empty": strings.NO_DOCUMENTS}, elem_id="documents")
         with gr.Row(elem_classes="actions"):
             self.stop = gr.Button(strings.STOP_LOADING, elem_id="stop-loading", visible=False)
-            self.go_on = gr.Button(strings.CONTINUE_LOADING, elem_id="continue-loading", visible=False)
+            self.resume = gr.Button(strings.RESUME_LOADING, elem_id="resume-loading", visible=False)
             self.sample = gr.Button(strings.SAMPLE, elem_id="sample", interactive=False)
             self.next = gr.Button(strings.NEXT_BLOCKS, variant="primary", elem_id="next-blocks", interactive=False)
-        self._manage()
+        self._lay_out_collections()
+        self.outputs = [menu, self.upload, self.sample, self.table, self.resume, self.exported, self.name]
         self._wire()
 
-    def _manage(self) -> None:
+    def _lay_out_collections(self) -> None:
         with gr.Accordion(strings.MANAGE, open=False, elem_id="manage"):
             with gr.Row(equal_height=True):
                 self.name = gr.Textbox(
@@ -63,95 +65,97 @@ class DocumentsTab:
             self.exported = gr.File(label=strings.EXPORT, interactive=False, visible=False, elem_id="exported")
 
     def _wire(self) -> None:
-        id, private = self._visit.id, {"api_visibility": "private"}
-        loading = [self.upload, self.table, self.stop, self.go_on]
-        uploaded = self.upload.upload(self._load, [id, self.upload], loading, concurrency_limit=4, **QUICK)
-        went_on = self.go_on.click(self._go_on, id, loading, concurrency_limit=4, **QUICK)
-        self.stop.click(self._stop, id, self.table, queue=False, **QUICK)
-        sampled = self.sample.click(self._load_sample, id, self.table, **private)
-        removed = self.table.remove(self._remove, id, self.table, **QUICK)
-        self.changed = (uploaded, went_on, sampled, removed)
-        chosen = self._collection.input(self._choose, [id, self._collection], id, **QUICK)
-        created = self.create.click(self._create, [id, self.name], id, **QUICK)
-        renamed = self.rename.click(self._rename, [id, self.name], id, **QUICK)
-        deleted = self.delete.click(self._delete, [id, self.name], id, **QUICK)
-        imported = self.to_import.upload(self._import, [id, self.to_import], id, **private)
-        self.export.click(self._export, id, self.exported, **private)
+        visitor = self._session.visitor
+        loading = [self.upload, self.table, self.stop, self.resume]
+        uploaded = self.upload.upload(self._load, [visitor, self.upload], loading, concurrency_limit=4, **QUICK)
+        resumed = self.resume.click(self._read_waiting, visitor, loading, concurrency_limit=4, **QUICK)
+        self.stop.click(self._stop, visitor, self.table, queue=False, **QUICK)
+        sampled = self.sample.click(self._load_sample, visitor, self.table, **PRIVATE)
+        removed = self.table.remove(self._remove, visitor, self.table, **QUICK)
+        self.changed = (uploaded, resumed, sampled, removed)
+        chosen = self._menu.input(self._choose, [visitor, self._menu], visitor, **QUICK)
+        created = self.create.click(self._create, [visitor, self.name], visitor, **QUICK)
+        renamed = self.rename.click(self._rename, [visitor, self.name], visitor, **QUICK)
+        deleted = self.delete.click(self._delete, [visitor, self.name], visitor, **QUICK)
+        imported = self.to_import.upload(self._import, [visitor, self.to_import], visitor, **PRIVATE)
+        self.export.click(self._export, visitor, self.exported, **PRIVATE)
         self.switched = (chosen, created, renamed, deleted, imported)
 
-    def ready(self, visit: Any, request: gr.Request) -> tuple[Any, ...]:
-        """A collection is open: open the doors, and show what is in it."""
-        with self._visit.open(visit, request) as workspace:
-            view = documents.view(workspace)
-            return (
-                gr.Dropdown(choices=collections.choices(workspace), value=workspace.id),
-                gr.File(interactive=True),
-                gr.Button(interactive=True),
-                view,
-                gr.Button(visible=bool(view["waiting"])),
-                gr.File(visible=False, value=None),
-                "",
-            )
+    def open(self, visitor: Any, request: gr.Request) -> Updates:
+        """Show the open collection and allow uploads."""
+        with self._session.open(visitor, request) as collection:
+            view = documents.view(collection)
+            return {
+                self._menu: gr.Dropdown(choices=collections.choices(collection), value=collection.token),
+                self.upload: gr.File(interactive=True),
+                self.sample: gr.Button(interactive=True),
+                self.table: view,
+                self.resume: gr.Button(visible=bool(view["waiting"])),
+                self.exported: gr.File(visible=False, value=None),
+                self.name: "",
+            }
 
-    @property
-    def shown(self) -> list[Any]:
-        """What `ready` sets."""
-        return [self._collection, self.upload, self.sample, self.table, self.go_on, self.exported, self.name]
+    def _load(self, visitor: Any, paths: list[str], request: gr.Request) -> Iterator[Updates]:
+        with self._session.open(visitor, request) as collection:
+            documents.receive(collection, [Path(path) for path in paths])
+        yield from self._read_waiting(visitor, request)
 
-    def _load(self, visit: Any, paths: list[str], request: gr.Request) -> Iterator[tuple[Any, ...]]:
-        with self._visit.open(visit, request) as workspace:
-            documents.receive(workspace, [Path(path) for path in paths])
-        yield from self._go_on(visit, request)
+    def _read_waiting(self, visitor: Any, request: gr.Request) -> Iterator[Updates]:
+        with self._session.open(visitor, request) as collection:
+            for view in documents.read_waiting(collection):
+                yield {self.table: view, self.stop: gr.Button(visible=True), self.resume: gr.Button(visible=False)}
+            # the last view again: of two that arrive within milliseconds, Gradio may draw only the first
+            yield {
+                self.upload: None,
+                self.table: view,
+                self.stop: gr.Button(visible=False),
+                self.resume: gr.Button(visible=bool(view["waiting"])),
+            }
 
-    def _go_on(self, visit: Any, request: gr.Request) -> Iterator[tuple[Any, ...]]:
-        with self._visit.open(visit, request) as workspace:
-            for view in documents.read_waiting(workspace):
-                yield gr.skip(), view, gr.Button(visible=True), gr.Button(visible=False)
-            # the view once more: of two that come within milliseconds, Gradio may draw the first alone
-            yield None, view, gr.Button(visible=False), gr.Button(visible=bool(view["waiting"]))
-
-    def _stop(self, visit: Any, request: gr.Request) -> dict[str, Any]:
-        with self._visit.open(visit, request) as workspace:
-            return documents.stop(workspace)
+    def _stop(self, visitor: Any, request: gr.Request) -> DocumentsPayload:
+        with self._session.open(visitor, request) as collection:
+            return documents.stop(collection)
 
     def _load_sample(
         self,
-        visit: Any,
+        visitor: Any,
         request: gr.Request,
         bar: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio looks for it among the defaults)
-    ) -> dict[str, Any]:
-        with self._visit.open(visit, request) as workspace:
-            return documents.load_sample(workspace, SAMPLE, show_on(bar))
+    ) -> DocumentsPayload:
+        with self._session.open(visitor, request) as collection:
+            return documents.load_sample(collection, SAMPLE, with_progress(bar))
 
-    def _remove(self, visit: Any, request: gr.Request, event: gr.EventData) -> dict[str, Any]:
-        with self._visit.open(visit, request) as workspace:
-            return documents.remove(workspace, str(event.doc))
+    def _remove(self, visitor: Any, request: gr.Request, event: gr.EventData) -> DocumentsPayload:
+        with self._session.open(visitor, request) as collection:
+            return documents.remove(collection, str(event.doc))
 
-    def _choose(self, visit: dict, token: str, request: gr.Request) -> dict:
-        chosen = {**visit, "collection": token}
-        with self._visit.open(chosen, request):
+    def _choose(self, visitor: dict, token: str, request: gr.Request) -> dict:
+        chosen = {**visitor, "collection": token}
+        with self._session.open(chosen, request):
             return chosen
 
-    def _create(self, visit: dict, name: str, request: gr.Request) -> dict:
-        with self._visit.open(visit, request) as workspace:
-            return {**visit, "collection": collections.create(self._visit.workspaces, workspace, name)}
+    def _create(self, visitor: dict, name: str, request: gr.Request) -> dict:
+        with self._session.open(visitor, request) as collection:
+            return {**visitor, "collection": collections.create(self._session.service, collection, name)}
 
-    def _rename(self, visit: dict, name: str, request: gr.Request) -> dict:
-        with self._visit.open(visit, request) as workspace:
-            collections.rename(workspace, name)
-            return visit
+    def _rename(self, visitor: dict, name: str, request: gr.Request) -> dict:
+        with self._session.open(visitor, request) as collection:
+            collections.rename(collection, name)
+            return visitor
 
-    def _delete(self, visit: dict, name: str, request: gr.Request) -> dict:
-        with self._visit.open(visit, request) as workspace:
-            if not collections.delete(self._visit.workspaces, workspace, name):
-                raise gr.Error(html.escape(strings.TYPE_NAME.format(name=workspace.record.name)), print_exception=False)
+    def _delete(self, visitor: dict, name: str, request: gr.Request) -> dict:
+        service = self._session.service
+        with self._session.open(visitor, request) as collection:
+            if not collections.delete(service, collection, name):
+                message = strings.TYPE_NAME.format(name=collection.record.name)
+                raise gr.Error(html.escape(message), print_exception=False)
             gr.Info(strings.DELETED)
-            return self._visit.workspaces.enter(visit, user_of(request))
+            return service.enter(visitor, user_of(request))
 
-    def _export(self, visit: dict, request: gr.Request) -> Any:
-        with self._visit.open(visit, request) as workspace:
-            return gr.File(value=str(collections.to_file(workspace)), visible=True)
+    def _export(self, visitor: dict, request: gr.Request) -> Any:
+        with self._session.open(visitor, request) as collection:
+            return gr.File(value=str(collections.to_file(collection)), visible=True)
 
-    def _import(self, visit: dict, path: str, request: gr.Request) -> dict:
-        with self._visit.open(visit, request) as workspace:
-            return {**visit, "collection": collections.from_file(self._visit.workspaces, workspace, Path(path))}
+    def _import(self, visitor: dict, path: str, request: gr.Request) -> dict:
+        with self._session.open(visitor, request) as collection:
+            return {**visitor, "collection": collections.from_file(self._session.service, collection, Path(path))}

@@ -1,6 +1,6 @@
-"""How much one visitor, and all of them together, may ask for. Knows no page.
+"""How much one visitor, and all visitors together, may use. No gradio.
 
-Every refusal says what the limit is and when to come back.
+Each refusal states the limit and when to try again.
 """
 
 import threading
@@ -16,26 +16,26 @@ from storage.errors import LimitError
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on what visitors may ask for.
+    """Limits per visitor and in all.
 
     Attributes
     ----------
     n_collections : int
-        Of one visitor.
+        Per visitor.
     quota : Quota
-        Documents and characters of one collection.
+        Documents and characters per collection.
     n_files : int
-        In one upload.
+        Per upload.
     file_bytes : int
-        Of one file.
+        Per file.
     total_chars : int
         Of all visitors' documents together.
     questions_a_minute, uploads_an_hour : int
-        Of one visitor.
+        Per visitor.
     jobs : int
-        Questions, uploads and indexings of one visitor at once.
+        Questions, uploads and indexing jobs of one visitor at once.
     question_chars : int
-        Of one question.
+        Per question.
     n_collections_in_all : int
         Of all visitors together.
     """
@@ -68,13 +68,13 @@ DEMO = Limits(
 
 
 class RateLimiter:
-    """Counts what each visitor does. Safe to use from several threads; forgets who has been away.
+    """Counts what each visitor does, and forgets visitors who have left. Thread-safe.
 
     Parameters
     ----------
     limits : Limits
     clock : callable
-        Seconds, for tests.
+        Seconds.
     """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic):
@@ -85,23 +85,23 @@ class RateLimiter:
         self._jobs: dict[str, int] = {}
 
     def question(self, owner: str) -> None:
-        """One more question. Raises LimitError."""
-        self._count(owner, "questions", 60.0, self.limits.questions_a_minute, "a minute")
+        """Count one question. Raises LimitError."""
+        self._count(owner, "questions", 60.0, self.limits.questions_a_minute, "per minute")
 
     def upload(self, owner: str, n_files: int) -> None:
-        """So many more files. Raises LimitError."""
+        """Count uploaded files. Raises LimitError."""
         if n_files > self.limits.n_files:
-            raise LimitError(f"{n_files} files came at once; at most {self.limits.n_files} are taken: send fewer")
+            raise LimitError(f"{n_files} files at once are too many; send at most {self.limits.n_files}")
         for _ in range(n_files):
-            self._count(owner, "files", 3600.0, self.limits.uploads_an_hour, "an hour")
+            self._count(owner, "files", 3600.0, self.limits.uploads_an_hour, "per hour")
 
     @contextmanager
     def job(self, owner: str) -> Iterator[None]:
-        """While something long runs for this visitor. Raises LimitError where too much runs already."""
+        """Count a long job while it runs. Raises LimitError if too many of the visitor's run already."""
         with self._lock:
             running = self._jobs.get(owner, 0)
             if running >= self.limits.jobs:
-                raise LimitError(f"{running} of your jobs are running, which is the most; wait until one is done")
+                raise LimitError(f"too many jobs at once (limit: {running}); wait for one to finish")
             self._jobs[owner] = running + 1
         try:
             yield
@@ -111,15 +111,15 @@ class RateLimiter:
                 if not self._jobs[owner]:
                     del self._jobs[owner]
 
-    def _count(self, owner: str, what: str, span_s: float, most: int, span: str) -> None:
+    def _count(self, owner: str, what: str, span_s: float, limit: int, per: str) -> None:
         now = self._clock()
         with self._lock:
             times = self._times.setdefault((owner, what), deque())
             while times and times[0] <= now - span_s:
                 times.popleft()
-            if len(times) >= most:
-                wait = times[0] + span_s - now
-                raise LimitError(f"{most} {what} {span} are taken; come back in {max(1, round(wait))} seconds")
+            if len(times) >= limit:
+                wait_s = max(1, round(times[0] + span_s - now))
+                raise LimitError(f"the limit is {limit} {what} {per}; try again in {wait_s} seconds")
             times.append(now)
             if len(self._times) > 10_000:
                 self._forget(now - 3600.0)

@@ -1,8 +1,7 @@
-"""One collection, as a handler sees it: its documents, how they are cut, and its index. Knows no page and no gradio."""
+"""One collection, opened for one handler: its documents, their segmentations, its index. No gradio."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from blockrag.documents import Document
 from blockrag.errors import BlockRAGError, SegmentationError
@@ -10,190 +9,201 @@ from blockrag.pipeline import Pipeline
 from blockrag.progress import OnProgress
 from blockrag.segment import Edit, Segmentation, SizeBounds
 from storage.collections import CollectionRecord
-from storage.errors import ConflictError, NotFoundError
-from ui.collection_document import Entry
+from storage.errors import ConflictError, LimitError, NotFoundError
+from storage.library import Library
+from storage.store import Store
+from ui import strings
+from ui.collection_document import CollectionDocument, SegmentationCache
+from ui.jobs import JobFlags, Shutdown
 from ui.limits import RateLimiter
-
-if TYPE_CHECKING:
-    from ui.collection_service import CollectionService
+from ui.preferences import DEFAULTS
 
 
 class GoneError(BlockRAGError):
     """There is no such collection, or it has expired."""
 
 
-@dataclass
-class JobFlags:
-    """What the process holds of an open collection beside the database: requests to stop."""
-
-    stop_indexing: bool = False
-    stop_loading: bool = False
-
-
+@dataclass(frozen=True)
 class OpenCollection:
-    """One collection, for one handler's while."""
+    """A collection and what its handlers share with all others.
 
-    def __init__(self, service: "CollectionService", record: CollectionRecord, live: JobFlags):
-        self._service = service
-        self.library = service.library
-        self.store = service.library.store
-        self.record = record
-        self.live = live
+    Attributes
+    ----------
+    record : CollectionRecord
+        As it was when the collection was opened; `current` reads it again.
+    default_segmenter : str
+        For owners who chose none.
+    """
+
+    record: CollectionRecord
+    library: Library
+    limiter: RateLimiter
+    shutdown: Shutdown
+    segmentations: SegmentationCache
+    flags: JobFlags
+    default_segmenter: str
 
     @property
-    def id(self) -> str:
-        """The collection's token."""
+    def token(self) -> str:
+        """The collection's unguessable name."""
         return self.record.token
 
     @property
     def owner(self) -> str:
-        """Whose it is."""
+        """Who owns it."""
         return self.record.owner
 
     @property
-    def meter(self) -> RateLimiter:
-        """What counts visitors' demands."""
-        return self._service.meter
+    def store(self) -> Store:
+        """The database."""
+        return self.library.store
 
     @property
-    def rag(self) -> Pipeline:
-        """Its index, in step with the database."""
-        return self.library.rag(self.fresh())
-
-    def fresh(self) -> CollectionRecord:
-        """The collection as it is now."""
-        return self.store.collections.get(self.owner, self.id)
+    def pipeline(self) -> Pipeline:
+        """Search and answers over its index."""
+        return self.library.rag(self.current())
 
     @property
-    def entries(self) -> Mapping[str, Entry]:
-        """All documents, by sha256, in the order they came."""
+    def settings(self) -> dict:
+        """The owner's settings over the application's defaults."""
+        return {**DEFAULTS, "segmenter": self.default_segmenter, **self.store.settings.of(self.owner)}
+
+    def current(self) -> CollectionRecord:
+        """Read the collection's record again. Raises NotFoundError."""
+        return self.store.collections.get(self.owner, self.token)
+
+    @property
+    def documents(self) -> dict[str, CollectionDocument]:
+        """All documents by id, in the order they were added."""
         indexed = self.store.blocks.starts(self.record.id, self.library.made_by)
-        cuts = self.store.segmentations.cuts(self.record.id)
+        saved = self.store.segmentations.cuts(self.record.id)
         return {
-            record.sha256: Entry(self, record, cuts[record.id], indexed.get(record.id))
+            record.sha256: CollectionDocument(record, saved[record.id], indexed.get(record.id), self.segmentations)
             for record in self.store.documents.of(self.record.id)
-            if record.id in cuts
+            if record.id in saved
         }
 
-    def entry(self, document_id: str | None) -> Entry | None:
-        """One document, or None where it is gone."""
+    def find(self, document_id: str | None) -> CollectionDocument | None:
+        """Return one document, or None if it is gone."""
         try:
             record = self.store.documents.get(self.record.id, document_id or "")
-            cut = self.store.segmentations.cut(record.id)
+            saved = self.store.segmentations.cut(record.id)
         except NotFoundError:
             return None
         blocks = self.store.blocks.of(record.id)
-        mine = tuple(block.block.start for block in blocks if block.made_by == self.library.made_by)
-        return Entry(self, record, cut, mine or None)
-
-    def restored(self, entry: Entry) -> Segmentation:
-        """The entry's segmentation, kept ready for the next time."""
-        return self._service.ready.get(entry)
+        indexed = tuple(block.block.start for block in blocks if block.made_by == self.library.made_by)
+        return CollectionDocument(record, saved, indexed or None, self.segmentations)
 
     def add(self, document: Document, upload_id: int | None = None, on_progress: OnProgress | None = None) -> None:
-        """Segment a document and add it to the collection. The same text twice is one document. If `on_progress`
-        raises, nothing is added.
+        """Segment a document and add it. The same text twice is one document. If `on_progress` raises, nothing is
+        added.
 
         Raises
         ------
         LimitError
-            If the collection, or all together, would hold too much.
+            If the collection, or all collections together, would hold too much.
         Stopped
-            If the application is ending.
+            If the application is shutting down.
         """
-        self._service.check_room(len(document.text))
+        _, total = self.store.documents.totals()
+        if total + len(document.text) > self.limiter.limits.total_chars:
+            raise LimitError("the server has no room for more documents; try again later")
         settings = self.settings
         bounds = SizeBounds(int(settings["min_tokens"]), int(settings["max_tokens"]))
-        granularity = float(settings["granularity"])
-        with self._service.ending.guarding(on_progress) as tell:
-            made, cut = self.library.segment(document, settings["segmenter"], bounds, granularity, tell)
-        is_new = self.entry(document.sha256) is None
-        document_id = self.store.documents.add(self.record.id, document, cut, self.library.quota, upload_id)
+        with self.shutdown.guarding(on_progress) as report:
+            segmentation, new = self.library.segment(
+                document, settings["segmenter"], bounds, float(settings["granularity"]), report
+            )
+        is_new = self.find(document.sha256) is None
+        row_id = self.store.documents.add(self.record.id, document, new, self.library.quota, upload_id)
         if is_new:
-            self._service.ready.put(document_id, made)
-            self._make_ready(document.sha256)
+            self.segmentations.put(row_id, segmentation)
+            self._build_tree(document.sha256)
 
-    def _make_ready(self, document_id: str) -> None:
-        """Build the tree of boundaries now, which takes seconds in a very long document: the page shows it at once."""
-        if entry := self.entry(document_id):
-            self.restored(entry).boundaries(entry.granularity)
+    def _build_tree(self, document_id: str) -> None:
+        """Build the boundary tree now: it takes seconds in a very long document, and the page shows it next."""
+        if document := self.find(document_id):
+            document.segmentation.boundaries(document.saved.granularity)
 
-    @property
-    def settings(self) -> dict:
-        """The owner's settings; what they did not set is as the application has it."""
-        return self._service.settings_of(self.owner)
-
-    def edit(self, document_id: str, make: Callable[[Entry], list[Edit]]) -> None:
-        """Keep the edits that `make` finds possible with the document as it is cut. Edits that come together take
-        turns, each checked against what the one before left."""
-        for _ in range(100):
-            entry = self.entry(document_id)
-            if entry is None:
-                raise SegmentationError("this document was removed meanwhile")
-            edits = make(entry)
-            try:
-                self.store.segmentations.edit(entry.record.id, edits, entry.version)
-                return
-            except ConflictError:
-                continue
-        raise ConflictError("this document is being edited by too many at once; try again")
-
-    def undo(self, document_id: str) -> None:
-        """Take the last edit back, if there is one."""
-        if entry := self.entry(document_id):
-            self.store.segmentations.undo(entry.record.id)
-
-    def redo(self, document_id: str) -> None:
-        """Make the edit again that was taken back last, if there is one."""
-        if entry := self.entry(document_id):
-            self.store.segmentations.redo(entry.record.id)
-
-    def set_granularity(self, document_id: str, granularity: float) -> None:
-        """SegmentationRecord a document finer or coarser."""
-        if not 0 <= granularity <= 1:
-            raise SegmentationError(f"Granularity {granularity} is not in [0, 1]; 0 is coarsest, 1 finest.")
-        if entry := self.entry(document_id):
-            self.store.segmentations.set_granularity(entry.record.id, float(granularity))
-
-    def segment(
-        self, document_id: str, segmenter: str, bounds: SizeBounds, on_progress: OnProgress | None = None
-    ) -> None:
-        """Score a document's boundaries again, by another segmenter or for other sizes; edits are kept. If
-        `on_progress` raises, all stays as it was.
+    def edit(self, document_id: str, make_edits: Callable[[CollectionDocument], list[Edit]]) -> None:
+        """Save the edits that `make_edits` returns for the document as it is. Concurrent edits run one after another,
+        each checked against the result of the one before.
 
         Raises
         ------
         SegmentationError
-            If the edits cannot be kept within these sizes.
-        Stopped
-            If the application is ending.
+            If the document is gone, or from `make_edits`.
         """
-        entry = self.entry(document_id)
-        if entry is None:
-            return
-        with self._service.ending.guarding(on_progress) as tell:
-            made, cut = self.library.segment(entry.document, segmenter, bounds, entry.granularity, tell)
-        Segmentation(made.document, made.scored, made.sizes, made.bounds, entry.cut.edits)
-        self.store.segmentations.put(entry.record.id, cut)
-        self._make_ready(document_id)
+        for _ in range(100):
+            document = self.find(document_id)
+            if document is None:
+                raise SegmentationError(strings.REMOVED)
+            edits = make_edits(document)
+            try:
+                self.store.segmentations.edit(document.record.id, edits, document.saved.version)
+                return
+            except ConflictError:
+                continue
+        raise ConflictError("too many people are editing this document at once; try again")
 
-    def cut_otherwise(self, entry: Entry, segmenter: str, on_progress: OnProgress | None = None) -> Segmentation:
-        """The document by another segmenter, to look at; keeps nothing. Raises Stopped if the application is ending."""
-        with self._service.ending.guarding(on_progress) as tell:
-            made, _ = self.library.segment(entry.document, segmenter, entry.cut.bounds, on_progress=tell)
+    def undo(self, document_id: str) -> None:
+        """Undo the last edit, if there is one."""
+        if document := self.find(document_id):
+            self.store.segmentations.undo(document.record.id)
+
+    def redo(self, document_id: str) -> None:
+        """Redo the edit undone last, if there is one."""
+        if document := self.find(document_id):
+            self.store.segmentations.redo(document.record.id)
+
+    def set_granularity(self, document_id: str, granularity: float) -> None:
+        """Make a document's blocks finer or coarser. Raises SegmentationError outside [0, 1]."""
+        if not 0 <= granularity <= 1:
+            raise SegmentationError(f"Granularity {granularity} is not in [0, 1]; 0 is coarsest, 1 finest.")
+        if document := self.find(document_id):
+            self.store.segmentations.set_granularity(document.record.id, float(granularity))
+
+    def segment(
+        self, document_id: str, segmenter: str, bounds: SizeBounds, on_progress: OnProgress | None = None
+    ) -> None:
+        """Segment a document again, with another segmenter or other sizes, and keep its edits. If `on_progress` raises,
+        nothing changes.
+
+        Raises
+        ------
+        SegmentationError
+            If the edits do not fit these sizes.
+        Stopped
+            If the application is shutting down.
+        """
+        document = self.find(document_id)
+        if document is None:
+            return
+        with self.shutdown.guarding(on_progress) as report:
+            made, new = self.library.segment(document.content, segmenter, bounds, document.saved.granularity, report)
+        Segmentation(made.document, made.scored, made.sizes, made.bounds, document.saved.edits)
+        self.store.segmentations.put(document.record.id, new)
+        self._build_tree(document_id)
+
+    def preview(
+        self, document: CollectionDocument, segmenter: str, on_progress: OnProgress | None = None
+    ) -> Segmentation:
+        """Segment a document with another segmenter and save nothing. Raises Stopped at shutdown."""
+        with self.shutdown.guarding(on_progress) as report:
+            made, _ = self.library.segment(document.content, segmenter, document.saved.bounds, on_progress=report)
         return made
 
     def remove(self, document_id: str) -> None:
-        """Forget a document, its blocks and their KV."""
-        if entry := self.entry(document_id):
-            self.library.delete_document(self.fresh(), entry.record)
+        """Delete a document, its blocks and their KV."""
+        if document := self.find(document_id):
+            self.library.delete_document(self.current(), document.record)
 
-    def index(self, entry: Entry, on_progress: OnProgress | None = None) -> None:
-        """Index a document as it is cut now. If `on_progress` raises, the index stays as it was. A document that is
-        removed meanwhile ends it."""
-        blocks = entry.segmentation.blocks(entry.granularity)
+    def index(self, document: CollectionDocument, on_progress: OnProgress | None = None) -> None:
+        """Index a document's blocks as they are now. If `on_progress` raises, the index stays as it was. Ends early if
+        the document is removed meanwhile."""
+        blocks = document.segmentation.blocks(document.saved.granularity)
         try:
-            with self._service.ending.guarding(on_progress) as tell:
-                self.library.index(self.fresh(), entry.record.id, entry.document, blocks, tell)
+            with self.shutdown.guarding(on_progress) as report:
+                self.library.index(self.current(), document.record.id, document.content, blocks, report)
         except NotFoundError:
             return

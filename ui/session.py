@@ -1,4 +1,4 @@
-"""What every tab needs of a visit: the collection behind the page, and errors told as messages."""
+"""What every tab needs: the visitor's open collection, error messages, progress bars, event options."""
 
 import html
 import logging
@@ -13,43 +13,47 @@ from blockrag.errors import BlockRAGError
 from blockrag.progress import OnProgress
 from ui import strings
 from ui.collection_service import CollectionService
-from ui.handlers.cache import Watch
+from ui.handlers.kv_cache import TierMonitor
 from ui.open_collection import GoneError, OpenCollection
 
 _LOG = logging.getLogger(__name__)
 
-QUICK: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-"""Of events that are answered at once, and are no part of the API."""
+Updates = dict[Any, Any]
+"""What a handler returns: new values by component. Components that are not in it stay as they are."""
 
-ASKING: dict[str, Any] = {"concurrency_id": "ask", "concurrency_limit": 72}
-"""Of questions: they take turns in the engine's queue, which is fair, and not in Gradio's queue."""
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+QUICK: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}
+"""For events that answer at once and are not part of the API."""
 
-WORKING: dict[str, Any] = {"concurrency_id": "work", "concurrency_limit": 2}
-"""Of what runs the models for long: indexing, measuring. Questions do not wait for it."""
+QUESTIONS: dict[str, Any] = {"concurrency_id": "ask", "concurrency_limit": 72}
+"""For questions: they wait in the engine's fair queue, not in Gradio's."""
+
+JOBS: dict[str, Any] = {"concurrency_id": "work", "concurrency_limit": 2}
+"""For long use of the models, such as indexing. Questions do not wait for it."""
 
 MAX_THREADS = 128
-"""More than all that may run or wait at once."""
+"""More than can run or wait at once."""
 
 
 @dataclass(frozen=True)
 class Session:
-    """The collections, the watch over the cache, and the page's component that holds this visitor's secret and the
-    token of the collection they have open."""
+    """The page's connection to the collections. `visitor` is the component that holds the visitor's secret and the
+    token of their open collection, in their browser."""
 
-    workspaces: CollectionService
-    watch: Watch
-    id: gr.BrowserState
+    service: CollectionService
+    monitor: TierMonitor
+    visitor: gr.BrowserState
 
     @contextmanager
-    def open(self, visit: Any, request: gr.Request | None) -> Iterator[OpenCollection]:
-        """The collection this visitor has open; an error of ours inside becomes a message on the page."""
-        with told():
-            yield self.workspaces.get(visit, user_of(request))
+    def open(self, visitor: Any, request: gr.Request | None) -> Iterator[OpenCollection]:
+        """Open the visitor's collection. A BlockRAGError inside becomes a message on the page."""
+        with user_errors():
+            yield self.service.get(visitor, user_of(request))
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """An error of ours inside becomes a message on the page, or to the program that called; its text is escaped."""
+def user_errors() -> Iterator[None]:
+    """Turn a BlockRAGError into an escaped message for the page or the API's caller."""
     try:
         yield
     except GoneError as error:
@@ -59,11 +63,11 @@ def told() -> Iterator[None]:
         raise gr.Error(html.escape(str(error)), print_exception=False) from error
 
 
-def show_on(bar: gr.Progress) -> OnProgress:
-    """A callback that shows on Gradio's bar how much of a document is scored."""
+def with_progress(bar: gr.Progress) -> OnProgress:
+    """Return a callback that shows on Gradio's bar how much of a document is scored."""
     return lambda step: bar((step.done, step.total), desc=strings.SCORING, unit="characters")
 
 
 def user_of(request: gr.Request | None) -> str | None:
-    """Who is logged in, where there is a login."""
+    """Return the name of the user who is logged in, if there is a login."""
     return getattr(request, "username", None)

@@ -1,7 +1,7 @@
-"""Every sentence of the page, as data."""
+"""Every string of the interface."""
 
 TITLE = "BlockRAG"
-TAGLINE = "Documents are cut into blocks, each block is read once, and a question costs only itself."
+TAGLINE = "Ask your documents. They are read once, in advance, so the first words come in under a second."
 
 DOCUMENTS = "Documents"
 BLOCKS = "Blocks"
@@ -14,178 +14,206 @@ SETTINGS = "Settings"
 COLLECTION = "Collection"
 MANAGE = "Collections: new, rename, export, import, delete"
 COLLECTION_NAME = "Name"
-COLLECTION_NAME_INFO = "Of a new collection, or the new name of this one. To delete this one, type its name."
+COLLECTION_NAME_INFO = "For a new collection, or a new name for this one. To delete this collection, type its name."
 CREATE = "New collection"
 RENAME = "Rename"
 DELETE_COLLECTION = "Delete collection"
 EXPORT = "Export to a file"
 IMPORT = "Import a file"
-TYPE_NAME = "To delete this collection with all that is in it, type its name, {name}, first."
-DELETED = "The collection, its documents, blocks and KV are gone."
+TYPE_NAME = "To delete this collection and everything in it, type its name first: {name}"
+DELETED = "The collection and its documents, blocks and KV were deleted."
 
 UPLOAD = "Upload documents"
 UPLOAD_INFO = (
-    "PDF, Word, PowerPoint, EPUB, HTML, Markdown, text, code, chat exports; up to {n_files} at once, "
+    "PDF, Word, PowerPoint, EPUB, HTML, Markdown, text, code, chat exports. Up to {n_files} files at once, "
     "{megabytes} MB each."
 )
-NO_DOCUMENTS = (
-    "No documents yet. Drop some above, or begin with the sample: its blocks and answers show what this does."
-)
+NO_DOCUMENTS = "No documents yet. Drop some above, or load the sample document to try things out."
 SAMPLE = "Load a sample document"
-NEXT_BLOCKS = "Next: look at the blocks"
+NEXT_BLOCKS = "Next: review the blocks"
 STOP_LOADING = "Stop"
-CONTINUE_LOADING = "Go on with the files that wait"
-LOADING = "reading …"
-SCORING = "scoring"
-SEGMENTING = "segmenting {percent} %"
-WAITING = "received, waits to be read"
-READY = "ready to index"
+RESUME_LOADING = "Resume"
+READING_FILE = "reading …"
+SCORING = "scoring boundaries"
+SEGMENTING = "segmenting, {percent} %"
+WAITING = "waiting to be read"
+READY_TO_INDEX = "ready to index"
 INDEXED = "indexed"
-LEFT_TO_READ = "files to read: {n}"
+FILES_LEFT = "{n} files left to read"
+CHARACTERS = "{n:,} characters"
 
 DOCUMENT = "Document"
 GRANULARITY = "Granularity"
-GRANULARITY_INFO = "Left: few, large blocks. Right: many, small ones. Your own edits stay."
+GRANULARITY_INFO = "Left: few large blocks. Right: many small ones. Your own edits are kept."
 SEGMENTER = "Segmenter"
-SEGMENTER_SETTINGS = "Segmenter and sizes"
-SEGMENTER_INFO = "How places for a boundary are scored."
+SEGMENTER_SETTINGS = "Segmenter and block sizes"
+SEGMENTER_INFO = "How possible boundaries are scored."
 SEGMENTER_CHOICES = {
-    "neural": "Learned: where people begin a new block",
+    "neural": "Learned: a model trained on where people start a new block",
     "structural": "Structure: headings, paragraphs, turns, definitions",
     "similarity": "Similarity: where the topic changes, by sentence embeddings",
-    "fixed": "Fixed size: every so many tokens",
+    "fixed": "Fixed size: a block every N tokens",
 }
-MIN_TOKENS = "Fewest tokens"
-MAX_TOKENS = "Most tokens"
-APPLY = "SegmentationRecord again"
-COMPARE = "Compare with another cut"
-COMPARE_BUTTON = "Show beside it"
-COMPARE_NONE = "Choose a segmenter and a granularity, and see the same text cut that way here."
-NO_BLOCKS = "Nothing to cut yet: load a document first, and its blocks appear here."
+MIN_TOKENS = "Minimum tokens"
+MAX_TOKENS = "Maximum tokens"
+APPLY = "Segment again"
+COMPARE = "Compare with another segmentation"
+COMPARE_BUTTON = "Show side by side"
+COMPARE_NONE = "Choose a segmenter and a granularity to see the same text segmented that way here."
+NO_BLOCKS = "No blocks yet: load a document first."
 EDIT_HINT = (
-    "Click between sentences to begin a block, on the line under a block to merge it; ▲ and ▼ move a boundary, ⠿ drags "
-    "it. Arrow keys, Enter and Alt with arrows do the same."
+    "Click between sentences to start a block there. Click the line under a block to merge it with the next. ▲ and ▼ "
+    "move a boundary, ⠿ drags it. Arrow keys, Enter and Alt with arrow keys do the same."
 )
-TOO_LARGE = "does not fit"
+BLOCK_SUMMARY = "{n} blocks of {smallest} to {largest} tokens, median {median:.0f}"
+TOO_LARGE = "too large"
 NO_LIMIT = "no limit"
+AT_MOST = "at most "
 NEXT_INDEX = "Next: index these blocks"
 
 INDEX_BUTTON = "Index all documents"
 STOP = "Stop"
 NOTHING_TO_INDEX = "Nothing to index yet: load a document first."
 INDEX_EXPLAINED = (
-    "Each block gets a vector, to be found by, and is read once by the model; the keys and values it leaves are kept. "
-    "Blocks that did not change are not read again."
+    "The model reads each block once and keeps its keys and values (KV); a vector makes the block searchable. "
+    "Unchanged blocks are not read again."
 )
-NOT_INDEXED = "not indexed"
-CUT_ANEW = "cut anew since it was indexed"
-KV_NOWHERE = "not cached on this machine"
+NOT_INDEXED = "{n} blocks, not indexed"
+INDEX_OUTDATED = "{n} blocks, changed since they were indexed"
+INDEXED_BLOCKS = "{n} blocks indexed · {kv}"
+KV_IN_TIERS = "KV: {tiers}"
+BLOCKS_IN_TIER = "{n} in {tier}"
+KV_NOT_CACHED = "KV not cached (built on first use): {n}"
+KV_NOT_LOCAL = "KV not on this machine (fetched or built on first use): {n}"
+EMBEDDING = "embedding: {done} of {total} blocks"
+ENCODING = "encoding: {done} of {total} blocks"
+REUSED = ", {n} reused"
+SECONDS_LEFT = ", about {s:.0f} s left"
+NEARLY_DONE = ", nearly done"
 NEXT_ASK = "Next: ask a question"
 
 QUESTION = "Question"
-QUESTION_PLACEHOLDER = "What do you want to know from these documents?"
+QUESTION_PLACEHOLDER = "What do you want to know?"
 ASK_BUTTON = "Ask"
-RETRY = "Again"
-FOLLOW_UP = "Follow-up: the question before and its answer come along"
-FOLLOWING = "Earlier I asked: {question}\nYou answered: {answer}\n\n{now}"
+ASK_AGAIN = "Ask again"
+FOLLOW_UP = "Follow-up: include the previous question and answer"
+FOLLOW_UP_PROMPT = "Earlier I asked: {question}\nYou answered: {answer}\n\n{now}"
 CONVERSATION = "Conversation"
 NEW_CONVERSATION = "New conversation"
-DELETE_CONVERSATION = "Delete it"
+DELETE_CONVERSATION = "Delete"
 HISTORY = "Conversations"
-NO_HISTORY = "Questions of this conversation appear here; a click shows one again with its answers and sources."
+NO_HISTORY = "The questions of this conversation appear here. Click one to see its answers and sources again."
+SAVED_TOKENS = "{n_tokens:,} tokens reused from cache in {n:,} answers"
+SAVED_TIME = ", {time} less waiting where both modes were measured"
 MODE = "Mode"
 MODES = {"Compare both": "compare", "Block mode": "block", "Full mode": "full"}
-MODE_INFO = "Block mode uses the cached blocks; full mode reads everything again."
+MODE_INFO = "Block mode reuses cached blocks. Full mode reads everything again."
 K = "Blocks to retrieve"
-MAX_NEW_TOKENS = "Longest answer, in tokens"
+MAX_NEW_TOKENS = "Maximum answer length, in tokens"
 MORE = "Mode, sources, length"
 NO_ANSWER = "The answer appears here."
-NO_FULL_ANSWER = "Full mode answers here, for comparison."
-NO_SOURCES = "The blocks that the answer is given appear here. Pin one to have it in the next answer, or exclude it."
-NO_TIMES = "How soon the first token comes, in block and in full mode, appears here."
+NO_FULL_ANSWER = "The full-mode answer appears here for comparison."
+NO_SOURCES = "The retrieved blocks appear here. Pin one to keep it for the next question, or exclude it."
+NO_TIMES = "Time to first token, in block mode and in full mode, appears here."
 NO_SOURCE = "Click a source to see it in its document."
 SOURCES = "Sources"
 IN_DOCUMENT = "In the document"
+SOURCE_CAPTION = "{document}, source {number}"
+SOURCE_PAGE = "page {page}"
+SOURCE_SPAN = "characters {start:,} to {end:,}"
+SOURCE_DETAIL = "{where} · {n_tokens} tokens · similarity {similarity:.2f}"
 CACHED = "cached"
 EMPTY_QUESTION = "Type a question first."
+QUESTION_TOO_LONG = "The question has {n:,} characters. The limit is {limit:,}; shorten it."
 BLOCK_MODE = "Block mode"
 FULL_MODE = "Full mode"
+ANSWER_DONE = "{n} tokens, {rate:.0f} per second"
 QUEUED = "waiting for the model …"
-AHEAD = "questions of others that are answered first: {n} …"
+AHEAD = "{n} questions ahead of yours …"
 READING = "reading the sources …"
 STOPPED = "stopped"
+FIRST_TOKEN = "First token"
+FIRST_TOKEN_AFTER = "First token after {time}"
+FIRST_TOKEN_COMPARED = "First token after {block} instead of {full}: {ratio:.1f}× {faster}"
+FASTER, SLOWER = "faster", "slower"
+TOKENS_REUSED = "{n:,} of {total:,} tokens reused from cache ({tiers})."
+HITS_IN_TIER = "{n} blocks from {tier}"
+NO_HITS = "no block was cached"
+LEFT_OUT = "Left out because the model's context is full: blocks {numbers}."
 
 CACHE_EXPLAINED = (
-    "Where the keys and values of blocks are kept, fastest first. A tier that is full lets the blocks go that were "
-    "used least; from a slower one they come back when they are asked for."
+    "The tiers that keep the keys and values (KV) of blocks, fastest first. A full tier evicts the least recently used "
+    "blocks. A block found in a slower tier is copied back to a faster one when a question needs it."
 )
-NO_CACHE = "No tier keeps block KV."
-SHARED_STORE = "A store that others may use too; its contents are not counted here."
+NO_CACHE = "No tier keeps KV."
 TIER = "Tier"
 CLEAR = "Clear this collection from the tier"
-WARM = "Make what is missing"
-MOVE = "Copy this collection into memory"
-REFRESH = "Look again"
-CLEARED = "KV of {n} blocks was deleted; it is made again when it is needed."
-MOVED = "KV of {n} blocks was copied into memory."
-WARMED = "Every indexed block has its KV."
+WARM = "Build missing KV"
+MOVE = "Copy this collection to memory"
+REFRESH = "Refresh"
+USED_OF_BUDGET = "{used} of {budget}"
+USED_NO_LIMIT = "{used}, no limit"
+SHARED_STORE = "A store that others may share; its contents are not counted here."
+CLEARED = "Deleted the KV of {n} blocks. It is built again on first use."
+MOVED = "Copied the KV of {n} blocks to memory."
+WARMED = "All indexed blocks have KV."
 
 BENCHMARKS_EXPLAINED = (
-    "Time to the first token over cached blocks, against reading everything again. The tables come with the project; "
-    "the button measures the model in use on this machine, which takes a minute or two on a CPU."
+    "Time to first token with cached blocks against reading everything again. The tables ship with the project. The "
+    "button measures the current model on this machine, which takes a minute or two on a CPU."
 )
 MEASURE = "Measure this machine"
-THIS_MACHINE = "This machine, the model in use"
-NO_MEASURE = "Nothing is measured on this machine yet."
-TTFT_HEAD = ["Tokens", "Full, ms", "Block, ms", "Sooner"]
+THIS_MACHINE = "This machine, current model"
+NO_MEASURE = "Nothing measured on this machine yet."
+TTFT_HEAD = ["Tokens", "Full, ms", "Block, ms", "Speed-up"]
 PLOTS = "Plots"
 
-SETTINGS_EXPLAINED = "Yours alone, and kept. What concerns documents holds for those that you load from now on."
+SETTINGS_EXPLAINED = "Your own settings. Those about documents apply to documents you load from now on."
 SAVE = "Save"
 SAVED = "Saved."
-BUDGETS = "Budgets of the tiers, in GiB"
-BUDGETS_EXPLAINED = "How much block KV each tier keeps; less evicts at once."
+BUDGETS = "Tier budgets, in GiB"
+BUDGETS_EXPLAINED = "How much KV each tier keeps. Lowering a budget evicts at once."
 BUDGETS_ELSEWHERE = (
-    "Others use the tiers too: their budgets are set where the application is started, by --kv-memory-gb and others."
+    "Everyone on this server shares the tiers. Set their budgets when you start the application, with --kv-memory-gb "
+    "and related flags."
 )
-SAVE_BUDGETS = "Set budgets"
+SAVE_BUDGETS = "Save budgets"
 SETTING_LABELS = {
     "segmenter": "Segmenter",
     "granularity": "Granularity",
-    "min_tokens": "Fewest tokens of a block",
-    "max_tokens": "Most tokens of a block",
+    "min_tokens": "Minimum tokens per block",
+    "max_tokens": "Maximum tokens per block",
     "mode": "Mode",
     "k": "Blocks to retrieve",
-    "max_new_tokens": "Longest answer, in tokens",
+    "max_new_tokens": "Maximum answer length, in tokens",
 }
-MODELS = "Models in use"
-MODELS_EXPLAINED = (
-    "All visitors use them, so that they are chosen where the application is started: python app.py --help."
-)
+MODELS = "Models"
+MODELS_EXPLAINED = "Shared by everyone on this server and chosen at startup: see python app.py --help."
 MODEL_LABELS = {
-    "model": ("Model", "Reads the blocks and answers. python app.py --model NAME starts with another one."),
+    "model": ("Model", "Reads the blocks and answers. Choose another with python app.py --model NAME."),
     "adapter": (
         "Adapter",
-        "Weights by which the model answers from blocks as well as from the whole text. python app.py --adapter NAME "
-        "starts with another one, a folder of your own, or none.",
+        "Weights that make answers from separate blocks as good as answers from the whole text. Choose another, a "
+        "folder of your own, or none with python app.py --adapter NAME.",
     ),
     "embedder": (
         "Sentence encoder",
-        "Finds the blocks that a question is about. python app.py --embedder NAME starts with another one.",
+        "Finds the blocks that match a question. Choose another with python app.py --embedder NAME.",
     ),
 }
-MODEL_IN_USE = "a {family} network of {layers} layers in {dtype} on {device}, which reads up to {tokens:,} tokens"
-EMBEDDER_IN_USE = "{dimension} numbers a block"
-NO_ADAPTER = "none: block mode runs the model's own weights, which were not made for it"
-ADAPTER_SHIPPED = "the one that comes for this model"
-ADAPTER_IN_USE = "{sinks} sinks before each block; blocks {sees} the prompt's beginning"
+MODEL_IN_USE = "{family}, {layers} layers, {dtype} on {device}, context of {tokens:,} tokens"
+EMBEDDER_IN_USE = "{dimension} dimensions"
+NO_ADAPTER = "none: block mode uses the model's own weights, which were not trained for it"
+ADAPTER_SHIPPED = "the adapter shipped for this model"
+ADAPTER_IN_USE = "{sinks} sinks before each block; blocks {sees} the prompt's prefix"
 PREFIX_SEEN, PREFIX_UNSEEN = "see", "do not see"
 
-GONE = "This visit ended after a long pause, or its collection was deleted. Reload the page to go on."
-REMOVED = "This document was removed meanwhile."
+GONE = "Your session expired, or its collection was deleted. Reload the page to continue."
+REMOVED = "This document was removed in the meantime."
+SHUTTING_DOWN = "The application is shutting down. Try again after it restarts."
 FOOTERS = {
-    "shared": "Everything stays on this machine. All who can open this page share these collections.",
-    "login": "Your collections are yours alone, and stay on the machine that serves this page.",
-    "private": "Your collections belong to this browser alone.",
+    "shared": "Everything stays on this machine. Everyone who can open this page shares these collections.",
+    "login": "Only you can see your collections. They are stored on the server.",
+    "private": "Only this browser can open your collections.",
 }
-EXPIRES = " They are removed after four hours without use."
+EXPIRES = " They are deleted after four hours without use."

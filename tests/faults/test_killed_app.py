@@ -39,8 +39,8 @@ from ui.collection_service import CollectionService
 
 folder, turn = Path(sys.argv[1]), sys.argv[2]
 library = Library(Store.open(sqlite_url(folder / "x.sqlite")), tiny_engine(folder / "kv"), folder)
-workspaces = CollectionService(library, "shared")
-workspace = workspaces.get(workspaces.enter({{}}))
+service = CollectionService(library, "shared")
+collection = service.get(service.enter({{}}))
 
 def say(*words):
     print(*words, flush=True)
@@ -50,21 +50,21 @@ for n in range(10_000):
     path = folder / f"{{turn}}-{{n}}.md"
     path.write_text("".join(f"# Part {{i}}\\n\\nTurn {{turn}} number {{n}} part {{i}} says something.\\n\\n" for i in range(12)))
     name = path.name
-    documents.receive(workspace, [path])
+    documents.receive(collection, [path])
     say("received", name)
-    list(documents.read_waiting(workspace))
-    (sha256,) = [id for id, e in workspace.entries.items() if e.record.name == name]
+    list(documents.read_waiting(collection))
+    (sha256,) = [id for id, document in collection.documents.items() if document.record.name == name]
     say("loaded", name)
-    workspace.set_granularity(sha256, 1.0)
-    starts = blocks.view(workspace, sha256)["starts"]
-    blocks.toggle(workspace, sha256, starts[len(starts) // 2], add=False)
+    collection.set_granularity(sha256, 1.0)
+    starts = blocks.view(collection, sha256)["starts"]
+    blocks.toggle(collection, sha256, starts[len(starts) // 2], add=False)
     say("edited", name)
-    list(index.index_all(workspace))
+    list(index.index_all(collection))
     say("indexed", name)
-    *_, exchange = ask.ask(workspace, f"What does part {{n}} say?", ("block",), 2, 2)
-    say("answered", name, exchange.error or "well")
+    *_, state = ask.ask(collection, f"What does part {{n}} say?", ("block",), 2, 2)
+    say("answered", name, state.error or "well")
     if n % 3 == 2:
-        workspace.remove(sha256)
+        collection.remove(sha256)
         say("removed", name)
 """
 
@@ -85,38 +85,38 @@ def run(folder: Path, turn: int, after_s: float) -> list[list[str]]:
 
 @pytest.mark.timeout(120 + 60 * KILLS)
 def test_nothing_acknowledged_is_lost(tmp_path):
-    rng, told = random.Random(7), {}
+    rng, acknowledged = random.Random(7), {}
     n_answers = 0
     for turn in range(KILLS):
         for word, name, *rest in run(tmp_path, turn, rng.uniform(0.05, 2.5)):
             assert rest in ([], ["well"]), rest
             n_answers += word == "answered"
             if word != "answered":
-                told[name] = word
+                acknowledged[name] = word
         library = Library(Store.open(sqlite_url(tmp_path / "x.sqlite")), tiny_engine(tmp_path / "kv"), tmp_path)
         _, left = mend(library)
         assert left == []
-        workspaces = CollectionService(library, "shared")
-        check(workspaces.get(workspaces.enter({})), told, n_answers)
+        service = CollectionService(library, "shared")
+        check(service.get(service.enter({})), acknowledged, n_answers)
         library.close()
-    assert told
+    assert acknowledged
 
 
-def check(workspace, told, n_answers):
-    entries = {entry.record.name: entry for entry in workspace.entries.values()}
-    waiting = {upload.name for upload in workspace.store.documents.uploads(workspace.record.id)}
-    for name, word in told.items():
+def check(collection, acknowledged, n_answers):
+    known = {document.record.name: document for document in collection.documents.values()}
+    waiting = {upload.name for upload in collection.store.documents.uploads(collection.record.id)}
+    for name, word in acknowledged.items():
         if word == "removed":
-            assert name not in entries
+            assert name not in known
             continue
-        assert name in entries or (word == "received" and name in waiting) or is_third(name), (name, word)
-        if name in entries and word in ("edited", "indexed"):
-            assert len(entries[name].segmentation.edits) == 1, (name, word)
-        if name in entries and word == "indexed":
-            assert entries[name].is_indexed, name
-    index = workspace.rag.index
-    assert len(index) == sum(len(entry.indexed or ()) for entry in entries.values())
-    assert workspace.store.conversations.saved(workspace.record.id)[0] >= n_answers
+        assert name in known or (word == "received" and name in waiting) or is_third(name), (name, word)
+        if name in known and word in ("edited", "indexed"):
+            assert len(known[name].segmentation.edits) == 1, (name, word)
+        if name in known and word == "indexed":
+            assert known[name].is_indexed, name
+    index = collection.pipeline.index
+    assert len(index) == sum(len(document.indexed_starts or ()) for document in known.values())
+    assert collection.store.conversations.saved(collection.record.id)[0] >= n_answers
 
 
 def is_third(name: str) -> bool:

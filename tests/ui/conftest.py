@@ -1,4 +1,4 @@
-"""The page served in this process, and a browser to look at it."""
+"""Fixtures: collections without a page; a page served in this process; a browser."""
 
 import os
 import tempfile
@@ -7,9 +7,62 @@ from pathlib import Path
 
 import pytest
 
+from blockrag.progress import Progress
+from blockrag.segment import DEFAULT_SEGMENTER, SEGMENTERS, SizeBounds, Structural
 from tests.tiny import tiny_engine
-from tests.ui.serving import ARGUMENTS, CHROMIUM, hold, serve
+from tests.ui.serving import ARGUMENTS, CHROMIUM, SECRET, TEXT, hold, make_service, only_document, serve, visitor
 from tests.ui.steps import calm
+from ui.handlers import documents
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    """Seconds; set `now` to move on."""
+    return Clock()
+
+
+@pytest.fixture
+def service(tmp_path, clock):
+    """The collections of a folder, each visitor with their own."""
+    service = make_service(
+        tiny_engine(tmp_path / "kv"), tmp_path / "data", segmenter=DEFAULT_SEGMENTER, clock=clock, expire=True
+    )
+    yield service
+    service.library.close()
+
+
+@pytest.fixture
+def collection(service, tmp_path):
+    """A collection with one document."""
+    collection = visitor(service, SECRET["secret"])
+    (tmp_path / "rivers.md").write_text(TEXT)
+    list(documents.load_files(collection, [tmp_path / "rivers.md"]))
+    collection.segment(only_document(collection)[0], "structural", SizeBounds(16, 128))
+    return collection
+
+
+class Slow(Structural):
+    """Reports progress in four steps."""
+
+    def score(self, text, candidates, on_progress=None):
+        for share in (0.25, 0.5, 0.75, 1.0):
+            on_progress(Progress("segment", round(share * len(text)), len(text)))
+        return super().score(text, candidates)
+
+
+@pytest.fixture
+def slow_file(monkeypatch, tmp_path):
+    """A file whose segmenting reports four steps."""
+    monkeypatch.setitem(SEGMENTERS, DEFAULT_SEGMENTER, lambda counter, embed: Slow())
+    (tmp_path / "slow.md").write_text(TEXT)
+    return tmp_path / "slow.md"
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +90,7 @@ def address(browser):
 
 @pytest.fixture
 def held(browser, tmp_path):
-    """A page over an engine that encodes a few blocks and then waits; and the event that lets it go on."""
+    """A page over an engine that encodes a few blocks and then waits, and the event that releases it."""
     engine, gate = tiny_engine(), threading.Event()
     engine.warm = hold(engine.warm, gate)
     url, close = serve(engine, tmp_path)
@@ -46,30 +99,30 @@ def held(browser, tmp_path):
 
 
 @pytest.fixture
-def visit(browser, address):
-    """Opens the page as a new visitor; fails the test on any script error or request to elsewhere."""
-    opened, troubles = [], []
+def open_page(browser, address):
+    """Opens the page as a new visitor. Fails the test on any script error or request to another server."""
+    opened, problems = [], []
 
-    def open_page(url: str = address, beside=None, **options):
-        """Of a new visitor, or, with `beside`, in another tab of that page's."""
+    def open_(url: str = address, beside=None, **options):
+        """For a new visitor, or, with `beside`, in another tab of that page's visitor."""
         context = (
             beside.context if beside else browser.new_context(**{"viewport": {"width": 1400, "height": 900}, **options})
         )
         page = context.new_page()
         page.set_default_timeout(20_000)
-        page.on("pageerror", lambda error: troubles.append(f"script error: {error}"))
-        page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
-        page.on("request", lambda r: troubles.append(f"request to {r.url}") if not is_own(r.url, url) else None)
+        page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
+        page.on("dialog", lambda dialog: problems.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda r: problems.append(f"request to {r.url}") if not is_own(r.url, url) else None)
         opened.append(context)
         page.goto(url)
         page.wait_for_selector("#upload input[type=file]", state="attached")
         calm(page)
         return page
 
-    yield open_page
+    yield open_
     for context in opened:
         context.close()
-    assert not troubles
+    assert not problems
 
 
 def is_own(url: str, address: str) -> bool:

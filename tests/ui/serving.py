@@ -1,4 +1,4 @@
-"""Serve the page inside the test process, and find a browser."""
+"""Collections and pages for tests, inside the test process."""
 
 import shutil
 import socket
@@ -8,9 +8,13 @@ from blockrag.engine import Engine
 from storage.database import sqlite_url
 from storage.library import Library
 from storage.store import Store
+from ui.collection_document import CollectionDocument
 from ui.collection_service import Access, CollectionService
+from ui.handlers import ask
+from ui.handlers.question import QuestionState
 from ui.limits import Limits
-from ui.serve import Service
+from ui.open_collection import OpenCollection
+from ui.server import Server
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -23,36 +27,58 @@ ARGUMENTS = [
 ]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
+TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long.\n\n" for i in range(12))
+SECRET = {"secret": "s" * 40}
+
 HELD_AT = 2
-"""Blocks that an engine held by a gate encodes before it waits."""
+"""Blocks that a held engine encodes before it waits."""
 
 
 def hold(warm, gate):
-    """`Engine.warm` that waits at `HELD_AT` blocks until the gate is open, and can be stopped while it does."""
+    """Return an `Engine.warm` that waits at `HELD_AT` blocks until the gate is open, and can be stopped meanwhile."""
 
     def held(texts, on_progress):
-        def tell(step):
+        def report(step):
             on_progress(step)
             while step.done == HELD_AT and not gate.wait(0.05):
                 on_progress(step)
 
-        warm(texts, tell)
+        warm(texts, report)
 
     return held
 
 
-def make_workspaces(
+def make_service(
     engine: Engine,
     folder: Path,
     access: Access = "private",
     limits: Limits | None = None,
     segmenter: str = "structural",
-):
-    """Collections in a folder; each browser has its own unless told otherwise. SegmentationRecord by rules, since these tests are the
-    page's: the learned segmenter takes minutes for a million characters on a processor without bfloat16."""
+    clock=None,
+    **options,
+) -> CollectionService:
+    """Return the collections of a folder. The segmenter is the structural one, since these tests are about the page: the
+    learned one takes minutes for a million characters on a processor without bfloat16."""
     folder.mkdir(parents=True, exist_ok=True)
-    library = Library(Store.open(sqlite_url(folder / "blockrag.sqlite")), engine, folder)
-    return CollectionService(library, access, segmenter, limits or Limits())
+    clocks = {"clock": clock} if clock else {}
+    library = Library(Store.open(sqlite_url(folder / "blockrag.sqlite"), **clocks), engine, folder)
+    return CollectionService(library, access, segmenter, limits or Limits(), **clocks, **options)
+
+
+def visitor(service: CollectionService, secret: str | None = None) -> OpenCollection:
+    """Return the open collection of a visitor, who is new unless the secret is known."""
+    return service.get(service.enter({"secret": secret} if secret else {}))
+
+
+def only_document(collection: OpenCollection) -> tuple[str, CollectionDocument]:
+    ((document_id, document),) = collection.documents.items()
+    return document_id, document
+
+
+def answered(collection, question="How long is river 3?", modes=("block", "full"), **options) -> QuestionState:
+    """Return the final state of a question."""
+    *_, state = ask.ask(collection, question, modes, **{"k": 4, "max_new_tokens": 6, **options})
+    return state
 
 
 def serve(
@@ -65,14 +91,14 @@ def serve(
     segmenter: str = "structural",
     **options,
 ):
-    """Address of a page over `engine`, and what closes it."""
-    service = Service(make_workspaces(engine, folder, access, limits, segmenter), folder, auth, **options)
-    return service.launch("127.0.0.1", port or free_port()), service.close
+    """Serve a page; return its address and a function that closes it."""
+    server = Server(make_service(engine, folder, access, limits, segmenter), folder, auth, **options)
+    return server.launch("127.0.0.1", port or free_port()), server.close
 
 
 def free_port() -> int:
-    """One that the system gives to nobody else soon; Gradio would look for one and take it a moment later, and of two
-    workers that do so at once one fails."""
+    """Return a port from the system. Gradio would search for one and bind it a moment later, and of two test workers that
+    do so at once one fails."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -65,12 +65,12 @@ def blocks(page: Page) -> Locator:
     return page.locator("#blocks [data-root]")
 
 
-def shown(page: Page) -> int:
-    return int(blocks(page).get_attribute("data-shown") or 0)
+def count_blocks(page: Page) -> int:
+    return int(blocks(page).get_attribute("data-blocks") or 0)
 
 
 def set_slider(page: Page, value: float) -> None:
-    """SegmentationRecord the document anew, and wait until it is shown so."""
+    """Set the granularity, and wait until the blocks are drawn."""
     box = page.locator("#granularity input[type=number]")
     box.fill(str(value))
     box.press("Tab")

@@ -19,9 +19,8 @@ import app
 from blockrag.engine import Engine
 from tests.tiny import tiny_engine
 from tests.ui.serving import serve
-from ui import zerogpu
 from ui.limits import DEMO
-from ui.serve import JSONLines
+from ui.server import JSONLines
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -46,10 +45,10 @@ def test_collections_are_shared_only_where_no_one_else_comes(monkeypatch, flags,
 def test_a_space_is_a_demo_with_small_limits(monkeypatch, tmp_path):
     monkeypatch.setenv("SPACE_ID", "someone/blockrag")
     monkeypatch.setattr(Engine, "from_pretrained", lambda *args, kv_dir, **kwargs: tiny_engine(kv_dir))
-    service = app.make_service(app.parse(["--data-dir", str(tmp_path)]))
-    workspaces = service._workspaces
-    assert workspaces.access == "private" and workspaces.expires and workspaces.limits is DEMO
-    service.close()
+    server = app.make_server(app.parse(["--data-dir", str(tmp_path)]))
+    service = server.service
+    assert service.access == "private" and service.expires and service.limits is DEMO
+    server.close()
 
 
 def test_zerogpu_sees_its_function_and_the_models_stay_on_the_cpu(monkeypatch, tmp_path):
@@ -64,10 +63,10 @@ def test_zerogpu_sees_its_function_and_the_models_stay_on_the_cpu(monkeypatch, t
         return tiny_engine(kv_dir)
 
     monkeypatch.setattr(Engine, "from_pretrained", from_pretrained)
-    app.make_service(app.parse(["--data-dir", str(tmp_path)])).close()
+    app.make_server(app.parse(["--data-dir", str(tmp_path)])).close()
     assert len(seen) == 1 and devices == ["cpu"]
     monkeypatch.delenv("SPACES_ZERO_GPU")
-    assert not zerogpu.is_here()
+    assert not app.is_zerogpu()
 
 
 def test_log_lines_are_json():
@@ -122,7 +121,7 @@ def test_it_starts_answers_and_stops_in_good_order_even_while_it_scores(tmp_path
         process.kill()
         _, errors = process.communicate()
     lines = [json.loads(line) for line in errors.splitlines() if line.startswith("{")]
-    assert [line["says"] for line in lines if line["from"] == "ui.serve"][-1] == "stopping"
+    assert [line["says"] for line in lines if line["from"] == "ui.server"][-1] == "stopping"
 
 
 def test_the_client_of_the_documentation_works(tmp_path, capsys):

@@ -13,11 +13,11 @@ from tests.ui.steps import (
     TEXT,
     ask,
     calm,
+    count_blocks,
     expect_in_place,
     first_line,
     open_tab,
     set_slider,
-    shown,
     to_blocks,
     upload,
 )
@@ -37,12 +37,12 @@ def rivers(tmp_path):
     return path
 
 
-def test_clicks_edit_undo_takes_back_and_the_slider_keeps_edits(visit, rivers):
-    page = visit()
+def test_clicks_edit_undo_takes_back_and_the_slider_keeps_edits(open_page, rivers):
+    page = open_page()
     upload(page, rivers)
     to_blocks(page)
     set_slider(page, 1)
-    before = shown(page)
+    before = count_blocks(page)
     page.locator("#blocks .gap.join").nth(1).click()
     expect(page.locator("#blocks section")).to_have_count(before - 1)
     merged = page.locator("#blocks section").nth(1).text_content()
@@ -56,18 +56,18 @@ def test_clicks_edit_undo_takes_back_and_the_slider_keeps_edits(visit, rivers):
     expect(page.locator("#blocks .undo")).to_be_disabled()
 
 
-def test_the_keyboard_can_do_it_all(visit, rivers):
-    page = visit()
+def test_the_keyboard_can_do_it_all(open_page, rivers):
+    page = open_page()
     upload(page, rivers)
     to_blocks(page)
     set_slider(page, 1)
-    before = shown(page)
+    before = count_blocks(page)
     page.locator("#blocks .gap[tabindex='0']").focus()
     while "join" not in page.evaluate("document.activeElement.className"):
         page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     expect(page.locator("#blocks section")).to_have_count(before - 1)
-    assert page.evaluate("document.activeElement.ariaLabel").startswith("Begin a block at"), (
+    assert page.evaluate("document.activeElement.ariaLabel").startswith("Start a block at"), (
         "the focus stays in its place"
     )
     page.keyboard.press("Control+z")
@@ -75,12 +75,12 @@ def test_the_keyboard_can_do_it_all(visit, rivers):
     assert page.evaluate("document.activeElement.ariaLabel").startswith("Merge with the block")
 
 
-def test_quick_clicks_are_all_taken(visit, rivers):
-    page = visit()
+def test_quick_clicks_are_all_taken(open_page, rivers):
+    page = open_page()
     upload(page, rivers)
     to_blocks(page)
     set_slider(page, 1)
-    before = shown(page)
+    before = count_blocks(page)
     clicked = (page.locator("#blocks .gap.join").count() + 2) // 3  # of the blocks near the view
     page.evaluate("document.querySelectorAll('#blocks .gap.join').forEach((g, i) => i % 3 || g.click())")
     assert clicked > 3
@@ -88,14 +88,14 @@ def test_quick_clicks_are_all_taken(visit, rivers):
     expect(page.locator("#blocks section")).to_have_count(before - clicked)
 
 
-def test_a_tab_with_an_older_cut_is_told_and_shown_the_present_one(visit, rivers):
-    page = visit()
+def test_a_tab_with_an_older_cut_is_told_and_shown_the_present_one(open_page, rivers):
+    page = open_page()
     upload(page, rivers)
-    other = visit(beside=page)
+    other = open_page(beside=page)
     for tab in (page, other):
         to_blocks(tab)
         set_slider(tab, 1)
-    before = shown(page)
+    before = count_blocks(page)
     page.locator("#blocks .gap.join").nth(1).click()
     expect(page.locator("#blocks section")).to_have_count(before - 1)
     other.locator("#blocks .gap.join").nth(1).click()
@@ -103,10 +103,10 @@ def test_a_tab_with_an_older_cut_is_told_and_shown_the_present_one(visit, rivers
     expect(other.locator("#blocks section")).to_have_count(before - 1)
 
 
-def test_the_text_stays_in_its_place_when_it_is_cut_anew(visit, tmp_path):
+def test_the_text_stays_in_its_place_when_it_is_cut_anew(open_page, tmp_path):
     path = tmp_path / "long.md"
     path.write_text(TEXT * 20)
-    page = visit()
+    page = open_page()
     upload(page, path)
     to_blocks(page)
     page.locator("#blocks .text").evaluate("text => { text.scrollTop = text.scrollHeight / 2; }")
@@ -117,18 +117,18 @@ def test_the_text_stays_in_its_place_when_it_is_cut_anew(visit, tmp_path):
         expect_in_place(page, before)
 
 
-def test_a_refused_edit_says_why(visit, rivers):
-    page = visit()
+def test_a_refused_edit_says_why(open_page, rivers):
+    page = open_page()
     upload(page, rivers)
     to_blocks(page)
     page.locator("#blocks .body .gap").first.click()
     expect(page.locator(".toast-body")).to_contain_text("minimum")
 
 
-def test_scripts_in_text_and_names_stay_text(visit, tmp_path):
+def test_scripts_in_text_and_names_stay_text(open_page, tmp_path):
     path = tmp_path / "<img src=x onerror=window.__pwned=1>.md"
     path.write_text(HOSTILE * 30)
-    page = visit()
+    page = open_page()
     page.set_input_files("#upload input[type=file]", [str(path)])
     expect(page.locator("#documents")).to_contain_text("ready to index")
     to_blocks(page)
@@ -144,8 +144,8 @@ def test_scripts_in_text_and_names_stay_text(visit, tmp_path):
     assert page.evaluate("window.__pwned") is None
 
 
-def test_two_visitors_see_nothing_of_each_other(visit, rivers, tmp_path):
-    one, two = visit(), visit()
+def test_two_visitors_see_nothing_of_each_other(open_page, rivers, tmp_path):
+    one, two = open_page(), open_page()
     upload(one, rivers)
     other = tmp_path / "other.txt"
     other.write_text("Quite another text. " * 40)
@@ -160,17 +160,17 @@ def test_two_visitors_see_nothing_of_each_other(visit, rivers, tmp_path):
     expect(one.locator("#documents")).not_to_contain_text("other.txt")
 
 
-def test_a_bad_file_is_told_and_the_good_one_goes_on(visit, rivers, tmp_path):
+def test_a_bad_file_is_told_and_the_good_one_goes_on(open_page, rivers, tmp_path):
     bad = tmp_path / "bad.pdf"
     bad.write_text("no")
-    page = visit()
+    page = open_page()
     upload(page, bad, rivers)
     expect(page.locator("#documents")).to_contain_text("damaged or disguised")
     expect(page.locator("#documents")).to_contain_text("rivers.md")
 
 
-def test_asking_too_early_is_answered_on_the_page(visit):
-    page = visit()
+def test_asking_too_early_is_answered_on_the_page(open_page):
+    page = open_page()
     open_tab(page, "Ask")
     ask(page, "Anything?")
     expect(page.locator("#block-answer")).to_contain_text("the index is empty")
@@ -178,16 +178,16 @@ def test_asking_too_early_is_answered_on_the_page(visit):
     expect(page.locator("#block-answer")).to_contain_text("Type a question first")
 
 
-def test_indexing_stops_goes_on_and_keeps_no_one_waiting(visit, held, rivers):
+def test_indexing_stops_goes_on_and_keeps_no_one_waiting(open_page, held, rivers):
     url, gate = held
-    page, other = visit(url), visit(url)
+    page, other = open_page(url), open_page(url)
     for tab in (page, other):
         upload(tab, rivers)
         to_blocks(tab)
-    n_blocks = shown(page)
+    n_blocks = count_blocks(page)
     page.click("#next-index")
     page.click("#index")
-    expect(page.locator("#progress .row.running")).to_contain_text(f"encoded {HELD_AT} of {n_blocks} blocks")
+    expect(page.locator("#progress .row.running")).to_contain_text(f"encoding: {HELD_AT} of {n_blocks} blocks")
     set_slider(other, 0)
     expect(other.locator("#blocks section")).not_to_have_count(n_blocks)
     open_tab(other, "Ask")
@@ -198,19 +198,19 @@ def test_indexing_stops_goes_on_and_keeps_no_one_waiting(visit, held, rivers):
     page.wait_for_timeout(500)
     expect(page.locator("#progress .row.waiting")).to_be_visible()
     page.click("#index")
-    expect(page.locator("#progress .row.running")).to_contain_text(f"{HELD_AT} were cached")
+    expect(page.locator("#progress .row.running")).to_contain_text(f"{HELD_AT} reused")
     gate.set()
     expect(page.locator("#progress .row.done")).to_have_count(1)
 
 
 @pytest.mark.weights
 @pytest.mark.timeout(240)
-def test_the_four_steps_on_a_real_pdf_with_a_real_answer(visit, tmp_path, screenshots, smollm2_path, minilm_path):
+def test_the_four_steps_on_a_real_pdf_with_a_real_answer(open_page, tmp_path, screenshots, smollm2_path, minilm_path):
     url, close = serve(
         Engine.from_pretrained(kv_dir=tmp_path / "kv", memory_bytes=1 << 30), tmp_path, segmenter="neural"
     )
     try:
-        page = visit(url)
+        page = open_page(url)
         upload(page, harbours(tmp_path / "harbours.pdf"))
         page.screenshot(path=screenshots / "1-documents.png")
         to_blocks(page)
@@ -222,12 +222,12 @@ def test_the_four_steps_on_a_real_pdf_with_a_real_answer(visit, tmp_path, screen
         expect(page.locator("#progress .row.done")).to_have_count(1, timeout=90_000)
         page.click("#next-ask")
         ask(page, "When was the harbour of Norwick built?")
-        expect(page.locator("#times h4")).to_contain_text("times sooner", timeout=90_000)
+        expect(page.locator("#times h4")).to_contain_text("× faster", timeout=90_000)
         page.locator("#sources .card").first.click()
         expect(page.locator("#source .marked")).to_contain_text("Norwick")
         page.screenshot(path=screenshots / "4-ask.png", full_page=True)
         headline = page.locator("#times h4").inner_text()
-        assert float(re.search(r"([\d.]+) times sooner", headline)[1]) > 1, headline
+        assert float(re.search(r"([\d.]+)× faster", headline)[1]) > 1, headline
         assert page.locator("#block-answer .body").inner_text().strip()
     finally:
         close()

@@ -10,12 +10,12 @@ from tests.ui.steps import (
     PHONE,
     blocks,
     calm,
+    count_blocks,
     expect_in_place,
     first_line,
     open_tab,
     overflow,
     set_slider,
-    shown,
     to_blocks,
     upload,
 )
@@ -69,32 +69,32 @@ def expect_quick(page: Page, *values: float) -> None:
     for _ in range(3):
         for value in values:
             best[value] = min(best[value], slider_ms(page, value))
-            counts[value] = shown(page)
+            counts[value] = count_blocks(page)
         if max(best.values()) < 1_000:
             break
     assert max(best.values()) < 1_000, best
     assert len(set(counts.values())) == len(values), f"each is another cut: {counts}"
 
 
-def test_130000_characters_are_cut_anew_and_shown_in_under_a_second(visit, tmp_path):
+def test_130000_characters_are_cut_anew_and_shown_in_under_a_second(open_page, tmp_path):
     path = tmp_path / "long.md"
     path.write_text(long_text(130_000))
-    page = visit()
+    page = open_page()
     upload(page, path)
     to_blocks(page)
     expect_quick(page, 0.9, 0.2, 1, 0.6)
 
 
 @pytest.mark.timeout(240)
-def test_a_million_characters_are_cut_anew_in_under_a_second_and_indexed(visit, tmp_path):
+def test_a_million_characters_are_cut_anew_in_under_a_second_and_indexed(open_page, tmp_path):
     text, path = long_text(1_000_000), tmp_path / "million.md"
     path.write_text(text)
-    page = visit()
+    page = open_page()
     upload(page, path)
     expect(page.locator("#documents")).to_contain_text("1,000,000 characters", timeout=60_000)
     page.click("#next-blocks")
     expect(blocks(page)).to_have_attribute("data-granularity", "0.5", timeout=60_000)  # text and blocks are there
-    assert text.startswith(seen(page)[:400]) and shown(page) > 2_000
+    assert text.startswith(seen(page)[:400]) and count_blocks(page) > 2_000
     expect_quick(page, 0.9, 0.2, 1, 0.6)
     page.locator("#blocks .text").evaluate("(text) => { text.scrollTop = text.scrollHeight / 2; }")
     calm(page)
@@ -110,6 +110,6 @@ def test_a_million_characters_are_cut_anew_in_under_a_second_and_indexed(visit, 
     set_slider(page, 0)
     open_tab(page, "Index")
     page.click("#index")
-    expect(page.locator("#progress .row.running")).to_contain_text("encoded", timeout=60_000)
+    expect(page.locator("#progress .row.running")).to_contain_text("encoding", timeout=60_000)
     page.click("#stop-index")
     expect(page.locator("#progress .row.waiting")).to_contain_text("not indexed")

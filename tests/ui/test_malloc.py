@@ -1,4 +1,4 @@
-"""What threads leave behind, measured in processes of their own."""
+"""Memory that threads leave behind, measured in processes of their own."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import app
-from ui.malloc import HEAPS
+from ui.malloc import N_ARENAS
 
 THREADS = """
 import ctypes, threading
@@ -51,8 +51,8 @@ print(used() - before, file=sys.stderr)
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc")
 
 
-def told(code: str, begin: str = "", **variables: str) -> str:
-    """What a process says to standard error that runs `begin`, then `code`."""
+def stderr_of(code: str, begin: str = "", **variables: str) -> str:
+    """Run `begin`, then `code`, in a process and return what it writes to standard error."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "MKL_"))}
     run = subprocess.run(
         [sys.executable, "-c", THREADS.format(begin=begin) + code],
@@ -62,18 +62,20 @@ def told(code: str, begin: str = "", **variables: str) -> str:
 
 
 @glibc
-def test_threads_share_few_heaps_once_they_are_limited():
-    assert told(COUNT, "assert malloc.limit()").count("Arena ") <= HEAPS < told(COUNT).count("Arena ")
+def test_threads_share_few_arenas_once_limited():
+    assert (
+        stderr_of(COUNT, "assert malloc.limit_arenas()").count("Arena ") <= N_ARENAS < stderr_of(COUNT).count("Arena ")
+    )
 
 
 @glibc
-def test_what_the_environment_says_stands():
-    assert told(COUNT, "assert not malloc.limit()", MALLOC_ARENA_MAX="4").count("Arena ") > HEAPS
+def test_the_environment_variable_wins():
+    assert stderr_of(COUNT, "assert not malloc.limit_arenas()", MALLOC_ARENA_MAX="4").count("Arena ") > N_ARENAS
 
 
-def test_the_application_begins_by_limiting_them(monkeypatch, capsys):
+def test_the_application_limits_arenas_at_startup(monkeypatch, capsys):
     begun = []
-    monkeypatch.setattr("app.malloc.limit", lambda: begun.append(True))
+    monkeypatch.setattr("app.malloc.limit_arenas", lambda: begun.append(True))
     monkeypatch.setattr("app.getpass.getpass", lambda: "secret")
     app.main(["--hash-password"])
     assert begun and capsys.readouterr().out.startswith("$argon2id$")
@@ -81,6 +83,8 @@ def test_the_application_begins_by_limiting_them(monkeypatch, capsys):
 
 @glibc
 @pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="of MKL")
-def test_threads_that_multiplied_matrices_keep_no_buffers():
-    kept, otherwise = (int(told(MULTIPLY, begin, OMP_NUM_THREADS="2")) for begin in ("malloc.limit()", ""))
-    assert kept < 1 << 20 < otherwise
+def test_mkl_keeps_no_buffers_for_threads():
+    limited, unlimited = (
+        int(stderr_of(MULTIPLY, begin, OMP_NUM_THREADS="2")) for begin in ("malloc.limit_arenas()", "")
+    )
+    assert limited < 1 << 20 < unlimited

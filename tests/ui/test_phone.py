@@ -10,13 +10,13 @@ from tests.ui.steps import (
     asked,
     blocks,
     calm,
+    count_blocks,
     fill,
     index_all,
     open_collections,
     open_tab,
     overflow,
     set_slider,
-    shown,
     to_blocks,
     upload,
     violations,
@@ -46,8 +46,8 @@ def expect_narrow(page: Page) -> None:
     assert overflow(page) == 0, page.locator("#steps [aria-selected=true]").first.text_content()
 
 
-def test_a_phone_does_it_all(visit, rivers, screenshots):
-    page = visit(**PHONE)
+def test_a_phone_does_it_all(open_page, rivers, screenshots):
+    page = open_page(**PHONE)
     expect_narrow(page)
     upload(page, rivers)
     expect_narrow(page)
@@ -70,8 +70,8 @@ def test_a_phone_does_it_all(visit, rivers, screenshots):
     assert not found, found
 
 
-def test_a_phone_keeps_collections_and_measures(visit, rivers, tmp_path):
-    page, name = visit(**PHONE), "#collection-name input, #collection-name textarea"
+def test_a_phone_keeps_collections_and_measures(open_page, rivers, tmp_path):
+    page, name = open_page(**PHONE), "#collection-name input, #collection-name textarea"
     upload(page, rivers)
     open_collections(page)
     tap(page.locator("#export"))
@@ -96,8 +96,8 @@ def test_a_phone_keeps_collections_and_measures(visit, rivers, tmp_path):
     expect_narrow(page)
 
 
-def test_a_boundary_is_dragged_by_a_finger(visit, rivers):
-    page = visit(**PHONE)
+def test_a_boundary_is_dragged_by_a_finger(open_page, rivers):
+    page = open_page(**PHONE)
     upload(page, rivers)
     to_blocks(page)
     set_slider(page, 0)
@@ -138,28 +138,28 @@ def shape(page: Page) -> None:
     set_slider(page, 1)
     expect_narrow(page)
     assert page.locator("#blocks .text").evaluate("(text) => text.scrollWidth <= text.clientWidth")
-    before = shown(page)
+    before = count_blocks(page)
     joint = page.locator("#blocks .gap.join").nth(1)
     char = joint.get_attribute("data-char")
     tap(joint)
-    expect(blocks(page)).to_have_attribute("data-shown", str(before - 1))
+    expect(blocks(page)).to_have_attribute("data-blocks", str(before - 1))
     tap(page.locator("#blocks .undo"))
-    expect(blocks(page)).to_have_attribute("data-shown", str(before))
+    expect(blocks(page)).to_have_attribute("data-blocks", str(before))
     tap(page.locator("#blocks .redo"))
-    expect(blocks(page)).to_have_attribute("data-shown", str(before - 1))
+    expect(blocks(page)).to_have_attribute("data-blocks", str(before - 1))
     tap(page.locator(f"#blocks .body .gap[data-char='{char}']"))
-    expect(blocks(page)).to_have_attribute("data-shown", str(before))
+    expect(blocks(page)).to_have_attribute("data-blocks", str(before))
     set_slider(page, 0)
     version = blocks(page).get_attribute("data-version")
     tap(page.locator("#blocks .move[data-by='1']").first)
     expect(blocks(page)).not_to_have_attribute("data-version", version)
     tap(page.locator("#blocks .largest"))
-    page.get_by_role("button", name="Compare with another cut").tap()
+    page.get_by_role("button", name="Compare with another segmentation").tap()
     calm(page)
     fill(page, "#other-granularity input[type=number]", "1")
     page.locator("#other-granularity input[type=number]").press("Tab")
     page.locator("#show-compared").tap()
-    expect(page.locator("#compared .yours").first).to_have_text("begins here only")
+    expect(page.locator("#compared .yours").first).to_have_text("starts here only")
     expect_narrow(page)
 
 
@@ -171,11 +171,11 @@ def read_sources(page: Page) -> None:
     tap(page.get_by_role("button", name="Pin source 3"))
     expect(page.locator("#sources .mark[aria-pressed=true]")).to_have_text("Pinned ✓")
     tap(page.get_by_role("button", name="Exclude source 1"))
-    wanted = page.locator("#sources .card").nth(2).locator(".said").text_content()
+    wanted = page.locator("#sources .card").nth(2).locator(".excerpt").text_content()
     page.locator("#follow-up input").check()
     asked(page, "And river 5?")
     expect(page.locator("#turns .turn")).to_have_count(2)
-    expect(page.locator("#sources .card .said").first).to_have_text(wanted or "")
+    expect(page.locator("#sources .card .excerpt").first).to_have_text(wanted or "")
     expect_narrow(page)
 
 
@@ -184,9 +184,9 @@ def keep(page: Page) -> None:
     open_tab(page, "Cache")
     expect(page.locator("#cache .tier").first).to_contain_text("of this collection's")
     page.locator("#clear-cache").tap()
-    expect(page.locator("#cache-told")).to_contain_text("was deleted")
+    expect(page.locator("#cache-status")).to_contain_text("Deleted the KV")
     page.locator("#warm-cache").tap()
-    expect(page.locator("#cache-told")).to_contain_text("has its KV")
+    expect(page.locator("#cache-status")).to_contain_text("All indexed blocks have KV")
     open_tab(page, "Settings")
     fill(page, "#setting-min_tokens input", "20")
     page.locator("#save-settings").tap()

@@ -7,16 +7,11 @@ import pytest
 
 from blockrag.errors import KVTierError
 from blockrag.kv.remote import RemoteTier
-from storage.database import sqlite_url
 from storage.doctor import mend
-from storage.library import Library
-from storage.store import Store
 from tests.tiny import tiny_engine
-from ui.collection_service import CollectionService
-from ui.handlers import ask, blocks, cache, documents, index, settings
+from tests.ui.serving import TEXT, answered, make_service
+from ui.handlers import blocks, documents, index, kv_cache, settings
 from ui.page import build
-
-TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long.\n\n" for i in range(12))
 
 
 class Network:
@@ -40,9 +35,9 @@ class Network:
 def service(tmp_path):
     engine = tiny_engine(tmp_path / "kv")
     engine.kv.tiers.append(RemoteTier(f"file://{tmp_path}/team", engine.identity.digest))
-    library = Library(Store.open(sqlite_url(tmp_path / "x.sqlite")), engine, tmp_path / "data")
-    yield CollectionService(library, "shared", segmenter="structural")
-    library.close()
+    service = make_service(engine, tmp_path / "data", "shared")
+    yield service
+    service.library.close()
 
 
 @pytest.fixture
@@ -67,8 +62,7 @@ def indexed(collection) -> dict:
 
 
 def answer(collection):
-    *_, asked = ask.ask(collection, "How long is river 3?", ("block",), 4, 6)
-    return asked
+    return answered(collection, modes=("block",))
 
 
 def forget(service):
@@ -82,21 +76,21 @@ def test_every_tab_works_without_the_store(service, network, collection):
     network.is_down = True
     assert indexed(collection)["state"] == "done"
     assert index.overview(collection)["rows"][0]["state"] == "done"
-    asked = answer(collection)
-    assert not asked.error and asked.answers["block"].report.kv_misses == 0
+    state = answer(collection)
+    assert not state.error and state.answers["block"].report.kv_misses == 0
     forget(service)
-    asked = answer(collection)
-    report = asked.answers["block"].report
-    assert not asked.error and report.kv_misses == 4 and any("no route" in note for note in report.notes)
-    assert "remote: no limit" in blocks.view(collection, next(iter(collection.entries)))["cost"]
-    watch = cache.Watch(service.engine)
-    assert [tier["name"] for tier in cache.view(collection, watch)["tiers"]] == ["memory", "disk", "remote"]
-    assert cache.clear(collection, "memory") > 0 and cache.move_to_memory(collection) > 0
-    list(cache.warm(collection))
+    state = answer(collection)
+    report = state.answers["block"].report
+    assert not state.error and report.kv_misses == 4 and any("no route" in note for note in report.notes)
+    assert "remote: no limit" in blocks.view(collection, next(iter(collection.documents)))["cost"]
+    monitor = kv_cache.TierMonitor(service.engine)
+    assert [tier["name"] for tier in kv_cache.view(collection, monitor)["tiers"]] == ["memory", "disk", "remote"]
+    assert kv_cache.clear(collection, "memory") > 0 and kv_cache.move_to_memory(collection) > 0
+    list(kv_cache.warm(collection))
     with pytest.raises(KVTierError, match="no route"):  # which the page shows as a message
-        cache.clear(collection, "remote")
-    assert build(service, watch, "s" * 40) is not None
-    collection.remove(next(iter(collection.entries)))
+        kv_cache.clear(collection, "remote")
+    assert build(service, monitor, "s" * 40) is not None
+    collection.remove(next(iter(collection.documents)))
     assert documents.view(collection)["rows"] == [] and service.engine.kv.tiers[0].keys() == []
 
 
@@ -123,46 +117,46 @@ def test_indexing_outlives_a_store_that_dies_in_between(service, network, collec
     next(steps)
     network.is_down = True
     assert list(steps)[-1]["rows"][0]["state"] == "done"
-    assert collection.rag.index and not answer(collection).error
+    assert collection.pipeline.index and not answer(collection).error
 
 
 def test_nothing_that_is_only_shown_asks_the_store(service, network, collection):
     indexed(collection)
     network.n_requests, network.delay_s = 0, 5.0
-    watch = cache.Watch(service.engine)
-    watch.look()
-    *_, remote = cache.view(collection, watch)["tiers"]
+    monitor = kv_cache.TierMonitor(service.engine)
+    monitor.sample()
+    *_, remote = kv_cache.view(collection, monitor)["tiers"]
     assert remote["used"] is remote["budget"] is remote["blocks"] is remote["mine"] is None
     index.overview(collection)
-    blocks.view(collection, next(iter(collection.entries)))
-    settings.budgets(collection)
-    build(service, watch, "s" * 40)
+    blocks.view(collection, next(iter(collection.documents)))
+    settings.budgets(service)
+    build(service, monitor, "s" * 40)
     assert mend(service.library) == ([], [])
     assert network.n_requests == 0
 
 
 def test_budgets_are_saved_where_one_tier_has_none(service, network, collection):
-    budgets = settings.budgets(collection)
+    budgets = settings.budgets(service)
     assert set(budgets) == {"memory", "disk"}
     settings.set_budgets(service, budgets | {"disk": 1.5})
     settings.restore_budgets(service)
-    assert settings.budgets(collection) == budgets | {"disk": 1.5}
+    assert settings.budgets(service) == budgets | {"disk": 1.5}
     with pytest.raises(settings.PreferenceError, match="no tier 'remote' with a budget"):
         settings.set_budgets(service, {"remote": 1.0})
 
 
-def test_the_watch_goes_on_after_a_failure(service, monkeypatch):
-    monkeypatch.setattr(cache, "SAMPLE_S", 0.01)
-    watch, stop, looks = cache.Watch(service.engine), threading.Event(), []
+def test_the_monitor_goes_on_after_a_failure(service, monkeypatch):
+    monkeypatch.setattr(kv_cache, "SAMPLE_S", 0.01)
+    monitor, stop, samples = kv_cache.TierMonitor(service.engine), threading.Event(), []
 
-    def look():
-        looks.append(len(looks))
-        if len(looks) < 3:
+    def sample():
+        samples.append(len(samples))
+        if len(samples) < 3:
             raise KVTierError("the folder is gone")
         stop.set()
 
-    monkeypatch.setattr(watch, "look", look)
-    thread = threading.Thread(target=watch.keep_looking, args=(stop,))
+    monkeypatch.setattr(monitor, "sample", sample)
+    thread = threading.Thread(target=monitor.run, args=(stop,))
     thread.start()
     thread.join(20)
-    assert looks == [0, 1, 2]
+    assert samples == [0, 1, 2]

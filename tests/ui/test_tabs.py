@@ -15,12 +15,12 @@ from tests.ui.steps import (
     asked,
     blocks,
     calm,
+    count_blocks,
     fill,
     index_all,
     open_collections,
     open_tab,
     set_slider,
-    shown,
     to_blocks,
     upload,
     violations,
@@ -39,9 +39,9 @@ def rivers(tmp_path):
 
 
 @pytest.fixture
-def filled(visit, rivers):
+def filled(open_page, rivers):
     """A page with an indexed document and an answered question."""
-    page = visit()
+    page = open_page()
     upload(page, rivers)
     to_blocks(page)
     index_all(page)
@@ -61,8 +61,8 @@ def test_no_serious_violation_of_accessibility(filled):
     assert not found, found
 
 
-def test_collections_are_made_switched_and_deleted(visit, rivers):
-    page = visit()
+def test_collections_are_made_switched_and_deleted(open_page, rivers):
+    page = open_page()
     upload(page, rivers)
     open_collections(page)
     fill(page, "#collection-name input, #collection-name textarea", "Second")
@@ -82,8 +82,8 @@ def test_collections_are_made_switched_and_deleted(visit, rivers):
     expect(page.locator("#collection input")).to_have_value("Second")
 
 
-def test_a_collection_goes_out_as_a_file_and_comes_back(visit, rivers, tmp_path):
-    page = visit()
+def test_a_collection_goes_out_as_a_file_and_comes_back(open_page, rivers, tmp_path):
+    page = open_page()
     upload(page, rivers)
     open_collections(page)
     page.click("#export")
@@ -95,11 +95,11 @@ def test_a_collection_goes_out_as_a_file_and_comes_back(visit, rivers, tmp_path)
     expect(page.locator("#documents")).to_contain_text("rivers.md")
 
 
-def test_many_documents_are_searched_and_removed(visit, tmp_path):
+def test_many_documents_are_searched_and_removed(open_page, tmp_path):
     paths = [tmp_path / f"file-{i}.txt" for i in range(8)]
     for path in paths:
         path.write_text(f"This is the text of {path.name}. " * 5)
-    page = visit()
+    page = open_page()
     page.set_input_files("#upload input[type=file]", [str(path) for path in paths])
     expect(page.locator("#documents .row")).to_have_count(8)
     expect(page.locator("#documents .busy")).to_have_count(0)
@@ -109,8 +109,8 @@ def test_many_documents_are_searched_and_removed(visit, tmp_path):
     expect(page.locator("#documents .row")).to_have_count(7)
 
 
-def test_boundaries_move_and_edits_are_redone(visit, rivers):
-    page = visit()
+def test_boundaries_move_and_edits_are_redone(open_page, rivers):
+    page = open_page()
     upload(page, rivers)
     to_blocks(page)
     set_slider(page, 0)
@@ -130,8 +130,8 @@ def test_boundaries_move_and_edits_are_redone(visit, rivers):
     expect(page.locator("#blocks .undo")).to_be_enabled()
 
 
-def test_a_boundary_is_dragged_to_another_place(visit, rivers):
-    page = visit()
+def test_a_boundary_is_dragged_to_another_place(open_page, rivers):
+    page = open_page()
     upload(page, rivers)
     to_blocks(page)
     set_slider(page, 0)
@@ -163,23 +163,23 @@ def drag(page: Page, source, target) -> None:
     page.mouse.up()
 
 
-def test_another_cut_is_shown_beside(visit, rivers):
-    page = visit()
+def test_another_cut_is_shown_beside(open_page, rivers):
+    page = open_page()
     upload(page, rivers)
     to_blocks(page)
     set_slider(page, 0)
-    page.get_by_role("button", name="Compare with another cut").click()
+    page.get_by_role("button", name="Compare with another segmentation").click()
     calm(page)
     fill(page, "#other-granularity input[type=number]", "1")
     page.locator("#other-granularity input[type=number]").press("Tab")
     page.click("#show-compared")
-    expect(page.locator("#compared .yours").first).to_have_text("begins here only")
-    assert page.locator("#compared section").count() > shown(page)
+    expect(page.locator("#compared .yours").first).to_have_text("starts here only")
+    assert page.locator("#compared section").count() > count_blocks(page)
     assert page.locator("#compared .gap").count() == 0
 
 
-def test_costs_sizes_and_scores_are_shown(visit, rivers):
-    page = visit()
+def test_costs_sizes_and_scores_are_shown(open_page, rivers):
+    page = open_page()
     upload(page, rivers)
     to_blocks(page)
     set_slider(page, 1)
@@ -193,13 +193,13 @@ def test_sources_are_pinned_and_conversations_kept(filled):
     page = filled
     page.get_by_role("button", name="Pin source 3").click()
     expect(page.locator("#sources .mark[aria-pressed=true]")).to_have_text("Pinned ✓")
-    wanted = page.locator("#sources .card").nth(2).locator(".said").text_content()
+    wanted = page.locator("#sources .card").nth(2).locator(".excerpt").text_content()
     page.get_by_role("button", name="Exclude source 1").click()
     expect(page.locator("#turns .turn")).to_have_count(1)
     page.locator("#follow-up input").check()
     asked(page, "And river 5?")
     expect(page.locator("#turns .turn")).to_have_count(2)
-    expect(page.locator("#sources .card .said").first).to_have_text(wanted)
+    expect(page.locator("#sources .card .excerpt").first).to_have_text(wanted)
     expect(page.locator("#turns .saved")).to_contain_text("2 answers")
     page.locator("#turns .turn").first.click()
     expect(page.locator("#question input, #question textarea").first).to_have_value("How long is river 3?")
@@ -218,16 +218,16 @@ def test_the_cache_is_seen_cleared_and_made_again(filled):
     expect(page.locator("#cache .tier").first).to_contain_text("of this collection's")
     assert page.locator("#cache svg polyline").count() >= 4
     page.click("#clear-cache")
-    expect(page.locator("#cache-told")).to_contain_text("was deleted")
+    expect(page.locator("#cache-status")).to_contain_text("Deleted the KV")
     expect(page.locator("#cache .tier").first).to_contain_text("0 of this collection's")
     page.click("#move-cache")
-    expect(page.locator("#cache-told")).to_contain_text("was copied into memory")
+    expect(page.locator("#cache-status")).to_contain_text("Copied the KV")
     page.click("#warm-cache")
-    expect(page.locator("#cache-told")).to_contain_text("has its KV")
+    expect(page.locator("#cache-status")).to_contain_text("All indexed blocks have KV")
 
 
-def test_this_machine_is_measured(visit):
-    page = visit()
+def test_this_machine_is_measured(open_page):
+    page = open_page()
     open_tab(page, "Benchmarks")
     assert page.locator("#tables table").count() >= 2
     page.click("#measure")
@@ -235,11 +235,11 @@ def test_this_machine_is_measured(visit):
     expect(page.locator("#measured .busy")).to_have_count(0, timeout=60_000)
 
 
-def test_settings_are_kept_and_refused_in_words(visit):
-    page = visit()
+def test_settings_are_kept_and_refused_in_words(open_page):
+    page = open_page()
     open_tab(page, "Settings")
-    expect(page.locator("#adapter-in-use textarea")).to_have_value(re.compile("^none: block mode runs"))
-    expect(page.locator("#adapter-in-use")).to_contain_text("--adapter NAME starts with another one")
+    expect(page.locator("#adapter-in-use textarea")).to_have_value(re.compile("^none: block mode uses"))
+    expect(page.locator("#adapter-in-use")).to_contain_text("python app.py --adapter NAME")
     assert not page.locator("#model-in-use textarea").is_editable()
     fill(page, "#setting-min_tokens input", "400")
     page.click("#save-settings")
@@ -279,10 +279,10 @@ def hostile_files(folder: Path) -> list[Path]:
 
 
 @pytest.mark.timeout(240)
-def test_scripts_in_every_field_and_type_of_document_stay_text(visit, tmp_path):
+def test_scripts_in_every_field_and_type_of_document_stay_text(open_page, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
-    page, paths = visit(), hostile_files(folder)
+    page, paths = open_page(), hostile_files(folder)
     open_collections(page)
     fill(page, "#collection-name input, #collection-name textarea", SCRIPT)
     page.click("#create")
@@ -307,9 +307,9 @@ def test_scripts_in_every_field_and_type_of_document_stay_text(visit, tmp_path):
     assert page.locator("img[src='x']").count() == 0
 
 
-def test_a_restart_shows_what_was_there(visit, rivers, tmp_path):
+def test_a_restart_shows_what_was_there(open_page, rivers, tmp_path):
     url, close = serve(tiny_engine(tmp_path / "kv"), tmp_path / "data")
-    page = visit(url)
+    page = open_page(url)
     upload(page, rivers)
     to_blocks(page)
     index_all(page)

@@ -1,8 +1,8 @@
-// {title, text, state, citations: [{end, number}], busy}; offsets are Python's (code points).
+// Draws an AnswerPayload (payloads.py).
 draw((value) => {
   if (!value?.title) return root.replaceChildren(make("p", "empty", value?.empty ?? ""));
   const title = make("div", "title"), body = make("div", "body"), points = Array.from(value.text);
-  title.append(make("b", "", value.title), make("span", "", value.state));
+  title.append(make("b", "", value.title), make("span", "", value.status));
   let shown = 0;
   for (const { end, number } of value.citations ?? []) {
     body.append(make("span", "", points.slice(shown, end).join("").trimEnd()));

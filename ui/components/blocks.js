@@ -1,17 +1,15 @@
-// A document cut into blocks. The text comes once, in pages, from the server; the value is only where blocks begin:
-// {workspace, doc, length, version, granularity, starts, tokens, scores, profile, added, edits, redo, summary, cost,
-// hint}, to edit; {..., compared, starts, tokens, scores, differs, summary}, cut otherwise, to look at; or {workspace,
-// doc, length, starts, highlight, summary}, to read; lists come together as JSON, in `lists`. Offsets are Python's (code
-// points), so that pieces are never cut by JavaScript's UTF-16 indices. Blocks lie in parts of about 4,000 characters;
-// only parts near the view have blocks in the page, the others are empty boxes of about the right height.
+// Draws a BlocksPayload (payloads.py). The text is fetched once, in pages; after that only the positions of blocks travel,
+// with all lists as one JSON string in `lists`. Offsets count code points, so a piece is never cut by JavaScript's UTF-16
+// indices. Blocks are grouped into parts of about 4,000 characters. Only parts near the view are in the page; the others
+// are empty boxes of about the right height.
 const PAGE = 3000, LABEL = 48, SETTLING = 3, NEAR = "1500px", PART = 4000, CHAR_PX = 7.2, LINE_PX = 26, EDGE = 24;
-let workspace = null, doc = null, version = -1, loading = 0, cursor = -1, shown = null;
+let collection = null, doc = null, version = -1, loading = 0, cursor = -1, shown = null;
 let pieces = [], offsets = [], parts = new Map();
 
 const toolbar = make("div", "bar"), status = make("span", "status"), cost = make("span", "cost"), hint = make("span", "hint");
-const button = (name, label, said) => {
+const button = (name, label, description) => {
   const node = make("button", name, label);
-  if (said) node.setAttribute("aria-label", said);
+  if (description) node.setAttribute("aria-label", description);
   return node;
 };
 const undo = button("undo", "Undo"), redo = button("redo", "Redo"), largest = button("largest", "Largest block");
@@ -26,22 +24,22 @@ toolbar.append(status, cost, hint, sizes, largest, undo, redo);
 frame.append(text, strip);
 root.replaceChildren(toolbar, frame);
 
-function split(starts, length) {                // makes every start the beginning of a piece
-  const cut = { pieces: [], offsets: [] };
+function split(starts, length) {                // splits pieces so that every block starts with one
+  const made = { pieces: [], offsets: [] };
   let next = 0;
   pieces.forEach((piece, p) => {
     const from = offsets[p], stop = offsets[p + 1] ?? length, begins = [from];
     while (next < starts.length && starts[next] < stop) { if (starts[next] > from) begins.push(starts[next]); next++; }
     const points = begins.length > 1 && Array.from(piece);
     begins.forEach((begin, i) => {
-      cut.offsets.push(begin);
-      cut.pieces.push(points ? points.slice(begin - from, (begins[i + 1] ?? stop) - from).join("") : piece);
+      made.offsets.push(begin);
+      made.pieces.push(points ? points.slice(begin - from, (begins[i + 1] ?? stop) - from).join("") : piece);
     });
   });
-  ({ pieces, offsets } = cut);
+  ({ pieces, offsets } = made);
 }
 
-function indexOf(char) {                        // of the last piece that begins at or before `char`
+function indexOf(char) {                        // of the last piece that starts at or before `char`
   let low = 0, high = offsets.length;
   while (high - low > 1) { const mid = (low + high) >> 1; if (offsets[mid] <= char) low = mid; else high = mid; }
   return low;
@@ -51,8 +49,8 @@ function gap(p, joins) {
   const button = make("button", joins ? "gap join" : "gap"), begin = pieces[p].trim().slice(0, LABEL);
   button.dataset.char = offsets[p];
   button.tabIndex = -1;
-  button.title = joins ? "Merge with the next block" : "Begin a block here";
-  button.setAttribute("aria-label", joins ? `Merge with the block “${begin}”` : `Begin a block at “${begin}”`);
+  button.title = joins ? "Merge with the next block" : "Start a block here";
+  button.setAttribute("aria-label", joins ? `Merge with the block “${begin}”` : `Start a block at “${begin}”`);
   return button;
 }
 
@@ -60,7 +58,7 @@ const near = new IntersectionObserver((seen) => {
   for (const { target, isIntersecting } of seen) isIntersecting ? fill(target) : empty(target);
 }, { root: text, rootMargin: NEAR });
 
-function spans({ starts, length }) {            // of blocks that lie in a part together: from which one to which
+function spans({ starts, length }) {            // ranges of blocks, one range per part
   const found = [];
   for (let from = 0, i = 1; i <= starts.length; i++) {
     const ends = i === starts.length || Math.floor(starts[i] / PART) > Math.floor(starts[from] / PART);
@@ -69,7 +67,7 @@ function spans({ starts, length }) {            // of blocks that lie in a part 
   return found;
 }
 
-function part(value, from, to) {                // not filled yet
+function part(value, from, to) {                // an empty box; `fill` adds its blocks
   const node = make("div", "part"), { starts, tokens, length } = value, width = text.clientWidth, narrow = width < 600;
   const [head, edges] = !tokens ? [0, 0] : narrow ? [26, 46] : [87, 28], perLine = Math.max(20, (width - 150 * !narrow) / CHAR_PX);
   let height = 0;
@@ -109,7 +107,7 @@ function section(i) {
   return renew(node, i);
 }
 
-function renew(node, i) {                       // what changes of a block where its text does not
+function renew(node, i) {                       // updates a block whose text is unchanged
   node.firstChild.replaceWith(head(shown, i));
   node.classList.toggle("marked", shown.highlight === shown.starts[i]);
   node.classList.toggle("odd", i % 2 === 1);
@@ -121,7 +119,7 @@ function head(value, i) {
   if (!value.tokens) return head;
   head.append(make("b", "", i + 1), make("span", "", value.tokens[i] + " tokens"));
   if (value.added?.includes(start)) head.append(make("span", "yours", "your boundary"));
-  else if (value.differs?.includes(start)) head.append(make("span", "yours", "begins here only"));
+  else if (value.differs?.includes(start)) head.append(make("span", "yours", "starts here only"));
   else if (i) {
     const score = make("span", "score", "score " + value.scores[i].toFixed(2)), bar = make("i");
     score.title = "Score of the boundary before this block";
@@ -131,14 +129,14 @@ function head(value, i) {
   }
   if (i && !value.readonly) {
     const moves = make("span", "moves");
-    for (const [by, sign, said] of [[-1, "▲", "earlier"], [1, "▼", "later"]]) {
-      const node = button("move", sign, `Begin block ${i + 1} ${said}`);
+    for (const [by, sign, direction] of [[-1, "▲", "earlier"], [1, "▼", "later"]]) {
+      const node = button("move", sign, `Move the start of block ${i + 1} ${direction}`);
       node.title = node.ariaLabel;
       Object.assign(node.dataset, { from: start, by });
       moves.append(node);
     }
-    const grip = make("span", "grip", "⠿");      // for pointers; the buttons are for all
-    grip.title = "Drag the beginning of this block";
+    const grip = make("span", "grip", "⠿");      // for pointers; the buttons serve keyboards
+    grip.title = "Drag the start of this block";
     grip.dataset.from = start;
     grip.setAttribute("aria-hidden", "true");
     moves.firstChild.after(grip);
@@ -148,7 +146,7 @@ function head(value, i) {
 }
 
 function show(value) {
-  const kept = new Map(), place = value.readonly ? null : topmost();
+  const kept = new Map(), anchor = value.readonly ? null : topmost();
   const focused = text.contains(document.activeElement) && document.activeElement !== text;
   shown = value;
   split(value.starts, value.length);
@@ -162,7 +160,7 @@ function show(value) {
   for (const [key, node] of parts) if (!kept.has(key)) near.unobserve(node);
   parts = kept;
   text.replaceChildren(...kept.values());
-  if (place) restore(place);
+  if (anchor) restore(anchor);
   fillView();
   const gaps = focusable(cursor);
   if (focused) gaps.find((g) => g.tabIndex === 0)?.focus({ preventScroll: true });
@@ -170,13 +168,13 @@ function show(value) {
   drawStrip();
 }
 
-function fillView() {                           // what the eye is on, at once
+function fillView() {                           // parts in view, without waiting for the observer
   let { firstElementChild: node } = text;
   while (node && node.offsetTop + node.offsetHeight < text.scrollTop) node = node.nextElementSibling;
   while (node && node.offsetTop <= text.scrollTop + text.clientHeight) node = fill(node).nextElementSibling;
 }
 
-function drawSizes(value) {                     // how many blocks there are of each size
+function drawSizes(value) {                     // histogram of block sizes
   sizes.replaceChildren();
   sizes.hidden = largest.hidden = !value.tokens || value.readonly || value.tokens.length < 2;
   if (sizes.hidden) return;
@@ -194,7 +192,7 @@ function drawSizes(value) {                     // how many blocks there are of 
 
 const largestOf = (numbers) => numbers.reduce((a, b) => Math.max(a, b), 0);
 
-function drawStrip() {                          // boundary scores along the document, and what is in view
+function drawStrip() {                          // boundary scores along the document, and the part in view
   const profile = shown?.profile, height = text.clientHeight, width = 44;
   strip.hidden = !profile;
   if (!profile || !height) return;
@@ -214,7 +212,7 @@ function drawStrip() {                          // boundary scores along the doc
   for (const y of rows) if (y) draw.fillRect(width - 6, y, 6, 1);
 }
 
-function sectionAt(char) {                      // the block that this character lies in, in the page
+function sectionAt(char) {                      // the element of the block that contains this character
   const { starts } = shown;
   let node = text.firstElementChild;
   while (node.nextElementSibling && starts[node.to] <= char) node = node.nextElementSibling;
@@ -227,7 +225,7 @@ function jump(char) {
   requestAnimationFrame(() => { text.scrollTop = node.offsetTop; });
 }
 
-function topmost() {                            // the piece at the top of the view, and where it is
+function topmost() {                            // the piece at the top of the view, and its position
   const box = text.getBoundingClientRect();
   if (!text.scrollTop) return null;
   for (const node of text.children) {
@@ -240,10 +238,10 @@ function topmost() {                            // the piece at the top of the v
   return null;
 }
 
-function restore({ char, top }) {               // scrolls so that this piece is where it was
+function restore({ char, top }) {               // scrolls this piece back to its position
   const piece = [...sectionAt(char).querySelectorAll(".piece")].findLast((p) => p.char <= char);
-  const settle = (frames) => {                  // parts get their true heights only once they are near the view
-    if (!piece?.isConnected) return;            // cut anew meanwhile
+  const settle = (frames) => {                  // parts get their true heights once they are near the view
+    if (!piece?.isConnected) return;            // redrawn meanwhile
     text.scrollTop += piece.getBoundingClientRect().top - top;
     if (frames) requestAnimationFrame(() => settle(frames - 1));
   };
@@ -262,14 +260,14 @@ function label(value) {
   toolbar.hidden = !value.doc;
   root.dataset.version = value.version ?? "";
   root.dataset.granularity = value.granularity ?? "";
-  root.dataset.shown = value.starts?.length ?? 0;
+  root.dataset.blocks = value.starts?.length ?? 0;
 }
 
-async function fetchText({ workspace, doc }, mine) {
+async function fetchText({ collection, doc }, mine) {
   const found = { pieces: [], offsets: [] };
   for (let first = 0; ; first += PAGE) {
-    const page = await server.read_pieces({ workspace, doc, first, n: PAGE });
-    if (mine !== loading) return null;          // another view was asked for meanwhile
+    const page = await server.read_pieces({ collection, doc, first, n: PAGE });
+    if (mine !== loading) return null;          // a newer view replaced this one
     found.pieces.push(...page.pieces);
     found.offsets.push(...page.offsets);
     if (page.last) return found;
@@ -285,8 +283,8 @@ async function load(received) {
     text.replaceChildren(make("p", "empty", value.empty ?? ""));
     return label(value);
   }
-  if (value.workspace !== workspace) [workspace, doc, version] = [value.workspace, null, -1]; // another collection
-  if (value.doc === doc && value.version < version) return; // overtaken by a newer cut
+  if (value.collection !== collection) [collection, doc, version] = [value.collection, null, -1]; // another collection
+  if (value.doc === doc && value.version < version) return; // older than what is drawn
   if (value.doc !== doc) {
     const found = await fetchText(value, mine);
     if (!found) return;
@@ -303,7 +301,7 @@ async function load(received) {
   requestAnimationFrame(() => { text.scrollTop = marked.offsetTop - text.clientHeight / 4; });
 }
 
-function foldable({ starts, highlight }) {      // where a text to read can be parted so that nobody sees it
+function foldable({ starts, highlight }) {      // where a read-only text can be split into parts invisibly
   const marked = starts.indexOf(highlight), stop = starts[marked + 1] ?? Infinity, found = new Set(starts);
   let before = 0;
   offsets.forEach((char, p) => {
@@ -313,7 +311,7 @@ function foldable({ starts, highlight }) {      // where a text to read can be p
   return [...found].sort((a, b) => a - b);
 }
 
-function focusable(char) {                      // one gap is a tab stop; arrow keys go from one to the next
+function focusable(char) {                      // one gap is the tab stop; arrow keys move between gaps
   const gaps = [...text.querySelectorAll(".gap")], found = gaps.find((g) => +g.dataset.char === char) ?? gaps[0];
   for (const g of gaps) if (g.tabIndex === 0) g.tabIndex = -1;
   if (found) found.tabIndex = 0;
@@ -332,7 +330,7 @@ element.addEventListener("click", (event) => {
   cursor = +clicked.dataset.char;
   trigger("toggle", { doc, char: cursor, add: !clicked.classList.contains("join") });
 });
-let held = null;                                // a boundary that is being dragged: {from, node, to}
+let held = null;                                // the boundary being dragged: {from, node, to}
 function aim(node) {
   held.node?.classList.remove("target");
   node?.classList.add("target");
@@ -356,7 +354,7 @@ for (const ended of ["pointerup", "pointercancel"]) text.addEventListener(ended,
   const { from: char, to, node } = held;
   aim(null);
   held = null;
-  if (ended === "pointerup" && node && to !== char) trigger("place", { doc, char, to });
+  if (ended === "pointerup" && node && to !== char) trigger("drop", { doc, char, to });
 });
 strip.addEventListener("click", (event) => {
   jump(Math.floor((event.offsetY / strip.clientHeight) * shown.length));

@@ -1,11 +1,10 @@
-// {empty, progress, waiting, rows: [{id, name, kind, size, state, failed, busy}]}; a row without an id is no document,
-// or not yet.
-const search = make("input", "search"), list = make("ul", "rows"), told = make("p", "told"), none = make("p", "empty");
+// Draws a DocumentsPayload (payloads.py).
+const search = make("input", "search"), list = make("ul", "rows"), status = make("p", "status"), none = make("p", "empty");
 search.type = "search";
 search.placeholder = "Search documents by name";
 search.setAttribute("aria-label", search.placeholder);
-told.setAttribute("role", "status");
-root.replaceChildren(search, told, list, none);
+status.setAttribute("role", "status");
+root.replaceChildren(search, status, list, none);
 const filter = () => {
   const wanted = search.value.trim().toLowerCase();
   for (const item of list.children) item.hidden = !!wanted && !item.dataset.name.includes(wanted);
@@ -17,7 +16,7 @@ draw((value) => {
   list.hidden = !rows.length;
   none.hidden = !!rows.length;
   none.textContent = value?.empty ?? "";
-  told.textContent = value?.progress ?? "";
+  status.textContent = value?.progress ?? "";
   root.dataset.waiting = value?.waiting ?? 0;
   list.replaceChildren(...rows.map((row) => {
     const item = make("li", row.failed ? "row failed" : row.busy ? "row busy" : "row");

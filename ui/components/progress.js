@@ -1,4 +1,4 @@
-// {empty, rows: [{id, name, text, done, total, state, cells: [tier of each block]}]}
+// Draws a ProgressPayload (payloads.py).
 const TIERS = { device: "#8e7cc3", host: "#3d85c6", memory: "#2e7d9e", disk: "#b7791f", remote: "#9b5b4f" };
 draw((value) => {
   const rows = value?.rows ?? [];

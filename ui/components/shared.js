@@ -1,4 +1,4 @@
-// What every component's script begins with. `element`, `props`, `watch`, `trigger` and `server` are Gradio's.
+// Prepended to every component's script. Gradio provides `element`, `props`, `watch`, `trigger` and `server`.
 const root = element.querySelector("[data-root]");
 const make = (tag, name, text) => {
   const node = document.createElement(tag);

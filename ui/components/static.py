@@ -1,7 +1,7 @@
-"""Components made of a JavaScript and a CSS file of the same name, on `gr.HTML`. Know how to draw, not what it means.
+"""Components made of a JavaScript and a CSS file of the same name, on `gr.HTML`. What they draw: `payloads.py`.
 
-`gr.HTML` evaluates its template as JavaScript, so that document text must never come near it: the templates here are
-constants, values are JSON, and the scripts put text into the page with `textContent` alone.
+`gr.HTML` evaluates its template as JavaScript, so document text must never reach it: the templates here are constants,
+values are JSON, and the scripts insert text with `textContent` only.
 """
 
 import json
@@ -36,61 +36,61 @@ class _Static(gr.HTML):
 
 
 class DocumentsView(_Static):
-    """The documents of a visit, one a row. Event: `remove` (of a document)."""
+    """The documents of a collection, one per row. Event: `remove` (`doc`)."""
 
     file = "documents"
 
 
 class BlockView(_Static):
-    """A document cut into blocks. Events: `toggle` (a boundary was clicked), `move` (of one, by a step), `place` (where
-    it was dragged to), `undo`, `redo`."""
+    """A document split into blocks. Events: `toggle` (a boundary was clicked), `move` (by one step), `drop` (where a
+    boundary was dragged to), `undo`, `redo`."""
 
     file = "blocks"
 
     def postprocess(self, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Lists go as one string: Gradio's page wraps every number of a list in a proxy and copies it, which takes
+        """Send lists as one string: Gradio's page wraps every number of a list in a proxy and copies it, which takes
         seconds for the blocks of a million characters."""
         lists = {name: item for name, item in (value or {}).items() if isinstance(item, list)}
         return {**value, **dict.fromkeys(lists), "lists": json.dumps(lists)} if value and lists else value
 
 
 class ProgressView(_Static):
-    """One bar a document while it is indexed."""
+    """One bar per document while it is indexed."""
 
     file = "progress"
 
 
 class AnswerView(_Static):
-    """A streamed answer with its citations. Event: `cite` (a citation was clicked)."""
+    """A streamed answer with citations. Event: `cite` (`number`)."""
 
     file = "answer"
 
 
 class SourcesView(_Static):
-    """Numbered cards of the blocks given. Events: `show` (a card was clicked), `mark` (pin, exclude)."""
+    """Numbered cards of the retrieved blocks. Events: `show` (`number`), `mark` (`number`, `action` pin or exclude)."""
 
     file = "sources"
 
 
 class TimesView(_Static):
-    """Time to first token of each mode, as stacked bars, and what was saved."""
+    """Time to first token of each mode, as stacked bars."""
 
     file = "times"
 
 
 class TurnsView(_Static):
-    """The questions of a conversation. Event: `recall` (one was clicked)."""
+    """The questions of a conversation. Event: `recall` (`turn`)."""
 
     file = "turns"
 
 
-class CacheView(_Static):
-    """The tiers of block KV, and how they filled over time."""
+class KVCacheView(_Static):
+    """The KV tiers, now and over the last hour."""
 
-    file = "cache"
+    file = "kv_cache"
 
 
 class TablesView(_Static):
-    """Measured tables, with bars."""
+    """Measured tables."""
 
     file = "tables"

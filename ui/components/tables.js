@@ -1,4 +1,4 @@
-// {empty, busy, tables: [{title, machine, head: [], rows: [[cell, …]]}]}
+// Draws a TablesPayload (payloads.py).
 draw((value) => {
   const tables = value?.tables ?? [];
   if (!tables.length) return root.replaceChildren(make("p", "empty", value?.empty ?? ""));

@@ -1,5 +1,4 @@
-// {empty, headline, detail, bars: [{name, total, done, pending, stages: [{name, ms}]}]}; the line under a bar goes to where
-// the answer was done.
+// Draws a TimesPayload (payloads.py). The line under each bar extends to when the answer was done.
 const COLOURS = { retrieval: "#8e7cc3", "KV load": "#3d85c6", encode: "#e69138", assembly: "#45a29e", prefill: "#cc4125" };
 const time = (ms) => (ms < 1000 ? ms.toFixed(0) + " ms" : (ms / 1000).toFixed(2) + " s");
 draw((value) => {

@@ -1,4 +1,4 @@
-// {empty, saved, turns: [{id, question, answer}]}
+// Draws a TurnsPayload (payloads.py).
 draw((value) => {
   const turns = value?.turns ?? [], parts = [];
   if (value?.saved) parts.push(make("p", "saved", value.saved));

@@ -1,1 +1,1 @@
-"""What the page does when something is clicked: functions over a workspace that return plain values. No gradio."""
+"""What the page does on each event: functions over an open collection that return plain values. No gradio."""

@@ -1,4 +1,4 @@
-"""Benchmarks: the measured tables that come with the project, and a measurement of this machine."""
+"""The project's measured tables and plots, and a measurement of this machine."""
 
 import json
 import platform
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from blockrag.answering import Request, answer
 from blockrag.engine import Engine
 from blockrag.events import Answer, Mode, Source
 from blockrag.stopwatch import Stopwatch
 from ui import strings
-from ui.streaming import stream_progress
+from ui.components.payloads import Table, TablesPayload
+from ui.jobs import stream_progress
 
 RESULTS = Path(__file__).parent.parent.parent / "benchmarks" / "results"
 LENGTHS = (256, 512, 1024, 2048)
@@ -21,34 +21,32 @@ BLOCK_TOKENS = 256
 QUESTION = "Which of these words comes first?"
 
 
-def tables() -> list[dict[str, Any]]:
-    """Every measured table: its title, machine and rows of cells; plots by the same name are beside it."""
-    found = []
+def tables() -> list[Table]:
+    """Return every measured table."""
+    found: list[Table] = []
     for path in sorted(RESULTS.glob("ttft-*.json")):
         data = json.loads(path.read_text(encoding="utf-8"))
-        rows = [
-            [f"{row['context']:,}", _ms(row["full_ms"]), _ms(row["block_ms"]), f"{row['ratio']:.1f}×"]
-            for row in data["rows"]
-        ]
         machine = data.get("machine", {})
         name = machine.get("gpu") or machine.get("cpu") or machine.get("device") or ""
+        rows = [_row(row["context"], row["full_ms"], row["block_ms"]) for row in data["rows"]]
         found.append(
-            {"title": str(data.get("model", path.stem)), "machine": str(name), "rows": rows, "head": strings.TTFT_HEAD}
+            {"title": str(data.get("model", path.stem)), "machine": str(name), "head": strings.TTFT_HEAD, "rows": rows}
         )
     return found
 
 
 def plots() -> list[Path]:
-    """The project's plots."""
+    """Return the project's plots."""
     return sorted(RESULTS.glob("*.png"))
 
 
-def measure(engine: Engine) -> Iterator[dict[str, Any]]:
-    """First tokens on this machine over more and more cached blocks, in both modes; yields the table as it grows."""
+def measure(engine: Engine) -> Iterator[TablesPayload]:
+    """Measure time to first token on this machine, in both modes and over more and more cached blocks. Yield the table
+    as it grows."""
     rows: list[list[str]] = []
+    machine = platform.processor() or platform.machine()
+    table: Table = {"title": strings.THIS_MACHINE, "machine": machine, "head": strings.TTFT_HEAD, "rows": rows}
     longest = engine.model.max_tokens - 128
-    table: dict[str, Any] = {"title": strings.THIS_MACHINE, "machine": platform.processor() or platform.machine()}
-    table |= {"rows": rows, "head": strings.TTFT_HEAD}
     yield {"tables": [table], "busy": True}
     texts = _texts(engine, min(max(LENGTHS), longest) // BLOCK_TOKENS)
     with closing(stream_progress(partial(engine.warm, texts))) as steps:
@@ -57,9 +55,9 @@ def measure(engine: Engine) -> Iterator[dict[str, Any]]:
     for length in LENGTHS:
         if length > longest:
             break
-        block = _first_token(engine, texts[: length // BLOCK_TOKENS], "block")
-        full = _first_token(engine, texts[: length // BLOCK_TOKENS], "full")
-        rows.append([f"{length:,}", _ms(full), _ms(block), f"{full / block:.1f}×"])
+        block_ms = _ttft_ms(engine, texts[: length // BLOCK_TOKENS], "block")
+        full_ms = _ttft_ms(engine, texts[: length // BLOCK_TOKENS], "full")
+        rows.append(_row(length, full_ms, block_ms))
         yield {"tables": [table], "busy": True}
     for text in texts:
         engine.kv.delete(engine.kv_key(text))
@@ -67,7 +65,7 @@ def measure(engine: Engine) -> Iterator[dict[str, Any]]:
 
 
 def _texts(engine: Engine, n_blocks: int) -> list[str]:
-    """Blocks of so many tokens, each another."""
+    """Return distinct texts of about `BLOCK_TOKENS` tokens."""
     texts = []
     for block in range(n_blocks):
         words, counter = [f"Block {block}."], engine.token_counter
@@ -77,8 +75,8 @@ def _texts(engine: Engine, n_blocks: int) -> list[str]:
     return texts
 
 
-def _first_token(engine: Engine, texts: list[str], mode: Mode) -> float:
-    """Milliseconds to the first token over these blocks, the better of two runs."""
+def _ttft_ms(engine: Engine, texts: list[str], mode: Mode) -> float:
+    """Return the time to first token over these blocks, the better of two runs."""
     times = []
     for _ in range(2):
         request = Request(QUESTION, mode, 1, Stopwatch(engine.model.device))
@@ -92,5 +90,9 @@ def _first_token(engine: Engine, texts: list[str], mode: Mode) -> float:
     return min(times)
 
 
-def _ms(ms: float) -> str:
+def _row(n_tokens: int, full_ms: float, block_ms: float) -> list[str]:
+    return [f"{n_tokens:,}", _format(full_ms), _format(block_ms), f"{full_ms / block_ms:.1f}×"]
+
+
+def _format(ms: float) -> str:
     return f"{ms:,.1f}" if ms < 100 else f"{ms:,.0f}"

@@ -1,10 +1,9 @@
-"""Documents: files in, documents out, one by one; what waits can be gone on with."""
+"""Load files, list and remove documents. Pending files resume after a restart."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from blockrag.documents import load
 from blockrag.documents.limits import Limits as ReadingLimits
@@ -12,125 +11,140 @@ from blockrag.errors import BlockRAGError, DocumentError, Stopped
 from blockrag.progress import OnProgress
 from storage.documents import UploadRecord
 from ui import strings
-from ui.collection_document import Entry
+from ui.collection_document import CollectionDocument
+from ui.components.payloads import DocumentRow, DocumentsPayload
+from ui.jobs import stream_progress
 from ui.open_collection import OpenCollection
-from ui.streaming import stream_progress
+
+UPLOAD_ID = "upload-{id}"
+"""Id, in the table, of a file that is not a document."""
 
 
-def receive(workspace: OpenCollection, paths: Sequence[Path]) -> None:
-    """Take uploaded files in, so that none of them is lost, whatever happens next.
-
-    Raises
-    ------
-    LimitError
-        If they are too many.
-    """
-    workspace.meter.upload(workspace.owner, len(paths))
+def receive(collection: OpenCollection, paths: Sequence[Path]) -> None:
+    """Copy uploaded files, so that no restart loses them. The originals stay: Gradio keeps equal files of all visitors
+    once, and deletes them later. Raises LimitError if they are too many."""
+    collection.limiter.upload(collection.owner, len(paths))
     for path in paths:
-        workspace.library.receive(workspace.record.id, path, path.name)
+        collection.library.receive(collection.record.id, path, path.name)
 
 
-def read_waiting(workspace: OpenCollection) -> Iterator[dict[str, Any]]:
-    """Read the files that wait, one by one, yielding the view before each and at the end."""
-    workspace.live.stop_loading = False
-    with workspace.meter.job(workspace.owner):
-        for upload in _waiting(workspace):
-            if workspace.live.stop_loading:
+def read_waiting(collection: OpenCollection) -> Iterator[DocumentsPayload]:
+    """Read the waiting files one by one, yielding the view before each and at the end."""
+    collection.flags.stop_loading = False
+    with collection.limiter.job(collection.owner):
+        for upload in _uploads(collection):
+            if upload.state != "waiting":
+                continue
+            if collection.flags.stop_loading:
                 break
-            yield view(workspace, reading=upload.id)
-            yield from _read(workspace, upload)
-    yield view(workspace)
+            yield view(collection, reading=upload.id)
+            yield from _read(collection, upload)
+    yield view(collection)
 
 
-def load_files(workspace: OpenCollection, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """`receive`, then `read_waiting`."""
-    receive(workspace, paths)
-    yield from read_waiting(workspace)
+def load_files(collection: OpenCollection, paths: Sequence[Path]) -> Iterator[DocumentsPayload]:
+    """Call `receive`, then `read_waiting`."""
+    receive(collection, paths)
+    yield from read_waiting(collection)
 
 
-def stop(workspace: OpenCollection) -> dict[str, Any]:
-    """Read no further file; one that is being segmented waits again."""
-    workspace.live.stop_loading = True
-    return view(workspace)
+def stop(collection: OpenCollection) -> DocumentsPayload:
+    """Stop reading files; the one being segmented waits again."""
+    collection.flags.stop_loading = True
+    return view(collection)
 
 
-def load_sample(workspace: OpenCollection, path: Path, on_progress: OnProgress | None = None) -> dict[str, Any]:
-    """Load a file that is not an upload; the file stays."""
-    workspace.add(load(path), on_progress=on_progress)
-    return view(workspace)
+def load_sample(collection: OpenCollection, path: Path, on_progress: OnProgress | None = None) -> DocumentsPayload:
+    """Load a file of the project, and leave it where it is."""
+    collection.add(load(path), on_progress=on_progress)
+    return view(collection)
 
 
-def remove(workspace: OpenCollection, document_id: str) -> dict[str, Any]:
-    """Remove a document, or a file that is none."""
-    if document_id.startswith("upload-"):
-        for upload in workspace.store.documents.uploads(workspace.record.id):
-            if f"upload-{upload.id}" == document_id:
-                workspace.library.dismiss(upload)
+def remove(collection: OpenCollection, row_id: str) -> DocumentsPayload:
+    """Remove a document, or a file that could not be read."""
+    failed = next((u for u in _uploads(collection) if UPLOAD_ID.format(id=u.id) == row_id), None)
+    if failed is not None:
+        collection.library.dismiss(failed)
     else:
-        workspace.remove(document_id)
-    return view(workspace)
+        collection.remove(row_id)
+    return view(collection)
 
 
-def view(workspace: OpenCollection, reading: int | None = None, percent: int | None = None) -> dict[str, Any]:
-    """The table of documents, and of files that are none, or not yet; of the one that is being read, how much of it is
-    segmented."""
-    uploads = workspace.store.documents.uploads(workspace.record.id)
-    told = strings.LOADING if percent is None else strings.SEGMENTING.format(percent=percent)
-    states = {upload.id: told if upload.id == reading else strings.WAITING for upload in uploads}
-    rows = [*map(_document, workspace.entries.values()), *(_upload(upload, states[upload.id]) for upload in uploads)]
+def view(collection: OpenCollection, reading: int | None = None, percent: int | None = None) -> DocumentsPayload:
+    """Draw the documents and the files that are not documents (yet).
+
+    Parameters
+    ----------
+    reading : int, optional
+        Id of the upload being read.
+    percent : int, optional
+        How much of it is segmented.
+    """
+    uploads = _uploads(collection)
+    progress = strings.READING_FILE if percent is None else strings.SEGMENTING.format(percent=percent)
+    rows = [*map(_document_row, collection.documents.values())]
+    rows += [_upload_row(upload, progress if upload.id == reading else strings.WAITING) for upload in uploads]
     n_waiting = sum(upload.state == "waiting" for upload in uploads)
     return {
         "rows": rows,
         "waiting": 0 if reading else n_waiting,
-        "progress": strings.LEFT_TO_READ.format(n=n_waiting) if reading else "",
+        "progress": strings.FILES_LEFT.format(n=n_waiting) if reading else "",
         "empty": strings.NO_DOCUMENTS,
     }
 
 
-def choices(workspace: OpenCollection) -> list[tuple[str, str]]:
-    """Name and id of every document, for a menu."""
-    return [(record.name, record.sha256) for record in workspace.store.documents.of(workspace.record.id)]
+def choices(collection: OpenCollection) -> list[tuple[str, str]]:
+    """Return name and id of every document, for a menu."""
+    return [(record.name, record.sha256) for record in collection.store.documents.of(collection.record.id)]
 
 
-def _waiting(workspace: OpenCollection) -> list[UploadRecord]:
-    return [u for u in workspace.store.documents.uploads(workspace.record.id) if u.state == "waiting"]
+def _uploads(collection: OpenCollection) -> list[UploadRecord]:
+    return collection.store.documents.uploads(collection.record.id)
 
 
-def _read(workspace: OpenCollection, upload: UploadRecord) -> Iterator[dict[str, Any]]:
-    """Make a document of a file, yielding the view at each per cent; a file that is stopped at waits again."""
-    path, limits = workspace.library.upload_path(upload), workspace.meter.limits
+def _read(collection: OpenCollection, upload: UploadRecord) -> Iterator[DocumentsPayload]:
+    """Make a document of a file, yielding the view at each per cent; if it is stopped, the file waits again."""
+    path, limits = collection.library.upload_path(upload), collection.limiter.limits
     try:
         document = load(path, name=upload.name, limits=ReadingLimits(max_bytes=limits.file_bytes))
-        told = 0
-        with closing(stream_progress(partial(workspace.add, document, upload.id))) as steps:
+        last_percent = 0
+        with closing(stream_progress(partial(collection.add, document, upload.id))) as steps:
             for step in steps:
-                if workspace.live.stop_loading:
+                if collection.flags.stop_loading:
                     return
-                if (percent := round(100 * step.done / step.total)) > told:
-                    told = percent
-                    yield view(workspace, upload.id, percent)
+                if (percent := round(100 * step.done / step.total)) > last_percent:
+                    last_percent = percent
+                    yield view(collection, upload.id, percent)
     except Stopped:
         return
     except DocumentError as error:
-        workspace.store.documents.fail(upload.id, error.reason)
+        collection.store.documents.fail(upload.id, error.reason)
     except BlockRAGError as error:
-        workspace.store.documents.fail(upload.id, str(error))
+        collection.store.documents.fail(upload.id, str(error))
     path.unlink(missing_ok=True)
 
 
-def _document(entry: Entry) -> dict[str, Any]:
-    record = entry.record
-    kind = record.media_type.rsplit("/", 1)[-1].rsplit(".", 1)[-1].removeprefix("x-")
-    state = strings.READY if entry.indexed is None else strings.INDEXED
-    size = f"{record.n_chars:,} characters"
-    return _row(record.name, state) | {"id": record.sha256, "kind": kind, "size": size}
+def _document_row(document: CollectionDocument) -> DocumentRow:
+    record = document.record
+    return {
+        "id": record.sha256,
+        "name": record.name,
+        "kind": record.media_type.rsplit("/", 1)[-1].rsplit(".", 1)[-1].removeprefix("x-"),
+        "size": strings.CHARACTERS.format(n=record.n_chars),
+        "state": strings.READY_TO_INDEX if document.indexed_starts is None else strings.INDEXED,
+        "failed": False,
+        "busy": False,
+    }
 
 
-def _upload(upload: UploadRecord, state: str) -> dict[str, Any]:
-    if upload.state == "failed":
-        return _row(upload.name, upload.reason, failed=True) | {"id": f"upload-{upload.id}"}
-    return _row(upload.name, state) | {"busy": True}
-
-
-def _row(name: str, state: str, *, failed: bool = False) -> dict[str, Any]:
-    return {"id": "", "name": name, "kind": "", "size": "", "state": state, "failed": failed, "busy": False}
+def _upload_row(upload: UploadRecord, state: str) -> DocumentRow:
+    failed = upload.state == "failed"
+    return {
+        "id": UPLOAD_ID.format(id=upload.id) if failed else "",
+        "name": upload.name,
+        "kind": "",
+        "size": "",
+        "state": upload.reason if failed else state,
+        "failed": failed,
+        "busy": not failed,
+    }

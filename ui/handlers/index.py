@@ -1,134 +1,151 @@
-"""Index: every document that is not indexed as it is cut now, told as it goes on; and where its KV is."""
+"""Index the documents whose blocks changed, show progress, and show which tier holds each block's KV."""
 
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
-from typing import Any
 
 from blockrag.errors import BlockRAGError
 from blockrag.progress import Progress
 from ui import strings
-from ui.collection_document import Entry
+from ui.collection_document import CollectionDocument
+from ui.components.payloads import IndexRow, ProgressPayload
+from ui.jobs import stream_progress
 from ui.open_collection import OpenCollection
-from ui.streaming import stream_progress
 
 MAX_CELLS = 400
-"""Blocks that are drawn one by one, by the tier of their KV."""
+"""Blocks that are drawn one by one."""
 
 REDRAW_S = 0.2
-"""Between two views of a stage: a page that is drawn anew for every block of a quick model hears no click."""
+"""Between two views of a stage: a page redrawn for every block of a fast model registers no click."""
 
 
-def overview(workspace: OpenCollection) -> dict[str, Any]:
-    """Every document and whether its present cut is indexed."""
-    rows = [_rest(workspace, entry) for entry in workspace.entries.values()]
-    return {"rows": rows, "empty": strings.NOTHING_TO_INDEX}
+def overview(collection: OpenCollection) -> ProgressPayload:
+    """Draw every document and whether its blocks are indexed as they are now."""
+    return _payload([_row(collection, document) for document in collection.documents.values()])
 
 
-def start(workspace: OpenCollection) -> dict[str, Any]:
-    """The same, while the model is still busy with something else."""
-    workspace.live.stop_indexing = False
-    rows = [_rest(workspace, entry) for entry in workspace.entries.values()]
-    return {
-        "rows": [row if row["state"] == "done" else row | {"text": strings.QUEUED} for row in rows],
-        "empty": strings.NOTHING_TO_INDEX,
-    }
+def start(collection: OpenCollection) -> ProgressPayload:
+    """Draw the documents to index while the model is busy with other work."""
+    collection.flags.stop_indexing = False
+    rows = overview(collection)["rows"]
+    for row in rows:
+        if row["state"] != "done":
+            row["text"] = strings.QUEUED
+    return _payload(rows)
 
 
-def stop(workspace: OpenCollection) -> dict[str, Any]:
-    """Have the indexing stop at its next step."""
-    workspace.live.stop_indexing = True
-    return overview(workspace)
+def stop(collection: OpenCollection) -> ProgressPayload:
+    """Stop indexing at its next step."""
+    collection.flags.stop_indexing = True
+    return overview(collection)
 
 
-def index_all(workspace: OpenCollection) -> Iterator[dict[str, Any]]:
-    """Index what is not indexed, yielding the view as it goes on; the last one is what stands when all is over."""
-    failed: dict[str, str] = {}
-    with workspace.meter.job(workspace.owner):
-        for document_id, entry in workspace.entries.items():
-            if entry.is_indexed or workspace.live.stop_indexing:
+def index_all(collection: OpenCollection) -> Iterator[ProgressPayload]:
+    """Index what is not indexed, yielding the view as it proceeds; the last view is the result."""
+    errors: dict[str, str] = {}
+    with collection.limiter.job(collection.owner):
+        for document_id, document in collection.documents.items():
+            if document.is_indexed or collection.flags.stop_indexing:
                 continue
-            rest = overview(workspace)["rows"]
+            rows = _with_errors(overview(collection)["rows"], errors)
             pace = Pace()
             try:
-                with closing(stream_progress(partial(workspace.index, entry))) as steps:
+                with closing(stream_progress(partial(collection.index, document))) as steps:
                     for step in steps:
-                        if workspace.live.stop_indexing:
+                        if collection.flags.stop_indexing:
                             break
                         if pace.is_due(step):
-                            yield _with(rest, document_id, _running(entry, step, pace.left(step)), failed)
+                            running = _running_row(document, step, pace.left_s(step))
+                            yield _payload([running if row["id"] == document_id else row for row in rows])
             except BlockRAGError as error:
-                failed[document_id] = str(error)
-        yield _with(overview(workspace)["rows"], "", {}, failed)
+                errors[document_id] = str(error)
+        yield _payload(_with_errors(overview(collection)["rows"], errors))
 
 
 class Pace:
-    """When the view is due, and how long a stage will still take, from how long it took so far."""
+    """Decides when to redraw, and estimates how long a stage will still take."""
 
     def __init__(self) -> None:
-        self._stage, self._began, self._first = "", 0.0, 0
-        self._told = 0.0
+        self._stage, self._began_s, self._first = "", 0.0, 0
+        self._drawn_s = 0.0
 
     def is_due(self, step: Progress) -> bool:
-        """Whether to tell of this step: the first and the last of a stage, and others now and then."""
+        """Return True for the first and last step of a stage, and for others every `REDRAW_S`."""
         now = time.monotonic()
-        if step.stage == self._stage and step.done < step.total and now - self._told < REDRAW_S:
+        if step.stage == self._stage and step.done < step.total and now - self._drawn_s < REDRAW_S:
             return False
-        self._told = now
+        self._drawn_s = now
         return True
 
-    def left(self, step: Progress) -> float | None:
-        """Seconds; None before anything can be said."""
+    def left_s(self, step: Progress) -> float | None:
+        """Return the estimate in seconds, or None at the first step of a stage."""
         now = time.monotonic()
         if step.stage != self._stage:
-            self._stage, self._began, self._first = step.stage, now, step.done
+            self._stage, self._began_s, self._first = step.stage, now, step.done
         done = step.done - self._first
-        return (now - self._began) / done * (step.total - step.done) if done > 0 else None
+        return (now - self._began_s) / done * (step.total - step.done) if done > 0 else None
 
 
-def _with(
-    rows: list[dict[str, Any]], running_id: str, running: dict[str, Any], failed: dict[str, str]
-) -> dict[str, Any]:
-    shown = []
+def _payload(rows: list[IndexRow]) -> ProgressPayload:
+    return {"rows": rows, "empty": strings.NOTHING_TO_INDEX}
+
+
+def _with_errors(rows: list[IndexRow], errors: dict[str, str]) -> list[IndexRow]:
     for row in rows:
-        if row["id"] == running_id:
-            row = running
-        if row["id"] in failed:
-            row = row | {"state": "failed", "text": failed[row["id"]]}
-        shown.append(row)
-    return {"rows": shown, "empty": strings.NOTHING_TO_INDEX}
+        if row["id"] in errors:
+            row["state"], row["text"] = "failed", errors[row["id"]]
+    return rows
 
 
-def _rest(workspace: OpenCollection, entry: Entry) -> dict[str, Any]:
-    n_blocks = len(entry.starts)
-    row = {"id": entry.record.sha256, "name": entry.record.name, "total": n_blocks}
-    if entry.is_indexed:
-        cells = _cells(workspace, entry)
-        where = ", ".join(f"{cells.count(tier)} in {tier}" for tier in dict.fromkeys(cells) if tier)
-        missing = cells.count("")
-        told = f"KV of {where}" if where else ""
-        told += f"{', ' if told else ''}{missing} {strings.KV_NOWHERE}" if missing else ""
-        text = f"{n_blocks} blocks indexed · {told}"
-        return row | {"text": text, "done": n_blocks, "state": "done", "cells": cells[:MAX_CELLS]}
-    fresh = entry.indexed is None
-    text = f"{n_blocks} blocks, {strings.NOT_INDEXED if fresh else strings.CUT_ANEW}"
-    return row | {"text": text, "done": 0, "state": "waiting", "cells": []}
+def _row(collection: OpenCollection, document: CollectionDocument) -> IndexRow:
+    n_blocks = len(document.starts)
+    row: IndexRow = {
+        "id": document.record.sha256,
+        "name": document.record.name,
+        "text": strings.NOT_INDEXED.format(n=n_blocks),
+        "done": 0,
+        "total": n_blocks,
+        "state": "waiting",
+        "cells": [],
+    }
+    if document.is_indexed:
+        cells = _cells(collection, document)
+        row["text"] = strings.INDEXED_BLOCKS.format(n=n_blocks, kv=_kv_summary(collection, cells))
+        row["done"], row["state"], row["cells"] = n_blocks, "done", cells[:MAX_CELLS]
+    elif document.indexed_starts is not None:
+        row["text"] = strings.INDEX_OUTDATED.format(n=n_blocks)
+    return row
 
 
-def _cells(workspace: OpenCollection, entry: Entry) -> list[str]:
-    """The fastest tier that has each block's KV now, or an empty string."""
-    records = workspace.store.blocks.of(entry.record.id)
-    return [next(iter(workspace.library.tiers_of(record.kv_key)), "") for record in records]
+def _cells(collection: OpenCollection, document: CollectionDocument) -> list[str]:
+    """Return the fastest tier that holds each block's KV, or an empty string."""
+    records = collection.store.blocks.of(document.record.id)
+    return [next(iter(collection.library.tiers_of(record.kv_key)), "") for record in records]
 
 
-def _running(entry: Entry, step: Progress, left: float | None) -> dict[str, Any]:
-    wait = "" if left is None else f", about {left:.0f} s left" if left >= 1 else ", nearly done"
-    if step.stage == "embed":
-        reused = f", {step.reused} as before" if step.reused else ""
-        text, done = f"embedding {step.done} of {step.total} blocks{reused}{wait}", 0
-    else:
-        reused = f", {step.reused} were cached" if step.reused else ""
-        text, done = f"encoded {step.done} of {step.total} blocks{reused}{wait}", step.done
-    row = {"id": entry.record.sha256, "name": entry.record.name, "cells": []}
-    return row | {"text": text, "done": done, "total": step.total, "state": "running"}
+def _kv_summary(collection: OpenCollection, cells: list[str]) -> str:
+    tiers = [strings.BLOCKS_IN_TIER.format(n=cells.count(tier), tier=tier) for tier in dict.fromkeys(cells) if tier]
+    parts = [strings.KV_IN_TIERS.format(tiers=", ".join(tiers))] if tiers else []
+    if n_missing := cells.count(""):
+        is_local = all(tier.is_local for tier in collection.library.engine.kv.tiers)
+        parts.append((strings.KV_NOT_CACHED if is_local else strings.KV_NOT_LOCAL).format(n=n_missing))
+    return " · ".join(parts)
+
+
+def _running_row(document: CollectionDocument, step: Progress, left_s: float | None) -> IndexRow:
+    text = strings.EMBEDDING if step.stage == "embed" else strings.ENCODING
+    text = text.format(done=step.done, total=step.total)
+    if step.reused:
+        text += strings.REUSED.format(n=step.reused)
+    if left_s is not None:
+        text += strings.SECONDS_LEFT.format(s=left_s) if left_s >= 1 else strings.NEARLY_DONE
+    return {
+        "id": document.record.sha256,
+        "name": document.record.name,
+        "text": text,
+        "done": 0 if step.stage == "embed" else step.done,
+        "total": step.total,
+        "state": "running",
+        "cells": [],
+    }

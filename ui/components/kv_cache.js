@@ -1,6 +1,4 @@
-// {empty, n_mine, misses, tiers: [{name, used, budget, text, blocks, hits, evicted, mine}], lines: {nbytes, counts}}, a
-// line being {name, points: [[seconds ago (negative), value]]}; budget is null where there is no limit, and used, blocks
-// and mine are null where they are not counted
+// Draws a KVCachePayload (payloads.py).
 const COLOURS = ["#2e7d9e", "#b7791f", "#8e5ab5", "#9b5b4f"], WIDTH = 520, HEIGHT = 150, LEFT = 46, BOTTOM = 20;
 const svg = (tag, attributes, text) => {
   const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -13,8 +11,8 @@ const plot = (title, lines, unit) => {
   const most = Math.max(1e-9, ...lines.flatMap((line) => line.points.map((p) => p[1])));
   const oldest = Math.min(-60, ...lines.flatMap((line) => line.points.map((p) => p[0])));
   const x = (t) => LEFT + ((t - oldest) / -oldest) * (WIDTH - LEFT - 8), y = (v) => HEIGHT - BOTTOM - (v / most) * (HEIGHT - BOTTOM - 10);
-  const said = lines.map((line) => `${line.name} ${(line.points.at(-1)?.[1] ?? 0).toFixed(0)} ${unit}`).join(", ");
-  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}: now ${said}` });
+  const summary = lines.map((line) => `${line.name} ${(line.points.at(-1)?.[1] ?? 0).toFixed(0)} ${unit}`).join(", ");
+  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}: now ${summary}` });
   for (const part of [0, 0.5, 1]) {
     drawing.append(svg("line", { x1: LEFT, x2: WIDTH - 8, y1: y(part * most), y2: y(part * most), class: "grid" }));
     drawing.append(svg("text", { x: LEFT - 6, y: y(part * most) + 4, "text-anchor": "end" }, (part * most).toFixed(most < 5 ? 1 : 0)));
@@ -51,9 +49,9 @@ draw((value) => {
       card.append(bar);
     }
     if (tier.blocks !== null) card.append(make("small", "", `${tier.blocks} blocks, ${tier.mine} of this collection's ${value.n_mine}`));
-    card.append(make("small", "", `${tier.hits} hits, ${tier.evicted} evicted since the start`));
+    card.append(make("small", "", `${tier.hits} hits, ${tier.evicted} evicted since startup`));
     cards.append(card);
   }
-  plots.append(plot("Block KV kept", value.lines.nbytes, "MB"), plot("Looked for, since the start", value.lines.counts, ""));
+  plots.append(plot("KV in each tier", value.lines.nbytes, "MB"), plot("Lookups since startup", value.lines.counts, ""));
   root.replaceChildren(cards, plots);
 });

@@ -1,4 +1,4 @@
-"""Serves the page: theme, limits of requests, health, graceful stop. Knows nothing of what is on the page."""
+"""Serve the page: theme, request limits, health check, graceful stop."""
 
 import json
 import logging
@@ -6,10 +6,9 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import anyio.to_thread  # of Gradio's own
 import gradio as gr
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -17,7 +16,7 @@ from starlette.routing import Route
 
 from blockrag.errors import BlockRAGError
 from ui.collection_service import CollectionService
-from ui.handlers.cache import Watch
+from ui.handlers.kv_cache import TierMonitor
 from ui.page import build
 from ui.passwords import Auth
 from ui.session import MAX_THREADS
@@ -28,43 +27,44 @@ CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Helvetica", "Arial", "sans-serif")
 FONT_MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
 MAX_EVENTS = 256
-"""That wait in the page's queue, of all visitors together."""
+"""Of all visitors together, in the page's queue."""
 
 
-class Service:
-    """The page, being served, and what goes on beside it.
+class Server:
+    """Serves the page and runs its background threads.
 
     Parameters
     ----------
-    workspaces : CollectionService
+    service : CollectionService
     data_dir : Path
-        Nothing in it can be fetched.
+        Nothing in it can be downloaded.
     auth : callable, optional
-        Whether a name and a password belong together; without it there is no login.
+        Checks a name and a password; without it there is no login.
     mcp : bool
         Serve the API as an MCP server too.
     """
 
-    def __init__(self, workspaces: CollectionService, data_dir: Path, auth: Auth | None = None, *, mcp: bool = False):
-        self._workspaces, self._data_dir, self._auth, self._mcp = workspaces, data_dir, auth, mcp
+    def __init__(self, service: CollectionService, data_dir: Path, auth: Auth | None = None, *, mcp: bool = False):
+        self.service = service
+        self._data_dir, self._auth, self._mcp = data_dir, auth, mcp
         self._stop = threading.Event()
-        self.watch = Watch(workspaces.engine)
-        self.page = build(workspaces, self.watch, secret_of(data_dir))
+        self._monitor = TierMonitor(service.engine)
+        self._page = build(service, self._monitor, secret_of(data_dir))
 
     def launch(self, host: str | None, port: int | None) -> str:
-        """Serve in threads; returns the address."""
-        for work in (self.watch.keep_looking, self._workspaces.keep_expiring if self._workspaces.expires else None):
+        """Serve in threads and return the address."""
+        for work in (self._monitor.run, self.service.run_expiry if self.service.expires else None):
             if work is not None:
                 threading.Thread(target=work, args=(self._stop,), daemon=True).start()
-        self.page.queue(max_size=MAX_EVENTS, default_concurrency_limit=8)
-        _, address, _ = self.page.launch(
+        self._page.queue(max_size=MAX_EVENTS, default_concurrency_limit=8)
+        _, address, _ = self._page.launch(
             server_name=host,
             server_port=port,
             theme=_theme(),
             css=CSS,
             auth=self._auth,
             max_threads=MAX_THREADS,
-            max_file_size=self._workspaces.limits.file_bytes,
+            max_file_size=self.service.limits.file_bytes,
             blocked_paths=[str(self._data_dir.resolve())],
             allowed_paths=[],
             strict_cors=True,
@@ -82,16 +82,16 @@ class Service:
         return address
 
     async def _health(self, _request: Request) -> JSONResponse:
-        """200 where the database answers, else 503. Tells nothing about anyone."""
+        """Answer 200 if the database responds, else 503, and reveal nothing about anyone."""
         try:
-            await _in_thread(self._workspaces.library.store.collections.count)
+            await anyio.to_thread.run_sync(self.service.library.store.collections.count)
         except BlockRAGError as error:
             _LOG.error("not healthy: %s", error)
             return JSONResponse({"status": "failing"}, 503)
         return JSONResponse({"status": "ok"})
 
     def wait(self) -> None:
-        """Serve until the process is told to end (SIGTERM, SIGINT), then stop in good order."""
+        """Serve until SIGTERM or SIGINT, then `close`."""
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, lambda *_: self._stop.set())
         while not self._stop.wait(1.0):
@@ -100,37 +100,31 @@ class Service:
         self.close()
 
     def close(self) -> None:
-        """Let no one in any more, have jobs stop at their next step, close the database."""
+        """Stop jobs at their next step, close the page, then the database."""
         self._stop.set()
-        self._workspaces.stop_all()
-        self.page.close(verbose=False)
-        self._workspaces.library.close()
-
-
-async def _in_thread(call: Callable[[], Any]) -> Any:
-    import anyio  # noqa: PLC0415  (of Gradio's own)
-
-    return await anyio.to_thread.run_sync(call)
+        self.service.stop_jobs()
+        self._page.close(verbose=False)
+        self.service.library.close()
 
 
 def secret_of(data_dir: Path) -> str:
-    """The key by which what browsers keep is encrypted: made once, and kept where only this user reads it."""
+    """Return the key that encrypts what browsers keep. It is created once, in a file that only this user can read."""
     path = data_dir / "secret"
     try:
         return path.read_text(encoding="ascii")
     except FileNotFoundError:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    made = secrets.token_hex(32)
+    secret = secrets.token_hex(32)
     try:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-            file.write(made)
+            file.write(secret)
     except FileExistsError:  # another process was first
         return path.read_text(encoding="ascii")
-    return made
+    return secret
 
 
 class JSONLines(logging.Formatter):
-    """One JSON object a record: time, level, logger, message, and the kind of error where there is one."""
+    """One JSON object per record: time, level, logger, message, and the type of the error if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter`."""
@@ -142,7 +136,7 @@ class JSONLines(logging.Formatter):
 
 
 def _theme() -> gr.themes.Base:
-    """Quiet surfaces, one accent, and fonts that are there already: the page fetches nothing from elsewhere."""
+    """Plain surfaces, one accent, system fonts: the page fetches nothing from elsewhere."""
     theme = gr.themes.Default(
         primary_hue="indigo", neutral_hue="slate", radius_size="lg", font=FONT, font_mono=FONT_MONO
     )

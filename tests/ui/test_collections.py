@@ -1,0 +1,108 @@
+"""Who owns which collection; create, rename, delete, export, import, expire, restart."""
+
+import shutil
+
+import pytest
+
+from tests.tiny import tiny_engine
+from tests.ui.serving import SECRET, answered, make_service, only_document, visitor
+from ui.collection_service import CollectionService
+from ui.handlers import ask, blocks, collections, index
+from ui.handlers.question import answer_view
+from ui.open_collection import GoneError
+
+
+def test_visitors_share_nothing(service, collection):
+    other = visitor(service)
+    assert other.token != collection.token and len(other.token) >= 32 and other.documents == {}
+    list(index.index_all(collection))
+    assert len(other.pipeline.index) == 0
+    other.remove(only_document(collection)[0])
+    assert len(collection.pipeline.index) > 0 and len(collection.documents) == 1
+
+
+def test_a_wrong_visitor_opens_nothing(service, collection):
+    good = {"secret": SECRET["secret"], "collection": collection.token}
+    assert service.get(good).token == collection.token
+    for wrong in (
+        None,
+        "",
+        [],
+        {},
+        {"secret": SECRET["secret"]},
+        {"secret": "t" * 40, "collection": collection.token},
+        {"secret": "", "collection": collection.token},
+        {"secret": SECRET["secret"], "collection": "../.."},
+        {"secret": {"a": 1}, "collection": ["b"]},
+    ):
+        with pytest.raises(GoneError):
+            service.get(wrong)
+
+
+def test_idle_collections_expire_with_everything_in_them(service, collection, clock, tmp_path):
+    list(index.index_all(collection))
+    assert list((tmp_path / "kv").glob("*/*.safetensors"))
+    clock.now += 3 * 3600
+    good = {"secret": SECRET["secret"], "collection": collection.token}
+    service.get(good)
+    clock.now += 3 * 3600
+    service.delete_expired()
+    assert service.get(good).token == collection.token, "three idle hours are not enough"
+    clock.now += 5 * 3600
+    service.delete_expired()
+    with pytest.raises(GoneError):
+        service.get(good)
+    assert not list((tmp_path / "kv").glob("*/*.safetensors")) and not list(service.library.indexes.folder.iterdir())
+
+
+def test_a_restart_loses_nothing(service, collection, tmp_path):
+    document_id, _ = only_document(collection)
+    collection.set_granularity(document_id, 1.0)
+    blocks.toggle(collection, document_id, blocks.view(collection, document_id)["starts"][2], add=False)
+    list(index.index_all(collection))
+    state = answered(collection)
+    before = blocks.view(collection, document_id)
+    service.library.close()
+    restarted = make_service(tiny_engine(tmp_path / "kv"), tmp_path / "data")
+    again = visitor(restarted, SECRET["secret"])
+    view = blocks.view(again, document_id)
+    assert {k: v for k, v in view.items() if k != "cost"} == {k: v for k, v in before.items() if k != "cost"}
+    assert index.overview(again)["rows"][0]["state"] == "done"
+    ((title, conversation),) = ask.conversation_choices(again)
+    (turn,) = ask.turns_view(again, conversation)["turns"]
+    recalled = ask.recall(again, conversation, turn["id"])
+    assert title == state.question and recalled.sources == state.sources
+    assert recalled.answers == state.answers and answer_view(recalled, "block")["text"] == state.texts["block"]
+    restarted.library.close()
+
+
+def test_collections_are_created_renamed_exported_imported_deleted(service, collection, tmp_path):
+    path = collections.to_file(collection)
+    assert path.name == "My-documents.zip"
+    shutil.copy(path, tmp_path / "in.zip")
+    token = collections.from_file(service, collection, tmp_path / "in.zip")
+    assert [name for name, _ in collections.choices(collection)] == ["My documents", "My documents (2)"]
+    imported = service.get({**SECRET, "collection": token})
+    collections.rename(imported, "../../Rivers <b>")
+    imported = service.get({**SECRET, "collection": token})
+    assert (
+        blocks.view(imported, only_document(imported)[0])["starts"]
+        == blocks.view(collection, only_document(collection)[0])["starts"]
+    )
+    assert collections.to_file(imported).name == "Rivers-b.zip"
+    assert not collections.delete(service, imported, "no")
+    assert collections.delete(service, imported, "../../Rivers <b>")
+    with pytest.raises(GoneError):
+        service.get({**SECRET, "collection": token})
+    assert service.enter({**SECRET, "collection": token})["collection"] == collection.token
+
+
+def test_shared_collections_are_shared_and_users_have_their_own(service):
+    shared = CollectionService(service.library, "shared")
+    assert shared.enter({})["collection"] == shared.enter({})["collection"]
+    users = CollectionService(service.library, "login")
+    anna, bert = users.enter({}, "anna"), users.enter({}, "bert")
+    assert anna["collection"] != bert["collection"] and users.enter({}, "anna")["collection"] == anna["collection"]
+    for known, user in ((anna, "bert"), (anna, None), ({"collection": anna["collection"]}, None)):
+        with pytest.raises(GoneError):
+            users.get(known, user)

@@ -1,0 +1,110 @@
+"""Load, list and remove documents."""
+
+import pytest
+
+from storage.errors import LimitError
+from tests.ui.serving import SECRET, TEXT, visitor
+from ui.collection_service import CollectionService
+from ui.handlers import documents
+
+
+def test_a_bad_file_says_why_and_the_others_load(service, tmp_path):
+    collection = visitor(service)
+    paths = [tmp_path / "a.txt", tmp_path / "b.pdf", tmp_path / "c.txt"]
+    for path in paths:
+        path.write_text(f"text of {path.name}")
+    first, *_, last = documents.load_files(collection, paths)
+    assert [(row["name"], row["state"]) for row in first["rows"]] == [
+        ("a.txt", "reading …"),
+        ("b.pdf", "waiting to be read"),
+        ("c.txt", "waiting to be read"),
+    ]
+    good, bad = last["rows"][:2], last["rows"][2]
+    assert [(row["name"], row["state"]) for row in good] == [("a.txt", "ready to index"), ("c.txt", "ready to index")]
+    assert bad["name"] == "b.pdf" and "disguised" in bad["state"] and bad["failed"]
+    assert not list(collection.library.received.iterdir())
+    assert len(documents.remove(collection, bad["id"])["rows"]) == 2, "what could not be read can be dismissed"
+
+
+def test_loading_stops_and_resumes_after_a_restart(service, tmp_path):
+    collection = visitor(service, SECRET["secret"])
+    paths = [tmp_path / f"{i}.txt" for i in range(4)]
+    for path in paths:
+        path.write_text(f"text of {path.name}")
+    running = documents.load_files(collection, paths)
+    next(running)
+    documents.stop(collection)
+    *_, stopped = running
+    assert stopped["waiting"] == 3 and [row["state"] for row in stopped["rows"]].count("ready to index") == 1
+    again = CollectionService(service.library, "private")
+    *_, done = documents.read_waiting(visitor(again, SECRET["secret"]))
+    assert done["waiting"] == 0 and len(done["rows"]) == 4
+
+
+def test_closing_the_page_while_files_load_loses_none(service, tmp_path):
+    collection = visitor(service)
+    paths = [tmp_path / f"{i}.txt" for i in range(3)]
+    for path in paths:
+        path.write_text(f"text of {path.name}")
+    running = documents.load_files(collection, paths)
+    next(running)
+    running.close()
+    assert documents.view(collection)["waiting"] == 3
+
+
+def states(views) -> list[str]:
+    return [view["rows"][0]["state"] for view in views]
+
+
+def test_the_table_shows_segmenting_progress(service, slow_file):
+    seen = states(documents.load_files(visitor(service), [slow_file]))
+    assert seen == ["reading …", *(f"segmenting, {percent} %" for percent in (25, 50, 75, 100)), "ready to index"]
+
+
+@pytest.mark.parametrize("stop", ["button", "closed page", "end of the application"])
+def test_a_file_stopped_while_segmenting_waits_again(service, slow_file, stop):
+    collection = visitor(service, SECRET["secret"])
+    running = documents.load_files(collection, [slow_file])
+    assert states([next(running), next(running)])[-1] == "segmenting, 25 %"
+    if stop == "button":
+        documents.stop(collection)
+    if stop == "end of the application":
+        service.stop_jobs()
+    running.close() if stop == "closed page" else list(running)
+    assert states([documents.view(collection)]) == ["waiting to be read"] and not collection.documents
+    again = visitor(CollectionService(service.library, "private"), SECRET["secret"])
+    assert states(documents.read_waiting(again))[-1] == "ready to index"
+
+
+def test_the_same_text_twice_is_one_document(collection, tmp_path):
+    (tmp_path / "again.md").write_text(TEXT)
+    *_, view = documents.load_files(collection, [tmp_path / "again.md"])
+    assert len(view["rows"]) == 1 and documents.choices(collection)[0][0] == "rivers.md"
+
+
+def test_too_many_files_are_refused(collection, tmp_path):
+    paths = [tmp_path / f"{i}.txt" for i in range(collection.limiter.limits.n_files + 1)]
+    for path in paths:
+        path.write_text("one of too many")
+    with pytest.raises(LimitError, match="at most"):
+        documents.receive(collection, paths)
+    assert not list(collection.library.received.iterdir())
+
+
+def test_two_visitors_upload_the_same_file_at_once(service, tmp_path):
+    """Gradio has it once for both: who is first must not take it from the other."""
+    one, two = visitor(service), visitor(service)
+    (tmp_path / "handout.md").write_text(TEXT)
+    for collection in (one, two):
+        documents.receive(collection, [tmp_path / "handout.md"])
+    for collection in (one, two):
+        *_, view = documents.read_waiting(collection)
+        assert [(row["name"], row["state"]) for row in view["rows"]] == [("handout.md", "ready to index")]
+
+
+def test_the_sample_file_stays_where_it_is(collection, tmp_path):
+    (tmp_path / "sample.md").write_text("A sample. " * 20)
+    assert (
+        len(documents.load_sample(collection, tmp_path / "sample.md")["rows"]) == 2
+        and (tmp_path / "sample.md").exists()
+    )
