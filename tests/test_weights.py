@@ -18,15 +18,16 @@ import pytest
 import torch
 from huggingface_hub.utils import filter_repo_objects
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 import blockrag.models.fetch as fetch_module
 import blockrag.models.store as cache
 from blockrag.cli import main
-from blockrag.errors import WeightsError
+from blockrag.errors import UnsupportedModelError, WeightsError
 from blockrag.models import local_path, remove, weights_sha256
 from blockrag.models.catalog import CATALOG, HubFile, Wheel
 from blockrag.models.fetch import sha256
-from blockrag.models.load import load_answer_model
+from blockrag.models.load import best_dtype, load_answer_model
 from blockrag.models.store import base_id
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -487,6 +488,76 @@ def test_a_folder_loads_as_a_model(home, tmp_path):
     tiny_tokenizer().save_pretrained(tmp_path)
     model = load_answer_model(str(tmp_path))
     assert model.dtype == torch.float32 and model.n_layers == 2 and len(model.weights_id) == 64
+
+
+@pytest.fixture
+def folder(home, tmp_path):
+    """A tiny model as transformers saves it."""
+    tiny_model().network.save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    return tmp_path
+
+
+def edit_config(folder: Path, **changes) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+@pytest.mark.parametrize("method", ["awq", "gptq", "bitsandbytes", "fp8"])
+def test_a_quantised_checkpoint_is_refused_by_its_method(folder, method):
+    edit_config(folder, quantization_config={"quant_method": method, "bits": 4})
+    with pytest.raises(UnsupportedModelError, match=rf"quantised \({method}\).*unquantised checkpoint, or a GGUF"):
+        load_answer_model(str(folder))
+
+
+@pytest.mark.parametrize("damage", ["absent", "{"])
+def test_a_model_without_a_tokenizer_says_so(folder, damage):
+    (folder / "tokenizer_config.json").unlink()
+    (folder / "tokenizer.json").unlink()
+    if damage != "absent":
+        (folder / "tokenizer.json").write_text(damage)
+    with pytest.raises(WeightsError, match=r"(?s)no tokenizer that can be read.*tokenizer\.json"):
+        load_answer_model(str(folder))
+
+
+def test_a_tokenizer_that_transformers_makes_up_is_refused(home, tmp_path):
+    tiny_model("qwen2").network.save_pretrained(tmp_path)
+    with pytest.raises(WeightsError, match="has no tokenizer .a vocabulary of 1"):
+        load_answer_model(str(tmp_path))
+
+
+def test_weights_that_are_cut_off_or_incomplete_say_so(folder):
+    file = folder / "model.safetensors"
+    whole = load_file(file)
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match="incomplete or damaged.*Fetch the model again"):
+        load_answer_model(str(folder))
+    save_file({name: t for name, t in whole.items() if name != "model.norm.weight"}, file, {"format": "pt"})
+    with pytest.raises(WeightsError, match=r"1 tensors are missing, first model\.norm\.weight"):
+        load_answer_model(str(folder))
+
+
+def test_a_configuration_that_cannot_be_read_says_so(folder):
+    edit_config(folder, model_type="nonsense")
+    with pytest.raises(UnsupportedModelError, match="does not know this kind of model.*nonsense"):
+        load_answer_model(str(folder))
+    (folder / "config.json").write_text("{")
+    with pytest.raises(WeightsError, match=r"config\.json cannot be read"):
+        load_answer_model(str(folder))
+
+
+def test_bfloat16_is_used_where_it_is_stored_and_multiplied(folder, monkeypatch):
+    def multiplies(answer: bool) -> None:
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": answer}, raising=False)
+
+    multiplies(True)
+    assert load_answer_model(str(folder)).dtype == torch.float32, "stored in float32"
+    edit_config(folder, dtype="bfloat16")
+    assert load_answer_model(str(folder)).dtype == torch.bfloat16
+    assert load_answer_model(str(folder), dtype=torch.float32).dtype == torch.float32
+    multiplies(False)
+    assert load_answer_model(str(folder)).dtype == torch.float32
+    assert best_dtype("cuda", torch.float32) == torch.bfloat16
 
 
 def test_the_command_lists_fetches_and_removes(home, index, capsys):

@@ -1,16 +1,31 @@
-"""A name or a folder -> an `AnswerModel` on a device. Knows where nothing comes from: that is `local_path`'s."""
+"""Load an answering model and its tokenizer onto a device."""
 
 import copy
+from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from blockrag.attention import gqa
-from blockrag.errors import WeightsError
+from blockrag.errors import UnsupportedModelError, WeightsError
 from blockrag.models.adapter import Adapter, apply_changes
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.families import check_supported
 from blockrag.models.store import base_id, local_path, weights_sha256
+
+DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
+"""Settings of the type to compute in."""
+
+FEWEST_TOKENS = 100
+"""Smallest vocabulary that is taken for a real one."""
 
 
 def load_answer_model(
@@ -30,15 +45,18 @@ def load_answer_model(
     device : str
         Such as ``"cpu"`` or ``"cuda:0"``.
     dtype : torch.dtype, optional
-        By default float32 on a CPU and bfloat16 on a GPU.
+        By default `best_dtype`.
     allow_unverified : bool
         See `check_supported`; the family is checked before any weights are read.
     adapter : Adapter, optional
-        Made for this model; block mode gets a network of its own, which shares with full mode's what it leaves alone.
+        Made for this model; block mode gets a network of its own, which shares unchanged weights with full mode's.
 
     Raises
     ------
-    WeightsError, UnsupportedModelError
+    WeightsError
+        If the weights or the tokenizer are missing, incomplete or damaged, or the adapter was made for another model.
+    UnsupportedModelError
+        If blocks of this model cannot be cached exactly.
     """
     folder = local_path(name)
     if adapter is not None and adapter.base_id != base_id(name):
@@ -46,13 +64,53 @@ def load_answer_model(
             f"this adapter was made for {adapter.base} ({adapter.base_id[:12]}), and {name} is {base_id(name)[:12]}: "
             "name that model, another adapter, or none (--adapter none)."
         )
-    check_supported(AutoConfig.from_pretrained(folder), allow_unverified=allow_unverified)
-    dtype = dtype or (torch.float32 if device.startswith("cpu") else torch.bfloat16)
-    network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=gqa.NAME).to(device)
+    config = _config(folder, name)
+    check_supported(config, allow_unverified=allow_unverified)
     tokenizer = load_tokenizer(name)
+    network = _network(folder, name, dtype or best_dtype(device, config.dtype)).to(device)
     if adapter is not None:
         return adapted(network, tokenizer, weights_sha256(folder), adapter, allow_unverified=allow_unverified)
     return AnswerModel(network, tokenizer, weights_sha256(folder), allow_unverified=allow_unverified)
+
+
+def best_dtype(device: str, stored: torch.dtype | None) -> torch.dtype:
+    """The type to compute in: bfloat16 on a GPU; on a CPU only if it multiplies bfloat16 and the weights are stored in
+    16 bits, otherwise float32."""
+    if not device.startswith("cpu"):
+        return torch.bfloat16
+    in_16_bits = stored is not None and stored.itemsize == 2
+    return torch.bfloat16 if in_16_bits and cpu_multiplies_bfloat16() else torch.float32
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether this processor has instructions for it; without them bfloat16 is slower than float32."""
+    found: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def _config(folder: Path, name: str) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except OSError as error:
+        raise WeightsError(f"{name}: its config.json cannot be read: {error}. Fetch the model again.") from error
+    except ValueError as error:
+        raise UnsupportedModelError(f"{name}: transformers does not know this kind of model: {error}") from error
+
+
+def _network(folder: Path, name: str, dtype: torch.dtype) -> PreTrainedModel:
+    try:
+        network, told = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation=gqa.NAME, output_loading_info=True
+        )
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise WeightsError(f"{name}: its weights are incomplete or damaged: {error}. Fetch the model again.") from error
+    missing = sorted(told["missing_keys"])
+    if missing:  # transformers has made them up
+        raise WeightsError(
+            f"{name}: {len(missing)} tensors are missing, first {missing[0]}; the checkpoint is incomplete. Fetch the "
+            "model again."
+        )
+    return network
 
 
 def adapted(
@@ -82,9 +140,20 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Raises
     ------
     WeightsError
-        If there is none that can say where its tokens begin.
+        If there is none, or none that gives the offsets of its tokens.
     """
-    tokenizer = AutoTokenizer.from_pretrained(local_path(name))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(local_path(name))
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{name} has no tokenizer that can be read: {error}. Put the model's tokenizer.json and "
+            "tokenizer_config.json beside its weights."
+        ) from error
+    if len(tokenizer) < FEWEST_TOKENS:  # without a file, some of transformers' classes make one up
+        raise WeightsError(
+            f"{name} has no tokenizer (a vocabulary of {len(tokenizer)}); put the model's tokenizer.json and "
+            "tokenizer_config.json beside its weights."
+        )
     if not tokenizer.is_fast:
-        raise WeightsError(f"{name} has no fast tokenizer (tokenizer.json), which counting tokens by offset needs")
+        raise WeightsError(f"{name} has no fast tokenizer (tokenizer.json), which counting tokens by offset needs.")
     return tokenizer
