@@ -67,9 +67,9 @@ class Way:
 def _turned(keys: torch.Tensor, rope: Rope, sign: int) -> torch.Tensor:
     """Keys of a block that was encoded from position 0 on, each turned by its own position, in float32."""
     angles = sign * torch.arange(keys.shape[-2], dtype=torch.double)[:, None] * rope.inv_freq
-    turn, moved = (angles.cos().float(), angles.sin().float()), torch.empty(keys.shape)
+    rotation, moved = (angles.cos().float(), angles.sin().float()), torch.empty(keys.shape)
     for layer in range(len(keys)):
-        rope.rotate(keys[layer].float(), turn if rope.rotates(layer) else None, out=moved[layer])
+        rope.rotate(keys[layer].float(), rotation if rope.rotates(layer) else None, out=moved[layer])
     return moved.to(keys.dtype)
 
 

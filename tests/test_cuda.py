@@ -163,7 +163,7 @@ def test_answers_in_company_are_those_alone(n_answers):
         with runner.join(blocks, 100) as joined:
             return list(islice(joined.greedy(final), n))
 
-    plain, batch = PlainRunner(model), GraphRunner(model, n_lanes=4)
+    plain, batch = PlainRunner(model), GraphRunner(model, n_slots=4)
     expected = [answer(plain, question, 40 - 5 * i) for i, question in enumerate(questions)]
     for _ in range(3):
         with ThreadPoolExecutor(n_answers) as pool:
@@ -257,7 +257,7 @@ def test_others_are_decoded_while_blocks_are_read(tmp_path):
     """The passes of both are put on the device's queue in turns, and none sees the other's half-written state."""
     model = gpu_model(num_hidden_layers=6)
     parts = encode_all(model, BLOCKS)
-    tier, runner, plain = on_disk(tmp_path, parts), GraphRunner(model, n_lanes=3), PlainRunner(model)
+    tier, runner, plain = on_disk(tmp_path, parts), GraphRunner(model, n_slots=3), PlainRunner(model)
 
     def answer(with_runner, blocks, final, n) -> list[int]:
         with with_runner.join(blocks, 400) as joined:
@@ -291,9 +291,9 @@ def test_an_altered_file_is_encoded_anew_and_told(tmp_path):
     assert told.text == whole.text and told.report.kv_misses == 3 and "not whole" in told.report.notes[0]
 
 
-def test_lanes_are_used_again_and_do_not_mix():
+def test_slots_are_used_again_and_do_not_mix():
     model = gpu_model()
-    runner, parts = GraphRunner(model, n_lanes=2), encode_all(model, BLOCKS)
+    runner, parts = GraphRunner(model, n_slots=2), encode_all(model, BLOCKS)
     one, other = parts[:3], parts[2:]
     with runner.join(one, 50) as a, runner.join(other, 50) as b:
         found = [a.logits(FINAL).clone(), b.logits(FINAL).clone(), a.logits([5]).clone(), b.logits([5]).clone()]
@@ -323,9 +323,9 @@ def test_attention_over_blocks_is_causal_attention_over_turned_keys(
     tiling = tiling_for(heads // kv_heads * n_queries, kv_heads, dim, query.itemsize)
     table = BlockTable(rope, {tiling.splits, 4}, query.device)
     n = table.write(parts)
-    places = torch.tensor([n, n_tail], device="cuda")
+    counts = torch.tensor([n, n_tail], device="cuda")
     found = attend_blocks(
-        query, *tail, table.view(tiling.splits), places, layer=1, turn=True, scale=dim**-0.5, tiling=tiling
+        query, *tail, table.view(tiling.splits), counts, layer=1, rotate=True, scale=dim**-0.5, tiling=tiling
     )
     double = [BlockKV(part.keys.double(), part.values.double(), part.first_position) for part in parts]
     storage = torch.stack([_join_in_double(double, rope), torch.cat([part.values for part in double], 2)])[:, 1]
@@ -343,11 +343,11 @@ def _join_in_double(parts: list[BlockKV], rope: Rope) -> torch.Tensor:
     rows, start, half = [], 0, len(rope.inv_freq)
     for part in parts:
         angle = (rope.inv_freq * (start - part.first_position)).cuda()
-        turned = part.keys[..., : 2 * half]
-        pairs = turned.unflatten(-1, (half, 2)).unbind(-1) if rope.interleaved else turned.chunk(2, -1)
-        turned = torch.view_as_real(torch.complex(*pairs) * torch.polar(torch.ones_like(angle), angle))
-        turned = turned.flatten(-2) if rope.interleaved else torch.cat(turned.unbind(-1), -1)
-        rows.append(torch.cat([turned, part.keys[..., 2 * half :]], -1))
+        rotated = part.keys[..., : 2 * half]
+        pairs = rotated.unflatten(-1, (half, 2)).unbind(-1) if rope.interleaved else rotated.chunk(2, -1)
+        rotated = torch.view_as_real(torch.complex(*pairs) * torch.polar(torch.ones_like(angle), angle))
+        rotated = rotated.flatten(-2) if rope.interleaved else torch.cat(rotated.unbind(-1), -1)
+        rows.append(torch.cat([rotated, part.keys[..., 2 * half :]], -1))
         start += part.n_tokens
     return torch.cat(rows, 2)
 

@@ -18,7 +18,7 @@ ROPE_OF_64 = Rope(1.0 / 10_000.0 ** (torch.arange(0, 64, 2).double() / 64))
 
 def rotated(rope: Rope, keys: torch.Tensor, offset: int) -> torch.Tensor:
     out = torch.full_like(keys, float("nan"))
-    rope.rotate(keys, rope.turn(offset), out)
+    rope.rotate(keys, rope.rotation(offset), out)
     return out
 
 
@@ -56,7 +56,7 @@ def test_components_beyond_the_rotary_dimension_pass_through():
     assert torch.equal(out[:, 4:], keys[:, 4:]) and not torch.equal(out[:, :4], keys[:, :4])
 
 
-def test_neighbours_turn_together_where_they_are_pairs():
+def test_neighbours_are_rotated_together_where_they_are_pairs():
     halves, pairs = ROPE_OF_64, Rope(ROPE_OF_64.inv_freq, interleaved=True)
     keys = torch.randn(5, 64)
     side_by_side = keys.view(5, 2, 32).transpose(1, 2).reshape(5, 64)  # component i beside i + 32
@@ -93,7 +93,7 @@ def test_a_module_with_angles_of_its_own_is_refused():
             return sin, cos
 
     config = AutoConfig.for_model("llama", hidden_size=64, num_attention_heads=4)
-    with pytest.raises(UnsupportedModelError, match="Reversed computes its angles in a way of its own"):
+    with pytest.raises(UnsupportedModelError, match="Reversed computes its angles in its own way"):
         use_exact_angles(Reversed(config))
 
 

@@ -1,4 +1,4 @@
-"""Assemble: join block KVs into the KV of one prompt. Knows where blocks go, not what they say."""
+"""Assemble: join block KVs into the KV of one prompt."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -11,7 +11,7 @@ from blockrag.kv.block_kv import BlockKV
 
 
 def assemble(parts: Sequence[BlockKV], rope: Rope, storage: torch.Tensor) -> PreallocatedCache:
-    """Copy `parts` one behind another, each part's keys rotated from its local to its joined positions.
+    """Concatenate `parts`, each part's keys rotated from local to joined positions.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def assemble(parts: Sequence[BlockKV], rope: Rope, storage: torch.Tensor) -> Pre
     -------
     PreallocatedCache
         Over `storage`, holding the parts' tokens. Each layer is joined when it is first read, so that parts may still
-        be on their way.
+        be loading.
     """
     near = all(part.keys.device == storage.device for part in parts)
     if parts and near and has_kernel(storage) and rope.is_common(storage.shape[-1]):
@@ -39,31 +39,31 @@ def assemble(parts: Sequence[BlockKV], rope: Rope, storage: torch.Tensor) -> Pre
 
 
 class _Joining:
-    """Joins one layer at a time, when the network comes to it: what was just written is still near the processor."""
+    """Joins one layer at a time, just before the network reads it, while it is in the processor's cache."""
 
     def __init__(self, parts: Sequence[BlockKV], rope: Rope, storage: torch.Tensor):
         self._rope, self._storage = rope, storage
-        self._places = []
+        self._moves = []
         self.n_tokens = 0
         for part in parts:
             start, self.n_tokens = self.n_tokens, self.n_tokens + part.n_tokens
-            self._places.append((part, slice(start, self.n_tokens), rope.turn(start - part.first_position)))
+            self._moves.append((part, slice(start, self.n_tokens), rope.rotation(start - part.first_position)))
 
     def fill(self, layer: int) -> None:
         keys, values = self._storage[:, layer, 0]
-        for part, place, turn in self._places:
+        for part, span, rotation in self._moves:
             part.await_layer(layer)
-            values[:, place] = part.values[layer]
+            values[:, span] = part.values[layer]
             self._rope.rotate(
-                part.keys[layer].to(keys.device), turn if self._rope.rotates(layer) else None, out=keys[:, place]
+                part.keys[layer].to(keys.device), rotation if self._rope.rotates(layer) else None, out=keys[:, span]
             )
 
 
 def has_kernel(storage: torch.Tensor) -> bool:
-    """Whether blocks are joined by one kernel: on CUDA, where Triton is installed, for heads of 2^n components."""
+    """Whether a kernel joins the blocks: on CUDA, where Triton is installed, for heads of 2^n components."""
     return kernels_serve(storage.device, storage.shape[-1])
 
 
 def kernels_serve(device: torch.device, head_dim: int) -> bool:
-    """Whether Triton kernels over whole heads run there: on CUDA, where it is installed, for 2^n components."""
+    """Whether Triton kernels over whole heads run on `device`."""
     return device.type == "cuda" and head_dim & (head_dim - 1) == 0 and find_spec("triton") is not None

@@ -1,7 +1,6 @@
-"""Storage for the KV of prompts, used again from answer to answer. Knows sizes, not what is stored.
+"""Storage for the KV of prompts, reused from answer to answer.
 
-Memory fresh from the system costs more than what is written to it: on a CPU the first touch of 200 MB takes longer than
-joining the blocks in it.
+On a CPU the first touch of 200 MB of fresh memory takes longer than joining the blocks in it.
 """
 
 import threading
@@ -13,11 +12,11 @@ import torch
 from blockrag.models.answer_model import AnswerModel
 
 WARM_TOKENS = 4608
-"""Tokens for which there is storage from the start on a CPU: a context of 4,096 with its question and answer."""
+"""Tokens of the storage that is allocated at the start on a CPU: a context of 4,096 with its question and answer."""
 
 
 class BufferPool:
-    """Lends storage, and keeps the largest that comes back. Safe to use from several threads.
+    """Lends storage, and keeps the largest that is returned. Safe to use from several threads.
 
     Parameters
     ----------
@@ -34,8 +33,7 @@ class BufferPool:
 
     @contextmanager
     def take(self, n_tokens: int) -> Iterator[torch.Tensor]:
-        """Storage for at least `n_tokens`, shape ``(2, layers, 1, kv_heads, capacity, head_dim)``; what it holds is
-        left over from others."""
+        """Storage for at least `n_tokens`, shape ``(2, layers, 1, kv_heads, capacity, head_dim)``, uninitialised."""
         with self._lock:
             storage, self._spare = self._spare, None
         if storage is None or storage.shape[-2] < n_tokens:

@@ -1,10 +1,10 @@
-"""Encode: the KV of blocks, each computed alone at local positions. Knows no store and no prompt.
+"""Encode: computes the KV of blocks, each alone at local positions.
 
 Isolation to the bit (rule 4) needs more than a mask: matrix products of different shapes add in different orders, so
-that a block encoded beside a longer neighbour would differ in its last bits. Here the shape of a block's batch follows
-from the block's own length alone. In rows (everywhere), rows are padded to a multiple of `LENGTH_STEP`, and a batch
+that a block encoded beside a longer neighbour would differ in its last bits. Here the shape of a block's batch depends
+on the block's own length alone. In rows (everywhere), rows are padded to a multiple of `LENGTH_STEP`, and a batch
 always has the same number of rows for its length, filled up with empty ones. In packs (`blockrag.attention.varlen`, on
-CUDA), blocks of any length stand behind one another in packs of one size.
+CUDA), blocks of any length are concatenated in packs of one size.
 """
 
 from collections import defaultdict
@@ -20,12 +20,12 @@ from blockrag.models.answer_model import AnswerModel
 
 LENGTH_STEP = 32
 BATCH_TOKENS = {"cpu": 256, "cuda": 16384}
-"""Tokens a batch of rows holds: where more rows of a length bring no more speed."""
+"""Tokens of a batch of rows; larger batches are no faster."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A finished block: its place in the sequence that was given, and its KV."""
+    """An encoded block: its index in the sequence that was given, and its KV."""
 
     number: int
     kv: BlockKV
@@ -34,16 +34,16 @@ class Encoded:
 def encode_blocks(
     model: AnswerModel, blocks: Sequence[Sequence[int]], prefix: BlockKV | None = None
 ) -> Iterator[Encoded]:
-    """Encode blocks, several a batch, yielding each as its batch is done (not in the order given).
+    """Encode blocks in batches, yielding each when its batch is done (not in the order given).
 
     Parameters
     ----------
     model : AnswerModel
-        Its format says which sinks stand before every block and whether blocks see the prefix.
+        Its format says which sinks precede every block and whether blocks see the prefix.
     blocks : sequence of token id sequences
         Each of at least one token; without sinks.
     prefix : BlockKV, optional
-        The encoded prefix; needed, and used, only where blocks see it.
+        The encoded prefix; used only where blocks see it.
 
     Yields
     ------
@@ -57,7 +57,7 @@ def encode_blocks(
 
 
 def encode_prefix(model: AnswerModel, token_ids: Sequence[int]) -> BlockKV:
-    """Encode the prompt's prefix: a part of its own at position 0, without sinks (its first token is one)."""
+    """Encode the prompt's prefix, at position 0 and without sinks (its first token is one)."""
     no_sinks = model.embed_sinks()[:0]
     return next(_encode(model, [token_ids], no_sinks, None)).kv
 

@@ -1,4 +1,4 @@
-"""How a prompt is made of parts: block sinks, and whether blocks see the prefix. Knows no model.
+"""The block format: block sinks, and whether blocks see the prefix.
 
 Both belong to the adapter that was trained with them, since both change every block KV. The plain format (no sinks,
 strict isolation) is block attention as arXiv 2409.15355 defines it; sinks are those of arXiv 2605.15913.

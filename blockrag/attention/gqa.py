@@ -1,11 +1,10 @@
-"""Attention over grouped key/value heads without repeating them. Knows tensors, not blocks.
+"""Grouped-query attention without repeating keys and values.
 
-Under grouped-query attention several query heads share a key/value head. `transformers` repeats keys and values for
-each of them where a mask is needed, which for a short question over a long context copies the context several times a
-layer. Here the query heads of a group are laid one behind the other as if they were more tokens, and share the keys as
-they are. Same sums, same results.
+Where a mask is needed, `transformers` repeats keys and values for each query head of a group, which for a short
+question over a long context copies the context several times a layer. Here the query heads of a group are concatenated
+as if they were more tokens, and share the keys as they are. Same sums, same results.
 
-Whoever runs the network may bring an attention of its own for that run, as the keyword argument `attend`.
+A caller of the network may pass its own attention for one pass, as the keyword argument `attend`.
 """
 
 from collections.abc import Callable
@@ -19,17 +18,17 @@ from transformers.masking_utils import sdpa_mask
 
 from blockrag.errors import UnsupportedModelError
 
-NAME = "blockrag_packed"
-"""What a network's `attn_implementation` is set to."""
+NAME = "blockrag_gqa"
+"""Value of a network's `attn_implementation`."""
 
 Attend = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
 """(attention module, query, key, value, scaling) -> output ``(batch, queries, heads, head_dim)``."""
 
 UNMASKED = torch.zeros(1, 1, 1, 1)
-"""Stands for the mask where an `attend` needs none, so that `transformers` builds none."""
+"""Passed as the mask where `attend` needs none, so that `transformers` builds none."""
 
 
-def packed_attention(
+def grouped_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -42,8 +41,8 @@ def packed_attention(
     """Attention of `query` ``(batch, heads, queries, head_dim)`` over `key` and `value` ``(batch, kv_heads, keys,
     head_dim)``.
 
-    `attention_mask` is ``(batch, 1, queries, keys)``, or None for a plain causal or single-token pass, which
-    `transformers` does without repeating. Returns ``(batch, queries, heads, head_dim)``.
+    `attention_mask` is ``(batch, 1, queries, keys)``, or None for a plain causal or single-token pass, for which
+    `transformers` repeats nothing. Returns ``(batch, queries, heads, head_dim)``.
     """
     if attend is not None:
         return attend(module, query, key, value, scaling or query.shape[-1] ** -0.5), None
@@ -52,14 +51,14 @@ def packed_attention(
     if attention_mask.shape[-1] != key.shape[2]:
         raise UnsupportedModelError(
             f"{type(module).__name__} has a mask for {attention_mask.shape[-1]} of {key.shape[2]} keys: its layers do "
-            "not hand on the attention that they are run with; use a model of a verified family."
+            "not pass on the keyword arguments of attention; use a model of a verified family."
         )
     batch, heads, n_queries, head_dim = query.shape
     kv_heads = key.shape[1]
     group = heads // kv_heads
-    packed = query.reshape(batch, kv_heads, group * n_queries, head_dim)
+    grouped = query.reshape(batch, kv_heads, group * n_queries, head_dim)
     mask = attention_mask.repeat(1, 1, group, 1)
-    output = scaled_dot_product_attention(packed, key, value, attn_mask=mask, scale=scaling)
+    output = scaled_dot_product_attention(grouped, key, value, attn_mask=mask, scale=scaling)
     return output.reshape(batch, heads, n_queries, head_dim).transpose(1, 2).contiguous(), None
 
 
@@ -68,14 +67,14 @@ def attend_past_and_own(
 ) -> torch.Tensor:
     """Attention of the newest tokens on a CPU: over all before them without a mask, over themselves causally.
 
-    The two results are joined by the logarithms of their weights (FlashAttention-2, arXiv 2307.08691, section 3.1); a
-    mask over everything would be made, repeated and looked at for the sake of its last few columns. Shapes as in
-    `packed_attention`; `key` and `value` hold more tokens than `query`.
+    The two results are combined by the logarithms of their weights (FlashAttention-2, arXiv 2307.08691, section 3.1),
+    so that no mask over the whole context is built. Shapes as in `grouped_attention`; `key` and `value` hold more
+    tokens than `query`.
     """
     batch, heads, n_queries, head_dim = query.shape
     group, past = heads // key.shape[1], key.shape[2] - n_queries
-    packed = query.reshape(batch, key.shape[1], group * n_queries, head_dim)
-    before, weight = flash(packed, key[:, :, :past], value[:, :, :past], scale=scaling)
+    grouped = query.reshape(batch, key.shape[1], group * n_queries, head_dim)
+    before, weight = flash(grouped, key[:, :, :past], value[:, :, :past], scale=scaling)
     own_key, own_value = (t[:, :, past:].repeat_interleave(group, 1) for t in (key, value))
     own, own_weight = flash(query, own_key, own_value, is_causal=True, scale=scaling)
     share = torch.sigmoid(own_weight - weight.reshape(own_weight.shape))
@@ -85,5 +84,5 @@ def attend_past_and_own(
 flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 """(query, key, value, is_causal=, scale=) -> result, and the logarithm of the sum of exponentials of each row."""
 
-AttentionInterface.register(NAME, packed_attention)
+AttentionInterface.register(NAME, grouped_attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,7 +1,7 @@
-"""A preallocated KV cache in the form that `transformers` reads. Knows nothing of blocks.
+"""A preallocated KV cache with the interface of `transformers`.
 
-`DynamicCache` joins old and new keys anew at every layer of every step, which copies the whole context for each token;
-here the room for the answer is there from the start and a step writes only its own rows.
+`DynamicCache` concatenates old and new keys at every layer of every step, which copies the whole context for each
+token; here there is room for the answer from the start, and a step writes only its own rows.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,8 +16,8 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 class PreallocatedLayer(CacheLayerMixin):
     """One layer: a view ``(batch, kv_heads, capacity, head_dim)`` into the cache's storage, filled up to `n_tokens`.
 
-    `fill`, where it is given, is called once, before the first tokens are read. While `newest_alone` is set, the tokens
-    before those that are written are not read.
+    `fill`, if given, is called once, before the first tokens are read. While `newest_alone` is set, `update` returns
+    only the tokens that it writes.
     """
 
     is_sliding = False
@@ -38,13 +38,12 @@ class PreallocatedLayer(CacheLayerMixin):
         return self.keys[:, :, : self.n_tokens], self.values[:, :, : self.n_tokens]
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Nothing is left to do: the storage exists from the start."""
+        """Nothing to do: the storage exists from the start."""
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write new states ``(batch, kv_heads, n, head_dim)`` behind the old ones; return views of all of them, or of
-        the newest alone."""
+        """Append new states ``(batch, kv_heads, n, head_dim)``; return views of all of them, or of the newest alone."""
         start, end = self.n_tokens, self.n_tokens + key_states.shape[2]
         if end > self.get_max_length():
             raise ValueError(f"the cache holds {self.get_max_length()} tokens, {end} were asked for")
@@ -94,7 +93,7 @@ class PreallocatedCache(Cache):
 
     @contextmanager
     def newest_alone(self) -> Iterator[None]:
-        """A context in which a pass is handed its own tokens' KV alone; what is before them is not filled either."""
+        """A context in which a pass gets only its own tokens' KV; earlier tokens are not filled either."""
         for layer in self.layers:
             layer.newest_alone = True
         try:

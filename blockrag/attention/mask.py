@@ -1,4 +1,4 @@
-"""The block mask: which token may see which. Knows lengths and nothing else.
+"""The block mask: which token may see which.
 
 Block attention, arXiv 2409.15355, section 2.2: a block's tokens see the earlier tokens of their own block; the final
 block's tokens see everything before them.

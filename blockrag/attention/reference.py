@@ -3,8 +3,8 @@
 Every other path must give these logits (rule 3). Nothing is cached and nothing is rotated twice here: the whole prompt,
 sinks included, goes through the network once, at its joined positions.
 
-Where blocks see the prefix, each was encoded right behind it, wherever it stands in the prompt. In one pass that is a
-copy of the prefix before every block, at the positions just before it, which this block alone sees.
+Where blocks see the prefix, each was encoded directly after it, wherever it stands in the prompt. In one pass that is
+a copy of the prefix before every block, at the positions just before it, which this block alone sees.
 """
 
 from collections.abc import Callable, Sequence

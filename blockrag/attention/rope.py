@@ -1,8 +1,8 @@
-"""Rotary positions: move keys that were encoded at local positions to their place in a prompt. Knows no model class.
+"""Rotary positions: moves keys that were encoded at local positions to their positions in a prompt.
 
 Rotations compose, R(p + offset) = R(offset) R(p) (RoPE, arXiv 2104.09864, section 3.2), so that all keys of a block
-turn by one angle per frequency, whatever their own positions. A scaling of the keys' length (YaRN's attention factor)
-is applied once, at encoding, and commutes with the turn.
+are rotated by one angle per frequency, whatever their own positions. A scaling of the keys' length (YaRN's attention
+factor) is applied once, at encoding, and commutes with the rotation.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ STATIC_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 """RoPE types whose frequencies do not depend on the length of the prompt; only these compose."""
 
 
-Turn = tuple[torch.Tensor, torch.Tensor]
+Rotation = tuple[torch.Tensor, torch.Tensor]
 """Cosine and sine for each frequency, float32, shape ``(rotary_dim / 2,)`` each."""
 
 
@@ -30,11 +30,11 @@ class Rope:
     ----------
     inv_freq : torch.Tensor
         Angles per position in radians, float64, shape ``(rotary_dim / 2,)``. The first `rotary_dim` components of a
-        head are rotated; those behind them stay.
+        head are rotated; the others stay.
     rotated_layers : tuple of bool, optional
         Layer by layer, whether its keys are rotated; by default all are.
     interleaved : bool
-        Whether components 2 i and 2 i + 1 turn together; by default i and i + rotary_dim / 2 do.
+        Whether components 2 i and 2 i + 1 are rotated together; by default i and i + rotary_dim / 2 are.
     """
 
     inv_freq: torch.Tensor
@@ -46,41 +46,41 @@ class Rope:
         return self.rotated_layers is None or self.rotated_layers[layer]
 
     def is_common(self, head_dim: int) -> bool:
-        """Whether all components of all layers turn, in halves: the case that CUDA kernels are written for."""
+        """Whether all components of all layers are rotated, in halves: the case that CUDA kernels are written for."""
         return self.rotated_layers is None and not self.interleaved and 2 * len(self.inv_freq) == head_dim
 
-    def turn(self, offset: int) -> Turn | None:
-        """The turn by `offset` positions, of either sign; None where nothing turns."""
+    def rotation(self, offset: int) -> Rotation | None:
+        """The rotation by `offset` positions, of either sign; None for 0."""
         if offset == 0:
             return None
         angle = self.inv_freq * offset
         return angle.cos().float(), angle.sin().float()
 
-    def rotate(self, keys: torch.Tensor, turn: Turn | None, out: torch.Tensor) -> None:
-        """Write `keys` of layers that rotate, turned, into `out`; `keys` is left as it is (rule 5).
+    def rotate(self, keys: torch.Tensor, rotation: Rotation | None, out: torch.Tensor) -> None:
+        """Write rotated `keys` to `out`; `keys` is left as it is (rule 5).
 
         Parameters
         ----------
         keys, out : torch.Tensor
             Shape ``(..., tokens, head_dim)``, any float dtype; must not overlap. Arithmetic is float32 inside.
-        turn : Turn or None
-            See `turn`.
+        rotation : Rotation or None
+            See `rotation`; None copies.
         """
-        if turn is None:
+        if rotation is None:
             out.copy_(keys)
             return
-        cos, sin = (part.to(keys.device) for part in turn)
+        cos, sin = (part.to(keys.device) for part in rotation)
         low, high = (part.float() for part in self._pairs(keys))
         for target, one, other, sign in zip(self._pairs(out), (low, high), (high, low), (-1, 1), strict=True):
-            turned = target if out.dtype == torch.float32 else torch.empty_like(one)
-            torch.mul(one, cos, out=turned).addcmul_(other, sin, value=sign)
-            if turned is not target:
-                target.copy_(turned)
+            rotated = target if out.dtype == torch.float32 else torch.empty_like(one)
+            torch.mul(one, cos, out=rotated).addcmul_(other, sin, value=sign)
+            if rotated is not target:
+                target.copy_(rotated)
         rotary = 2 * len(self.inv_freq)
         out[..., rotary:] = keys[..., rotary:]
 
     def _pairs(self, heads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Views of the components that turn together, shape ``(..., rotary_dim / 2)`` each."""
+        """Views of the components that are rotated together, shape ``(..., rotary_dim / 2)`` each."""
         half = len(self.inv_freq)
         if self.interleaved:
             return heads[..., 0 : 2 * half : 2], heads[..., 1 : 2 * half : 2]
@@ -91,9 +91,9 @@ def use_exact_angles(rotary: torch.nn.Module) -> RemovableHandle:
     """Make a network's rotary module compute its angles in float64, until the returned handle is removed.
 
     Networks compute ``position * inv_freq`` in float32, which at position 4,096 is off by up to 2e-4 radians. Ordinary
-    attention does not notice, since all of a prompt's tokens share the error; a block that was encoded at local
-    positions does not share it, and the logits of a 135M model move by 3e-4. With exact angles a turned key is what
-    the network computes in its place, up to the rounding of float32 itself.
+    attention is not affected, since all of a prompt's tokens share the error; a block that was encoded at local
+    positions does not share it, and the logits of a 135M model move by 3e-4. With exact angles a rotated key is what
+    the network computes at the joined position, up to the rounding of float32.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def use_exact_angles(rotary: torch.nn.Module) -> RemovableHandle:
     Raises
     ------
     UnsupportedModelError
-        If its angles are something else than positions times `inv_freq`.
+        If its angles are not positions times `inv_freq`.
     """
     twice = _layout(rotary)
 
@@ -117,7 +117,7 @@ def use_exact_angles(rotary: torch.nn.Module) -> RemovableHandle:
 
 
 def _layout(rotary: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    """How the module writes each angle twice: all of them and all again, or each beside itself."""
+    """How the module repeats the angles: all of them twice, or each twice."""
     inv_freq = rotary.inv_freq.float()
     one = torch.ones(1, 1, dtype=torch.long, device=inv_freq.device)
     cos = rotary(torch.zeros(1, 1, device=inv_freq.device), one)[0][0, 0]
@@ -126,7 +126,7 @@ def _layout(rotary: Any) -> Callable[[torch.Tensor], torch.Tensor]:
         if cos.shape == expected.shape and torch.allclose(cos, expected, atol=1e-5):
             return twice
     raise UnsupportedModelError(
-        f"{type(rotary).__name__} computes its angles in a way of its own, so that cached keys cannot be moved; "
+        f"{type(rotary).__name__} computes its angles in its own way, so that cached keys cannot be moved; "
         "expected are cosines and sines of positions times inv_freq. Use a model of a verified family."
     )
 

@@ -1,6 +1,6 @@
-"""How the final block runs over joined blocks: the seam, the plain way, and the choice between ways.
+"""Runs the final block over joined blocks: the interface, the plain implementation, and the choice between paths.
 
-`make_runner` is the one place where a path is chosen; each report names the one that was taken.
+Only `make_runner` chooses a path; each report names the one that was taken.
 """
 
 from abc import ABC, abstractmethod
@@ -24,9 +24,9 @@ class Joined(ABC):
     Attributes
     ----------
     path : str
-        Names the way it is computed.
+        Name of the path, for the report.
     parts : sequence of BlockKV
-        The blocks where they are read; once the first logits are there, they are whole.
+        The blocks as they are read; after the first logits they are complete.
     """
 
     path: str
@@ -35,11 +35,11 @@ class Joined(ABC):
     @property
     @abstractmethod
     def n_tokens(self) -> int:
-        """Tokens held; the position of the next one."""
+        """Tokens held: the position of the next one."""
 
     @abstractmethod
     def logits(self, token_ids: Sequence[int]) -> torch.Tensor:
-        """Run the next tokens over all that is held. Decoding is the same with one token.
+        """Run the next tokens over all that is held; one token is a decoding step.
 
         Returns
         -------
@@ -49,19 +49,19 @@ class Joined(ABC):
         Raises
         ------
         KVCorruptError, KVTierError
-            If a block that is still being read proves damaged, or its medium fails.
+            If a block that is still loading is damaged, or its tier fails.
         """
 
     def settle(self) -> None:
-        """Return once the blocks have been read whole, or raise what `BlockKV.await_layer` raises."""
+        """Return once all blocks are loaded. Raises what `BlockKV.await_layer` raises."""
         for part in self.parts:
             for layer in range(len(part.keys)):
                 part.await_layer(layer)
 
     def greedy(self, token_ids: Sequence[int]) -> Iterator[int]:
-        """Run `token_ids`, then the most likely token again and again; yields each, without end.
+        """Run `token_ids`, then decode greedily; yields tokens without end.
 
-        The one after it may have been begun when a token is yielded.
+        When a token is yielded, the computation of the next may have begun.
         """
         token = int(self.logits(token_ids).argmax())
         while True:
@@ -80,16 +80,16 @@ class Runner(ABC):
         ----------
         parts : sequence of BlockKV
             Prefix first, then the blocks, in prompt order; on any device. They are read, never written (rule 5).
-            Without parts, all is computed: full mode.
+            Full mode passes none.
         room : int
-            Tokens that will be run over them at most.
+            Most tokens that will be run over them.
         """
 
 
 class PlainRunner(Runner):
-    """Copies the blocks together, keys rotated on the way, and runs the network as `transformers` does.
+    """Joins the blocks and runs the network as `transformers` does.
 
-    On a CPU a question over long blocks reads them where they lie, and they are joined when decoding begins.
+    On a CPU, a question over long blocks reads them in place; they are joined when decoding begins.
     """
 
     def __init__(self, model: AnswerModel):
@@ -127,18 +127,16 @@ class _PlainJoined(Joined):
         return self._model.device.type == "cpu" and n_queries > 1 and pays(self.parts, n_queries * group)
 
 
-def make_runner(model: AnswerModel, n_together: int = 1) -> Runner:
-    """The fastest way that this model, device and installation allow.
+def make_runner(model: AnswerModel, n_slots: int = 1) -> Runner:
+    """The fastest runner for this model, device and installation, for up to `n_slots` answers at once.
 
-    `n_together` answers at once are decoded together where that is faster.
-
-    On CUDA with Triton, for heads of 2^n components: kernels that read the blocks where they
-    lie, in captured graphs (`GraphRunner`). Everywhere else: `PlainRunner`.
+    On CUDA with Triton, for heads of 2^n components: kernels that read the blocks in place, in captured graphs, which
+    decode several answers in one pass (`GraphRunner`). Everywhere else: `PlainRunner`.
     """
     if has_kernels(model):
         from blockrag.attention.cuda.runner import GraphRunner  # noqa: PLC0415  (Triton, where there is a GPU)
 
-        return GraphRunner(model, n_together)
+        return GraphRunner(model, n_slots)
     return PlainRunner(model)
 
 

@@ -1,8 +1,8 @@
-"""Blocks of any length encoded behind one another in one pass, none seeing another: no padding, no wasted attention.
+"""Encodes concatenated blocks of any length in one pass without padding; no block sees another.
 
-Attention of variable lengths (FlashAttention-2, arXiv 2307.08691) computes each block's own triangle and nothing else.
-A pack always has the same number of tokens, so that matrix products have the same shape whatever the neighbours are
-(rule 4); what blocks leave free of it is filled up.
+Variable-length attention (FlashAttention-2, arXiv 2307.08691) computes only each block's own triangle. A pack always
+has the same number of tokens, so that matrix products have the same shape whatever the neighbours are (rule 4); free
+room is filled up.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,16 +16,16 @@ from blockrag.kv.block_kv import BlockKV
 from blockrag.models.answer_model import AnswerModel
 
 PACK_TOKENS = 4096
-"""Tokens of a pack: where more bring no more speed. A longer block gets a pack of the next power of two."""
+"""Tokens of a pack; larger packs are no faster. A longer block gets a pack of the next power of two."""
 
 
 def has_packs(model: AnswerModel) -> bool:
-    """Whether blocks of this model can be packed here: on CUDA in 16 bits, for which there is such an attention."""
+    """Whether blocks of this model can be packed: on CUDA in 16 bits, for which there is variable-length attention."""
     return model.device.type == "cuda" and model.dtype.itemsize == 2 and model.head_dim in range(8, 257, 8)
 
 
 def pack(lengths: Sequence[int]) -> Iterator[tuple[list[int], int]]:
-    """Numbers of the blocks of each pack, in order, and the pack's tokens."""
+    """Indices of the blocks of each pack, in order, and the pack's tokens."""
     numbers: list[int] = []
     free = PACK_TOKENS
     for number, length in enumerate(lengths):
@@ -57,11 +57,11 @@ def encode_pack(
     parts : sequence of token id sequences
         Without sinks; together with them at most `n_tokens`.
     sinks : torch.Tensor
-        Shape ``(n_sinks, hidden_size)``; put before every block.
+        Shape ``(n_sinks, hidden_size)``; they precede every block.
     prefix : BlockKV, optional
         Where blocks see it.
     n_tokens : int
-        Tokens of the pack, filled up.
+        Tokens of the pack.
     """
     from blockrag.attention.cuda.fused import fused  # noqa: PLC0415  (Triton, where there is a GPU)
 
@@ -117,7 +117,7 @@ def _ends(lengths: Sequence[int]) -> torch.Tensor:
 
 
 def _key_rows(spans: Sequence[int], n_prefix: int) -> torch.Tensor:
-    """Rows of [prefix, pack] that are the keys of each span in turn: the prefix's, then its own."""
+    """For each span, the rows of [prefix, pack] that are its keys: the prefix's, then its own."""
     rows, start = [], n_prefix
     for n in spans:
         rows += [torch.arange(n_prefix), torch.arange(start, start + n)]

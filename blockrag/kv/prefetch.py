@@ -14,7 +14,7 @@ from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.streaming import GROUP, StreamingKV
 
 
-class Transfer:
+class Prefetch:
     """Loads the blocks of one answer at a time.
 
     Parameters

@@ -1,1 +1,1 @@
-"""The fast path on CUDA: Triton kernels and a captured graph behind the functions of `blockrag.attention`."""
+"""The fast path on CUDA: Triton kernels in captured graphs, behind the interfaces of `blockrag.attention`."""

@@ -1,7 +1,7 @@
-"""Assemble on CUDA: every block gathered and rotated by one kernel. Same result as `blockrag.attention.assemble`.
+"""Assemble on CUDA: one kernel gathers and rotates every block. Same result as `blockrag.attention.assemble`.
 
-One pass: each key and value is read once from its block and written once to its place. A program moves `TILE` tokens of
-one key/value head of one block; blocks lie wherever they were encoded, and the kernel is told their addresses.
+Each key and value is read once from its block and written once to the joined storage. A program moves `TILE` tokens of
+one key/value head of one block; the kernel gets the blocks' addresses.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ TILE = 16
 
 @triton.jit
 def _gather(
-    blocks,  # (n_blocks, 4) int64: address of keys, address of values, tokens, place of the first token
-    turns,  # (n_blocks, 2, half) float32: cosine and sine of the block's turn
+    blocks,  # (n_blocks, 4) int64: address of keys, address of values, tokens, position of the first token
+    rotations,  # (n_blocks, 2, half) float32: cosine and sine of the block's rotation
     keys,  # (planes, capacity, head_dim)
     values,
     plane_stride,
@@ -34,13 +34,13 @@ def _gather(
     # Without the promise of alignment each element would be loaded alone.
     from_keys = tl.multiple_of(tl.load(blocks + block * 4).to(tl.pointer_type(keys.dtype.element_ty)), 16)
     from_values = tl.multiple_of(tl.load(blocks + block * 4 + 1).to(tl.pointer_type(keys.dtype.element_ty)), 16)
-    place = tl.load(blocks + block * 4 + 3)
+    start_token = tl.load(blocks + block * 4 + 3)
     token, dim = tl.arange(0, TILE)[:, None], tl.arange(0, HALF)[None, :]
     inside = first + token < n_tokens
     source = (plane * n_tokens + first + token) * 2 * HALF + dim
-    target = plane * plane_stride + (place + first + token) * 2 * HALF + dim
-    cos = tl.load(turns + block * 2 * HALF + dim)
-    sin = tl.load(turns + block * 2 * HALF + HALF + dim)
+    target = plane * plane_stride + (start_token + first + token) * 2 * HALF + dim
+    cos = tl.load(rotations + block * 2 * HALF + dim)
+    sin = tl.load(rotations + block * 2 * HALF + HALF + dim)
     low = tl.load(from_keys + source, mask=inside).to(tl.float32)
     high = tl.load(from_keys + source + HALF, mask=inside).to(tl.float32)
     value_low = tl.load(from_values + source, mask=inside)
@@ -52,14 +52,14 @@ def _gather(
 
 
 def assemble_cuda(parts: Sequence[BlockKV], rope: Rope, storage: torch.Tensor) -> PreallocatedCache:
-    """See `blockrag.attention.assemble.assemble`; parts and storage lie on the same GPU, heads are rotated whole."""
-    table, offsets, start = [], [], 0
+    """See `blockrag.attention.assemble.assemble`; parts and storage are on the same GPU, heads are rotated whole."""
+    rows, offsets, start = [], [], 0
     for part in parts:
-        table.append([part.keys.data_ptr(), part.values.data_ptr(), part.n_tokens, start])
+        rows.append([part.keys.data_ptr(), part.values.data_ptr(), part.n_tokens, start])
         offsets.append(start - part.first_position)
         start += part.n_tokens
     _, layers, _, kv_heads, capacity, head_dim = storage.shape
-    blocks = torch.tensor([[*row, offset] for row, offset in zip(table, offsets, strict=True)]).pin_memory()
+    blocks = torch.tensor([[*row, offset] for row, offset in zip(rows, offsets, strict=True)]).pin_memory()
     blocks = blocks.to(storage.device, non_blocking=True)
     angles = blocks[:, 4:] * rope.inv_freq.to(storage.device)  # (n_blocks, half) float64
     keys, values = storage

@@ -1,12 +1,12 @@
-"""Attention of a few queries over cached blocks on CUDA, where the blocks lie. Knows tensors, not blocks' texts.
+"""Attention of a few queries over cached blocks in place, on CUDA.
 
-Nothing is copied and no key is moved: a block's keys keep their local positions, and the queries are turned the other
-way when a program comes to the block, q R(offset) k = (R(-offset) q) k. (The same choice as LazyAttention's and
-MiniPIC's, but on the side of the query, of which there is little, and once a block.) The queries of all heads that
-share a key/value head stand together, so that keys are read once; each program attends to one stretch of tokens and
-leaves its result with the logarithm of its weight, and a second kernel joins the splits (flash decoding;
-FlashAttention-2, arXiv 2307.08691, section 3.1). How much there is to attend to is read on the device, so that a
-captured graph serves every set of blocks.
+Nothing is copied and no key is moved: a block's keys keep their local positions, and the queries are rotated back when
+a program comes to the block, q R(offset) k = (R(-offset) q) k. (LazyAttention and MiniPIC make the same choice on the
+side of the keys; queries are fewer, and rotated once a block.) The queries of all heads that share a key/value head are
+processed together, so that keys are read once; each program attends to one split of the tokens and stores its result
+with the logarithm of its weight, and a second kernel combines the splits (flash decoding; FlashAttention-2, arXiv
+2307.08691, section 3.1). The numbers of tokens are read on the device, so that a captured graph serves every set of
+blocks.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ LOG2_E = 1.4426950408889634
 
 @dataclass(frozen=True)
 class Tiling:
-    """How the work is cut: rows of queries and keys a step, warps, loads in flight, splits of tokens."""
+    """How the work is divided: rows of queries, keys a step, warps, pipeline stages, splits of the tokens."""
 
     rows: int
     keys: int
@@ -30,32 +30,32 @@ class Tiling:
 
 
 @dataclass(frozen=True)
-class Table:
-    """Where the blocks lie, on the device; see `blockrag.attention.cuda.block_table`.
+class BlockTableView:
+    """Where the blocks are, on the device; see `blockrag.attention.cuda.block_table`.
 
     Attributes
     ----------
     blocks : torch.Tensor
         int64 ``(capacity, 3)``: address of the keys, address of the values, tokens.
-    turns : torch.Tensor
+    rotations : torch.Tensor
         float32 ``(capacity, 2, rotary_dim / 2)``: cosine and sine of each block's offset.
     splits : torch.Tensor
-        int64 ``(splits, 3)``: first block of a stretch, first token in that block, tokens of the stretch.
+        int64 ``(splits, 3)``: first block of a split, first token in that block, tokens of the split.
     interleaved : bool
-        Whether neighbouring components turn together; see `Rope`.
+        Whether neighbouring components are rotated together; see `Rope`.
     """
 
     blocks: torch.Tensor
-    turns: torch.Tensor
+    rotations: torch.Tensor
     splits: torch.Tensor
     interleaved: bool = False
 
 
 @triton.jit
-def _turned(
+def _rotated_back(
     queries, row, in_row, cos_at, sin_at, DIM: tl.constexpr, HALF: tl.constexpr, NEIGHBOURS: tl.constexpr
 ):  # fmt: skip
-    """Queries ``(ROWS, DIM)``, turned back by the angles at `cos_at`, `sin_at`; components from 2 HALF on stay."""
+    """Queries ``(ROWS, DIM)``, rotated back by the angles at `cos_at`, `sin_at`; components from 2 HALF on stay."""
     dim = tl.arange(0, DIM)
     rotated = dim < 2 * HALF
     if NEIGHBOURS:
@@ -77,15 +77,15 @@ def _step(
     q, top, total, result, at, keys, values, last, n_keys, scale,
     DIM: tl.constexpr, KEYS: tl.constexpr, EDGE: tl.constexpr,
 ):  # fmt: skip
-    """Attend to the keys from `at` on; at the `EDGE` a row sees those up to its `last` alone."""
+    """Attend to the keys from `at` on; at the `EDGE` a row sees only those up to its `last`."""
     key, dim = at + tl.arange(0, KEYS), tl.arange(0, DIM)
-    place = key[:, None] * DIM + dim[None, :]
+    offset = key[:, None] * DIM + dim[None, :]
     if EDGE:
-        k = tl.load(keys + place, mask=key[:, None] < n_keys, other=0.0)
-        v = tl.load(values + place, mask=key[:, None] < n_keys, other=0.0)
+        k = tl.load(keys + offset, mask=key[:, None] < n_keys, other=0.0)
+        v = tl.load(values + offset, mask=key[:, None] < n_keys, other=0.0)
     else:
-        k = tl.load(keys + place)
-        v = tl.load(values + place)
+        k = tl.load(keys + offset)
+        v = tl.load(values + offset)
     score = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
     if EDGE:
         score = tl.where(key[None, :] <= last[:, None], score, float("-inf"))
@@ -99,16 +99,16 @@ def _step(
 
 
 @triton.jit
-def _stretch(
+def _attend_split(
     queries,  # (kv_heads, rows, DIM): row = head in group * n_queries + query
-    blocks, turns, splits,  # the table
-    tail_keys, tail_values,  # (kv_heads, capacity, DIM): the final block's own, at their places in the prompt
-    places,  # int64 (2,): tokens in the blocks, tokens in the tail before the queries'
+    blocks, rotations, splits,  # the table
+    tail_keys, tail_values,  # (kv_heads, capacity, DIM): the final block's own, at their positions in the prompt
+    counts,  # int64 (2,): tokens in the blocks, tokens in the tail before the queries'
     partial,  # (kv_heads, SPLITS + 1, rows, DIM) float32
     weights,  # (kv_heads, SPLITS + 1, rows) float32: log2 of the sum of exponentials
     layer, tail_stride, n_queries, n_rows,
     scale,  # includes log2(e)
-    TURN: tl.constexpr, NEIGHBOURS: tl.constexpr, DIM: tl.constexpr, HALF: tl.constexpr,
+    ROTATE: tl.constexpr, NEIGHBOURS: tl.constexpr, DIM: tl.constexpr, HALF: tl.constexpr,
     ROWS: tl.constexpr, KEYS: tl.constexpr, SPLITS: tl.constexpr,
 ):  # fmt: skip
     split, row_block, head = SPLITS - tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -119,7 +119,7 @@ def _stretch(
     total = tl.zeros([ROWS], tl.float32)
     result = tl.zeros([ROWS, DIM], tl.float32)
     if split == SPLITS:
-        before = tl.load(places + 1).to(tl.int32)
+        before = tl.load(counts + 1).to(tl.int32)
         n_keys = before + n_queries
         last = before + row % n_queries
         q = tl.load(queries + row[:, None] * DIM + dim[None, :], mask=in_row[:, None], other=0.0)
@@ -139,9 +139,9 @@ def _stretch(
             kind = tl.pointer_type(queries.dtype.element_ty)
             keys = tl.multiple_of(tl.load(blocks + block * 3).to(kind), 16) + start
             values = tl.multiple_of(tl.load(blocks + block * 3 + 1).to(kind), 16) + start
-            if TURN:
-                at_turn = turns + block * 2 * HALF
-                q = _turned(queries, row, in_row, at_turn, at_turn + HALF, DIM, HALF, NEIGHBOURS)
+            if ROTATE:
+                at_rotation = rotations + block * 2 * HALF
+                q = _rotated_back(queries, row, in_row, at_rotation, at_rotation + HALF, DIM, HALF, NEIGHBOURS)
             else:
                 q = tl.load(queries + row[:, None] * DIM + dim[None, :], mask=in_row[:, None], other=0.0)
             last = tl.zeros([ROWS], tl.int32) + n_keys - 1
@@ -173,10 +173,10 @@ def _join(
 ):  # fmt: skip
     row, head = tl.program_id(0), tl.program_id(1).to(tl.int64)
     part, dim = tl.arange(0, ROOM), tl.arange(0, DIM)
-    place = (head * PARTS + part) * n_rows + row
-    weight = tl.load(weights + place, mask=part < PARTS, other=float("-inf"))
+    offset = (head * PARTS + part) * n_rows + row
+    weight = tl.load(weights + offset, mask=part < PARTS, other=float("-inf"))
     share = tl.exp2(weight - tl.max(weight, 0))
-    mean = tl.load(partial + place[:, None] * DIM + dim[None, :], mask=part[:, None] < PARTS, other=0.0)
+    mean = tl.load(partial + offset[:, None] * DIM + dim[None, :], mask=part[:, None] < PARTS, other=0.0)
     joined = tl.sum(mean * share[:, None], 0) / tl.sum(share, 0)
     query, query_head = row % n_queries, head * group + row // n_queries
     tl.store(output + (query * n_heads + query_head) * DIM + dim, joined.to(output.dtype.element_ty))
@@ -199,11 +199,11 @@ def attend_blocks(
     query: torch.Tensor,
     tail_keys: torch.Tensor,
     tail_values: torch.Tensor,
-    table: Table,
-    places: torch.Tensor,
+    table: BlockTableView,
+    counts: torch.Tensor,
     *,
     layer: int,
-    turn: bool,
+    rotate: bool,
     scale: float,
     tiling: Tiling,
 ) -> torch.Tensor:
@@ -212,16 +212,16 @@ def attend_blocks(
     Parameters
     ----------
     query : torch.Tensor
-        Shape ``(1, heads, n_queries, head_dim)``, rotated to their places in the prompt.
+        Shape ``(1, heads, n_queries, head_dim)``, rotated to their positions in the prompt.
     tail_keys, tail_values : torch.Tensor
-        Shape ``(1, kv_heads, capacity, head_dim)``: of the final block and the answer, those of the queries included.
-    table : Table
-    places : torch.Tensor
+        Shape ``(1, kv_heads, capacity, head_dim)``: of the final block and the answer, the queries' own included.
+    table : BlockTableView
+    counts : torch.Tensor
         int64 ``(2,)`` on the device: tokens in the blocks, and tokens in the tail before the queries' own.
     layer : int
-        Whose keys and values of the blocks are meant.
-    turn : bool
-        Whether this layer's keys are rotated at all.
+        Index of the layer, in the blocks' keys and values.
+    rotate : bool
+        Whether this layer's keys are rotated.
     scale : float
         Of the dot products.
     tiling : Tiling
@@ -239,10 +239,10 @@ def attend_blocks(
     partial = torch.empty(kv_heads, parts, n_rows, dim, dtype=torch.float32, device=query.device)
     weights = torch.empty(kv_heads, parts, n_rows, dtype=torch.float32, device=query.device)
     output = torch.empty(1, n_queries, heads, dim, dtype=query.dtype, device=query.device)
-    _stretch[(parts, triton.cdiv(n_rows, tiling.rows), kv_heads)](
-        q, table.blocks, table.turns, table.splits, tail_keys, tail_values, places, partial, weights,
+    _attend_split[(parts, triton.cdiv(n_rows, tiling.rows), kv_heads)](
+        q, table.blocks, table.rotations, table.splits, tail_keys, tail_values, counts, partial, weights,
         layer, capacity * dim, n_queries, n_rows, scale * LOG2_E,
-        TURN=turn, NEIGHBOURS=table.interleaved, DIM=dim, HALF=table.turns.shape[-1],
+        ROTATE=rotate, NEIGHBOURS=table.interleaved, DIM=dim, HALF=table.rotations.shape[-1],
         ROWS=tiling.rows, KEYS=tiling.keys, SPLITS=tiling.splits,
         num_warps=tiling.warps, num_stages=tiling.stages,
     )  # fmt: skip

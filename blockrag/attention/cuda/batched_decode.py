@@ -1,8 +1,8 @@
-"""Several answers decoded in one pass: the weights are read once for all of them. Knows slots, not answers.
+"""Decodes several answers in one pass, so that the weights are read once for all of them.
 
-Decoding reads every weight for one token, so that four answers in one pass take little longer than one. Whoever asks
-for a token waits a moment for those who were there at the last pass; the first to find all of them waiting runs the
-pass for all. The pass always has a row for each slot; rows of slots that do not take part compute what nobody reads.
+Decoding reads every weight for one token, so that four answers in one pass take little longer than one. A thread that
+requests a token waits a moment for the slots of the last pass; the first thread to find all of them waiting runs the
+pass for all. The pass always has a row for each slot; results of inactive slots are ignored.
 """
 
 import threading
@@ -15,107 +15,107 @@ import torch
 from transformers.cache_utils import Cache
 
 from blockrag.attention.cuda.fused import fused
-from blockrag.attention.cuda.slot import Slot, TailLayer, beside
+from blockrag.attention.cuda.slot import Slot, TailLayer, side_stream
 from blockrag.attention.gqa import UNMASKED
 from blockrag.models.answer_model import AnswerModel
 
 WINDOW_S = 0.002
-"""Longest wait for those who were there at the last pass: a part of the time of a pass."""
+"""Longest wait for the slots of the last pass; shorter than a pass."""
 
 
 class BatchedDecode:
-    """Decodes in some of its slots at once. Safe to use from several threads, each with its own slot.
+    """Decodes in several slots at once. Safe to use from several threads, each with its own slot.
 
     Parameters
     ----------
     model : AnswerModel
     slots : sequence of Slot
-        All of them, always the same.
+        All slots of a runner.
     """
 
     def __init__(self, model: AnswerModel, slots: Sequence[Slot]):
-        self._model, self._lanes = model, slots
+        self._model, self._slots = model, slots
         self._changed = threading.Condition()
-        self._singing: set[Slot] = set()
+        self._active: set[Slot] = set()
         self._last: set[Slot] = set()
-        self._asked: dict[Slot, int] = {}
-        self._told: dict[Slot, int | Exception] = {}
+        self._requests: dict[Slot, int] = {}
+        self._results: dict[Slot, int | Exception] = {}
         self._running = False
         new = {"dtype": torch.long, "device": model.device}
         self._inputs = torch.zeros(len(slots), **new)
         self._graph, self._tokens = self._capture()
 
     @contextmanager
-    def taking_part(self, slot: Slot) -> Iterator[None]:
+    def active(self, slot: Slot) -> Iterator[None]:
         """A context in which `slot` is decoded."""
         with self._changed:
-            self._singing.add(slot)
+            self._active.add(slot)
         try:
             yield
         finally:
             with self._changed:
-                self._singing.discard(slot)
+                self._active.discard(slot)
                 self._last.discard(slot)
                 self._changed.notify_all()
 
-    def has_company(self) -> bool:
+    def is_shared(self) -> bool:
         """Whether more than one slot is being decoded."""
-        return len(self._singing) > 1
+        return len(self._active) > 1
 
     def step(self, slot: Slot, token: int) -> int:
-        """The most likely token after `token`, computed together with what others ask for."""
+        """The most likely token after `token`, computed together with the other slots' requests."""
         with self._changed:
-            self._asked[slot] = token
+            self._requests[slot] = token
             self._changed.notify_all()
-            batch = self._await_turn(slot)
+            batch = self._await_batch(slot)
             if batch is None:
-                return self._hear(slot)
-        told = self._sing(batch)
+                return self._take_result(slot)
+        results = self._run_batch(batch)
         with self._changed:
-            self._told.update(told)
-            self._running, self._last = False, set(batch) & self._singing
+            self._results.update(results)
+            self._running, self._last = False, set(batch) & self._active
             self._changed.notify_all()
-            return self._hear(slot)
+            return self._take_result(slot)
 
-    def _await_turn(self, slot: Slot) -> dict[Slot, int] | None:
-        """What to run, where it is for this thread to run it; None once another has."""
+    def _await_batch(self, slot: Slot) -> dict[Slot, int] | None:
+        """The batch, if this thread is to run it; None once another thread has run it."""
         deadline = time.monotonic() + WINDOW_S
-        while slot not in self._told:
+        while slot not in self._results:
             late = time.monotonic() >= deadline
-            if not self._running and slot in self._asked and (late or self._last <= set(self._asked)):
-                batch, self._asked, self._running = self._asked, {}, True
+            if not self._running and slot in self._requests and (late or self._last <= set(self._requests)):
+                batch, self._requests, self._running = self._requests, {}, True
                 return batch
             self._changed.wait(None if late else deadline - time.monotonic())
         return None
 
-    def _hear(self, slot: Slot) -> int:
-        told = self._told.pop(slot)
-        if isinstance(told, Exception):
-            raise told
-        return told
+    def _take_result(self, slot: Slot) -> int:
+        results = self._results.pop(slot)
+        if isinstance(results, Exception):
+            raise results
+        return results
 
-    def _sing(self, batch: dict[Slot, int]) -> dict[Slot, int | Exception]:
+    def _run_batch(self, batch: dict[Slot, int]) -> dict[Slot, int | Exception]:
         try:
             return dict(zip(batch, self._pass(batch), strict=True))
-        except Exception as error:  # noqa: BLE001  (each of those who wait raises it)
+        except Exception as error:  # noqa: BLE001  (each waiting thread raises it)
             return dict.fromkeys(batch, error)
 
     def _pass(self, batch: dict[Slot, int]) -> list[int]:
-        tokens = torch.tensor([batch.get(slot, 0) for slot in self._lanes]).pin_memory()
+        tokens = torch.tensor([batch.get(slot, 0) for slot in self._slots]).pin_memory()
         with Slot.launching:
             self._inputs.copy_(tokens, non_blocking=True)
-            for slot in self._lanes:
-                slot.place()
+            for slot in self._slots:
+                slot.write_counts()
             self._graph.replay()
             chosen = self._tokens.clone()
             for slot in batch:
                 slot.n_tail += 1
-        told = dict(zip(self._lanes, chosen.tolist(), strict=True))
-        return [told[slot] for slot in batch]
+        results = dict(zip(self._slots, chosen.tolist(), strict=True))
+        return [results[slot] for slot in batch]
 
     @torch.inference_mode()
     def _capture(self) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
-        with fused(self._model.network), torch.cuda.stream(beside()):
+        with fused(self._model.network), torch.cuda.stream(side_stream()):
             for _ in range(2):
                 self._forward()
             torch.cuda.synchronize()
@@ -125,15 +125,15 @@ class BatchedDecode:
         return graph, tokens
 
     def _forward(self) -> torch.Tensor:
-        layers = [_TailLayers([slot.tail(i) for slot in self._lanes]) for i in range(self._model.n_layers)]
+        layers = [_TailLayers([slot.tail(i) for slot in self._slots]) for i in range(self._model.n_layers)]
 
         def attend(module: Any, query: Any, key: Any, value: Any, scaling: float) -> torch.Tensor:
-            rows = [slot.attend(module, query[:, :, i : i + 1], scaling, 1) for i, slot in enumerate(self._lanes)]
+            rows = [slot.attend(module, query[:, :, i : i + 1], scaling, 1) for i, slot in enumerate(self._slots)]
             return torch.cat(rows, dim=1)
 
         logits = self._model.network(
             input_ids=self._inputs[None],
-            position_ids=torch.stack([slot.position for slot in self._lanes])[None],
+            position_ids=torch.stack([slot.position for slot in self._slots])[None],
             attention_mask=UNMASKED,
             past_key_values=Cache(layers=layers),
             use_cache=True,
@@ -143,10 +143,10 @@ class BatchedDecode:
 
 
 class _TailLayers(TailLayer):
-    """One layer's tails of several slots: a token for each."""
+    """One layer's tails of several slots, one token for each."""
 
     def __init__(self, tails: Sequence[TailLayer]):
-        super().__init__(tails[0].keys, tails[0].values, tails[0].places)
+        super().__init__(tails[0].keys, tails[0].values, tails[0].counts)
         self._tails = tails
 
     def update(

@@ -1,6 +1,6 @@
-"""The block table: tells the attention kernel where blocks lie, how far they are turned, and who attends to what.
+"""The block table: addresses and rotations of a prompt's blocks, and which tokens each program attends to.
 
-All of it has fixed addresses, so that a captured graph reads the blocks of whichever answer wrote them last.
+The table has fixed addresses, so that a captured graph reads the blocks that were written to it last.
 """
 
 from collections.abc import Collection, Sequence
@@ -8,19 +8,19 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import torch
 
-from blockrag.attention.cuda.attend import Table
+from blockrag.attention.cuda.attend import BlockTableView
 from blockrag.attention.rope import Rope
 from blockrag.kv.block_kv import BlockKV
 
 CAPACITY = 8192
-"""Blocks of one prompt at most."""
+"""Most blocks of one prompt."""
 
 STEP = 64
-"""Splits begin at multiples of it, so that few steps of keys are cut."""
+"""Splits begin at multiples of it, so that few tiles of keys are cut."""
 
 
 class BlockTable:
-    """Tables for every number of splits that the kernels are captured with.
+    """Tables for each number of splits that the kernels are captured with.
 
     Parameters
     ----------
@@ -36,10 +36,10 @@ class BlockTable:
         self._staged = torch.zeros(4 * CAPACITY + 3 * sum(self._splits), dtype=torch.long).pin_memory()
         self._copied = torch.cuda.Event()
         self._device = torch.zeros(self._staged.shape, dtype=torch.long, device=device)
-        self._turns = torch.zeros(CAPACITY, 2, len(rope.inv_freq), device=device)
+        self._rotations = torch.zeros(CAPACITY, 2, len(rope.inv_freq), device=device)
 
     def write(self, parts: Sequence[BlockKV]) -> int:
-        """Enter the parts of a prompt, in order; returns their tokens.
+        """Write the parts of a prompt, in order; returns their tokens.
 
         Raises
         ------
@@ -48,7 +48,7 @@ class BlockTable:
         """
         if len(parts) > CAPACITY:
             raise ValueError(f"{len(parts)} blocks in one prompt; the table holds {CAPACITY}")
-        self._copied.synchronize()  # the last table is on its way no more
+        self._copied.synchronize()  # the last table is copied
         sizes = np.array([part.n_tokens for part in parts], dtype=np.int64)
         ends = sizes.cumsum()
         starts, staged = ends - sizes, self._staged.numpy()
@@ -61,22 +61,22 @@ class BlockTable:
             self._view(self._staged, splits).numpy()[:] = _splits(starts, ends, splits)
         self._device.copy_(self._staged, non_blocking=True)
         self._copied.record()
-        self._turn(len(parts))
+        self._write_rotations(len(parts))
         return int(sizes.sum())
 
     def clear(self) -> None:
-        """Leave no one anything to attend to."""
+        """Leave nothing to attend to."""
         self._device[4 * CAPACITY :].zero_()
 
-    def _turn(self, n: int) -> None:
+    def _write_rotations(self, n: int) -> None:
         angles = self._device[3 * CAPACITY : 3 * CAPACITY + n, None] * self._inv_freq
-        self._turns[:n, 0] = angles.cos()
-        self._turns[:n, 1] = angles.sin()
+        self._rotations[:n, 0] = angles.cos()
+        self._rotations[:n, 1] = angles.sin()
 
-    def view(self, splits: int) -> Table:
+    def view(self, splits: int) -> BlockTableView:
         """The table for one number of splits."""
         blocks = self._device[: 3 * CAPACITY].view(CAPACITY, 3)
-        return Table(blocks, self._turns, self._view(self._device, splits), self._interleaved)
+        return BlockTableView(blocks, self._rotations, self._view(self._device, splits), self._interleaved)
 
     def _view(self, tensor: torch.Tensor, splits: int) -> torch.Tensor:
         start = 4 * CAPACITY + 3 * sum(other for other in self._splits if other < splits)

@@ -1,9 +1,8 @@
-"""A network whose small steps are one kernel each, while a context lasts. Knows modules, not blocks.
+"""Replaces a network's small steps by one kernel each, within a context.
 
-What is replaced: normalisations, rotations, gated feed-forward layers, and the three products that make query, key and
-value (done as one, over weights laid side by side; the modules' own weights become views of them, so that nothing is
-kept twice). The replacements stand where the network's own functions stood, and only where they give what those give:
-each kind is tried on random input first.
+Replaced are normalisations, rotations, gated feed-forward layers, and the three products for query, key and value (done
+as one, over concatenated weights, of which the modules' own weights become views). A function is replaced only if the
+replacement gives the same result on random input.
 """
 
 import sys
@@ -22,18 +21,18 @@ from blockrag.attention.cuda.kernels import gated, normalise, rotate_both, row_p
 from blockrag.attention.reference import agree
 
 Replacement = tuple[Any, str, Callable[..., Any]]
-"""Owner, name of its attribute, and what stands there instead."""
+"""Owner, name of its attribute, and the replacement."""
 
 ROTATIONS = (
     rotate_both,
     partial(rotate_both, neighbours=True),
-    partial(rotate_both, neighbours=True, twice_in_turn=True),
+    partial(rotate_both, neighbours=True, repeat_each=True),
 )
-"""Ways of families to rotate; no two of them give the same for angles that differ in every component."""
+"""The families' rotations; no two give the same result for angles that differ in every component."""
 
 
 class Fused:
-    """The replacements for one network. Several threads may be inside at once; the last one out takes them away."""
+    """The replacements for one network. Several threads may be inside at once; the last one out removes them."""
 
     def __init__(self, network: torch.nn.Module):
         self._lock = threading.Lock()
@@ -44,7 +43,7 @@ class Fused:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """Let the network normalise and rotate by one kernel each; for batches of one."""
+        """Apply the replacements; for batches of one."""
         self._count(1)
         try:
             yield
@@ -65,7 +64,7 @@ _MADE: WeakKeyDictionary[torch.nn.Module, Fused] = WeakKeyDictionary()
 
 
 def fused(network: torch.nn.Module) -> AbstractContextManager[None]:
-    """Context in which `network`, on a GPU, normalises and rotates by one kernel each; for batches of one."""
+    """A context in which the small steps of `network`, on a GPU, are one kernel each; for batches of one."""
     if network not in _MADE:
         _MADE[network] = Fused(network)
     return _MADE[network]()
@@ -76,7 +75,7 @@ def _norms(network: torch.nn.Module) -> Iterator[Replacement]:
     for module in network.modules():
         if hasattr(module, "variance_epsilon") and module.weight.dim() == 1:
             forward = _norm(module)
-            off_centre = torch.randn_like(module.weight)[None] + 1  # tells from those that take the mean away
+            off_centre = torch.randn_like(module.weight)[None] + 1  # tells them from norms that subtract the mean
             if agree(module, forward, off_centre):
                 yield module, "forward", forward
 
@@ -94,7 +93,7 @@ def _projections(network: torch.nn.Module) -> Iterator[Replacement]:
 
 
 def _together(linears: Sequence[Any]) -> Iterator[Replacement]:
-    """The first one's pass computes all, and the others' hand out theirs."""
+    """The first one's pass computes all; the others return their part."""
     weight, bias = _side_by_side(linears, "weight"), None
     if linears[0].bias is not None:
         bias = _side_by_side(linears, "bias")
@@ -112,7 +111,7 @@ def _together(linears: Sequence[Any]) -> Iterator[Replacement]:
 
 @torch.no_grad()
 def _side_by_side(linears: Sequence[Any], name: str) -> torch.Tensor:
-    """One tensor of all weights (or biases), of which each module's own becomes a view."""
+    """One tensor of all weights (or biases); each module's own becomes a view of it."""
     whole = torch.cat([getattr(projection, name) for projection in linears])
     for projection, piece in zip(linears, whole.split([p.out_features for p in linears]), strict=True):
         getattr(projection, name).data = piece
@@ -141,7 +140,7 @@ def _feed_forward(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def _outputs(network: torch.nn.Module) -> Iterator[Replacement]:
-    """The product behind each attention."""
+    """The output projection of each attention."""
     for module in network.modules():
         projection = getattr(module, "o_proj", None)
         if type(projection) is torch.nn.Linear:
@@ -161,7 +160,7 @@ def _is_row(hidden: torch.Tensor) -> bool:
 
 
 def _rotation(network: torch.nn.Module) -> Iterator[Replacement]:
-    """The family's way to rotate, if it is one of `ROTATIONS`."""
+    """The family's rotation, if it is one of `ROTATIONS`."""
     rotation = find_rotation(network)
     if rotation is not None:
         yield sys.modules[type(network).__module__], "apply_rotary_pos_emb", rotation

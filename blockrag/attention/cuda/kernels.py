@@ -1,7 +1,7 @@
-"""Small steps of a network as one kernel each. Knows tensors, not modules.
+"""Small steps of a network as one kernel each.
 
-A normalisation is six kernels in plain PyTorch and a rotation ten; on the few tokens of a question each of them takes
-longer to start than to run. All of them compute in float32 and round once.
+A normalisation is six kernels in plain PyTorch and a rotation ten; for the few tokens of a question each takes longer
+to launch than to run. All kernels compute in float32 and round once.
 """
 
 import torch
@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 MANY_ROWS = 256
-"""From so many tokens on, a program of the rotation turns several."""
+"""From so many tokens on, a program of the rotation handles several."""
 
 
 @triton.jit
@@ -18,7 +18,7 @@ def _rotate(
     cos, sin,  # (n_queries, ROTARY)
     query_out, key_out,  # (heads, n_queries, DIM), contiguous
     heads, n_queries, query_head, query_row, key_head, key_row,
-    DIM: tl.constexpr, ROTARY: tl.constexpr, NEIGHBOURS: tl.constexpr, TWICE_IN_TURN: tl.constexpr, ROWS: tl.constexpr,
+    DIM: tl.constexpr, ROTARY: tl.constexpr, NEIGHBOURS: tl.constexpr, REPEAT_EACH: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     row, head = (tl.program_id(0) * ROWS + tl.arange(0, ROWS))[:, None], tl.program_id(1).to(tl.int64)
     inside, dim = row < n_queries, tl.arange(0, DIM)[None, :]
@@ -28,7 +28,7 @@ def _rotate(
     else:
         low = dim < ROTARY // 2
         other = tl.where(low, dim + ROTARY // 2, tl.where(rotated, dim - ROTARY // 2, dim))
-    angle = dim // 2 if NEIGHBOURS and not TWICE_IN_TURN else dim
+    angle = dim // 2 if NEIGHBOURS and not REPEAT_EACH else dim
     c = tl.load(cos + row * ROTARY + angle, mask=inside & rotated, other=1.0).to(tl.float32)
     s = tl.load(sin + row * ROTARY + angle, mask=inside & rotated, other=0.0).to(tl.float32)
     s = tl.where(low, -s, s)
@@ -65,12 +65,12 @@ def _gate(source, target, n, WIDTH: tl.constexpr):
 def _write(
     keys, values,  # (kv_heads, n, DIM), strided
     tail_keys, tail_values,  # (kv_heads, capacity, DIM)
-    places,  # int64 (2,)
+    counts,  # int64 (2,)
     key_head, key_row, value_head, value_row, tail_head,
     DIM: tl.constexpr,
 ):  # fmt: skip
     row, head, dim = tl.program_id(0), tl.program_id(1), tl.arange(0, DIM)
-    target = head * tail_head + (tl.load(places + 1) + row) * DIM + dim
+    target = head * tail_head + (tl.load(counts + 1) + row) * DIM + dim
     tl.store(tail_keys + target, tl.load(keys + head * key_head + row * key_row + dim))
     tl.store(tail_values + target, tl.load(values + head * value_head + row * value_row + dim))
 
@@ -104,7 +104,7 @@ def _row_product(
 def row_product(
     hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, *, gate: bool = False
 ) -> torch.Tensor:
-    """`torch.nn.functional.linear` of one row ``(..., n_in)`` at the rate of memory; decoding is made of these.
+    """`torch.nn.functional.linear` of one row ``(..., n_in)`` at the rate of memory; most of decoding is this.
 
     With `gate`, the upper half of `weight` is the gate's and the lower half ``up``'s: ``silu(gate) * up``.
     """
@@ -126,7 +126,7 @@ def rotate_both(
     unsqueeze_dim: int = 1,
     *,
     neighbours: bool = False,
-    twice_in_turn: bool = False,
+    repeat_each: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`apply_rotary_pos_emb` of `transformers`, for batches of one.
 
@@ -139,9 +139,9 @@ def rotate_both(
     unsqueeze_dim : int
         Always 1.
     neighbours : bool
-        Whether components 2 i and 2 i + 1 turn together; else i and i + rotary_dim / 2.
-    twice_in_turn : bool
-        Of neighbours: whether each angle stands beside itself; else all of them stand there and all again.
+        Whether components 2 i and 2 i + 1 are rotated together; else i and i + rotary_dim / 2.
+    repeat_each : bool
+        For neighbours: whether each angle is repeated directly; else all angles are followed by all again.
     """
     _, heads, n_queries, dim = query.shape
     if cos.shape[-1] > dim:
@@ -152,14 +152,14 @@ def rotate_both(
     _rotate[(triton.cdiv(n_queries, n_rows), heads + key.shape[1])](
         query, key, cos.contiguous(), sin.contiguous(), out, key_out,
         heads, n_queries, query.stride(1), query.stride(2), key.stride(1), key.stride(2),
-        DIM=dim, ROTARY=cos.shape[-1], NEIGHBOURS=neighbours, TWICE_IN_TURN=twice_in_turn,
+        DIM=dim, ROTARY=cos.shape[-1], NEIGHBOURS=neighbours, REPEAT_EACH=repeat_each,
         ROWS=n_rows, num_warps=1 if n_rows == 1 else 4,
     )  # fmt: skip
     return out, key_out
 
 
 def normalise(hidden: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """Root-mean-square normalisation over the last dimension, in float32 inside."""
+    """Root-mean-square normalisation over the last dimension, computed in float32."""
     n = hidden.shape[-1]
     hidden = hidden.contiguous()
     out, width = torch.empty_like(hidden), triton.next_power_of_2(n)
@@ -178,11 +178,12 @@ def gated(gate_and_up: torch.Tensor) -> torch.Tensor:
 
 
 def write_tail(
-    keys: torch.Tensor, values: torch.Tensor, tail_keys: torch.Tensor, tail_values: torch.Tensor, places: torch.Tensor
+    keys: torch.Tensor, values: torch.Tensor, tail_keys: torch.Tensor, tail_values: torch.Tensor, counts: torch.Tensor
 ) -> None:
-    """Write ``(1, kv_heads, n, head_dim)`` behind the ``places[1]`` tokens of the tails, read on the device."""
+    """Write ``(1, kv_heads, n, head_dim)`` after the ``counts[1]`` tokens of the tails; the count is read on the
+    device."""
     _, kv_heads, n, dim = keys.shape
     _write[(n, kv_heads)](
-        keys, values, tail_keys, tail_values, places,
+        keys, values, tail_keys, tail_values, counts,
         keys.stride(1), keys.stride(2), values.stride(1), values.stride(2), tail_keys.stride(1), DIM=dim, num_warps=1,
     )  # fmt: skip

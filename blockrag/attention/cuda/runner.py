@@ -1,4 +1,4 @@
-"""The final block on CUDA as captured graphs. Lends slots to answers in flight; knows one model."""
+"""Runs the final block on CUDA by captured graphs; each answer in flight borrows a slot."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -15,26 +15,26 @@ from blockrag.kv.block_kv import BlockKV
 from blockrag.models.answer_model import AnswerModel
 
 TAIL_TOKENS = 2048
-"""Room of a slot's tail: a question and its answer. Longer ones take the plain way."""
+"""Capacity of a slot's tail, for a question and its answer. Longer ones take the plain path."""
 
 
 class GraphRunner(Runner):
-    """Lends slots; who comes when all are lent waits for one.
+    """Lends slots; when all are in use, `join` waits for one.
 
-    All graphs are captured when it is made: nothing else may run on the device while a graph is captured.
+    All graphs are captured in the constructor: nothing else may run on the device while a graph is captured.
 
     Parameters
     ----------
     model : AnswerModel
         On a GPU, with heads of 2^n components.
-    n_lanes : int
+    n_slots : int
         Answers at once; several are decoded together.
     """
 
-    def __init__(self, model: AnswerModel, n_lanes: int = 1):
+    def __init__(self, model: AnswerModel, n_slots: int = 1):
         self._model, self._plain = model, PlainRunner(model)
-        self._spare = [Slot(model, TAIL_TOKENS) for _ in range(n_lanes)]
-        self._choir = BatchedDecode(model, tuple(self._spare)) if n_lanes > 1 else None
+        self._spare = [Slot(model, TAIL_TOKENS) for _ in range(n_slots)]
+        self._batched = BatchedDecode(model, tuple(self._spare)) if n_slots > 1 else None
         self._returned = threading.Condition()
 
     @contextmanager
@@ -44,11 +44,11 @@ class GraphRunner(Runner):
             with self._plain.join(parts, room) as joined:
                 yield joined
             return
-        with self._lane() as slot:
-            yield _GraphJoined(self._model, slot, self._choir, parts)
+        with self._slot() as slot:
+            yield _GraphJoined(self._model, slot, self._batched, parts)
 
     @contextmanager
-    def _lane(self) -> Iterator[Slot]:
+    def _slot(self) -> Iterator[Slot]:
         with self._returned:
             self._returned.wait_for(lambda: self._spare)
             slot = self._spare.pop()
@@ -64,61 +64,61 @@ class GraphRunner(Runner):
 class _GraphJoined(Joined):
     path = "cuda graphs"
 
-    def __init__(self, model: AnswerModel, slot: Slot, batch: BatchedDecode | None, parts: Sequence[BlockKV]):
-        self._model, self._lane, self._choir = model, slot, batch
+    def __init__(self, model: AnswerModel, slot: Slot, batched: BatchedDecode | None, parts: Sequence[BlockKV]):
+        self._model, self._slot, self._batched = model, slot, batched
         self._hold(parts)
 
     def _hold(self, parts: Sequence[BlockKV]) -> None:
-        """Keeps the blocks alive while the table has their addresses."""
-        self.parts = self._lane.hold(parts)
+        """Keep the blocks alive while the table has their addresses."""
+        self.parts = self._slot.hold(parts)
 
     @property
     def n_tokens(self) -> int:
-        return self._lane.n_before + self._lane.n_tail
+        return self._slot.n_before + self._slot.n_tail
 
     def settle(self) -> None:
-        self._lane.settle()
+        self._slot.settle()
 
     def logits(self, token_ids: Sequence[int]) -> torch.Tensor:
-        if not self.parts and not self._lane.n_tail and len(token_ids) > LENGTHS[-1]:
+        if not self.parts and not self._slot.n_tail and len(token_ids) > LENGTHS[-1]:
             return self._prefill_whole(token_ids)
         for start in range(0, len(token_ids), LENGTHS[-1]):
-            logits = self._lane.logits(token_ids[start : start + LENGTHS[-1]])
+            logits = self._slot.logits(token_ids[start : start + LENGTHS[-1]])
         return logits
 
     def _prefill_whole(self, token_ids: Sequence[int]) -> torch.Tensor:
-        """A prompt without blocks runs as `transformers` runs it, and is a block for what follows."""
+        """Run a prompt without blocks as `transformers` does; it is a block for the tokens that follow."""
         storage = self._model.kv_storage(len(token_ids))
         logits = prefill(self._model, token_ids, PreallocatedCache(storage))
         self._hold([BlockKV(storage[0, :, 0], storage[1, :, 0])])
         return logits
 
     def greedy(self, token_ids: Sequence[int]) -> Iterator[int]:
-        """Alone, each step but the first begins before its predecessor's token is read, so that the GPU never waits;
-        in company, it is the batch's."""
+        """One answer alone: each step but the first begins before the token before it is read, so that the GPU never
+        waits. Several answers: batched steps."""
         token = int(self.logits(token_ids).argmax())
         yield token
-        with self._choir.taking_part(self._lane) if self._choir else nullcontext():
+        with self._batched.active(self._slot) if self._batched else nullcontext():
             begun: torch.Tensor | None = None
             while True:
                 self._check_room(begun)
-                if begun is None and self._has_company():
-                    token = self._choir.step(self._lane, token)
+                if begun is None and self._is_shared():
+                    token = self._batched.step(self._slot, token)
                 else:
                     token, begun = self._step_alone(token if begun is None else begun)
                 yield token
 
     def _step_alone(self, before: int | torch.Tensor) -> tuple[int, torch.Tensor | None]:
-        """The next token (`before` is the last one, or the next one, begun already), and the one after it, begun."""
-        token = self._lane.follow(before) if isinstance(before, int) else before
-        told = self._lane.tell(token)
-        more = self._lane.n_tail < self._lane.capacity and not self._has_company()
-        begun = self._lane.follow(token) if more else None
-        return told(), begun
+        """The next token, and the one after it, begun. `before` is the last token, or the next one, begun already."""
+        token = self._slot.next_token(before) if isinstance(before, int) else before
+        read = self._slot.read_back(token)
+        more = self._slot.n_tail < self._slot.capacity and not self._is_shared()
+        begun = self._slot.next_token(token) if more else None
+        return read(), begun
 
-    def _has_company(self) -> bool:
-        return self._choir is not None and self._choir.has_company()
+    def _is_shared(self) -> bool:
+        return self._batched is not None and self._batched.is_shared()
 
     def _check_room(self, begun: torch.Tensor | None) -> None:
-        if begun is None and self._lane.n_tail >= self._lane.capacity:
-            raise ValueError(f"the slot holds {self._lane.capacity} tokens, and more were asked for")
+        if begun is None and self._slot.n_tail >= self._slot.capacity:
+            raise ValueError(f"the slot holds {self._slot.capacity} tokens, and more were asked for")
