@@ -1,4 +1,4 @@
-"""What every measurement shares: flags, random blocks, the table, the JSON."""
+"""Shared by all benchmarks: flags, random blocks, table, JSON."""
 
 import argparse
 import json
@@ -25,15 +25,15 @@ Measure = Callable[[Subject, Machine, Sequence[int], int], list[dict[str, Any]]]
 
 
 def parse(description: str, lengths: Sequence[int], argv: Sequence[str] | None) -> argparse.Namespace:
-    """The flags of every measurement."""
+    """Parse the flags of a benchmark."""
     parser = argparse.ArgumentParser(description=description)
-    shapes = f"name or folder of a model, or a shape of random weights: {', '.join(SHAPES)}"
+    shapes = f"name or folder of a model, or a shape with random weights: {', '.join(SHAPES)}"
     parser.add_argument("--model", default="smollm2", help=shapes)
-    tokens = "tokens of context (default: %(default)s)"
+    tokens = "context lengths in tokens (default: %(default)s)"
     parser.add_argument("--lengths", type=int, nargs="+", default=list(lengths), help=tokens)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--repeats", type=int, help="runs whose median counts (default: 20 on a GPU, 7 on a CPU)")
-    parser.add_argument("--json", type=Path, help="file for the result")
+    parser.add_argument("--repeats", type=int, help="runs to take the median of (default: 20 on a GPU, 7 on a CPU)")
+    parser.add_argument("--json", type=Path, help="write the result to this file")
     args = parser.parse_args(argv)
     args.repeats = args.repeats or (7 if args.device == "cpu" else 20)
     return args
@@ -46,7 +46,7 @@ def run(
     argv: Sequence[str] | None,
     most_repeats: int = sys.maxsize,
 ) -> None:
-    """Read the flags, measure the machine and then the model, and report; at most `most_repeats` runs."""
+    """Parse the flags, measure the machine, then the model, and report. At most `most_repeats` runs."""
     args = parse(description, lengths, argv)
     subject, machine = prepare(args)
     finish(args, subject, machine, measure(subject, machine, args.lengths, min(args.repeats, most_repeats)))
@@ -76,7 +76,7 @@ def encode_all(subject: Subject, blocks: Sequence[Sequence[int]]) -> list[BlockK
 
 
 def finish(args: argparse.Namespace, subject: Subject, machine: Machine, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Print the table and, last, one line of JSON; write the file that was asked for."""
+    """Print the table and, as the last line, JSON; write it to ``--json`` too."""
     result = {
         "machine": machine.to_dict(),
         "model": subject.name,
@@ -98,7 +98,7 @@ def finish(args: argparse.Namespace, subject: Subject, machine: Machine, rows: l
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    """Columns as wide as they need."""
+    """Print rows with aligned columns."""
     texts = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)]
     widths = [max(len(text[i]) for text in texts) for i in range(len(texts[0]))]
     for text in texts:
@@ -113,7 +113,7 @@ def _text(value: Any) -> str:
 
 
 def commit() -> str:
-    """The checkout's commit, marked where files differ from it; $BLOCKRAG_COMMIT where there is no checkout."""
+    """Commit of the checkout, with ``-dirty`` if files differ; ``$BLOCKRAG_COMMIT`` if that is set."""
     if "BLOCKRAG_COMMIT" in os.environ:
         return os.environ["BLOCKRAG_COMMIT"]
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]

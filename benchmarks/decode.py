@@ -1,6 +1,6 @@
-"""Decoding over cached blocks: ``python -m benchmarks.decode --model llama-3.1-8b --lengths 8192``.
+"""Time of decoding over cached blocks: ``python -m benchmarks.decode --model llama-3.1-8b --lengths 8192``.
 
-The floor of a token is every weight and the whole context's KV read once, at the rate at which the machine copies.
+The floor of a token is reading every weight and the context's KV once at the machine's copy rate.
 """
 
 import time
@@ -18,14 +18,14 @@ from blockrag.kv.block_kv import BlockKV
 
 LENGTHS = (512, 4096)
 TOKENS = 16
-"""Tokens of a run."""
+"""Tokens per run."""
 
 AT_ONCE = 4
-"""Answers that are decoded at once, in the last column."""
+"""Answers decoded together, in the last column."""
 
 
 def measure(subject: Subject, machine: Machine, lengths: Sequence[int], repeats: int) -> list[dict[str, Any]]:
-    """A row for each length."""
+    """One row for each length."""
     parts = common.encode_all(subject, common.cut(common.random_ids(subject, max(lengths))))
     fast, plain = make_runner(subject.model, AT_ONCE), PlainRunner(subject.model)
     rows = []
@@ -56,7 +56,7 @@ def _token_s(subject: Subject, runner: Runner, parts: list[BlockKV], repeats: in
 
 
 def _rate_at_once(runner: Runner, parts: list[BlockKV]) -> float:
-    """Tokens a second of `AT_ONCE` answers together, each in a thread of its own."""
+    """Total tokens a second of `AT_ONCE` answers, each in its own thread."""
     begun, times = Barrier(AT_ONCE), []
 
     def answer(number: int) -> None:
@@ -75,7 +75,7 @@ def _rate_at_once(runner: Runner, parts: list[BlockKV]) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and report."""
-    common.run("Time of one decoded token.", LENGTHS, measure, argv, most_repeats=10)
+    common.run("Time of a decoded token.", LENGTHS, measure, argv, most_repeats=10)
 
 
 if __name__ == "__main__":

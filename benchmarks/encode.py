@@ -1,6 +1,6 @@
-"""Encoding blocks against a full prefill of as many tokens: ``python -m benchmarks.encode --model llama-3.1-8b``.
+"""Time of encoding blocks and of a full prefill of the same tokens: ``python -m benchmarks.encode``.
 
-Once with blocks of 512 tokens, once with blocks of 32 to 512, where padding would show.
+Measured with blocks of 512 tokens and with mixed blocks of 32 to 512, which would reveal padding.
 """
 
 import random
@@ -17,7 +17,7 @@ LENGTHS = (2048,)
 
 
 def measure(subject: Subject, machine: Machine, lengths: Sequence[int], repeats: int) -> list[dict[str, Any]]:
-    """Two rows for each length: equal blocks and mixed ones."""
+    """Two rows for each length: equal and mixed blocks."""
     return [
         _row(subject, machine, kind, blocks, repeats)
         for length in sorted(lengths)
@@ -62,7 +62,7 @@ def _row(subject: Subject, machine: Machine, kind: str, blocks: list[Sequence[in
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and report."""
-    common.run("Encoding of blocks against a full prefill of the same tokens.", LENGTHS, measure, argv, most_repeats=5)
+    common.run("Encoding blocks, compared with a full prefill.", LENGTHS, measure, argv, most_repeats=5)
 
 
 if __name__ == "__main__":

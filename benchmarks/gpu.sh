@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What only a GPU shows, into a folder: the log of the CUDA tests and the JSON and plots of every table.
+# Runs everything that needs a GPU: the CUDA tests and all benchmarks. Writes logs, JSON and plots to a folder.
 #     benchmarks/gpu.sh OUT [SHAPE...]
 # SHAPE: llama-3.1-8b, qwen3-4b (default: both). About 15 minutes on one H100; 5 GB of free disk for the tiers.
 set -euo pipefail
@@ -9,11 +9,11 @@ shift
 [ $# -gt 0 ] || set -- llama-3.1-8b qwen3-4b
 mkdir -p "$out"
 
-test_cuda() {  # name, which tests; three processes at once, since one leaves the GPU idle
+test_cuda() {  # name, test selection; three processes at once, since one does not fill the GPU
     python -m pytest tests/test_cuda.py -m gpu -q -o addopts= -rs --durations=3 -k "$2" > "$out/cuda-tests-$1.log" 2>&1
 }
 
-for shape in "$@"; do  # one process a shape: making the weights takes longest
+for shape in "$@"; do  # one process per shape, since creating the weights takes longest
     python -c "
 import sys
 from benchmarks import decode, encode, tiers, ttft

@@ -1,4 +1,4 @@
-"""The machine's own ceilings, measured before anything is compared with them."""
+"""Measure the machine's limits, which results are compared with."""
 
 import os
 import statistics
@@ -13,14 +13,14 @@ from typing import Any
 import torch
 
 DISK_READERS = max(4, min(16, os.cpu_count() or 4))
-"""As many as read block KV."""
+"""As many threads as the engine uses to read block KV."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the hardware does at best. Copies count bytes read and written; transfers and reads count bytes once.
+    """Limits of the hardware. Copies count bytes read and written; transfers and reads count bytes once.
 
-    `pinned_gb_per_s` is None on a CPU, where there is no link between host and device.
+    `pinned_gb_per_s` is None on a CPU.
     """
 
     device: str
@@ -45,7 +45,7 @@ def measure_machine(device: torch.device, dtype: torch.dtype, folder: Path | Non
     dtype : torch.dtype
         Of the matrix product.
     folder : Path, optional
-        On the disk that is meant; by default the system's folder for temporary files.
+        On the disk to measure; by default the system's temporary folder.
     """
     cuda = device.type == "cuda"
     return Machine(
@@ -60,7 +60,7 @@ def measure_machine(device: torch.device, dtype: torch.dtype, folder: Path | Non
 
 
 def median_s(run: Callable[[], Any], device: torch.device, repeats: int, warm: int = 1) -> float:
-    """Median wall time of `run` in seconds, the device's work included."""
+    """Median wall time of `run` in seconds, including the device's work."""
     times = []
     for i in range(warm + repeats):
         synchronize(device)
@@ -73,7 +73,7 @@ def median_s(run: Callable[[], Any], device: torch.device, repeats: int, warm: i
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for the device's work."""
+    """Wait for the device to finish."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -116,7 +116,7 @@ def _read(path: Path, start: int, nbytes: int) -> None:
 
 
 def drop_from_page_cache(path: Path) -> None:
-    """Ask the system to forget what it keeps of a file in memory; where it does not, reads are warm."""
+    """Ask the system to drop a file from its page cache. If it does not, the next read is warm."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -1,4 +1,4 @@
-"""One picture for each result: ``python -m benchmarks.plot benchmarks/results/*.json``."""
+"""Plot results: ``python -m benchmarks.plot benchmarks/results/*.json``."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ COLOURS = {"full": "#8a8f98", "block": "#3b5bdb", "floor": "#2b8a3e", "plain": "
 
 
 def draw_ttft(axes: Axes, result: dict[str, Any]) -> None:
-    """Time to first token by context, both modes and the floor, on logarithmic axes."""
+    """Time to first token by context: both modes and the floor, on logarithmic axes."""
     _lines(axes, result, {"full_ms": "full", "block_ms": "block", "floor_ms": "floor"})
     axes.set_ylabel("time to first token, ms")
     for row in result["rows"]:
@@ -31,7 +31,7 @@ def draw_decode(axes: Axes, result: dict[str, Any]) -> None:
 
 
 def draw_encode(axes: Axes, result: dict[str, Any]) -> None:
-    """Tokens per second, encoded and prefilled."""
+    """Tokens per second of encoding and of prefill."""
     rows = result["rows"]
     names = [f"{row['context']:,} tokens\n{row['blocks']}" for row in rows]
     full = [1e3 * row["context"] / row["full_ms"] for row in rows]
@@ -44,7 +44,7 @@ def draw_encode(axes: Axes, result: dict[str, Any]) -> None:
 
 
 def draw_tiers(axes: Axes, result: dict[str, Any]) -> None:
-    """Time to first token by context, a line for each tier."""
+    """Time to first token by context, one line per tier."""
     for tier in dict.fromkeys(row["tier"] for row in result["rows"]):
         rows = [row for row in result["rows"] if row["tier"] == tier]
         axes.plot([row["context"] for row in rows], [row["ttft_ms"] for row in rows], "o-", label=f"blocks on {tier}")
@@ -53,16 +53,16 @@ def draw_tiers(axes: Axes, result: dict[str, Any]) -> None:
 
 
 def draw_quantize(axes: Axes, result: dict[str, Any]) -> None:
-    """Difference of the next token's distribution by form at rest."""
+    """Divergence of the next-token distribution for each 8-bit format."""
     rows = result["rows"][1:]
-    names = [f"{row['form']}\na scale a {row['keys']}; values: a {row['values']}" for row in rows]
+    names = [f"{row['form']}\nkey scales per {row['keys']}, value scales per {row['values']}" for row in rows]
     axes.barh(names, [row["kl"] for row in rows], color=COLOURS["block"])
     axes.tick_params(axis="y", labelsize=7)
-    axes.set_xlabel("divergence of the next token's distribution from exact KV, nats")
+    axes.set_xlabel("divergence of the next-token distribution from exact KV, nats")
 
 
 def draw_compare(axes: Axes, result: dict[str, Any]) -> None:
-    """Where the time to the first token went, in both modes; of `ask --mode compare --json`."""
+    """Stages of the time to first token in both modes, from ``ask --mode compare --json``."""
     stages = {"retrieval_ms": "retrieval", "kv_load_ms": "KV load", "assemble_ms": "assembly", "prefill_ms": "prefill"}
     reports = [result["result"][mode]["report"] for mode in ("full", "block")]
     names = [f"{report['mode']} mode\n{report['ttft_ms']:,.0f} ms" for report in reports]
@@ -92,11 +92,11 @@ DRAWINGS: dict[str, Callable[[Axes, dict[str, Any]], None]] = {
     "compare": draw_compare,
     "visitors": draw_visitors,
 }
-"""By the first part of the file's name, such as ``ttft-llama-3.1-8b.json``."""
+"""Keyed by the first part of the file name, such as ``ttft-llama-3.1-8b.json``."""
 
 
 def _lines(axes: Axes, result: dict[str, Any], columns: dict[str, str]) -> None:
-    names = {"full": "full mode", "block": "block mode", "floor": "floor of the memory", "plain": "plain code"}
+    names = {"full": "full mode", "block": "block mode", "floor": "memory bandwidth floor", "plain": "plain code"}
     for column, kind in columns.items():
         x, y = ([row[name] for row in result["rows"]] for name in ("context", column))
         style = "--" if kind == "floor" else "o-"
@@ -118,14 +118,14 @@ def _logarithmic(axes: Axes, result: dict[str, Any]) -> None:
 def _title(result: dict[str, Any]) -> str:
     if "visitors" in result:
         return f"{result['visitors']} visitors, {result['answers']:,} answers, {len(result['errors'])} errors"
-    if "model" not in result:  # of the command line, whose machine is described in words
+    if "model" not in result:  # from the command line, with the machine in words
         return result["machine"].split(";")[0]
     weights = ", random weights" if result["random_weights"] else ""
     return f"{result['model']}{weights}, {result['dtype']}, {result['machine']['device']}"
 
 
 def draw(source: Path) -> Path:
-    """Draw one result beside its file; returns the picture's path."""
+    """Plot one result next to its file; returns the plot's path."""
     result = json.loads(source.read_text())
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -139,8 +139,8 @@ def draw(source: Path) -> Path:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Draw every file given whose kind is known."""
-    parser = argparse.ArgumentParser(description="Draw results of the benchmarks.")
+    """Plot every given file of a known kind."""
+    parser = argparse.ArgumentParser(description="Plot benchmark results.")
     parser.add_argument("files", type=Path, nargs="+")
     for path in parser.parse_args(argv).files:
         if path.stem.split("-")[0] in DRAWINGS:

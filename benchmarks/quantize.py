@@ -1,9 +1,8 @@
-"""What 8 bits at rest change: ``python -m benchmarks.quantize --json FILE``.
+"""Effect of storing block KV in 8 bits: ``python -m benchmarks.quantize --json FILE``.
 
-Blocks of this repository's own texts are encoded, stored in 8 bits in each way, and questions are put to them and to
-the exact ones. `kl` is the divergence of the next token's distribution from the exact one's, in nats; `equal_tokens`
-the share of 32 greedy tokens that are the same, up to the first that is not. "Before rotation" turns each key back to
-position 0 before it is stored.
+Encodes blocks of this repository's texts, stores them in each 8-bit format, and asks questions over them and over the
+exact blocks. `kl` is the divergence of the next-token distribution from the exact one, in nats; `equal_tokens` is the
+share of 32 greedy tokens before the first difference. "Before rotation" rotates each key back to position 0 first.
 """
 
 import argparse
@@ -46,35 +45,35 @@ AXES: tuple[Axis, ...] = ("channel", "token")
 
 
 @dataclass(frozen=True)
-class Way:
-    """What is stored, and what has a scale of its own."""
+class Format:
+    """An 8-bit format: whether keys are rotated back, and along which axis keys and values have scales."""
 
     before_rotation: bool
     keys: Axis
     values: Axis
 
     def store(self, kv: BlockKV, rope: Rope) -> QuantizedKV:
-        """The block in 8 bits."""
-        keys = _turned(kv.keys, rope, -1) if self.before_rotation else kv.keys
+        """Quantise a block."""
+        keys = _rotated(kv.keys, rope, -1) if self.before_rotation else kv.keys
         return quantize(BlockKV(keys, kv.values), self.keys, self.values)
 
     def restore(self, stored: QuantizedKV, rope: Rope, dtype: torch.dtype) -> BlockKV:
-        """The block that comes back."""
+        """Dequantise a block."""
         kv = dequantize(stored, dtype)
-        return BlockKV(_turned(kv.keys, rope, 1), kv.values) if self.before_rotation else kv
+        return BlockKV(_rotated(kv.keys, rope, 1), kv.values) if self.before_rotation else kv
 
 
-def _turned(keys: torch.Tensor, rope: Rope, sign: int) -> torch.Tensor:
-    """Keys of a block that was encoded from position 0 on, each turned by its own position, in float32."""
+def _rotated(keys: torch.Tensor, rope: Rope, sign: int) -> torch.Tensor:
+    """Rotate each key of a block encoded at position 0 by `sign` times its own position, in float32."""
     angles = sign * torch.arange(keys.shape[-2], dtype=torch.double)[:, None] * rope.inv_freq
-    rotation, moved = (angles.cos().float(), angles.sin().float()), torch.empty(keys.shape)
+    rotation, rotated = (angles.cos().float(), angles.sin().float()), torch.empty(keys.shape)
     for layer in range(len(keys)):
-        rope.rotate(keys[layer].float(), rotation if rope.rotates(layer) else None, out=moved[layer])
-    return moved.to(keys.dtype)
+        rope.rotate(keys[layer].float(), rotation if rope.rotates(layer) else None, out=rotated[layer])
+    return rotated.to(keys.dtype)
 
 
 def measure(subject: Subject) -> list[dict[str, Any]]:
-    """A row for each scheme, the exact form first."""
+    """One row for each format, the exact one first."""
     prompt = Prompt(subject.model.tokenizer)
     blocks = common.encode_all(subject, list(_blocks(subject)))
     prefix = encode_prefix(subject.model, prompt.prefix_ids)
@@ -86,7 +85,7 @@ def measure(subject: Subject) -> list[dict[str, Any]]:
     n_tokens = sum(block.n_tokens for block in blocks)
     rows = [_exact_row(subject, blocks, n_tokens)]
     for before, keys, values in product((False, True), AXES, AXES):
-        rows.append(_row(subject, Way(before, keys, values), prefix, asked, exact))
+        rows.append(_row(subject, Format(before, keys, values), prefix, asked, exact))
     return rows
 
 
@@ -103,11 +102,11 @@ def _exact_row(subject: Subject, blocks: list[BlockKV], n_tokens: int) -> dict[s
     return row | {"bytes_per_token": nbytes} | differences
 
 
-def _row(subject: Subject, way: Way, prefix: BlockKV, asked: list[Any], exact: list[Any]) -> dict[str, Any]:
+def _row(subject: Subject, form: Format, prefix: BlockKV, asked: list[Any], exact: list[Any]) -> dict[str, Any]:
     rope, errors, differences, kls, equal, nbytes = subject.model.rope, [], [], [], [], []
     for (ids, parts), (logits, tokens) in zip(asked, exact, strict=True):
-        stored = [way.store(part, rope) for part in parts]
-        back = [way.restore(part, rope, subject.model.dtype) for part in stored]
+        stored = [form.store(part, rope) for part in parts]
+        back = [form.restore(part, rope, subject.model.dtype) for part in stored]
         found_logits, found = _answer(subject, [prefix, *back], ids)
         errors += [_relative(a.keys, b.keys) for a, b in zip(back, parts, strict=True)]
         differences.append((found_logits - logits).abs())
@@ -115,9 +114,9 @@ def _row(subject: Subject, way: Way, prefix: BlockKV, asked: list[Any], exact: l
         equal.append(next((i for i, (a, b) in enumerate(zip(found, tokens, strict=True)) if a != b), TOKENS) / TOKENS)
         nbytes.append(sum(part.nbytes for part in stored) / sum(_n_tokens(part) for part in stored))
     return {
-        "form": f"int8, keys {'before' if way.before_rotation else 'after'} rotation",
-        "keys": way.keys,
-        "values": way.values,
+        "form": f"int8, keys {'before' if form.before_rotation else 'after'} rotation",
+        "keys": form.keys,
+        "values": form.values,
         "bytes_per_token": mean(nbytes),
         "key_error": mean(errors),
         "logit_max": max(float(d.max()) for d in differences),
@@ -150,10 +149,10 @@ def _n_tokens(kv: QuantizedKV) -> int:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and report."""
-    parser = argparse.ArgumentParser(description="What block KV in 8 bits changes.")
+    parser = argparse.ArgumentParser(description="Effect of storing block KV in 8 bits.")
     parser.add_argument("--model", default="smollm2", help="name or folder of a model with its tokenizer")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path, help="file for the result")
+    parser.add_argument("--json", type=Path, help="write the result to this file")
     args = parser.parse_args(argv)
     device = torch.device(args.device)
     machine = measure_machine(device, torch.float32)

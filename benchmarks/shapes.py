@@ -1,4 +1,4 @@
-"""Models to measure: any that the library loads, or a well-known shape with random weights."""
+"""Models to benchmark: any that the library loads, or a published shape with random weights."""
 
 from dataclasses import dataclass
 
@@ -42,12 +42,12 @@ SHAPES = {
         "rope_parameters": {"rope_type": "default", "rope_theta": 5000000.0},
     },
 }
-"""Configurations as published with Llama-3.1-8B and Qwen3-4B-Instruct-2507."""
+"""Configurations of Llama-3.1-8B and Qwen3-4B-Instruct-2507."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The model that is measured."""
+    """The model under test."""
 
     name: str
     model: AnswerModel
@@ -55,7 +55,7 @@ class Subject:
 
     @property
     def weights_nbytes(self) -> int:
-        """Bytes of weights that one pass reads: all but the input embeddings, unless they are the output's too."""
+        """Bytes of weights that one pass reads: all but untied input embeddings."""
         network = self.model.network
         total = sum(parameter.nbytes for parameter in network.parameters())
         tied = network.config.tie_word_embeddings
@@ -63,7 +63,7 @@ class Subject:
 
     @property
     def flop_per_token(self) -> float:
-        """Of the layers' matrix products, without attention and output."""
+        """Floating-point operations a token in the layers' matrix products, without attention and output."""
         network = self.model.network
         inputs = network.get_input_embeddings().weight.numel()
         outputs = 0 if network.config.tie_word_embeddings else network.get_output_embeddings().weight.numel()

@@ -1,7 +1,7 @@
-"""Time to first token of block mode against full mode: ``python -m benchmarks.ttft --model llama-3.1-8b``.
+"""Time to first token in block mode and in full mode: ``python -m benchmarks.ttft --model llama-3.1-8b``.
 
-Blocks of 512 tokens lie in the device tier, a question of 50 tokens follows. Both modes run through the engine's
-runner, in one process, on the same tokens; block mode counts joining, the question's pass and the choice of the token.
+Blocks of 512 tokens are in the device tier, followed by a question of 50 tokens. Both modes use the engine's runner, in
+one process, on the same tokens. Block mode includes joining, the question's pass and the choice of the token.
 """
 
 import time
@@ -20,7 +20,7 @@ ROOM = 64
 
 
 def measure(subject: Subject, machine: Machine, lengths: Sequence[int], repeats: int) -> list[dict[str, Any]]:
-    """A row for each length."""
+    """One row for each length."""
     runner = make_runner(subject.model)
     ids, question = common.random_ids(subject, max(lengths)), common.random_ids(subject, common.QUESTION_TOKENS, 1)
     parts = common.encode_all(subject, common.cut(ids))
@@ -61,7 +61,7 @@ def _row(
 
 
 def first_token(runner: Runner, parts: Sequence[BlockKV], prompt: Sequence[int]) -> int:
-    """The most likely token behind `prompt` over `parts`; without parts, in full mode."""
+    """The most likely token after `prompt` over `parts`; full mode if there are no parts."""
     with runner.join(parts, len(prompt) + ROOM) as joined:
         return int(joined.logits(prompt).argmax())
 
@@ -69,7 +69,7 @@ def first_token(runner: Runner, parts: Sequence[BlockKV], prompt: Sequence[int])
 def _stages(
     subject: Subject, runner: Runner, parts: list[BlockKV], question: list[int], repeats: int
 ) -> tuple[float, float]:
-    """Median seconds of joining, and of the question's pass."""
+    """Median seconds of joining and of the question's pass."""
     device, times = subject.model.device, []
     for _ in range(repeats):
         synchronize(device)
@@ -85,7 +85,7 @@ def _stages(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and report."""
-    common.run("Time to first token, block mode against full mode.", LENGTHS, measure, argv)
+    common.run("Time to first token in block mode and in full mode.", LENGTHS, measure, argv)
 
 
 if __name__ == "__main__":

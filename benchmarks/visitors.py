@@ -1,13 +1,11 @@
-"""Many visitors at once: real clients over HTTP, some of them uploading, against a running application.
+"""Load test: many concurrent clients over HTTP, some of them uploading, against a running application.
 
     python app.py --port 7900 --access private &
     python -m benchmarks.visitors --url http://127.0.0.1:7900 --visitors 25 --uploaders 2 --minutes 30 --json FILE
 
-Each visitor has a collection with a word that nobody else has, asks for it again and again, and must never see another
-one's. What is measured: errors, words of others, times of answers, fairness (answers of the visitor who got fewest
-against those of the one who got most), and, where the application runs on this machine (--pid), its memory.
-
-Each client makes a collection of its own, whose token only it knows, and pauses between questions as a reader would.
+Each visitor creates a collection, whose token only it knows, with a unique word, asks for that word repeatedly,
+pausing between questions, and must never see another visitor's word. Measures errors, words of others, answer times,
+fairness (the fewest answers of a visitor over the most), and with --pid the application's memory.
 """
 
 import argparse
@@ -27,12 +25,12 @@ from benchmarks.common import commit
 SAMPLE_S = 5.0
 
 PATIENCE_S = 300.0
-"""A visitor waits so long for any answer."""
+"""Timeout of a request."""
 
 
 @dataclass
 class Visitor:
-    """One client and what it has seen."""
+    """One client and what it received."""
 
     number: int
     url: str
@@ -45,11 +43,11 @@ class Visitor:
 
     @property
     def word(self) -> str:
-        """Stands in this visitor's documents and in nobody else's."""
+        """The unique word in this visitor's documents."""
         return f"zyx{self.number}qua"
 
     def run(self, until_s: float) -> None:
-        """Ask, and, where this visitor uploads, add documents, until then."""
+        """Ask, and add documents if this visitor uploads, until `until_s`."""
         try:
             client = Client(self.url, verbose=False, httpx_kwargs={"timeout": PATIENCE_S})
             self.token = client.predict(f"Visitor {self.number}", api_name="/new_collection")["collection"]
@@ -61,7 +59,7 @@ class Visitor:
                     self._add(client, turn % 10)
                 self._ask(client)
                 time.sleep(self.pause_s)
-        except Exception as error:  # noqa: BLE001  (any failure of a client is a finding)
+        except Exception as error:  # noqa: BLE001  (any failure of a client is a result)
             self.errors.append(f"{type(error).__name__}: {error}")
 
     def _add(self, client: Client, turn: int) -> None:
@@ -83,11 +81,11 @@ def rss_mb(pid: int) -> float:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS"):
             return int(line.split()[1]) / 1024
-    raise ValueError(f"process {pid} tells no memory")
+    raise ValueError(f"process {pid} reports no memory; give the process id of the application")
 
 
 def watch(pid: int, until_s: float, samples: list[tuple[float, float]]) -> None:
-    """Sample a process's memory until then."""
+    """Sample a process's memory until `until_s`."""
     began = time.monotonic()
     while time.monotonic() < until_s:
         samples.append((time.monotonic() - began, rss_mb(pid)))
@@ -97,7 +95,7 @@ def watch(pid: int, until_s: float, samples: list[tuple[float, float]]) -> None:
 def measure(
     url: str, n_visitors: int, n_uploaders: int, minutes: float, pause_s: float = 2.0, pid: int | None = None
 ) -> dict[str, Any]:
-    """Let the visitors come at once; returns what they saw."""
+    """Run all visitors concurrently and summarise what they received."""
     until = time.monotonic() + 60 * minutes
     visitors = [Visitor(n, url, n < n_uploaders, pause_s) for n in range(n_visitors)]
     memory: list[tuple[float, float]] = []
@@ -126,15 +124,15 @@ def measure(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the clients and print what they saw."""
+    """Run the clients and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", required=True, help="of the application")
-    parser.add_argument("--visitors", type=int, default=25, help="how many (default: %(default)s)")
-    parser.add_argument("--uploaders", type=int, default=2, help="visitors who upload too (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, default=30.0, help="how long (default: %(default)s)")
-    parser.add_argument("--pid", type=int, help="of the application, to watch its memory")
+    parser.add_argument("--url", required=True, help="address of the application")
+    parser.add_argument("--visitors", type=int, default=25, help="number of visitors (default: %(default)s)")
+    parser.add_argument("--uploaders", type=int, default=2, help="visitors who also upload (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=30.0, help="duration (default: %(default)s)")
+    parser.add_argument("--pid", type=int, help="process id of the application, to sample its memory")
     parser.add_argument("--pause", type=float, default=2.0, help="seconds between questions (default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="file for the result")
+    parser.add_argument("--json", type=Path, help="write the result to this file")
     args = parser.parse_args(argv)
     seen = measure(args.url, args.visitors, args.uploaders, args.minutes, args.pause, args.pid)
     line = json.dumps({"commit": commit(), **seen})

@@ -1,8 +1,8 @@
-"""A chat over a folder of documents, which remembers: index, block KV and chat survive the program.
+"""A chat over a folder of documents. Index, block KV and chat are saved.
 
     python examples/chat_over_collection.py docs README.md --store S --ask "What is a block?" "And a boundary?"
 
-Without ``--ask`` it reads questions from standard input. A second start indexes only what has changed.
+Without ``--ask`` it reads questions from standard input. A second run indexes only changed documents.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from blockrag.llamaindex import (
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sources", nargs="+", type=Path, help="files and folders")
-    parser.add_argument("--store", type=Path, required=True, help="where everything is kept")
-    parser.add_argument("--ask", nargs="+", help="questions; by default they are read from standard input")
+    parser.add_argument("--store", type=Path, required=True, help="folder for index, block KV and chat")
+    parser.add_argument("--ask", nargs="+", help="questions (default: read from standard input)")
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--top-k", type=int, default=6)
     parser.add_argument("--max-tokens", type=int, default=64)
@@ -39,14 +39,14 @@ def arguments() -> argparse.Namespace:
 
 
 def documents(sources: Iterable[Path]) -> list[Document]:
-    """Every readable file; the others are told."""
+    """All readable files; the others are reported."""
     files = [
         f for source in sources for f in (sorted(source.rglob("*")) if source.is_dir() else [source]) if f.is_file()
     ]
     found = []
     for path, document in zip(files, load_many(files), strict=True):
         if isinstance(document, DocumentError):
-            print(f"passed over: {document}", file=sys.stderr)
+            print(f"skipped: {document}", file=sys.stderr)
         else:
             found.append(Document(text=document.text, id_=str(path), metadata={"file_name": document.name}))
     return found
@@ -70,7 +70,7 @@ def open_index(store: Path, llm: BlockAttentionLLM) -> VectorStoreIndex:
 
 
 def bring_up_to_date(index: VectorStoreIndex, found: list[Document]) -> None:
-    """New and changed documents are cut, embedded and encoded; those that are gone are deleted, with their KV."""
+    """Index new and changed documents; delete missing ones with their KV."""
     for gone in set(index.ref_doc_info) - {document.id_ for document in found}:
         index.delete_ref_doc(gone, delete_from_docstore=True)
     changed = index.refresh_ref_docs(found)
@@ -78,7 +78,7 @@ def bring_up_to_date(index: VectorStoreIndex, found: list[Document]) -> None:
 
 
 def main() -> None:
-    """Bring the store up to date, then answer."""
+    """Update the store, then answer."""
     args = arguments()
     llm = BlockAttentionLLM.from_pretrained(args.model, kv_dir=args.store / "kv", max_tokens=args.max_tokens)
     index = open_index(args.store, llm)
@@ -94,19 +94,19 @@ def main() -> None:
 
 
 def read_chat(store: Path) -> list[ChatMessage]:
-    """What was said at earlier starts."""
+    """Messages of earlier runs."""
     kept = store / "chat.json"
     return [ChatMessage(**message) for message in json.loads(kept.read_text())] if kept.exists() else []
 
 
 def write_chat(store: Path, messages: list[ChatMessage]) -> None:
-    """Keep what was said."""
+    """Save the messages."""
     said = [{"role": message.role.value, "content": message.content} for message in messages]
     (store / "chat.json").write_text(json.dumps(said))
 
 
 def answer(chat: BlockContextChatEngine, question: str) -> None:
-    """Stream one answer, then tell its sources and its cost."""
+    """Stream one answer, then print its sources and its cost."""
     print(f"\n> {question}")
     response = chat.stream_chat(question)
     for piece in response.response_gen:
@@ -116,7 +116,7 @@ def answer(chat: BlockContextChatEngine, question: str) -> None:
     report = response.metadata["blockrag"]
     print(
         f"\n  first token after {report['ttft_ms']:.0f} ms; {report['n_tokens_saved']} of "
-        f"{report['n_context_tokens']} tokens of the sources were not computed"
+        f"{report['n_context_tokens']} tokens reused from cache"
     )
 
 

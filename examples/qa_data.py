@@ -1,4 +1,4 @@
-"""Questions with answers and passages, from JSON lines, for the examples. Knows no model.
+"""Questions with answers and passages from JSON lines, for the examples.
 
 A line is ``{"question": ..., "answers": [...], "documents": [{"title", "text", "is_gold"}, ...], "split": ...}``; files
 that end in ``.zst`` are decompressed (``pip install zstandard``).
@@ -45,7 +45,7 @@ def _lines(path: Path) -> Iterator[Row]:
 
 
 def nodes_of(rows: Sequence[Row], n_nodes: int) -> list[TextNode]:
-    """A collection of passages: every gold one, and others of the questions until there are `n_nodes`."""
+    """A collection of `n_nodes` passages: every gold one, filled up with the questions' other passages."""
     gold = [d for row in rows for d in row["documents"] if d.get("is_gold")]
     others = [d for row in rows for d in row["documents"] if not d.get("is_gold")]
     texts = dict.fromkeys(passage(d) for d in [*gold, *others])
@@ -58,7 +58,7 @@ def passage(document: dict[str, Any]) -> str:
 
 
 def node_id(text: str) -> str:
-    """The same for the same text."""
+    """An id derived from the text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -68,18 +68,18 @@ def gold_ids(row: Row) -> list[str]:
 
 
 def normal(text: str) -> str:
-    """Lower case, without punctuation and articles, as SQuAD's evaluation has it."""
+    """Normalise as SQuAD's evaluation does: lower case, no punctuation, no articles."""
     text = "".join(c for c in text.lower() if c not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
 def contains_answer(text: str, answers: Sequence[str]) -> float:
-    """1 where one of the answers is in the text, else 0."""
+    """1 if the text contains one of the answers, else 0."""
     return float(any(normal(answer) in normal(text) for answer in answers))
 
 
 def token_f1(text: str, answers: Sequence[str]) -> float:
-    """Best overlap of words with one of the answers, in [0, 1]."""
+    """Best word F1 with one of the answers, in [0, 1]."""
     return max(_f1(normal(text).split(), normal(answer).split()) for answer in answers)
 
 
@@ -89,7 +89,7 @@ def _f1(words: list[str], expected: list[str]) -> float:
 
 
 def mean_interval(values: Sequence[float], draws: int = 10_000) -> tuple[float, float, float]:
-    """Mean, and its 95 % interval by bootstrap over the questions."""
+    """Mean and its 95 % interval, by bootstrap over the questions."""
     sample = np.asarray(values, np.float64)
     means = np.random.default_rng(0).choice(sample, (draws, len(sample))).mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])

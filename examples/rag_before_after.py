@@ -1,14 +1,14 @@
-"""One LlamaIndex program on the same questions, as it was and with block KV. Measures time to first token.
+"""Compare a LlamaIndex program before and after adding block KV, on the same questions.
 
-Before: the stock query engine and its stock synthesizer over a flat prompt. After: `BlockSynthesizer`. Retriever,
-index, model and weights are the same. Time runs from the call of `query` to the first text, retrieval included. Since
-`BlockSynthesizer` brings a prompt of its own, its answers in full mode, `full`, tell what is due to that and what to
+Before: the stock query engine and synthesizer over a flat prompt. After: `BlockSynthesizer`. Retriever, index, model
+and weights are the same. Time is measured from the call of `query` to the first text, including retrieval.
+`BlockSynthesizer` has its own prompt; its answers in full mode, `full`, separate the effect of the prompt from that of
 block KV.
 
     python examples/rag_before_after.py nq.jsonl.zst --questions 50 --tokens 4000
 
-The last line is JSON. Answers count as judged alike where the 95 % interval of the difference in containing the
-reference answer (after less the other, paired, bootstrap over questions) holds zero.
+The last line is JSON. Answers count as equally good (`judged_alike`) if the 95 % interval of the difference in
+containing the reference answer (after minus the other; paired, bootstrap over questions) includes zero.
 """
 
 import argparse
@@ -32,21 +32,21 @@ GIB = 1 << 30
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="questions as JSON lines: see qa_data.py")
     parser.add_argument("--questions", type=int, default=50)
     parser.add_argument("--split", default="test")
     parser.add_argument("--nodes", type=int, default=300, help="passages in the collection")
-    parser.add_argument("--tokens", type=int, default=4000, help="tokens of nodes a question, about")
+    parser.add_argument("--tokens", type=int, default=4000, help="approximate tokens of nodes per question")
     parser.add_argument("--max-tokens", type=int, default=24, help="longest answer")
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--kv-dir", type=Path, help="keep block KV here (default: a temporary folder)")
+    parser.add_argument("--kv-dir", type=Path, help="folder for block KV (default: a temporary one)")
     return parser.parse_args()
 
 
 def ask(query_engine: BaseQueryEngine, question: str) -> dict[str, Any]:
-    """The answer, its nodes, and the milliseconds to its first text."""
+    """Ask one question: the answer, its nodes, and milliseconds to the first text."""
     start = time.perf_counter()
     response = query_engine.query(question)
     assert isinstance(response, StreamingResponse)
@@ -56,7 +56,7 @@ def ask(query_engine: BaseQueryEngine, question: str) -> dict[str, Any]:
         if piece and ttft is None:
             ttft = 1000 * (time.perf_counter() - start)
         pieces.append(piece)
-    if ttft is None:  # an empty answer: it was complete by now
+    if ttft is None:  # an empty answer, complete by now
         ttft = 1000 * (time.perf_counter() - start)
     report = (response.metadata or {}).get("blockrag")
     return {
@@ -68,7 +68,7 @@ def ask(query_engine: BaseQueryEngine, question: str) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """All programs on all questions."""
+    """Run all programs on all questions."""
     rows = read_rows(args.data, args.split, args.questions)
     nodes = nodes_of(rows, args.nodes)
     llm = BlockAttentionLLM.from_pretrained(args.model, kv_dir=folder, max_tokens=args.max_tokens, memory_bytes=6 * GIB)
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     start = time.perf_counter()
     programs = build(nodes, llm, k)
     print(f"{len(nodes)} nodes, {sum(n_tokens)} tokens, indexed in {time.perf_counter() - start:.0f} s; {k} a question")
-    for query_engine in programs.values():  # the first question of a process pays for what is set up once
+    for query_engine in programs.values():  # warm up: the first question pays for one-time setup
         ask(query_engine, rows[0]["question"])
     asked = []
     for number, row in enumerate(rows, start=1):
@@ -104,7 +104,7 @@ def build(nodes: list[TextNode], llm: BlockAttentionLLM, k: int) -> dict[str, Ba
 
 
 def summary(rows: list[Row], asked: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
-    """What the last line tells; `asked` has each question's answers by program."""
+    """The result; `asked` has each question's answers by program."""
     result: dict[str, Any] = {"questions": len(rows)}
     for name in asked[0]:
         result[f"{name}_ttft_ms"] = statistics.median(each[name]["ttft_ms"] for each in asked)
@@ -123,7 +123,7 @@ def summary(rows: list[Row], asked: list[dict[str, dict[str, Any]]]) -> dict[str
 
 
 def difference(rows: list[Row], asked: list[dict[str, dict[str, Any]]], other: str) -> dict[str, Any]:
-    """By how much more often the answers after contain the reference than those of the other program."""
+    """How much more often the answers after contain the reference than those of the other program."""
     mean, low, high = mean_interval(
         [
             contains_answer(each["after"]["answer"], row["answers"])
@@ -135,7 +135,7 @@ def difference(rows: list[Row], asked: list[dict[str, dict[str, Any]]], other: s
 
 
 def main() -> None:
-    """Run, and end with JSON."""
+    """Run, and print JSON last."""
     args = arguments()
     with tempfile.TemporaryDirectory(prefix="before-after-") as folder:
         result = run(args, args.kv_dir or Path(folder))

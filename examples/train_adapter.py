@@ -1,8 +1,8 @@
-"""An adapter of your own: examples from your questions, teacher, student, an answer, a checkpoint for other engines.
+"""Train your own adapter: examples from your questions, teacher, student, an answer, a checkpoint for other engines.
 
 PYTHONPATH=. python examples/train_adapter.py nq_open_20doc.jsonl.zst --out my-adapter
 
-A few steps on a CPU show that it works; `training/recipes/distill.sh` has what a GPU needs for one that answers well.
+A few steps on a CPU show that it works. `training/recipes/distill.sh` has the settings for good answers, on a GPU.
 """
 
 import argparse
@@ -24,9 +24,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--split", default="train")
-    parser.add_argument("--examples", type=int, default=16, help="made of the data")
-    parser.add_argument("--steps", type=int, default=4, help="of each stage")
-    parser.add_argument("--max-tokens", type=int, default=600, help="of an example")
+    parser.add_argument("--examples", type=int, default=16, help="number of examples to build")
+    parser.add_argument("--steps", type=int, default=4, help="training steps of each stage")
+    parser.add_argument("--max-tokens", type=int, default=600, help="longest example")
     args = parser.parse_args()
     train(args)
     answer = ask(args)
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def train(args: argparse.Namespace) -> None:
-    """The three commands that `training/README.md` describes."""
+    """Run the three commands that `training/README.md` describes."""
     out, model = args.out, ["--model", args.model]
     made = ["--out", str(out / "examples.safetensors"), "--n", str(args.examples), "--max-tokens", str(args.max_tokens)]
     distill(["prepare", *model, "--qa", args.data, "--split", args.split, *made, "--workers", "1"])
@@ -44,7 +44,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def ask(args: argparse.Namespace) -> str:
-    """What it answers, with the passages of the first question as documents."""
+    """Answer the first question with its passages as documents."""
     row = next(iter(read_questions([args.data], args.split)))
     rag = BlockRAG.from_pretrained(args.model, directory=args.out / "index", adapter=str(args.out / "student"))
     rag.index(*(Document(f"{i}.txt", "text/plain", each["text"]) for i, each in enumerate(row["documents"])))
@@ -52,7 +52,7 @@ def ask(args: argparse.Namespace) -> str:
 
 
 def try_merged(args: argparse.Namespace) -> str:
-    """Write the block mode's weights as an ordinary checkpoint, and load it as any engine would."""
+    """Write block mode's weights as an ordinary checkpoint, and load it as any engine would."""
     merged = args.out / "merged"
     merge(args.model, load_adapter(args.out / "student"), "block", merged)
     network, tokenizer = AutoModelForCausalLM.from_pretrained(merged), AutoTokenizer.from_pretrained(merged)

@@ -12,6 +12,8 @@ from benchmarks import common, machine, plot, shapes
 from benchmarks.machine import Machine
 from tests.tiny import tiny_model
 
+pytestmark = pytest.mark.slow
+
 MACHINE = Machine("a CPU", 2, torch.__version__, 20.0, None, 1.0, 0.3)
 COLUMNS = {
     "ttft": {"context", "full_ms", "block_ms", "assemble_ms", "query_ms", "floor_ms", "ratio", "times_floor"},

@@ -31,13 +31,17 @@ def blocks_of(page: Path, language: str) -> list[str]:
 
 # what application.md shows runs in tests/ui/test_app.py, where there is a page to call
 WITH_CODE = [p for p in PAGES if blocks_of(p, "python") and p.stem != "application"]
+OF_LLAMAINDEX = [p for p in WITH_CODE if any("llama_index" in code for code in blocks_of(p, "python"))]
 
 
-@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, id=p.stem, marks=[pytest.mark.slow] if p in OF_LLAMAINDEX else []) for p in WITH_CODE],
+)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     """In the order of the page, on tiny models in place of those that are fetched."""
     code = "\n".join(blocks_of(page, "python"))
-    if "llama_index" in code:
+    if page in OF_LLAMAINDEX:
         pytest.importorskip("llama_index.core", reason="llama-index-core is not installed")
     if "llama_index.vector_stores.qdrant" in code:
         pytest.importorskip("llama_index.vector_stores.qdrant", reason="llama-index-vector-stores-qdrant is absent")

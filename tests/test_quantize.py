@@ -52,6 +52,7 @@ def test_quantizing_again_changes_nothing():
     torch.testing.assert_close(dequantize(quantize(once), torch.float32).keys, once.keys, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_measurement_tells_every_way_apart(monkeypatch, tmp_path, capsys):
     measurement = importlib.import_module("benchmarks.quantize")
     subject = shapes.Subject("tiny", tiny_model(tokenizer=tiny_tokenizer()), random_weights=True)

@@ -22,7 +22,9 @@ from blockrag.segment import (
 from tests.segmenting import TEXT, ByteCounter, EdgeCounter, bpe_counter, embed, segment, soup, texts
 
 GRANULARITIES = (0.0, 0.2, 0.5, 0.55, 0.8, 1.0)
-every_segmenter = pytest.mark.parametrize("name", SEGMENTERS)
+every_segmenter = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "neural" else []) for name in SEGMENTERS]
+)
 TIGHT = SizeBounds(8, 16)  # one family of emoji has more tokens than this maximum, so that the minimum must give way
 bounds = st.sampled_from([SizeBounds(1, 16), TIGHT, SizeBounds(4, 40), SizeBounds(16, 48), SizeBounds(32, 512)])
 counters = st.sampled_from([bpe_counter(), ByteCounter(), EdgeCounter()])

@@ -183,6 +183,7 @@ def test_the_tree_is_the_same_whatever_the_granularities_asked_before():
     assert find_candidates(TEXT).tolist() == asked.scored.chars.tolist()
 
 
+@pytest.mark.slow
 def test_the_shipped_segmenter_cuts_a_known_text_the_same_anywhere():
     text = (Path(__file__).parents[1] / "LICENSE").read_text(encoding="utf-8")
     found = make_segmenter("neural", counter=bpe_counter()).boundaries(text)

@@ -1,7 +1,6 @@
-"""Path or bytes -> Document."""
+"""Read documents: a path or bytes become a `Document`."""
 
-from blockrag.documents.document import PAGE_BREAK, Document
-from blockrag.documents.limits import Limits
+from blockrag.documents.document import PAGE_BREAK, Document, Limits
 from blockrag.documents.load import load, load_many
 from blockrag.documents.media import SUFFIXES
 

@@ -1,6 +1,6 @@
-"""Chat exports -> turns, ``Name: text`` with a blank line between. Knows ChatGPT, Claude, Slack and plain lists.
+"""Convert chat exports (ChatGPT, Claude, Slack, plain lists) to turns: ``Name: text``, separated by blank lines.
 
-Each shape is recognised by its own keys; JSON or CSV that is none of them stays the text that it is.
+Each format is recognised by its keys. Any other JSON or CSV is left unchanged.
 """
 
 import csv
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 SPEAKERS = ("user_profile", "role", "author", "from", "sender", "speaker", "user", "username", "user_name")
-"""Keys of who speaks, the most telling first; Slack's ``user`` is an id, its ``user_profile`` has the name."""
+"""Keys of the speaker, most specific first: Slack's ``user`` is an id, its ``user_profile`` has the name."""
 
 TEXTS = ("content", "text", "message", "body", "value")
 LISTS = ("messages", "chat_messages", "conversation", "conversations")
@@ -22,11 +22,11 @@ _CSV_BESIDE = {
     "", "id", "message_id", "conversation_id", "index", "time", "timestamp", "ts", "date", "datetime", "created_at",
     "channel", "thread",
 }  # fmt: skip
-"""Columns that a table of turns may have beside its two; any other makes it a table, of which nothing may be lost."""
+"""Columns that a table of turns may lose. With any other column it stays a table, so that nothing is lost."""
 
 
 def turns_of_json(text: str) -> str | None:
-    """Turns of a JSON export, or None where it is none (or no JSON)."""
+    """Turns of a JSON export, or None if the text is not one."""
     try:
         return _joined(json.loads(text))
     except (ValueError, RecursionError):
@@ -34,7 +34,7 @@ def turns_of_json(text: str) -> str | None:
 
 
 def turns_of_jsonl(text: str) -> str | None:
-    """Turns of an export of one JSON value a line, or None where it is none."""
+    """Turns of an export with one JSON value per line, or None if the text is not one."""
     try:
         return _joined([json.loads(line) for line in text.split("\n") if line.strip()])
     except (ValueError, RecursionError):
@@ -42,7 +42,7 @@ def turns_of_jsonl(text: str) -> str | None:
 
 
 def turns_of_csv(text: str) -> str | None:
-    """Turns of a table with a column of speakers, one of texts, and none but times and ids beside."""
+    """Turns of a table with a speaker column, a text column and otherwise only times and ids, or None."""
     header = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=header.count))
     try:
@@ -66,7 +66,7 @@ def _joined(value: Any) -> str | None:
 
 
 def _conversations(value: Any) -> Iterator[str]:
-    """Titles and turns of every conversation in `value`; nothing where it is of any other shape."""
+    """Titles and turns of every conversation in `value`; nothing for other data."""
     if isinstance(value, dict):
         yield from _titled(value)
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
@@ -78,7 +78,7 @@ def _conversations(value: Any) -> Iterator[str]:
 
 
 def _titled(conversation: dict[str, Any]) -> Iterator[str]:
-    """Its turns (or those of conversations in it), below its title as a heading where it has one."""
+    """The turns of a conversation, nested ones included, below its title as a heading."""
     found = list(_conversations(_messages(conversation)))
     title = next((conversation[key] for key in _TITLES if isinstance(conversation.get(key), str)), "").strip()
     if found and title:
@@ -93,14 +93,14 @@ def _messages(conversation: dict[str, Any]) -> list[Any] | None:
 
 
 def _branch(mapping: dict[str, Any], node: Any) -> list[dict[str, Any]]:
-    """Messages of a ChatGPT tree: those that led to the current one, or all by time where none is current."""
+    """Messages of a ChatGPT tree: the branch of the current node, or all by time if there is none."""
     entries = {id: entry for id, entry in mapping.items() if isinstance(entry, dict)}
     if not isinstance(node, str) or node not in entries:
         messages = [entry["message"] for entry in entries.values() if isinstance(entry.get("message"), dict)]
         return sorted(messages, key=_time)
     branch = []
     while isinstance(node, str) and node in entries:
-        entry = entries.pop(node)  # taken out, so that a circle ends
+        entry = entries.pop(node)  # removed, so that a cycle ends
         branch.append(entry.get("message"))
         node = entry.get("parent")
     return [message for message in reversed(branch) if isinstance(message, dict)]
@@ -112,12 +112,12 @@ def _time(message: dict[str, Any]) -> float:
 
 
 def _are_messages(items: list[dict[str, Any]]) -> bool:
-    """Whether most have a speaker and a place for a text, empty as it may be (a picture); the rest are notices."""
+    """Whether most items have a speaker and a text field, which may be empty (a picture); the rest are notices."""
     return 2 * sum(bool(_speaker(item)) and any(key in item for key in TEXTS) for item in items) > len(items)
 
 
 def _turn(message: dict[str, Any]) -> str:
-    """``Name: text``, or what there is of it; nothing without a text."""
+    """``Name: text``; the text alone without a name, and nothing without a text."""
     return ": ".join(filter(None, (_speaker(message), _content(message)))) if _content(message) else ""
 
 

@@ -1,4 +1,4 @@
-"""A document: immutable text with a name, a media type and a sha256. Knows nothing of files or of blocks."""
+"""`Document`, immutable text with a name, a media type and a sha256; and `Limits` on reading one."""
 
 import hashlib
 from bisect import bisect_right
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 PAGE_BREAK = "\f"
-"""Stands between two pages or slides in `Document.text`, so that offsets alone tell the page."""
+"""Separates pages and slides in `Document.text`, so that an offset determines its page."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class Document:
     name : str
         File name shown to the user; never used as a path.
     media_type : str
-        Such as ``text/markdown`` or ``application/pdf``: what the text was read from.
+        Of the file, such as ``text/markdown`` or ``application/pdf``.
     text : str
         The whole text; pages and slides are separated by `PAGE_BREAK`, headings of rich formats are Markdown headings.
     sha256 : str
-        Hash of `text` in UTF-8 (derived); equal text is the same document whatever its name.
+        Hash of `text` in UTF-8 (derived): the version of the document.
     """
 
     name: str
@@ -43,3 +43,41 @@ class Document:
         if not self._page_breaks:
             return None
         return bisect_right(self._page_breaks, char - 1) + 1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits on reading one file.
+
+    Attributes
+    ----------
+    max_bytes : int
+        Of the file.
+    max_chars : int
+        Of its text.
+    max_expanded_bytes : int
+        Of all members of a zip format (DOCX, PPTX, EPUB) once inflated.
+    max_pages : int
+        Of a PDF.
+    timeout_s : float
+        Wall-clock and processor time for parsing a rich format, in seconds each.
+    memory_bytes : int
+        Address space of the process that parses a rich format.
+
+    Raises
+    ------
+    ValueError
+        If one is not positive.
+    """
+
+    max_bytes: int = 64 << 20
+    max_chars: int = 64 << 20
+    max_expanded_bytes: int = 256 << 20
+    max_pages: int = 5_000
+    timeout_s: float = 60.0
+    memory_bytes: int = 2 << 30
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:  # refuses NaN too
+                raise ValueError(f"{name} is {value}; expected more than 0")

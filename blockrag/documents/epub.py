@@ -1,4 +1,4 @@
-"""EPUB -> Markdown, a page a chapter, in reading order. Knows the container; chapters are the HTML reader's."""
+"""EPUB to Markdown in reading order, one page per chapter. The HTML reader converts the chapters."""
 
 import io
 import posixpath
@@ -8,16 +8,15 @@ from urllib.parse import unquote
 
 import lxml.etree
 
-from blockrag.documents.document import PAGE_BREAK
+from blockrag.documents.document import PAGE_BREAK, Limits
 from blockrag.documents.html import body_text
-from blockrag.documents.limits import Limits
 from blockrag.documents.text import decode
 from blockrag.documents.zips import check_inflated
 from blockrag.errors import DocumentError
 
 
 def read(name: str, data: bytes, limits: Limits) -> str:
-    """Chapters joined by `PAGE_BREAK`, each with its whole body: a book has no menus to leave out.
+    """Chapters joined by `PAGE_BREAK`, each with its whole body, since a book has no menus to remove.
 
     Raises
     ------
@@ -49,7 +48,7 @@ def _spine(book: zipfile.ZipFile) -> Iterator[str]:
 
 
 def _encrypted(book: zipfile.ZipFile) -> set[str]:
-    """Members that are encrypted: all text where there is DRM, only fonts where those are obfuscated."""
+    """Encrypted members: all text under DRM, only fonts where those are obfuscated."""
     if "META-INF/encryption.xml" not in book.namelist():
         return set()
     references = _xml(book, "META-INF/encryption.xml").xpath("//*[local-name()='CipherReference']/@URI")

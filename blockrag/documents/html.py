@@ -1,4 +1,4 @@
-"""HTML -> Markdown: the main text, or the whole body. Runs no script, follows no link."""
+"""HTML to Markdown: the main text, or the whole body. Scripts are not run and links not followed."""
 
 import re
 
@@ -8,12 +8,12 @@ import trafilatura
 from lxml.html import HtmlElement
 
 from blockrag.documents import markdown
-from blockrag.documents.limits import Limits
+from blockrag.documents.document import Limits
 from blockrag.documents.text import decode
 
 MAIN_SHARE = 0.5
-"""The main text has to be this much of the body's; menus and footers seldom outweigh an article, while on short or
-unusual pages the guess of what is the main text can drop most of it."""
+"""Smallest share of the body's text that the extracted main text must have. Menus and footers rarely outweigh an
+article, but on short or unusual pages the extraction can drop most of it."""
 
 _UNSEEN = ("script", "style", "template", "noscript", "head", lxml.etree.Comment, lxml.etree.ProcessingInstruction)
 _HEADINGS = tuple(f"h{level}" for level in range(1, 7))
@@ -23,7 +23,7 @@ _PARAGRAPHS = (
     "figcaption", "table", "ul", "ol", "dl", "dt", "dd", "form", "hr", "address", "details", "summary",
 )  # fmt: skip
 _ROWS = lxml.etree.XPath("//tr[td or th][not(.//table)][count(.//p) <= count(td | th)]")
-"""Rows of data; a row that holds another table, or several paragraphs in a cell, is there for the layout."""
+"""Rows of data. A row with a nested table, or with several paragraphs in a cell, is layout."""
 
 
 def read(name: str, data: bytes, limits: Limits) -> str:
@@ -32,7 +32,7 @@ def read(name: str, data: bytes, limits: Limits) -> str:
 
 
 def html_text(html: str) -> str:
-    """Main text as found by trafilatura; the whole body where that is under `MAIN_SHARE` of it or lost all headings."""
+    """The main text found by trafilatura; the whole body if that is below `MAIN_SHARE` of it or lost all headings."""
     whole = body_text(html)
     main = trafilatura.extract(html, output_format="markdown", include_comments=False, include_tables=True) or ""
     structured = bool(_HEADING.search(main)) or not _HEADING.search(whole)
@@ -40,12 +40,12 @@ def html_text(html: str) -> str:
 
 
 def body_text(html: str) -> str:
-    """All visible text, nothing left out: headings, lists, tables and code as Markdown.
+    """All visible text, with headings, lists, tables and code as Markdown.
 
     Raises
     ------
     ValueError
-        If it is nested deeper than the parser goes.
+        If elements are nested deeper than the parser allows.
     """
     if not html.strip():
         return ""
@@ -75,14 +75,14 @@ def _parsed(html: str) -> HtmlElement:
     parser = lxml.html.HTMLParser(encoding="utf-8", huge_tree=True)
     root = lxml.html.document_fromstring(html.encode("utf-8", "replace"), parser=parser)
     fatal = parser.error_log.filter_from_fatals()
-    if fatal:  # such as elements thousands deep; what follows would be missing, and nobody would know
+    if fatal:  # such as elements nested thousands deep, after which text would be missing silently
         raise ValueError(fatal[0].message)
     lxml.etree.strip_elements(root, *_UNSEEN, with_tail=False)
     return root
 
 
 def _fold_space(element: HtmlElement) -> None:
-    """White space is one space, as a browser shows it, except in preformatted text."""
+    """Collapse white space as a browser does, except in preformatted text."""
     if element.text and next(element.iterancestors("pre"), None) is None and element.tag != "pre":
         element.text = re.sub(r"[ \t\n\r\f]+", " ", element.text)
     if element.tail and next(element.iterancestors("pre"), None) is None:
@@ -112,5 +112,5 @@ def _decode(name: str, data: bytes) -> str:
         try:
             return data.decode(declared[1].decode("ascii"))
         except (LookupError, UnicodeDecodeError):
-            pass  # declared wrongly, as happens: the bytes decide
+            pass  # a wrong declaration: the bytes decide
     return decode(name, data)

@@ -1,4 +1,4 @@
-"""Pieces of Markdown that every rich format is written in: headings, list items, table rows, paragraphs."""
+"""Markdown that all rich formats are converted to: headings, list items, table rows, paragraphs."""
 
 from collections.abc import Iterable
 
@@ -21,7 +21,7 @@ def row(cells: Iterable[str]) -> str:
 
 
 def paragraphs(parts: Iterable[str]) -> str:
-    """Parts with a blank line between, but none between two items of a list; empty parts are dropped."""
+    """Parts separated by a blank line, list items by a newline; empty parts are dropped."""
     text, before = "", ""
     for part in (part.rstrip() for part in parts if part.strip()):
         tight = before.lstrip().startswith("- ") and part.lstrip().startswith("- ")

@@ -1,7 +1,6 @@
-"""Which media type a file has, by content first and by name second. Knows no reader.
+"""Determine the media type of a file by its content, then by its name.
 
-A name is a claim; bytes are evidence. Where they contradict each other, the file is refused rather than read as
-something it is not.
+A file whose content contradicts its name is refused.
 """
 
 from pathlib import PurePath
@@ -40,10 +39,10 @@ SUFFIXES = {
         CODE,
     ),
 }
-"""Media type by suffix, in lower case; a file without a suffix is taken for text."""
+"""Media type by lower-case suffix. A file without a suffix is treated as text."""
 
 RICH = {PDF: "a PDF", DOCX: "a Word document", PPTX: "a PowerPoint file", EPUB: "an EPUB book"}
-"""Types that are known by their content, in words."""
+"""Types recognised by content, with a description for messages."""
 
 _MAGIC = (
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old or encrypted Office file; save it as .docx or .pptx, no password"),
@@ -69,7 +68,7 @@ def media_type(name: str, data: bytes) -> str:
     Raises
     ------
     DocumentError
-        If the content is no document, or of another type than the name says.
+        If the content is not a document, or contradicts the name.
     """
     suffix = PurePath(name).suffix.lower()
     claimed, found = SUFFIXES.get(suffix), _by_content(name, data)
@@ -79,14 +78,14 @@ def media_type(name: str, data: bytes) -> str:
             raise DocumentError(name, f"the name says {suffix}, but {looks}: it is damaged or disguised")
         return claimed or TEXT
     if found not in RICH:
-        raise DocumentError(name, f"not a document that can be read: this is {found}")
+        raise DocumentError(name, f"this is {found}, which cannot be read as a document")
     if suffix in SUFFIXES and suffix and claimed != found:
         raise DocumentError(name, f"the name says {suffix}, but the content is {RICH[found]}; rename or convert it")
     return found
 
 
 def _by_content(name: str, data: bytes) -> str | None:
-    """A media type, words for something that is no document, or None where the bytes may be text."""
+    """A media type, a description of something that is not a document, or None if the bytes may be text."""
     if data.startswith(_ZIP):
         inside = members(name, data)
         return next((found for member, found in _ZIP_MEMBERS if member in inside), "a zip archive")

@@ -1,4 +1,4 @@
-"""PDF -> text by page, through PDFium. Knows where lines stand on a page, but not what they are."""
+"""PDF to text, page by page, through PDFium. Paragraphs are found by the distance of lines."""
 
 import re
 from collections.abc import Sequence
@@ -9,25 +9,24 @@ from statistics import median
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
-from blockrag.documents.document import PAGE_BREAK
-from blockrag.documents.limits import Limits
+from blockrag.documents.document import PAGE_BREAK, Limits
 from blockrag.errors import DocumentError
 
 PARAGRAPH_GAP = 1.25
-"""Baselines further apart than this, in usual distances of the page, have a paragraph's end between them."""
+"""A paragraph ends where baselines are further apart than this, in multiples of the page's usual distance."""
 
 _HYPHEN = "\ufffe"
-"""PDFium's mark for a hyphen at a line's end; the line's break is gone already."""
+"""PDFium's mark for a hyphen at the end of a line, whose line break it has removed."""
 _ITEM = re.compile(r"\d{1,3}[.)]\s")
 
 
 def read(name: str, data: bytes, limits: Limits) -> str:
-    """Pages joined by `PAGE_BREAK`; lines of a paragraph are joined, as the page's width broke them.
+    """Pages joined by `PAGE_BREAK`, with the lines of each paragraph joined.
 
     Raises
     ------
     DocumentError
-        If it is encrypted, damaged, too long, or holds pictures of text only.
+        If it is encrypted, damaged, too long, or has no text layer.
     """
     try:
         pdf = pdfium.PdfDocument(data)
@@ -44,11 +43,11 @@ def read(name: str, data: bytes, limits: Limits) -> str:
 
 
 def unwrap(page: str) -> str:
-    """Join lines that only the page's width broke; words parted by a hyphen at a line's end become whole.
+    """Join lines that the page's width broke, and words that a hyphen divided.
 
-    A line goes on where the next begins in lower case, where it is wide and does not end a sentence, or where it is
-    as good as full; never over a blank line or into an item of a list. A hyphen goes only before lower case, so that
-    "Anglo-" + "Saxon" keeps it; "well-" + "known" loses it, as the page does not tell the two kinds of hyphen apart.
+    A line continues if the next one begins in lower case, if it is wide and does not end a sentence, or if it is almost
+    full; never across a blank line or into a list item. A hyphen is removed only before lower case: "Anglo-" + "Saxon"
+    keeps it, "well-" + "known" loses it, because a page does not distinguish the two kinds.
     """
     page = re.sub(rf"(?<=[^\W\d_]){_HYPHEN}(?=[a-zß-öø-ÿ])", "", page).replace(_HYPHEN, "-")
     lines = [line.rstrip() for line in page.split("\n")]
@@ -75,25 +74,25 @@ def _page_text(page: pdfium.PdfPage) -> str:
 
 
 def _baselines(textpage: pdfium.PdfTextPage, lines: Sequence[str]) -> list[float]:
-    """Height of each line's first visible character above the foot of the page, in points."""
+    """Height of each line's first visible character above the bottom of the page, in points."""
     x, y = c_double(), c_double()
     heights = []
     starts = accumulate((_n_units(line) + 2 for line in lines), initial=0)  # 2 for the line's \r\n
     for line, start in zip(lines, starts, strict=False):
         first = start + len(line) - len(line.lstrip())
         char = pdfium_c.FPDFText_GetCharIndexFromTextIndex(textpage, first)
-        pdfium_c.FPDFText_GetCharOrigin(textpage, char, byref(x), byref(y))  # leaves y where there is no such char
+        pdfium_c.FPDFText_GetCharOrigin(textpage, char, byref(x), byref(y))  # no such char: y stays
         heights.append(y.value)
     return heights
 
 
 def _n_units(text: str) -> int:
-    """Length in UTF-16, in which PDFium counts."""
+    """Length in UTF-16 units, which PDFium counts in."""
     return len(text) + sum(char > "\uffff" for char in text)
 
 
 def _parted(lines: Sequence[str], heights: Sequence[float]) -> list[str]:
-    """Lines with a blank one wherever the page leaves more room than it usually does."""
+    """Lines with a blank line inserted at each larger gap."""
     gaps = [above - below for above, below in zip(heights, heights[1:], strict=False)]
     usual = median([gap for gap in gaps if gap > 0] or [0])
     parted = list(lines[:1])

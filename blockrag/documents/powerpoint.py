@@ -1,4 +1,4 @@
-"""PPTX -> Markdown, a page a slide: title, text, lists, tables, notes. Knows no pictures, charts or animations."""
+"""PPTX to Markdown, one page per slide: title, text, lists, tables, notes. Pictures and charts are skipped."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -11,8 +11,7 @@ from pptx.shapes.group import GroupShape
 from pptx.slide import Slide
 
 from blockrag.documents import markdown
-from blockrag.documents.document import PAGE_BREAK
-from blockrag.documents.limits import Limits
+from blockrag.documents.document import PAGE_BREAK, Limits
 from blockrag.documents.zips import check_inflated
 
 _LISTS = {PP_PLACEHOLDER.BODY, PP_PLACEHOLDER.OBJECT, PP_PLACEHOLDER.VERTICAL_BODY}
@@ -20,7 +19,7 @@ _LISTS = {PP_PLACEHOLDER.BODY, PP_PLACEHOLDER.OBJECT, PP_PLACEHOLDER.VERTICAL_BO
 
 
 def read(name: str, data: bytes, limits: Limits) -> str:
-    """Slides joined by `PAGE_BREAK`: the title as a heading, the other shapes in order, the speaker's notes."""
+    """Slides joined by `PAGE_BREAK`: title as a heading, other shapes in order, speaker notes."""
     check_inflated(name, data, limits)
     slides = pptx.Presentation(io.BytesIO(data)).slides
     return PAGE_BREAK.join(markdown.paragraphs(_parts(slide)) for slide in slides)
@@ -40,7 +39,7 @@ def _parts(slide: Slide) -> Iterator[str]:
 
 
 def _flat(shapes: Iterable[BaseShape]) -> Iterator[Any]:
-    """Shapes in order, those of groups in the place of their group."""
+    """Shapes in order, with groups expanded in place."""
     for shape in shapes:
         if isinstance(shape, GroupShape):
             yield from _flat(shape.shapes)

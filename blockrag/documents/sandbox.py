@@ -1,6 +1,6 @@
-"""Parse a rich format in a process of its own, so that what crashes or hangs there is an error here.
+"""Parse rich formats in a separate process, so that a parser that crashes or hangs becomes an error.
 
-Bytes go to its standard input, one JSON object comes back; nothing is pickled, and its memory and time are bounded.
+The process (`worker`) receives bytes on standard input and returns one JSON object. Its time and memory are limited.
 """
 
 import json
@@ -10,17 +10,17 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from blockrag.documents.limits import Limits
+from blockrag.documents.document import Limits
 from blockrag.errors import DocumentError
 
 COMMAND = (sys.executable, "-P", "-m", "blockrag.documents.worker")
-"""``-P``: a module that happens to lie in the working directory is not imported."""
+"""``-P`` prevents imports from the working directory."""
 
 _ROOT = Path(__file__).parents[2]
 
 
 def parse_apart(name: str, media_type: str, data: bytes, limits: Limits) -> str:
-    """Text of a file of a rich media type.
+    """Text of a file in a rich format.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def parse_apart(name: str, media_type: str, data: bytes, limits: Limits) -> str:
         If it cannot be read, takes too long or too much memory, or crashes its parser.
     """
     task = json.dumps({"name": name, "media_type": media_type, "limits": asdict(limits)}).encode() + b"\n"
-    path = os.pathsep.join([str(_ROOT), *filter(None, sys.path)])  # it imports what this process does
+    path = os.pathsep.join([str(_ROOT), *filter(None, sys.path)])  # the same import path as this process
     try:
         done = subprocess.run(
             COMMAND,
@@ -38,8 +38,8 @@ def parse_apart(name: str, media_type: str, data: bytes, limits: Limits) -> str:
             env={**os.environ, "PYTHONPATH": path},
         )
     except subprocess.TimeoutExpired as error:
-        raise DocumentError(name, f"reading it took more than {limits.timeout_s:g} s; it was given up") from error
-    if done.returncode == 1:  # Python's own: an error that the worker did not expect, such as a missing library
+        raise DocumentError(name, f"reading it took more than {limits.timeout_s:g} s, which is the limit") from error
+    if done.returncode == 1:  # Python's exit code for an unexpected error, such as a missing library
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise DocumentError(name, f"its reader failed ({last[:200]})")
     if done.returncode != 0:

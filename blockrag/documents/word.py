@@ -1,4 +1,4 @@
-"""DOCX -> Markdown: headings, lists, tables and text boxes in order. Knows no layout, and reads no header or footer."""
+"""DOCX to Markdown: headings, lists, tables and text boxes in order, without headers and footers."""
 
 import io
 import re
@@ -11,7 +11,7 @@ from docx.styles.style import ParagraphStyle
 from lxml.etree import XPath, _Element
 
 from blockrag.documents import markdown
-from blockrag.documents.limits import Limits
+from blockrag.documents.document import Limits
 from blockrag.documents.zips import check_inflated
 
 _NAMESPACES = {
@@ -21,7 +21,7 @@ _NAMESPACES = {
 }
 _P, _TABLE, _ROW, _CELL, _TEXTBOX = (qn(f"w:{tag}") for tag in ("p", "tbl", "tr", "tc", "txbxContent"))
 _GONE = "[not(ancestor::mc:Fallback or ancestor::w:moveFrom)]"
-"""A drawing's copy for old readers and text that was moved elsewhere would both be read twice."""
+"""Excludes what would be read twice: copies of drawings for old readers, and text that was moved."""
 _BLOCKS = XPath(f".//*[self::w:p or self::w:tbl][not(ancestor::w:tbl)]{_GONE}", namespaces=_NAMESPACES)
 _RUNS = XPath(
     f".//w:r/*[self::w:t or self::w:tab or self::w:br or self::w:cr or self::w:noBreakHyphen]{_GONE} | .//m:t",
@@ -33,10 +33,9 @@ _SIGNS = {qn("w:tab"): "\t", qn("w:br"): "\n", qn("w:cr"): "\n", qn("w:noBreakHy
 
 
 def read(name: str, data: bytes, limits: Limits) -> str:
-    """Paragraphs and tables in order; heading styles become headings, tracked insertions are text, deletions are not.
+    """Paragraphs and tables in order. Heading styles become headings; tracked insertions are included, deletions not.
 
-    The XML is walked rather than python-docx's paragraphs, which leave out tracked insertions, content controls,
-    formulas and text boxes.
+    Reads the XML directly: python-docx's paragraphs omit tracked insertions, content controls, formulas and text boxes.
     """
     check_inflated(name, data, limits)
     document = docx.Document(io.BytesIO(data))
@@ -47,7 +46,7 @@ def read(name: str, data: bytes, limits: Limits) -> str:
 
 
 def _level(style: ParagraphStyle) -> int:
-    """Level of a heading style or of one made from it, 0 for any other."""
+    """Level of a heading style or a style derived from one, 0 for others."""
     for candidate in (style, style.base_style):
         if candidate is not None:
             found = re.fullmatch(r"(?:heading|title)\s*(\d?)", (candidate.name or "").lower())
@@ -74,11 +73,11 @@ def _cells(row: _Element) -> Iterator[str]:
 
 
 def _text(paragraph: _Element) -> str:
-    """Text of a paragraph without that of the text boxes in it, whose paragraphs come by themselves."""
+    """Text of a paragraph without its text boxes, whose paragraphs are visited separately."""
     mine = (run for run in _RUNS(paragraph) if next(run.iterancestors(_P)) is paragraph)
     return "".join(_SIGNS.get(run.tag) or run.text or "" for run in mine)
 
 
 def _own(element: _Element, tag: str, within: str) -> Iterator[_Element]:
-    """Descendants that belong to `element` itself, and not to one of the same kind inside it."""
+    """Descendants of `element` that are not inside a nested element of the same kind."""
     return (found for found in element.iter(tag) if next(found.iterancestors(within)) is element)

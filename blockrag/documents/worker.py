@@ -1,4 +1,4 @@
-"""The other side of `sandbox`: ``python -m blockrag.documents.worker``. Reads a task and bytes, writes JSON."""
+"""The process that `sandbox` starts: reads a task and bytes from standard input, writes JSON."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from blockrag.documents import media
-from blockrag.documents.limits import Limits
+from blockrag.documents.document import Limits
 from blockrag.documents.text import check_length
 from blockrag.errors import DocumentError
 
@@ -18,13 +18,13 @@ READERS = {
     media.EPUB: "epub",
     media.HTML: "html",
 }
-"""Module that reads a media type, imported only then: its ``read(name, data, limits)`` gives the text."""
+"""Module for each media type, imported on use; its ``read(name, data, limits)`` returns the text."""
 
 
 def main() -> None:
-    """Parse what stands on standard input; a failure is part of the answer, a crash is seen by the exit code."""
+    """Parse standard input. A failure is reported in the JSON; a crash shows in the exit code."""
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(2, 1)  # what a parser prints must not stand in the answer
+    os.dup2(2, 1)  # keeps output of parsers out of the JSON
     task = json.loads(sys.stdin.buffer.readline())
     limits = Limits(**task["limits"])
     data = sys.stdin.buffer.read()
@@ -40,15 +40,15 @@ def _answer(reader: Any, name: str, data: bytes, limits: Limits) -> dict[str, st
         check_length(name, text, limits)
     except DocumentError as error:
         return {"reason": error.reason}
-    except (MemoryError, SystemError):  # what a native module says where it could not have memory
-        return {"reason": f"it needs more than {limits.memory_bytes >> 20} MB to read"}
-    except Exception as error:  # a parser may raise anything on bytes made to break it; all of it is told
+    except (MemoryError, SystemError):  # how native modules report that memory ran out
+        return {"reason": f"reading it needs more than {limits.memory_bytes >> 20} MB"}
+    except Exception as error:  # parsers raise anything on malicious bytes; all of it is reported
         return {"reason": f"the file is damaged ({type(error).__name__}: {str(error)[:200]})"}
     return {"text": text}
 
 
 def _bound(limits: Limits) -> None:
-    if sys.platform == "win32":  # no such limits there; the time limit of `sandbox` holds still
+    if sys.platform == "win32":  # no such limits; the time limit of `sandbox` still applies
         return
     import resource  # noqa: PLC0415
 
@@ -57,7 +57,7 @@ def _bound(limits: Limits) -> None:
         resource.setrlimit(kind, (amount if hard == resource.RLIM_INFINITY else min(amount, hard), hard))
 
     lower(resource.RLIMIT_CPU, int(limits.timeout_s) + 1)
-    if sys.platform == "linux":  # macOS has the name of this limit only
+    if sys.platform == "linux":  # macOS defines this limit but ignores it
         lower(resource.RLIMIT_AS, limits.memory_bytes)
 
 

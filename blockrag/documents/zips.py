@@ -1,23 +1,23 @@
-"""Zip containers: their members, and whether they are safe to inflate. Knows no format that lives in one."""
+"""Members of zip containers, and protection against zip bombs."""
 
 import io
 import zipfile
 
-from blockrag.documents.limits import Limits
+from blockrag.documents.document import Limits
 from blockrag.errors import DocumentError
 
 MAX_MEMBERS = 1 << 16
-"""Of one container; real documents have hundreds, and listing a million is an attack on memory."""
+"""Limit for one container. Real documents have hundreds; listing millions would exhaust memory."""
 
 _ENTRY = b"PK\x01\x02"
-"""Begins every member's entry in the list of members."""
+"""Start of each entry in the central directory."""
 _ENCRYPTED = 1
-"""Flag of a member."""
+"""Bit in a member's flags."""
 _CHUNK_BYTES = 1 << 20
 
 
 def members(name: str, data: bytes) -> set[str]:
-    """Names of the members of a zip file; nothing is inflated.
+    """Names of the members of a zip file, without inflating any.
 
     Raises
     ------
@@ -35,14 +35,14 @@ def members(name: str, data: bytes) -> set[str]:
 
 
 def check_inflated(name: str, data: bytes, limits: Limits) -> None:
-    """Refuse a bomb before a parser holds it in memory, by the declared sizes; then see that these are the real ones.
+    """Refuse a zip bomb before it is parsed: check the declared sizes, then that they are the real ones.
 
     Raises
     ------
     DocumentError
         If the members are encrypted or inflate to more than `limits` allow.
     zipfile.BadZipFile
-        If a member is not of the size and the checksum that it declares.
+        If a member's size or checksum differs from the declared one.
     """
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         if sum(info.file_size for info in archive.infolist()) > limits.max_expanded_bytes:
@@ -52,5 +52,5 @@ def check_inflated(name: str, data: bytes, limits: Limits) -> None:
             if info.flag_bits & _ENCRYPTED:
                 raise DocumentError(name, "it is encrypted; save it without a password")
             with archive.open(info) as member:
-                while member.read(_CHUNK_BYTES):  # raises at the declared size if it was a lie
+                while member.read(_CHUNK_BYTES):  # raises if the declared size is wrong
                     pass

@@ -5,8 +5,8 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from blockrag.documents import Limits as ReadingLimits
 from blockrag.documents import load
-from blockrag.documents.limits import Limits as ReadingLimits
 from blockrag.errors import BlockRAGError, DocumentError, Stopped
 from blockrag.progress import OnProgress
 from storage.documents import UploadRecord
