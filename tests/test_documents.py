@@ -200,7 +200,14 @@ def test_the_rest_of_a_batch_goes_on(tmp_path):
     sources = [bad, tmp_path / "missing.txt", folder, pipe, "a\0b", "n" * 5000, good, b"bytes"]
     found = list(load_many(sources))
     assert [type(f) for f in found] == [DocumentError] * 6 + [Document] * 2
-    reasons = ["looks like plain text", "no such file", "a folder", "not a regular file", "not a valid path", "too long"]
+    reasons = [
+        "looks like plain text",
+        "no such file",
+        "a folder",
+        "not a regular file",
+        "not a valid path",
+        "too long",
+    ]
     for error, reason in zip(found, reasons, strict=False):
         assert reason in str(error)
     assert [document.text for document in found[6:]] == ["fine", "bytes"]

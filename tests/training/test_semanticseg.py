@@ -93,7 +93,7 @@ def test_passages_come_once_with_their_title_as_heading(tmp_path):
 
 
 def test_nothing_at_a_path_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="nothing at"):
+    with pytest.raises(ValueError, match="no file at"):
         expand(Source("x", "jsonl", "none*.jsonl"), tmp_path)
 
 
@@ -101,8 +101,8 @@ def test_nothing_at_a_path_is_an_error(tmp_path):
     ("text", "reason"),
     [
         ("colour = 1\n[[sources]]\nname='a'\nkind='jsonl'\npath='x'", "colour"),
-        ("[[sources]]\nname='a'\nkind='tape'\npath='x'", "no kind 'tape'"),
-        ("", "names of their own"),
+        ("[[sources]]\nname='a'\nkind='tape'\npath='x'", "Unknown kind 'tape'"),
+        ("", "distinct names"),
         ("[[sources]]\nname='a'\nkind='jsonl'\npath='x'\n[[passes]]\nleast=9\nmost=3", "9 to 3"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Training of the segmenter: rows of SemanticSeg -> weights that `blockrag.segment.neural` reads."""
+"""Train the segmenter on SemanticSeg; `blockrag.segment.neural` loads the resulting weights."""

@@ -1,4 +1,4 @@
-"""``python -m training.segmenter --train FILES --dev FILES --out FOLDER``: train, choose the scale on dev, save."""
+"""Train, choose the scale on dev, save: ``python -m training.segmenter --train FILES --dev FILES --out FOLDER``."""
 
 import argparse
 import json
@@ -33,16 +33,18 @@ _BERT_FIELDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the flags and run."""
+    """Parse the flags and train."""
     parser = argparse.ArgumentParser(prog="python -m training.segmenter", description=__doc__)
     parser.add_argument("--train", nargs="+", required=True, help="files of the data set")
     parser.add_argument("--dev", nargs="+", required=True, help="files whose dev split chooses the scale")
     parser.add_argument("--out", type=Path, required=True, help="folder for weights, configuration and log")
-    parser.add_argument("--encoder", default="minilm", help="what the encoder begins as (default: minilm)")
+    parser.add_argument("--encoder", default="minilm", help="pretrained encoder to start from (default: minilm)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dev-texts", type=int, default=0, help="most dev texts of a source; 0 for all")
-    parser.add_argument("--encoded", type=Path, help="folder to keep encoded texts in, for the next run")
-    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that prepare")
+    parser.add_argument("--dev-texts", type=int, default=0, help="dev texts per source; 0 for all")
+    parser.add_argument("--encoded", type=Path, help="folder that caches encoded texts for later runs")
+    parser.add_argument(
+        "--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that prepare batches"
+    )
     add_flags(parser)
     args = parser.parse_args(argv)
     config = from_flags(args)
@@ -61,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def begin(encoder: Path, config: SegmenterConfig) -> SegmenterNetwork:
-    """The untrained network: its encoder is the one in that folder."""
+    """The untrained network with the pretrained encoder in the folder `encoder`."""
     bert = AutoModel.from_pretrained(encoder, dtype=torch.float32)
     sizes = {name: getattr(bert.config, name) for name in _BERT_FIELDS}
     network = SegmenterNetwork(
@@ -78,7 +80,7 @@ def begin(encoder: Path, config: SegmenterConfig) -> SegmenterNetwork:
 def fit(
     network: SegmenterNetwork, train: Sequence[Example], config: SegmenterConfig, log: IO[str], n_workers: int
 ) -> None:
-    """Train; one line of `log` every ten steps."""
+    """Train, logging one line every ten steps."""
     device = network.head.weight.device
     optimizer = torch.optim.AdamW(network.parameters(), config.lr, (0.9, 0.98), weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_rate, config=config))
@@ -107,7 +109,7 @@ def fit(
 
 
 def finish(network: SegmenterNetwork, dev: Sequence[Example], tokenizer: Tokenizer, out: Path) -> dict:
-    """Choose the scale on dev, save, and tell how well candidates are ordered there."""
+    """Choose the scale on dev, save, and report F1 on dev."""
     network.eval().to(fast_dtype(network.head.weight.device))
     found = predict(network, dev)
     scale = fit_scale(found, dev)
@@ -130,13 +132,13 @@ def _rate(step: int, config: SegmenterConfig) -> float:
 
 
 def _wanted(examples: Iterable[Example], config: SegmenterConfig) -> list[Example]:
-    """Those that the settings ask for."""
+    """The examples selected by the settings."""
     left_out = {"both": "", "kept": "stripped", "stripped": "kept"}[config.headings]
     return [e for e in examples if e.headings != left_out and e.dataset not in config.without]
 
 
 def _first_of_each(examples: Iterable[Example], n: int) -> list[Example]:
-    """The first `n` of each data set, with headings and without; all of them where `n` is 0."""
+    """The first `n` of each data set, with and without headings; all if `n` is 0."""
     counts: Counter[tuple[str, str]] = Counter()
     found = []
     for example in examples:

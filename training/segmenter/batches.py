@@ -1,4 +1,4 @@
-"""Examples -> tensors: the windows of several texts in one row, and where their markers are. Knows no optimiser."""
+"""Turn examples into batches: the windows of several texts, the positions of their markers, and the loss."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -23,11 +23,11 @@ class Batch:
     ids, cases : torch.Tensor
         int64 ``(windows, size)`` of all texts.
     rows, columns : torch.Tensor
-        int64 ``(markers,)``: where each marker is read.
+        int64 ``(markers,)``: position of each marker.
     texts, slots : torch.Tensor
-        int64 ``(markers,)``: whose it is, and its number there.
+        int64 ``(markers,)``: text of each marker, and its number there.
     levels : torch.Tensor
-        int64 ``(texts, most markers)``; 0 for padding and for the beginning of a text, which nobody has to find.
+        int64 ``(texts, most markers)``; 0 for padding and for the start of a text, which is not predicted.
     """
 
     ids: torch.Tensor
@@ -39,12 +39,12 @@ class Batch:
     levels: torch.Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        """The same, there."""
+        """The batch on `device`."""
         return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
 
 def make_batch(examples: Sequence[Example], window: int, overlap: int) -> Batch:
-    """Lay the windows of each text and stack them."""
+    """Split each text into windows and stack them."""
     laid = [lay(example.encoded, window, overlap) for example in examples]
     size = max(windows.ids.shape[1] for windows in laid)
     first_rows = np.cumsum([0, *(len(windows.ids) for windows in laid)])
@@ -69,7 +69,7 @@ def _padded(rows: np.ndarray, size: int) -> np.ndarray:
 
 
 def logits(network: SegmenterNetwork, batch: Batch) -> torch.Tensor:
-    """``(texts, most markers, 3)``."""
+    """Logits ``(texts, most markers, 3)``."""
     read = network.read(batch.ids, batch.cases, (batch.rows, batch.columns))
     states = read.new_zeros(*batch.levels.shape, read.shape[-1]).index_put((batch.texts, batch.slots), read)
     seen = torch.zeros_like(batch.levels, dtype=torch.bool).index_put(
@@ -79,16 +79,16 @@ def logits(network: SegmenterNetwork, batch: Batch) -> torch.Tensor:
 
 
 def loss(found: torch.Tensor, levels: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
-    """Cross-entropy of "is of level k or coarser", k = 1, 2, 3: mean over a text's candidates, then over texts.
+    """Cross-entropy of "level k or coarser", k = 1, 2, 3: mean over a text's candidates, then over texts.
 
     Parameters
     ----------
     found : torch.Tensor
         Logits ``(texts, markers, 3)``.
     levels : torch.Tensor
-        int64 ``(texts, markers)``, 1 to 3, 4 (`NO_LEVEL`), or 0 for what does not count.
+        int64 ``(texts, markers)``, 1 to 3, 4 (`NO_LEVEL`), or 0 to ignore.
     weights : Sequence[float]
-        Of the three levels.
+        Weights of the three levels.
     """
     counts = levels > 0
     wanted = levels[..., None] <= torch.arange(1, 4, device=levels.device)
@@ -98,7 +98,7 @@ def loss(found: torch.Tensor, levels: torch.Tensor, weights: Sequence[float]) ->
 
 
 class Stream(IterableDataset):
-    """Batches without end; worker i of n draws with its own seed."""
+    """Endless batches; each worker has its own seed."""
 
     def __init__(self, examples: Sequence[Example], config: SegmenterConfig):
         self._examples, self._config = examples, config
@@ -111,5 +111,5 @@ class Stream(IterableDataset):
 
 
 def load_batches(examples: Sequence[Example], config: SegmenterConfig, n_workers: int) -> Iterator[Batch]:
-    """Batches, made by processes beside the training; the same for the same seed and number of workers."""
+    """Batches from background processes, determined by seed and number of workers."""
     return iter(DataLoader(Stream(examples, config), batch_size=None, num_workers=n_workers, pin_memory=False))

@@ -1,4 +1,4 @@
-"""Encoded texts on disk: encoding a data set takes minutes, reading it again a second. Knows no training."""
+"""Cache of encoded texts on disk: encoding a data set takes minutes, loading it a second."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from training.corpus import read_rows
 from training.segmenter.examples import Example, make_example
 
 VERSION = "1"
-"""Of what encoding does; texts that another version encoded are encoded anew."""
+"""Version of the encoding; texts encoded by another version are encoded again."""
 
 _KNOWN = ("category", "dataset", "headings")
 
@@ -27,7 +27,7 @@ _KNOWN = ("category", "dataset", "headings")
 def read_examples(
     paths: Iterable[Path | str], split: str, tokenizer: Tokenizer, n_workers: int, kept: Path | None = None
 ) -> list[Example]:
-    """The texts of one split, encoded by `n_workers` processes.
+    """Texts of one split, encoded by `n_workers` processes.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def read_examples(
     n_workers : int
         Processes.
     kept : Path, optional
-        Folder where encoded texts are kept; the same files, split and tokenizer are read from there the next time.
+        Cache folder; the same files, split and tokenizer are loaded from it later.
     """
     if kept is None:
         return _encode(paths, split, tokenizer, n_workers)
@@ -67,7 +67,7 @@ def _identity(paths: Iterable[Path | str], split: str, tokenizer: Tokenizer) -> 
 
 
 def save_examples(path: Path, examples: Sequence[Example]) -> None:
-    """All texts behind one another in one file, written aside and renamed."""
+    """Write all texts to one file, atomically."""
     arrays = {
         "ids": np.concatenate([e.encoded.ids for e in examples]),
         "cases": np.concatenate([e.encoded.cases for e in examples]),
@@ -83,7 +83,7 @@ def save_examples(path: Path, examples: Sequence[Example]) -> None:
 
 
 def load_examples(path: Path) -> list[Example]:
-    """What `save_examples` wrote."""
+    """Load a file of `save_examples`."""
     with safe_open(path, "numpy") as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
         known = json.loads(file.metadata()["known"])

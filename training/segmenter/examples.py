@@ -1,4 +1,4 @@
-"""Rows -> encoded documents with their levels -> crops, changed at random. Knows no network and no batches."""
+"""Encoded documents with the levels of their candidates, and a sampler of randomly changed crops."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,18 +13,17 @@ from training.corpus import Row
 from training.segmenter.config import SegmenterConfig
 
 MASK = 103
-"""BERT's id."""
+"""Id of BERT's mask token."""
 
 NO_LEVEL = 4
-"""Level of a candidate at which no block begins."""
+"""Level of a candidate that is not a boundary."""
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """An encoded text, and the level of each of its pieces' beginnings, uint8 ``(pieces,)``, `NO_LEVEL` for none.
+    """An encoded text with the level at which each piece begins, uint8 ``(pieces,)``.
 
-    `dataset` is the source that it is of; `headings` says whether they are ``"kept"`` or ``"stripped"``, or whether it
-    has ``"none"``.
+    `dataset` is its source; `headings` is ``"kept"``, ``"stripped"`` or ``"none"``.
     """
 
     encoded: Encoded
@@ -48,16 +47,16 @@ def make_example(row: Row, tokenizer: Tokenizer) -> Example:
 
 
 class Sampler:
-    """Draws crops without end: a category, then a document by its length, then where to begin.
+    """Endless random crops: draws a category, a document weighted by length, then a start.
 
     Parameters
     ----------
     examples : Sequence[Example]
-        What there is.
+        To draw from.
     config : SegmenterConfig
-        How to draw and change it.
+        How to draw and change them.
     seed : int
-        The same seed draws the same.
+        Determines the draws.
     """
 
     def __init__(self, examples: Sequence[Example], config: SegmenterConfig, seed: int):
@@ -103,7 +102,7 @@ class Sampler:
 
 
 def pack(parts: Iterable[Example]) -> Example:
-    """Documents one after the other, each a block of level 1; their own levels go down by one."""
+    """Concatenate documents: each becomes a block of level 1, and its own levels go down by one."""
     parts = list(parts)
     levels = [np.where(part.levels < NO_LEVEL, np.minimum(part.levels + 1, 3), NO_LEVEL) for part in parts]
     for each in levels:
@@ -112,7 +111,7 @@ def pack(parts: Iterable[Example]) -> Example:
 
 
 def flatten(example: Example, lines_too: bool) -> Example:
-    """Without blank lines, or, with `lines_too`, in one line; the words tell where blocks begin, not the layout."""
+    """Remove blank lines, or with `lines_too` all line breaks, so that words and not layout tell where blocks begin."""
     ids, markers = example.encoded.ids.copy(), example.encoded.markers
     gaps, indents = np.divmod(ids[markers] - FIRST_MARKER, N_DEPTHS)
     ids[markers] = FIRST_MARKER if lines_too else FIRST_MARKER + np.minimum(gaps, 1) * N_DEPTHS + indents
@@ -120,12 +119,12 @@ def flatten(example: Example, lines_too: bool) -> Example:
 
 
 def lower(example: Example) -> Example:
-    """Without capitals."""
+    """Convert to lower case."""
     return replace(example, encoded=replace(example.encoded, cases=np.zeros_like(example.encoded.cases)))
 
 
 def hide(example: Example, share: float, random: np.random.Generator) -> Example:
-    """With so many of its tokens masked, marks never; what begins a block is to be told from several words."""
+    """Mask a share of the tokens, never the markers, so that boundaries do not depend on single words."""
     encoded = example.encoded
     hidden = random.random(len(encoded.ids)) < share
     hidden[encoded.markers] = False

@@ -1,7 +1,7 @@
-"""``python -m training.segmenter.scale --data FILES``: choose on whole dev documents where a segmenter cuts by default.
+"""Choose a segmenter's default granularity on whole dev documents: ``python -m training.segmenter.scale --data FILES``.
 
-Training chooses it on the data set's dev instances, which are cropped, balanced and partly packed; what people load are
-whole documents. Weights, and so the order of candidates, stay as they are.
+Training chooses it on dev instances of the data set, which are cropped, balanced and partly packed, but users load
+whole documents. The weights, and so the order of candidates, do not change.
 """
 
 import argparse
@@ -22,20 +22,22 @@ from training.segmenter.scoring import fit_middle, predict
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the flags and choose."""
+    """Parse the flags and choose."""
     parser = argparse.ArgumentParser(prog="python -m training.segmenter.scale", description=__doc__)
     parser.add_argument("--data", nargs="+", required=True, help="files in the schema of training/corpus.py")
-    parser.add_argument("--neural", type=Path, default=SHIPPED, help="folder of the segmenter (default: the shipped)")
-    parser.add_argument("--split", default="dev", help="which rows (default: dev)")
-    parser.add_argument("--limit", type=int, default=12, help="most documents of a source (default: 12)")
-    parser.add_argument("--max-chars", type=int, default=40000, help="longer ones are left out (default: 40000)")
-    parser.add_argument("--write", action="store_true", help="into the folder's config")
+    parser.add_argument(
+        "--neural", type=Path, default=SHIPPED, help="folder of the segmenter (default: the shipped one)"
+    )
+    parser.add_argument("--split", default="dev", help="split to use (default: dev)")
+    parser.add_argument("--limit", type=int, default=12, help="documents per source (default: 12)")
+    parser.add_argument("--max-chars", type=int, default=40000, help="skip longer documents (default: 40000)")
+    parser.add_argument("--write", action="store_true", help="write the scale to the segmenter's configuration")
     args = parser.parse_args(argv)
     print(json.dumps(choose(args)))
 
 
 def choose(args: argparse.Namespace) -> dict:
-    """The scale that was there and the chosen one, on each document as it is and without its headings."""
+    """The previous and the chosen scale, using each document with and without its headings."""
     network, tokenizer, before = load(args.neural)
     network.to(dtype=fast_dtype(network.head.weight.device))
     rows = some_documents(read_rows(args.data), args.split, args.limit, args.max_chars)

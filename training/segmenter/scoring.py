@@ -1,4 +1,4 @@
-"""How well a network orders candidates: the measure that settings are chosen by, on dev. Knows no training."""
+"""F1 of a network's ordering of candidates, and the scale chosen by it on dev."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _GRID = 10
 
 
 def predict(network: SegmenterNetwork, examples: Sequence[Example]) -> list[np.ndarray]:
-    """Probabilities float32 ``(candidates, 3)`` of each text, the way the product computes them."""
+    """Probabilities of each text, float32 ``(candidates, 3)``, computed as the library does."""
     found, config = [], network.config
     with torch.inference_mode():
         for example in examples:
@@ -26,7 +26,7 @@ def predict(network: SegmenterNetwork, examples: Sequence[Example]) -> list[np.n
 
 
 def f1_at_gold_count(scores: np.ndarray, levels: np.ndarray, level: int) -> float | None:
-    """Share of the gold boundaries among as many of the highest scores; None where there is none to find."""
+    """Share of gold boundaries among the same number of highest scores; None without gold boundaries."""
     gold = levels <= level
     n = int(gold.sum())
     if not n:
@@ -38,7 +38,7 @@ def f1_at_gold_count(scores: np.ndarray, levels: np.ndarray, level: int) -> floa
 def macro_f1(
     found: Sequence[np.ndarray], examples: Sequence[Example], level: int = 2
 ) -> tuple[float, dict[str, float]]:
-    """Mean over categories of the mean over texts, 0 where there is nothing to find; and each category's."""
+    """Mean over categories of the mean over texts (0 without gold boundaries), and the mean of each category."""
     return _macro([f1_at_gold_count(s, e.levels[1:], level) for s, e in zip(found, examples, strict=True)], examples)
 
 
@@ -52,13 +52,13 @@ def _macro(values: Sequence[float | None], examples: Sequence[Example]) -> tuple
 
 
 def fit_scale(found: Sequence[np.ndarray], examples: Sequence[Example]) -> Scale:
-    """Shares that order boundaries of levels 1 and 2 best; and 0.5 where a text's own F1 at level 2 is best."""
+    """Choose the shares with the best ordering at levels 1 and 2, then the middle with `fit_middle`."""
     shares = max(_simplex(), key=lambda s: sum(macro_f1([p @ s for p in found], examples, k)[0] for k in (1, 2, 2)))
     return fit_middle(found, examples, shares)
 
 
 def fit_middle(found: Sequence[np.ndarray], examples: Sequence[Example], shares: np.ndarray) -> Scale:
-    """With these shares, 0.5 where a text's own F1 at level 2 is best; the order of candidates follows from shares."""
+    """With given shares, place 0.5 where F1 at level 2 by default is best. The order of candidates does not change."""
     raw = [p @ shares for p in found]
     golds = [example.levels[1:] <= 2 for example in examples]
 

@@ -1,4 +1,4 @@
-"""``python -m training.semanticseg build --config FILE --out DIR``, and ``agreement``."""
+"""Command line: ``python -m training.semanticseg build --config FILE --out DIR``, and ``agreement``."""
 
 import argparse
 import json
@@ -14,20 +14,20 @@ from training.semanticseg.config import load_config
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the flags and run; the last line is JSON."""
+    """Run a command; the last line is JSON."""
     parser = argparse.ArgumentParser(prog="python -m training.semanticseg", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    builder = commands.add_parser("build", help="make the data set that a configuration describes")
+    builder = commands.add_parser("build", help="build the data set of a configuration")
     builder.add_argument("--config", type=Path, required=True, help="a TOML file, as in training/recipes")
-    builder.add_argument("--out", type=Path, required=True, help="folder; a build that was stopped there goes on")
-    builder.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    builder.add_argument("--out", type=Path, required=True, help="output folder; an interrupted build there resumes")
+    builder.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     builder.set_defaults(run=_build)
-    comparer = commands.add_parser("agreement", help="how far annotators agree on texts that have boundaries")
-    comparer.add_argument("--config", type=Path, required=True, help="says which language model")
+    comparer = commands.add_parser("agreement", help="measure the agreement of annotators on texts with boundaries")
+    comparer.add_argument("--config", type=Path, required=True, help="names the language model")
     comparer.add_argument("--data", nargs="+", required=True, help="files in the schema of training/corpus.py")
     comparer.add_argument("--annotators", nargs="+", choices=sorted(ANNOTATE), default=["given", "structure"])
     comparer.add_argument("--split", default="dev")
-    comparer.add_argument("--limit", type=int, default=20, help="texts")
+    comparer.add_argument("--limit", type=int, default=20, help="number of texts")
     comparer.set_defaults(run=_agreement)
     args = parser.parse_args(argv)
     print(json.dumps(args.run(args)))

@@ -1,4 +1,4 @@
-"""How far annotators agree on the same texts: Cohen's kappa and Krippendorff's alpha over candidates, by `nltk`."""
+"""Agreement of annotators on the same texts: Cohen's kappa and Krippendorff's alpha over candidates, by `nltk`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -30,7 +30,7 @@ def agreement(annotated: Mapping[str, Sequence[Row]], level: int) -> dict[str, f
     """
     texts = {tuple(row["text"] for row in rows) for rows in annotated.values()}
     if len(texts) != 1 or len(annotated) < 2:
-        raise ValueError("Agreement needs two annotators at least, and the same texts for all of them.")
+        raise ValueError("Agreement needs at least two annotators and the same texts for all of them.")
     marks = []
     for who, rows in annotated.items():
         for i, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""The seam between a document and its boundaries: who annotates, by the name that a source's configuration uses."""
+"""Annotators, which give a document its boundaries, by the name used in a source's configuration."""
 
 from collections.abc import Callable
 
@@ -7,12 +7,12 @@ from training.semanticseg import language_model, structure
 from training.semanticseg.config import LanguageModel
 
 Annotate = Callable[[Row, LanguageModel], Row]
-"""A row without boundaries, and the language model's settings, to the row with them."""
+"""(row without boundaries, settings of the language model) -> row with boundaries."""
 
 
 def _given(row: Row, settings: LanguageModel) -> Row:
     if not row["boundaries"]:
-        raise ValueError(f"{row['id']} has no boundaries of its own; give its source another annotator.")
+        raise ValueError(f"{row['id']} has no boundaries; choose another annotator for its source.")
     return row
 
 

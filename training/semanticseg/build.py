@@ -1,4 +1,4 @@
-"""The build, stage after stage; what is done is kept, so that a build that was stopped goes on where it was."""
+"""The stages of a build. Finished stages are saved, so an interrupted build resumes."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from training.semanticseg.pieces import cut, pack, variants
 from training.semanticseg.sources import expand, read_source
 
 VERSION = 2
-"""Of what the stages do: a build begun by another version is not gone on with."""
+"""Version of the stages; a build started by another version starts over."""
 
 _CHARS_A_TOKEN = 5
 SCHEMA = pa.schema(
@@ -33,7 +33,7 @@ SCHEMA = pa.schema(
     + [("annotator", pa.string()), ("packed", pa.bool_()), ("cut", pa.int8())]
     + [("n_tokens", pa.int32()), ("variant", pa.string())]
 )
-"""Of the data set: the fields of `training.corpus`, and how the instance came to be."""
+"""Schema of the data set: the fields of `training.corpus`, and how the instance was made."""
 
 Drop = dict[str, str]
 
@@ -67,7 +67,7 @@ def build(config: BuildConfig, out: Path, n_workers: int) -> dict[str, int]:
 def _prepare(
     config: BuildConfig, source: Source, name: str, path: Path, run: Callable, n_workers: int
 ) -> tuple[list[Row], list[Drop]]:
-    """Read, filter and annotate one source; with the signatures that duplicates are found by."""
+    """Read, filter and annotate one source, and compute the signatures for finding duplicates."""
     drops: list[Drop] = []
     rows = list(read_source(source, name, path, lambda i, why: drops.append({"id": f"{name}/{i}", "reason": why})))
     results = run(partial(_document, config=config, annotator=source.annotator), rows, n_workers, name)
@@ -83,7 +83,7 @@ def _document(row: Row, config: BuildConfig, annotator: str) -> list[dict[str, A
 
 
 def assign_split(parent: str) -> str:
-    """80, 10, 10 in a hundred by the SHA-1 of the parent document: its pieces stay together."""
+    """Split 80/10/10 by the SHA-1 of the parent document, so that its pieces stay together."""
     share = int(hashlib.sha1(parent.encode()).hexdigest(), 16) % 100
     return "train" if share < 80 else "dev" if share < 90 else "test"
 
@@ -99,7 +99,7 @@ def _without_duplicates(rows: list[Row], config: BuildConfig, drops: list[Drop])
 
 
 def _instances(row: Row, config: BuildConfig) -> list[dict[str, Any]]:
-    """All instances of a document, or why there are none."""
+    """All instances of a document, or the reason why there are none."""
     results: list[dict[str, Any]] = []
     for piece in cut(row, config.passes, config.tokenizer, config.seed):
         reason = refuse_instance(piece, config.filters)
@@ -118,7 +118,7 @@ def _drop(row: Row, reason: str) -> Drop:
 def _kept(
     out: Path, config: BuildConfig, source: tuple, make: Callable[[], tuple[list[Row], list[Drop]]], drops: list[Drop]
 ) -> list[Row]:
-    """What `make` gave in this build, or in one like it, on the same files, that was stopped."""
+    """Result of `make`, from this build or an interrupted one with the same configuration and files."""
     made_by = json.dumps([VERSION, source, asdict(config)], sort_keys=True, default=str)
     path = out / ".stages" / f"{source[0]}-{hashlib.sha256(made_by.encode()).hexdigest()[:16]}.json"
     if not path.exists():
@@ -130,13 +130,13 @@ def _kept(
 
 
 def _state(source: Path) -> list[list]:
-    """Names, sizes and times of a source's files; nothing of one that is elsewhere."""
+    """Names, sizes and times of a source's local files."""
     files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
     return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files if path.is_file()]
 
 
 def _write(out: Path, split: str, instances: list[Row]) -> int:
-    """One Parquet file; an instance and the same without headings are neighbours, which compresses them to one."""
+    """Write one Parquet file. An instance and its copy without headings are adjacent, which compresses well."""
     rows = [{name: row[name] for name in SCHEMA.names} for row in instances if row["split"] == split]
     table = pa.Table.from_pylist(rows, SCHEMA)
     aside = out / f".{split}.parquet"

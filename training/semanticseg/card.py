@@ -1,4 +1,4 @@
-"""The data card: what is in a built data set, in words, counts and two plots. Knows no text."""
+"""The data card: a description of the built data set with counts and two plots."""
 
 import hashlib
 import json
@@ -13,15 +13,14 @@ from training.semanticseg.config import BuildConfig
 
 _INTRODUCTION = """# SemanticSeg, built from {n_sources} sources
 
-Texts with the boundaries that people gave them, at up to three levels (1 the coarsest), for training and judging
-segmenters; after the data set of arXiv 2605.15913, made anew from open sources.
+Texts with human boundaries at up to three levels (1 is the coarsest), for training and evaluating segmenters; modelled
+on the data set of arXiv 2605.15913, from open sources.
 
-{n} instances of {least:,} to {most:,} tokens ({tokenizer}'s) in {n_categories} categories: {n_kept} texts with headings
-kept, {n_stripped} of them a second time with their headings removed (`variant`), so that what learns from them does not
-learn to look for marks. {n_packed} are packed from several short documents (`packed`): level 1 there is where a
-document begins. Documents were cut {n_passes} times, to lengths drawn anew (`cut`); so one stretch of text can be in
-{n_passes} instances. Without those repeats, the text is {n_unique:,} tokens. All instances of one parent document are
-in one split.
+{n} instances of {least:,} to {most:,} tokens ({tokenizer}) in {n_categories} categories: {n_kept} texts with their
+headings, {n_stripped} of them also without (`variant`), so that a model does not learn to rely on headings. {n_packed}
+are packed from several short documents (`packed`), where level 1 is the beginning of a document. Documents were cut
+{n_passes} times to different lengths (`cut`), so a passage can be in {n_passes} instances. Without repeats, the text
+has {n_unique:,} tokens. All instances of a parent document are in the same split.
 
 Fields: `id`, `category`, `source`, `licence`, `split`, `text`, `boundaries` (`char`, `level`), `headings` (spans), and
 `dataset` (the source's name here), `parent`, `annotator`, `packed`, `cut`, `n_tokens`, `variant`.
@@ -36,9 +35,9 @@ def write_card(out: Path, config: BuildConfig, instances: Sequence[Row], drops: 
         "## Categories\n\n![By category](categories.png)\n\n" + _table(instances, lambda row: row["category"]),
         "## Lengths\n\n![Tokens of an instance](lengths.png)\n",
         "## Sources\n\n" + _table(instances, lambda row: row["dataset"]),
-        "## Licences\n\n" + _counts(Counter(row["licence"] or "not said" for row in instances), "licence"),
+        "## Licences\n\n" + _counts(Counter(row["licence"] or "unknown" for row in instances), "licence"),
         "## Left out\n\n" + _counts(Counter(_reason(drop) for drop in drops), "reason")
-        + "\nEach one with its reason: `dropped.jsonl`.\n",
+        + "\n`dropped.jsonl` lists each one with its reason.\n",
     ]  # fmt: skip
     (out / "README.md").write_text("\n".join(parts), encoding="utf-8")
     sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(out.glob("*.parquet"))}

@@ -1,4 +1,4 @@
-"""Language models that answer messages: a service that speaks OpenAI's protocol, or a model in this process."""
+"""Chat with a language model: an OpenAI-compatible service, or a model in this process."""
 
 import os
 from collections.abc import Callable
@@ -9,14 +9,14 @@ from training.semanticseg.config import LanguageModel
 
 
 class Message(TypedDict):
-    """One turn."""
+    """One chat message."""
 
     role: str
     content: str
 
 
 Chat = Callable[[list[Message]], str]
-"""A conversation to the next answer."""
+"""(messages) -> next answer."""
 
 _MOST_NEW_TOKENS = 4096
 _RETRIES = 6
@@ -25,12 +25,12 @@ _SECONDS = 600
 
 @cache
 def make_chat(settings: LanguageModel) -> Chat:
-    """What the settings name; made once a process."""
+    """The chat function for `settings`, created once per process."""
     return _service(settings) if settings.endpoint else _local(settings)
 
 
 def _service(settings: LanguageModel) -> Chat:
-    from openai import OpenAI  # noqa: PLC0415  # only where a service is asked for
+    from openai import OpenAI  # noqa: PLC0415  # only if a service is configured
 
     key = os.environ.get(settings.key_variable, "none")
     client = OpenAI(base_url=settings.endpoint, api_key=key, max_retries=_RETRIES, timeout=_SECONDS)

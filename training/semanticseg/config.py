@@ -1,4 +1,4 @@
-"""The configuration of a build, read from TOML and checked. Knows no text."""
+"""Configuration of a build, read from TOML and validated."""
 
 import tomllib
 from dataclasses import dataclass, field
@@ -12,29 +12,29 @@ ENGINES = ("datasets", "ray", "inline")
 
 @dataclass(frozen=True)
 class Source:
-    """Where documents come from.
+    """A source of documents.
 
     Attributes
     ----------
     name : str
-        Of the source; for a pattern that matches several files, each file's own name is used.
+        Name of the source. If a pattern matches several files, each file's own name is used.
     kind : str
         ``folder`` and ``git`` (files that `blockrag.documents` reads), ``jsonl`` (rows with at least ``text``; Parquet
         too), ``hub`` (a Hugging Face data set by name), ``passages`` (rows of short titled passages, to be packed).
     path : str
         File pattern, folder, address or name; relative to the configuration.
     category, licence : str
-        For rows that do not say.
+        For rows without their own.
     annotator : str
         ``given`` (the rows have boundaries), ``structure`` or ``language model``.
     pattern : str
-        Which files of a folder or checkout.
+        Selects files of a folder or checkout.
     text_field, split : str
-        Of a hub data set: the column of the text, and the split to read.
+        For a hub data set: text column, and split to read.
     passages_field : str
-        Of passages: the column that lists them, each ``{title, text}``.
+        For passages: the column with the list of ``{title, text}``.
     splits : tuple[str, ...]
-        Rows of other splits are left out; empty for all.
+        Splits to keep; empty for all.
     """
 
     name: str
@@ -56,49 +56,49 @@ class Source:
 
 @dataclass(frozen=True)
 class Filters:
-    """What a document must be; each limit is the reason of a drop."""
+    """Limits on documents and instances; those outside are dropped with the limit as the reason."""
 
     least_chars: int = 200
     most_symbols: float = 0.6
-    """Share of characters that are neither letters, digits nor white space."""
+    """Largest share of characters that are neither letters, digits nor white space."""
     most_repeated: float = 0.5
-    """Share of the text in lines that came before."""
+    """Largest share of the text in repeated lines."""
     most_in_one_block: float = 0.98
-    """Share of an instance in its largest block of level 2 or coarser."""
+    """Largest share of an instance in one block of level 2 or coarser."""
     duplicate: float = 0.8
-    """Jaccard similarity of shingles from which a document is a near-duplicate of an earlier one; 0 keeps all."""
+    """Jaccard similarity of shingles at which a document is a near-duplicate of an earlier one; 0 keeps all."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One way to cut documents: lengths between `least` and `most` tokens, drawn evenly on a logarithmic scale."""
+    """One cut of all documents: lengths from `least` to `most` tokens, log-uniformly distributed."""
 
     least: int
     most: int
 
     def __post_init__(self) -> None:
         if not 1 <= self.least <= self.most:
-            raise ValueError(f"Instances of {self.least} to {self.most} tokens: the least comes first, from 1 on.")
+            raise ValueError(f"Instances of {self.least} to {self.most} tokens: expected 1 <= least <= most.")
 
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """Who annotates where a source asks for a language model.
+    """Settings of the annotator ``language model``.
 
     Attributes
     ----------
     endpoint : str
-        Of an OpenAI-compatible service, such as ``http://localhost:8000/v1``; empty for a local model.
+        Address of an OpenAI-compatible service, such as ``http://localhost:8000/v1``; empty for a local model.
     model : str
-        Its name there, or a folder or hub name.
+        Name at the service, or a folder or hub name.
     key_variable : str
         Environment variable with the service's key.
     prompt : str
         A file in ``prompts/``.
     candidates : int
-        Most candidates of one request.
+        Largest number of candidates in one request.
     attempts : int
-        How often an answer that cannot be used is asked for again.
+        Largest number of requests for one usable answer.
     """
 
     endpoint: str = ""
@@ -111,7 +111,7 @@ class LanguageModel:
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """A whole build."""
+    """Settings of a build."""
 
     sources: tuple[Source, ...]
     folder: Path
@@ -120,7 +120,7 @@ class BuildConfig:
     language_model: LanguageModel = field(default_factory=LanguageModel)
     tokenizer: str = "smollm2"
     stripped: bool = True
-    """Whether each instance with headings comes a second time without them."""
+    """Whether to add a copy without headings of each instance that has them."""
     engine: str = "datasets"
     seed: int = 0
 
@@ -128,7 +128,7 @@ class BuildConfig:
         _choose("engine", self.engine, ENGINES)
         names = [source.name for source in self.sources]
         if len(set(names)) < len(names) or not names:
-            raise ValueError(f"Sources need names of their own; there are {', '.join(names) or 'none'}.")
+            raise ValueError(f"Sources need distinct names; given: {', '.join(names) or 'none'}.")
 
 
 def load_config(path: Path) -> BuildConfig:
@@ -156,4 +156,4 @@ def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _choose(name: str, value: str, among: tuple[str, ...]) -> None:
     if value not in among:
-        raise ValueError(f"There is no {name} {value!r}; choose: {', '.join(among)}.")
+        raise ValueError(f"Unknown {name} {value!r}; choose: {', '.join(among)}.")

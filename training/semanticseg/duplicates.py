@@ -1,4 +1,4 @@
-"""Finds near-duplicates by MinHash (Broder 1997) over words, with `datasketch`. Knows no boundaries."""
+"""Find near-duplicates by MinHash (Broder 1997) over words, with `datasketch`."""
 
 import hashlib
 import re
@@ -24,7 +24,7 @@ def signature(text: str) -> list[int]:
 
 
 def find_duplicates(rows: list[Row], signatures: list[list[int]], threshold: float) -> dict[int, int]:
-    """Index of each near-duplicate, and of what it repeats. Test keeps its texts before dev, dev before train."""
+    """Index of each near-duplicate -> index of its original. Duplicates are dropped from train first, then dev."""
     index = MinHashLSH(threshold, _PERMUTATIONS)
     hashes = [_minhash(hashvalues=np.array(each, np.uint64)) for each in signatures]
     repeated: dict[int, int] = {}

@@ -1,7 +1,4 @@
-"""Runs a function of one row over many rows: in this process, over its processors, or over a cluster.
-
-The results are in the order of the rows, whoever computed them.
-"""
+"""Map a function over rows: in this process, over local processes, or over a cluster. Results keep the rows' order."""
 
 import json
 from collections.abc import Callable
@@ -13,21 +10,21 @@ from tqdm import tqdm
 from training.corpus import Row
 
 Step = Callable[[Row], list[Any]]
-"""One row to any number of results; a module's function or a `partial` of one, so that it can be sent."""
+"""(row) -> list of results; a module-level function or a `partial` of one, so that processes can receive it."""
 
 
 def run_inline(step: Step, rows: list[Row], n_workers: int, title: str) -> list[Any]:
-    """One after the other, here."""
+    """Process rows sequentially in this process."""
     return [found for row in tqdm(rows, desc=title, unit="row") for found in step(row)]
 
 
 def run_datasets(step: Step, rows: list[Row], n_workers: int, title: str) -> list[Any]:
-    """`datasets.map` over the processes of this machine."""
+    """Use `datasets.map` over local processes."""
     from datasets import Dataset, disable_caching  # noqa: PLC0415  # slow to import
 
     if not rows:
         return []
-    disable_caching()  # `training.semanticseg.build` keeps what is done, by the configuration that made it
+    disable_caching()  # `training.semanticseg.build` saves finished stages itself
     given = Dataset.from_list([{"row": _pack(row)} for row in rows])
     found = given.map(
         partial(_batch, step=step),
@@ -41,8 +38,8 @@ def run_datasets(step: Step, rows: list[Row], n_workers: int, title: str) -> lis
 
 
 def run_ray(step: Step, rows: list[Row], n_workers: int, title: str) -> list[Any]:
-    """Ray Data over the cluster that ``RAY_ADDRESS`` names, or over this machine."""
-    import ray  # noqa: PLC0415  # only where it is asked for
+    """Use Ray Data over the cluster at ``RAY_ADDRESS``, or over this machine."""
+    import ray  # noqa: PLC0415  # only if configured
 
     ray.init(ignore_reinit_error=True, log_to_driver=False)
     ray.data.DataContext.get_current().execution_options.preserve_order = True
@@ -66,7 +63,7 @@ def _one(item: dict[str, bytes], step: Step) -> list[dict[str, bytes]]:
 
 
 def _pack(value: Any) -> bytes:
-    """JSON, so that every engine carries rows of any fields alike."""
+    """Serialise as JSON, so that every engine handles rows with any fields alike."""
     return json.dumps(value).encode()
 
 

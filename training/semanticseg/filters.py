@@ -1,4 +1,4 @@
-"""Says why a row is left out. Knows nothing of other rows."""
+"""Filters on single rows, each with the reason for dropping one."""
 
 from collections import Counter
 from itertools import pairwise
@@ -8,7 +8,7 @@ from training.semanticseg.config import Filters
 
 
 def refuse_document(row: Row, filters: Filters) -> str:
-    """Why a document is left out, or nothing."""
+    """Reason for dropping a document, or an empty string."""
     text = row["text"]
     if len(text) < filters.least_chars and not row["short"]:
         return f"under {filters.least_chars} characters"
@@ -23,7 +23,7 @@ def refuse_document(row: Row, filters: Filters) -> str:
 
 
 def refuse_instance(row: Row, filters: Filters) -> str:
-    """Why an instance is left out, or nothing."""
+    """Reason for dropping an instance, or an empty string."""
     if len(row["boundaries"]) < 2:
         return "no boundary"
     coarse = [b["char"] for b in row["boundaries"] if b["level"] <= 2]
@@ -34,6 +34,6 @@ def refuse_instance(row: Row, filters: Filters) -> str:
 
 
 def _repeated(text: str) -> int:
-    """Characters in lines of more than a few words that came before."""
+    """Characters in repeated lines of more than 20 characters."""
     counts = Counter(line for line in text.splitlines() if len(line) > 20)
     return sum(len(line) * (n - 1) for line, n in counts.items())

@@ -1,6 +1,7 @@
-"""Annotates by asking a language model: numbered candidates in, chosen candidates with levels out.
+"""Annotate with a language model: it receives numbered candidates and returns the chosen ones with levels.
 
-An answer is checked; one that cannot be used is asked for again with what was wrong; one that can is kept on disk.
+Answers are validated. After an unusable answer, the model is asked again and told what was wrong. Valid answers are
+cached on disk.
 """
 
 import hashlib
@@ -19,14 +20,14 @@ from training.semanticseg.config import LanguageModel
 from training.semanticseg.structure import find_headings
 
 CACHE_VARIABLE = "SEMANTICSEG_CACHE"
-"""Environment variable with the folder of answers; ``~/.cache/semanticseg`` where absent."""
+"""Environment variable for the folder of cached answers (default: ``~/.cache/semanticseg``)."""
 
 _PROMPTS = Path(__file__).parent / "prompts"
 _OBJECT = re.compile(r"\{.*\}", re.DOTALL)
 
 
 class UnusableAnswerError(ValueError):
-    """The model's answer is not what the prompt asks for."""
+    """The model's answer does not have the requested form."""
 
 
 def annotate(row: Row, settings: LanguageModel, chat: Chat | None = None) -> Row:
@@ -35,7 +36,7 @@ def annotate(row: Row, settings: LanguageModel, chat: Chat | None = None) -> Row
     Raises
     ------
     UnusableAnswerError
-        If no attempt gave an answer that can be used.
+        If no attempt gave a usable answer.
     """
     chat = chat or make_chat(settings)
     text, candidates = row["text"], find_candidates(row["text"]).tolist()
@@ -80,23 +81,23 @@ def _ask(numbered: str, n: int, settings: LanguageModel, chat: Chat) -> dict[int
 
 
 def parse(answer: str, n: int) -> dict[int, int]:
-    """Level by mark.
+    """Parse an answer: mark -> level.
 
     Raises
     ------
     UnusableAnswerError
-        If it is no such object, or names a mark above `n` or a level other than 1, 2, 3.
+        If it is not the expected JSON, or has a mark above `n` or a level other than 1, 2, 3.
     """
     found = _OBJECT.search(answer)
     if not found:
-        raise UnusableAnswerError("The answer holds no JSON object.")
+        raise UnusableAnswerError("The answer contains no JSON object.")
     try:
         chosen = {int(each["mark"]): int(each["level"]) for each in json.loads(found[0])["boundaries"]}
     except (ValueError, KeyError, TypeError) as error:
-        raise UnusableAnswerError(f"The answer is not of the form that was asked for ({error!r}).") from error
+        raise UnusableAnswerError(f"The answer does not have the requested form ({error!r}).") from error
     wrong = sorted(mark for mark, level in chosen.items() if not 1 <= mark <= n or level not in (1, 2, 3))
     if wrong:
-        raise UnusableAnswerError(f"There are marks 1 to {n} and levels 1 to 3; wrong at marks {wrong[:5]}.")
+        raise UnusableAnswerError(f"Marks are 1 to {n}, levels 1 to 3; wrong at marks {wrong[:5]}.")
     return chosen
 
 

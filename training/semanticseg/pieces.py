@@ -1,4 +1,4 @@
-"""Documents -> instances: short ones packed, long ones cut, each with and without headings. Knows no files."""
+"""Turn documents into instances: pack short ones, cut long ones, add copies without headings."""
 
 import hashlib
 import math
@@ -18,16 +18,16 @@ from training.semanticseg.config import Pass
 
 @cache
 def counter(tokenizer: str) -> HFTokenCounter:
-    """What counts tokens, loaded once a process."""
-    from transformers import AutoTokenizer  # noqa: PLC0415  # in the worker that needs it
+    """The token counter, loaded once per process."""
+    from transformers import AutoTokenizer  # noqa: PLC0415  # in the worker
 
     return HFTokenCounter(AutoTokenizer.from_pretrained(local_path(tokenizer)))
 
 
 def pack(rows: Iterable[Row], n_chars: int) -> Iterator[Row]:
-    """Short rows of one data set and split, in order, joined to texts of at least `n_chars`; the rest as they are.
+    """Join short rows of the same data set and split, in order, to texts of at least `n_chars`; keep other rows.
 
-    Each short text is a block of level 1; its own levels go down by one. A last text that stays shorter is kept.
+    Each short text becomes a block of level 1, and its own levels go down by one. A shorter last text is kept.
     """
     waiting: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -57,9 +57,9 @@ def _join(rows: list[Row]) -> Row:
 
 
 def cut(row: Row, passes: tuple[Pass, ...], tokenizer: str, seed: int) -> Iterator[Row]:
-    """Instances of each pass, in order; what is left at the end joins the last one where it is too short for its own.
+    """Instances of each pass, in order. A remainder too short for an instance joins the last one.
 
-    An instance begins and ends at boundaries, the coarsest that lie near the length drawn for it.
+    Instances begin and end at boundaries: the coarsest ones near the length drawn.
     """
     starts = counter(tokenizer).starts(row["text"])
     for number, each in enumerate(passes):
@@ -77,7 +77,7 @@ def _edges(row: Row, starts: np.ndarray, limits: Pass, key: str) -> list[int]:
     while n_tokens - token > limits.most or (n_tokens - token >= 2 * limits.least and limits.most < n_tokens):
         wanted = _draw(f"{key}/{len(edges)}", limits)
         nearest = _choose(row["boundaries"], at_token, token + limits.least, token + wanted, token + limits.most)
-        if nearest is None:  # a block above the most: it is left out, and the next one begins an instance
+        if nearest is None:  # a block longer than the maximum: skip it, start the next instance after it
             nearest = bisect_left(at_token, token + limits.most + 1)
         if nearest == len(chars) or n_tokens - at_token[nearest] < limits.least:
             break
@@ -87,13 +87,13 @@ def _edges(row: Row, starts: np.ndarray, limits: Pass, key: str) -> list[int]:
 
 
 def _draw(key: str, limits: Pass) -> int:
-    """A length, evenly on a logarithmic scale, the same for the same key."""
+    """A log-uniform length, determined by `key`."""
     share = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest(), "big") / 2**48
     return round(math.exp(math.log(limits.least) + share * math.log(limits.most / limits.least)))
 
 
 def _choose(boundaries: list[Boundary], at_token: list[int], least: int, wanted: int, most: int) -> int | None:
-    """The boundary from `least` to `most`: of the coarsest level within an eighth of `wanted`, or the nearest."""
+    """A boundary between `least` and `most`: the coarsest one near `wanted`, or else the nearest."""
     first, last = bisect_left(at_token, least), bisect_left(at_token, most + 1)
     if first >= last:
         return None
@@ -118,7 +118,7 @@ def _slice(row: Row, begin: int, end: int, number: int, n_tokens: int) -> Row:
 
 
 def variants(row: Row, tokenizer: str, stripped: bool) -> Iterator[Row]:
-    """The instance, and, where it has headings, the same without them."""
+    """The instance, and a copy without headings if it has any."""
     yield {**row, "variant": "kept"}
     if stripped and row["headings"]:
         bare = without_headings(row)

@@ -1,4 +1,4 @@
-"""Reads documents from files, checkouts and data sets as rows. Knows no boundaries but those that come with them."""
+"""Read documents from files, checkouts and data sets as rows."""
 
 import glob
 import subprocess
@@ -13,29 +13,29 @@ from training.corpus import read_file as read_rows_of
 from training.semanticseg.config import Source
 
 Refuse = Callable[[str, str], None]
-"""Called with what was refused, and why."""
+"""(name, reason), called for each refused file."""
 
 
 def expand(source: Source, folder: Path) -> list[tuple[str, Path]]:
-    """Names and paths of a source's files; the source itself where it is none of files.
+    """Names and paths of a source's files; the source itself if it has no files.
 
     Raises
     ------
     ValueError
-        If nothing is there.
+        If no file matches.
     """
     if source.kind in ("hub", "git"):
         return [(source.name, Path(source.path))]
     found = sorted(map(Path, glob.glob(str(folder / source.path))))
     if not found:
-        raise ValueError(f"Source {source.name}: nothing at {folder / source.path}.")
+        raise ValueError(f"Source {source.name}: no file at {folder / source.path}.")
     return [(path.name.split(".")[0] if len(found) > 1 else source.name, path) for path in found]
 
 
 def read_source(source: Source, name: str, path: Path, refuse: Refuse) -> Iterator[Row]:
-    """Rows with all fields of `training.corpus`, and ``dataset`` (the source's name), ``parent``, ``short``.
+    """Rows with all fields of `training.corpus`, plus ``dataset`` (the source's name), ``parent`` and ``short``.
 
-    ``split`` is empty where the source has none; ``boundaries`` too. ``short`` texts are to be packed.
+    ``split`` and ``boundaries`` are empty if the source has none. Texts marked ``short`` will be packed.
     """
     for row in READERS[source.kind](source, path, refuse):
         row = {"category": source.category, "licence": source.licence, "source": name, "split": "", **row}
@@ -71,7 +71,7 @@ def _read_jsonl(source: Source, path: Path, refuse: Refuse) -> Iterator[Row]:
 
 
 def _read_hub(source: Source, path: Path, refuse: Refuse) -> Iterator[Row]:
-    from datasets import load_dataset  # noqa: PLC0415  # slow to import, and only this kind needs it
+    from datasets import load_dataset  # noqa: PLC0415  # slow to import
 
     for number, row in enumerate(load_dataset(source.path, split=source.split)):
         known = {field: row[field] for field in FIELDS if row.get(field) is not None}
@@ -79,7 +79,7 @@ def _read_hub(source: Source, path: Path, refuse: Refuse) -> Iterator[Row]:
 
 
 def _read_passages(source: Source, path: Path, refuse: Refuse) -> Iterator[Row]:
-    """Each passage once, under its title, which is its heading; the split is that of the row it came with first."""
+    """Each passage once, with its title as heading. Its split is that of the first row that contains it."""
     seen: set[str] = set()
     for row in read_rows_of(path):
         for passage in row[source.passages_field]:

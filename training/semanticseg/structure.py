@@ -1,4 +1,4 @@
-"""Annotates by what the text shows: headings, articles, messages, definitions, turns, paragraphs. Knows no words."""
+"""Annotate by visible structure: headings, articles, messages, definitions, turns, paragraphs."""
 
 import re
 from collections import Counter
@@ -9,9 +9,9 @@ from blockrag.segment import Structural, find_candidates
 from training.corpus import Row
 
 _LEAST = 0.45
-"""Least structural score of a boundary: a paragraph's."""
+"""Lowest structural score of a boundary: that of a paragraph."""
 _STRONG = 0.55
-"""Least structural score of a boundary of level 1 or 2."""
+"""Lowest structural score of a boundary of level 1 or 2."""
 _HEADING = re.compile(
     r"^(?:\#{1,6}[ \t]+\S[^\n]*|(?:=[ ]?){1,6}[^\s=][^\n]*="
     r"|\S[^\n]{0,100}\n(?P<mark>[=\-~^\"'*+#`])(?P=mark){2,})[ \t]*$",
@@ -23,8 +23,8 @@ _FENCED = re.compile(r"^[ \t]*(```|~~~).*?^[ \t]*\1[^\n]*$", re.MULTILINE | re.D
 def annotate(row: Row) -> Row:
     """`row` with boundaries at up to three levels, and the spans of its headings.
 
-    The strongest kind of line that comes at least twice makes level 1, the next level 2, and all weaker ones down to
-    paragraphs and turns level 3 (the order of kinds is that of `blockrag.segment.structural`).
+    The strongest kind of line that occurs at least twice is level 1, the next level 2, and all weaker ones down to
+    paragraphs and turns level 3. `blockrag.segment.structural` defines the order of kinds.
     """
     text = row["text"]
     begin = len(text) - len(text.lstrip())
@@ -39,16 +39,16 @@ def annotate(row: Row) -> Row:
 
 
 def _levels(scores: np.ndarray) -> dict[float, int]:
-    """Level of each score that makes level 1 or 2."""
+    """Scores of levels 1 and 2 -> level."""
     counts = Counter(scores[scores >= _STRONG].tolist())
     strongest = sorted((score for score, n in counts.items() if n > 1), reverse=True)
     found = {score: min(i + 1, 2) for i, score in enumerate(strongest[:2])}
-    above = {score: 1 for score in counts if strongest and score > strongest[0]}  # a lone title is as coarse
+    above = {score: 1 for score in counts if strongest and score > strongest[0]}  # a single title is level 1 too
     return found | above
 
 
 def find_headings(text: str) -> list[list[int]]:
-    """Spans of headings in Markdown, reStructuredText and AsciiDoc, outside fenced code, without their line ends."""
+    """Spans of Markdown, reStructuredText and AsciiDoc headings outside fenced code, without line ends."""
     fenced = [found.span() for found in _FENCED.finditer(text)]
     spans = [list(found.span()) for found in _HEADING.finditer(text)]
     return [span for span in spans if not any(a <= span[0] < b for a, b in fenced)]
