@@ -166,15 +166,18 @@ class Engine:
 
     def warm(self, texts: Sequence[str], on_progress: OnProgress | None = None) -> None:
         """Encode and keep every block that is not kept yet. KV that is encoded before ``on_progress`` raises stays."""
+        blocks = [self.prompt.block_ids(text) for text in texts]
+        self.warm_blocks({self.identity.key(token_ids): token_ids for token_ids in blocks}, on_progress)
+
+    def warm_blocks(self, blocks: Mapping[str, Sequence[int]], on_progress: OnProgress | None = None) -> None:
+        """The same for blocks that are tokenised already, given by key."""
         tell = on_progress or ignore
-        by_key = {self.kv_key(text): text for text in texts}
-        missing = [key for key in by_key if key not in self.kv]
-        reused = len(by_key) - len(missing)
-        tell(Progress("encode", reused, len(by_key), reused))
-        parts = {key: self.prompt.block_ids(by_key[key]) for key in missing}
-        for n_done, (key, kv) in enumerate(self.encode(parts, []), start=1):
+        missing = {key: token_ids for key, token_ids in blocks.items() if key not in self.kv}
+        reused = len(blocks) - len(missing)
+        tell(Progress("encode", reused, len(blocks), reused))
+        for n_done, (key, kv) in enumerate(self.encode(missing, []), start=1):
             self.kv.put(key, kv)
-            tell(Progress("encode", reused + n_done, len(by_key), reused))
+            tell(Progress("encode", reused + n_done, len(blocks), reused))
 
     def encode(self, blocks: Mapping[str, Sequence[int]], notes: list[str]) -> Iterator[tuple[str, BlockKV]]:
         """Encode blocks given by key, yielding each key with its KV, not in the order given.

@@ -54,6 +54,13 @@ class IndexStoreError(BlockRAGError):
     """An index directory is missing, empty, damaged, or made by another model."""
 
 
+class UnknownDocumentError(IndexStoreError):
+    """The index holds no document of this id."""
+
+    def __init__(self, document_id: str):
+        super().__init__(f"there is no document {document_id!r} in the index; `documents()` lists those that there are")
+
+
 class PromptTooLongError(BlockRAGError):
     """The question alone does not fit the model's context."""
 

@@ -15,7 +15,7 @@ class Source:
     number : int
         From 1, in prompt order.
     document, document_id : str
-        The document's name, and its sha256.
+        The document's name (behind folders where names clash), and its id.
     start, end : int
         Span of the block in the document's text, in characters.
     text : str
@@ -27,7 +27,9 @@ class Source:
     page : int or None
         Page of the block's first character, where the document has pages.
     kv_key : str
-        Key of the block's KV; empty where nobody computed it.
+        Key of the block's KV; empty where nobody computed it. Not compared: it follows from text and model.
+    source : str
+        Where the document is from; see `Document.source`.
     """
 
     number: int
@@ -39,7 +41,8 @@ class Source:
     score: float
     n_tokens: int
     page: int | None = None
-    kv_key: str = ""
+    kv_key: str = field(default="", compare=False)
+    source: str = ""
 
 
 @dataclass(frozen=True)

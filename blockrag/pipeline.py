@@ -1,12 +1,12 @@
 """The stages in order: load -> segment -> index -> retrieve -> assemble -> generate -> cite. One collection's library.
 
-pipeline = Pipeline(Engine.from_pretrained(kv_dir=folder / "kv"), folder)
+pipeline = Pipeline.open(Engine.from_pretrained(kv_dir=folder / "kv"), folder)
 pipeline.add(pipeline.segment(load("report.pdf")), granularity=0.5, on_progress=print)
 for event in pipeline.ask("Who wrote it?"): ...
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,23 +18,20 @@ from blockrag.documents import Document
 from blockrag.engine import Engine
 from blockrag.errors import IndexStoreError
 from blockrag.events import Event, Mode, Source
-from blockrag.index import Found, Index
+from blockrag.index import BlockRef, DocumentRecord, FileIndex, Hit, Index, IndexedBlock, labels
 from blockrag.progress import OnProgress, Progress, ignore
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Block, Segmentation, SizeBounds, make_segmenter
 from blockrag.stopwatch import Stopwatch
 
 EMBED_BATCH = 32
 
-Place = tuple[str, int]
-"""A block: its document's sha256 and where it begins, in characters."""
-
 
 @dataclass(frozen=True)
 class Prepared:
-    """Blocks ready to be entered: their vectors, float32 ``(blocks, dimension)``, and the keys of their KV."""
+    """Blocks ready to be added to an index, and their vectors, float32 ``(len(blocks), dimension)``."""
 
+    blocks: list[IndexedBlock]
     vectors: np.ndarray
-    kv_keys: list[str]
 
 
 def segment(
@@ -59,19 +56,24 @@ class Pipeline:
     ----------
     engine : Engine
         May be shared by many.
-    directory : Path
-        Of the index; made where it does not exist.
-
-    Raises
-    ------
-    IndexStoreError
-        If the directory holds an index that other models made.
+    index : Index
+        Made by the models of `engine`.
     """
 
-    def __init__(self, engine: Engine, directory: Path):
-        self.engine = engine
+    def __init__(self, engine: Engine, index: Index):
+        self.engine, self.index = engine, index
+
+    @classmethod
+    def open(cls, engine: Engine, directory: Path) -> "Pipeline":
+        """A pipeline over the index in a directory, which is made where it does not exist.
+
+        Raises
+        ------
+        IndexStoreError
+            If the directory holds an index that other models made.
+        """
         made_by = {"model": engine.identity.digest, "embedder": engine.embedder.weights_id}
-        self.index = Index(directory, made_by, engine.embedder.dimension)
+        return cls(engine, FileIndex(directory, made_by, engine.embedder.dimension))
 
     def segment(
         self,
@@ -96,47 +98,65 @@ class Pipeline:
         segmentation: Segmentation,
         granularity: float = DEFAULT_GRANULARITY,
         on_progress: OnProgress | None = None,
-    ) -> None:
-        """Index a document: embed its blocks, encode their KV, then enter both at once.
+    ) -> DocumentRecord:
+        """Index a document, in place of what the index holds from the same source: embed the blocks that changed,
+        encode their KV, then add all at once.
 
         `on_progress` is called with the stage ``"embed"``, then ``"encode"``. If it raises, the index stays as it was;
         KV that is encoded by then is kept and used next time.
         """
         document = segmentation.document
-        blocks = segmentation.blocks(granularity)
-        prepared = self.prepare(document, blocks, self.index.vectors(document.sha256), on_progress)
-        for orphan in self.index.add(document, blocks, prepared.vectors, prepared.kv_keys):
-            self.engine.kv.delete(orphan)
+        prepared = self.prepare(document, segmentation.blocks(granularity), on_progress)
+        self._delete_kv(self.index.add(document, prepared.blocks, prepared.vectors))
+        n_tokens = sum(block.n_tokens for block in prepared.blocks)
+        return DocumentRecord(
+            document.id, document.source, document.name, document.sha256, len(prepared.blocks), n_tokens
+        )
 
     def prepare(
         self,
         document: Document,
         blocks: Sequence[Block],
-        known: Mapping[str, np.ndarray],
         on_progress: OnProgress | None = None,
+        before_encoding: Callable[[list[str]], object] | None = None,
     ) -> Prepared:
-        """Embed the blocks whose KV keys are not `known` with their vectors, and encode the KV that is not kept yet.
-        Enters nothing into the index."""
+        """Embed the blocks that have no vector yet, and encode the KV that is not kept yet. Each block is tokenised
+        once. Adds nothing to the index; `before_encoding` is called with the KV keys before any KV is made."""
         texts = [document.text[block.start : block.end] for block in blocks]
-        keys = [self.engine.kv_key(text) for text in texts]
-        vectors = {key: known[key] for key in keys if key in known}
-        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in vectors}
-        n_reused = sum(key in vectors for key in keys)
-        todo, counts, n_done, tell = list(missing), Counter(keys), n_reused, on_progress or ignore
+        tokens = [self.engine.prompt.block_ids(text) for text in texts]
+        keys = [self.engine.identity.key(token_ids) for token_ids in tokens]
+        if before_encoding is not None:
+            before_encoding(keys)
+        vectors = self._embed(dict(zip(keys, texts, strict=True)), Counter(keys), on_progress or ignore)
+        self.engine.warm_blocks(dict(zip(keys, tokens, strict=True)), on_progress)
+        indexed = [
+            IndexedBlock(block.start, block.end, len(token_ids), block.score, key, document.page_of(block.start))
+            for block, token_ids, key in zip(blocks, tokens, keys, strict=True)
+        ]
+        return Prepared(indexed, np.stack([vectors[key] for key in keys]))
+
+    def _embed(self, texts: dict[str, str], counts: Counter[str], tell: OnProgress) -> dict[str, np.ndarray]:
+        """Vectors of texts by KV key: those that the index knows, and those that it does not; `counts` says how many
+        blocks have a key."""
+        vectors = self.index.known_vectors(texts)
+        todo = [key for key in texts if key not in vectors]
+        n_done = n_reused = sum(counts[key] for key in vectors)
+        if not todo:
+            tell(Progress("embed", n_done, counts.total(), n_reused))
         for start in range(0, len(todo), EMBED_BATCH):
             batch = todo[start : start + EMBED_BATCH]
-            vectors.update(zip(batch, self.engine.embedder.embed([missing[key] for key in batch]), strict=True))
+            vectors.update(zip(batch, self.engine.embedder.embed([texts[key] for key in batch]), strict=True))
             n_done += sum(counts[key] for key in batch)
-            tell(Progress("embed", n_done, len(texts), n_reused))
-        if not todo:
-            tell(Progress("embed", len(texts), len(texts), n_reused))
-        self.engine.warm(texts, on_progress)
-        return Prepared(np.stack([vectors[key] for key in keys]), keys)
+            tell(Progress("embed", n_done, counts.total(), n_reused))
+        return vectors
 
     def delete(self, document_id: str) -> None:
-        """Remove a document, its blocks, their vectors and their KV."""
-        for orphan in self.index.delete(document_id):
-            self.engine.kv.delete(orphan)
+        """Remove a document, its blocks, their vectors and their KV. Raises UnknownDocumentError."""
+        self._delete_kv(self.index.delete(document_id))
+
+    def _delete_kv(self, kv_keys: Sequence[str]) -> None:
+        for key in kv_keys:
+            self.engine.kv.delete(key)
 
     def ask(
         self,
@@ -147,8 +167,8 @@ class Pipeline:
         client_id: str = "",
         *,
         search: str | None = None,
-        pinned: Sequence[Place] = (),
-        excluded: Collection[Place] = (),
+        pinned: Sequence[BlockRef] = (),
+        excluded: Collection[BlockRef] = (),
     ) -> Iterator[Event]:
         """Answer from the `k` blocks nearest to the question.
 
@@ -165,7 +185,7 @@ class Pipeline:
             Who asks; where many do, they take turns.
         search : str, optional
             What to look for, where it is not the question itself.
-        pinned, excluded : collections of Place
+        pinned, excluded : collections of BlockRef
             Blocks to give in any case, first, and blocks never to give.
 
         Yields
@@ -184,38 +204,41 @@ class Pipeline:
         DeviceMemoryError
             If the device's memory does not suffice.
         """
-        if not len(self.index):
+        if not self.index.n_vectors:
             raise IndexStoreError("the index is empty: add a document before asking")
         request = Request(question, mode, max_new_tokens, Stopwatch(self.engine.model.device))
         retrieve = partial(self.search, search or question, k, pinned, excluded)
         yield from queue_and_answer(self.engine, request, retrieve, client_id)
 
     def search(
-        self, question: str, k: int, pinned: Sequence[Place] = (), excluded: Collection[Place] = ()
+        self, question: str, k: int, pinned: Sequence[BlockRef] = (), excluded: Collection[BlockRef] = ()
     ) -> tuple[Source, ...]:
         """The `k` blocks nearest to the question, best first behind those that are pinned, numbered from 1."""
-        found = self._retrieve(question, k, pinned, excluded)
-        return tuple(_source(n, f) for n, f in enumerate(found, start=1))
+        hits = self._retrieve(question, k, pinned, excluded)
+        names = labels([(hit.name, hit.source) for hit in hits])
+        return tuple(self._source(n, hit, name) for n, (hit, name) in enumerate(zip(hits, names, strict=True), start=1))
 
-    def _retrieve(self, question: str, k: int, pinned: Sequence[Place], excluded: Collection[Place]) -> list[Found]:
+    def _retrieve(self, question: str, k: int, pinned: Sequence[BlockRef], excluded: Collection[BlockRef]) -> list[Hit]:
         vector = self.engine.embedder.embed([question])[0]
-        first = [found for place in pinned if (found := self.index.find(*place, vector)) is not None]
-        passed = {*pinned, *excluded}
+        first = [hit for block in pinned if (hit := self.index.find(BlockRef(*block), vector)) is not None]
+        given, passed = {hit.block.kv_key for hit in first}, {*pinned, *excluded}
         others = self.index.search(vector, k + len(passed))
-        rest = [found for found in others if (found.document.sha256, found.block.start) not in passed]
+        rest = [h for h in others if h.block.kv_key not in given and (h.document_id, h.block.start) not in passed]
         return (first + rest)[: max(k, len(first))]
 
-
-def _source(number: int, found: Found) -> Source:
-    block, document = found.block, found.document
-    return Source(
-        number=number,
-        document=document.name,
-        document_id=document.sha256,
-        start=block.start,
-        end=block.end,
-        text=found.text,
-        score=found.similarity,
-        n_tokens=block.n_tokens,
-        page=document.page_of(block.start),
-    )
+    def _source(self, number: int, hit: Hit, name: str) -> Source:
+        block = hit.block
+        n_tokens = len(self.engine.prompt.block_ids(hit.text)) if block.is_estimate else block.n_tokens
+        return Source(
+            number=number,
+            document=name,
+            document_id=hit.document_id,
+            start=block.start,
+            end=block.end,
+            text=hit.text,
+            score=hit.similarity,
+            n_tokens=n_tokens,
+            page=block.page,
+            source=hit.source,
+            kv_key=block.kv_key,
+        )

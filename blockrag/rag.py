@@ -1,4 +1,4 @@
-"""The library in three calls: load models, index documents, ask. Knows nothing that `Pipeline` does not do.
+"""The library in three calls: load models, index documents, ask.
 
 rag = BlockRAG.from_pretrained("smollm2", directory="my-documents")
 rag.index("report.pdf", "notes.md")
@@ -37,7 +37,7 @@ class BlockRAG:
     ----------
     engine : Engine
     pipeline : Pipeline
-        The layer below, which tells of each step while it is taken.
+        The layer below: it streams answers, and takes an index of another kind.
 
     Raises
     ------
@@ -47,7 +47,7 @@ class BlockRAG:
 
     def __init__(self, engine: Engine, directory: str | os.PathLike[str]):
         self.engine = engine
-        self.pipeline = Pipeline(engine, Path(directory))
+        self.pipeline = Pipeline.open(engine, Path(directory))
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     @classmethod
@@ -92,12 +92,13 @@ class BlockRAG:
         bounds: SizeBounds | None = None,
         on_progress: OnProgress | None = None,
     ) -> tuple[DocumentRecord, ...]:
-        """Cut documents into blocks, embed each and encode its KV; what is encoded already is not computed again.
+        """Cut documents into blocks, embed each and encode its KV. A document replaces the one that was indexed from
+        the same source, and only blocks that changed are computed.
 
         Parameters
         ----------
         *sources : path or Document
-            See `load`; to go on after one that cannot be read, use `load_many` and give its documents.
+            See `load`; to continue after one that cannot be read, use `load_many` and give its documents.
         granularity : float
             From 0 (coarsest) to 1 (finest).
         segmenter : str
@@ -131,9 +132,7 @@ class BlockRAG:
         on_progress: OnProgress | None,
     ) -> DocumentRecord:
         segmentation = self.pipeline.segment(document, segmenter, bounds, on_progress)
-        self.pipeline.add(segmentation, granularity, on_progress)
-        blocks = segmentation.blocks(granularity)
-        return DocumentRecord(document.sha256, document.name, len(blocks), sum(block.n_tokens for block in blocks))
+        return self.pipeline.add(segmentation, granularity, on_progress)
 
     def ask(self, question: str, *, mode: Mode = "block", k: int = 8, max_new_tokens: int = 128) -> Answer:
         """Answer from the `k` blocks nearest to the question; see `Pipeline.ask`, whose last event this is.
@@ -164,7 +163,13 @@ class BlockRAG:
         return self.pipeline.index.documents()
 
     def delete(self, document_id: str) -> None:
-        """Remove a document (by the `id` of its record), its blocks, their vectors and their KV."""
+        """Remove a document (by the `id` of its record), its blocks, their vectors and their KV.
+
+        Raises
+        ------
+        UnknownDocumentError
+            If nothing is indexed under this id.
+        """
         self.pipeline.delete(document_id)
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from blockrag.documents import Document
 from blockrag.errors import SegmentationError
+from blockrag.index.upgrade import former_source
 from blockrag.segment import Edit, Scored, Segmentation, SizeBounds
 from storage.collections import IMPORTING, CollectionRecord
 from storage.documents import Quota
@@ -27,6 +28,8 @@ FORMAT = "blockrag-collection"
 VERSION = 1
 MANIFEST = "collection.json"
 MAX_MANIFEST_BYTES = 256 << 20
+MAX_SOURCE = 4096
+"""Characters of a document's source that are kept."""
 MAX_RATIO = 200
 """Times that a member may be larger than its packed form; text packs to a fifth, a bomb to a thousandth."""
 
@@ -36,11 +39,12 @@ def export(library: Library, collection: CollectionRecord, path: Path) -> None:
     store, documents = library.store, []
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for number, record in enumerate(store.documents.of(collection.id)):
-            cut, scored = store.segmentations.cut(record.id), store.segmentations.scored(record.id)
+            cut, scored = store.segmentations.get(record.id), store.segmentations.scored(record.id)
             archive.writestr(f"documents/{number}.txt", _encode(store.documents.read(record.id).text))
             documents.append(
                 {
                     "name": record.name,
+                    "source": record.source,
                     "media_type": record.media_type,
                     "sha256": record.sha256,
                     "segmenter": cut.segmenter,
@@ -103,9 +107,12 @@ def _read(library: Library, path: Path) -> tuple[str, list[tuple[Document, NewSe
             entries = manifest["documents"]
             if set(archive.namelist()) != {MANIFEST, *(f"documents/{i}.txt" for i in range(len(entries)))}:
                 raise ArchiveError("the file does not hold what it lists")
-            parts = [
-                _part(library, entry, archive.read(f"documents/{number}.txt")) for number, entry in enumerate(entries)
-            ]
+            parts, taken = [], set[str]()
+            for number, entry in enumerate(entries):
+                source = str(entry.get("source") or former_source(entry["name"], entry["sha256"], taken))
+                parts.append(_part(library, entry, source[:MAX_SOURCE], archive.read(f"documents/{number}.txt")))
+            if len({document.id for document, _, _ in parts}) < len(parts):
+                raise ArchiveError("two documents of the file have one source")
             return str(manifest["name"]), parts
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         raise ArchiveError(f"the file is not an exported collection ({type(error).__name__})") from error
@@ -129,8 +136,11 @@ def _check_sizes(archive: zipfile.ZipFile, quota: Quota) -> None:
         raise ArchiveError(f"the file holds {total:,} bytes of text, more than a collection may")
 
 
-def _part(library: Library, entry: dict[str, Any], data: bytes) -> tuple[Document, NewSegmentation, list[Edit]]:
-    document = Document(str(entry["name"])[:200], str(entry["media_type"])[:200], data.decode("utf-8", "surrogatepass"))
+def _part(
+    library: Library, entry: dict[str, Any], source: str, data: bytes
+) -> tuple[Document, NewSegmentation, list[Edit]]:
+    text = data.decode("utf-8", "surrogatepass")
+    document = Document(str(entry["name"])[:200], str(entry["media_type"])[:200], text, source)
     if document.sha256 != entry["sha256"]:
         raise ArchiveError(f"the text of {document.name!r} is not the one that was exported")
     bounds = SizeBounds(*(int(bound) for bound in entry["bounds"]))

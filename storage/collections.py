@@ -1,4 +1,4 @@
-"""Collections: whose they are, and when they were used. Knows nothing of what is in them."""
+"""Collections: whose they are, and when they were used."""
 
 import secrets
 import time
@@ -12,7 +12,7 @@ from storage import models
 from storage.database import Database
 from storage.errors import ConflictError, LimitError, NotFoundError
 from storage.models import NAME_CHARS
-from storage.shared import keys_of_document, unused
+from storage.shared import keys_in_use, release
 
 IMPORTING = "importing"
 """Owner of collections that are not whole yet; those of a killed process are removed by the doctor."""
@@ -143,10 +143,9 @@ class Collections:
         """Remove a collection with all that belongs to it in the database; returns the KV keys that nobody's blocks
         use any more."""
         with self._database.write() as session:
-            ids = session.scalars(select(models.Document.id).where(models.Document.collection_id == collection_id))
-            keys = [key for id in ids.all() for key in keys_of_document(session, id)]
+            keys = keys_in_use(session, collection_id)
             session.execute(delete(models.Collection).where(models.Collection.id == collection_id))
-            orphans = unused(session, keys)
+            orphans = release(session, collection_id, keys)
         self._database.wipe_deleted()
         return orphans
 

@@ -1,4 +1,4 @@
-"""Conversations: questions, their answers in each mode, and the blocks those were given. Runs no model."""
+"""Conversations: questions, their answers in each mode, and the blocks that the answers were given."""
 
 import json
 import time
@@ -9,6 +9,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from blockrag.events import Answer, Citation, Report, Source
+from blockrag.index import labels
 from storage import models
 from storage.database import Database
 from storage.errors import NotFoundError
@@ -70,7 +71,7 @@ class Conversations:
             turn = models.Turn(conversation_id=conversation_id, question=_text(first.question), asked_s=self._clock())
             session.add(turn)
             session.flush()
-            known = _document_ids(session, collection_id)
+            known = _document_ids(session, collection_id, {s.document_id for s in (*first.sources, *first.left_out)})
             for source, left_out in [(s, False) for s in first.sources] + [(s, True) for s in first.left_out]:
                 if source.document_id in known:  # else deleted while the answer was written
                     session.add(
@@ -83,7 +84,9 @@ class Conversations:
                             score=source.score,
                             n_tokens=source.n_tokens,
                             left_out=left_out,
-                        )  # fmt: skip
+                            page=source.page,
+                            text=source.text.encode("utf-8", "surrogatepass"),
+                        )
                     )
             for answer in answers:
                 session.add(_answer_row(turn.id, answer))
@@ -140,9 +143,11 @@ def _owned(session: Session, collection_id: int, conversation_id: int) -> None:
         raise NotFoundError("there is no such conversation")
 
 
-def _document_ids(session: Session, collection_id: int) -> dict[str, int]:
-    query = select(models.Document.sha256, models.Document.id).where(models.Document.collection_id == collection_id)
-    return {sha256: id for sha256, id in session.execute(query)}
+def _document_ids(session: Session, collection_id: int, wanted: set[str]) -> dict[str, int]:
+    query = select(models.Document.document_id, models.Document.id).where(
+        models.Document.collection_id == collection_id, models.Document.document_id.in_(wanted)
+    )
+    return {document_id: id for document_id, id in session.execute(query)}
 
 
 def _text(text: str) -> str:
@@ -186,19 +191,21 @@ def _sources(session: Session, turn_id: int) -> tuple[tuple[Source, ...], tuple[
         .where(models.Source.turn_id == turn_id)
         .order_by(models.Source.number)
     )
+    rows = session.execute(query).all()
+    names = labels([(document.name, document.source) for _, document in rows])
     found: tuple[list[Source], list[Source]] = ([], [])
-    for row, document in session.execute(query):
-        text = document.text.decode("utf-8", "surrogatepass")
+    for (row, document), name in zip(rows, names, strict=True):
         source = Source(
             number=row.number,
-            document=document.name,
-            document_id=document.sha256,
+            document=name,
+            document_id=document.document_id,
             start=row.start,
             end=row.end,
-            text=text[row.start : row.end],
+            text=row.text.decode("utf-8", "surrogatepass"),
             score=row.score,
             n_tokens=row.n_tokens,
-            page=text.count("\f", 0, row.start) + 1 if "\f" in text else None,
+            page=row.page,
+            source=document.source,
         )
         found[row.left_out].append(source)
     return tuple(found[0]), tuple(found[1])

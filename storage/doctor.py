@@ -2,11 +2,10 @@
 
     python -m storage doctor --data-dir FOLDER [--mend]
 
-The database is believed; indexes, block KV, notes and files received follow from it.
+The database is right; block KV and uploaded files follow from it.
 """
 
 import hashlib
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,10 +13,9 @@ from functools import partial
 from sqlalchemy import text
 
 from blockrag.documents import Document
-from blockrag.errors import IndexStoreError, SegmentationError
+from blockrag.errors import SegmentationError
 from blockrag.kv.disk import DiskTier
-from blockrag.pipeline import Pipeline
-from storage.collections import IMPORTING, CollectionRecord
+from storage.collections import IMPORTING
 from storage.documents import DocumentRecord
 from storage.errors import NotFoundError
 from storage.library import Library
@@ -37,8 +35,7 @@ class Trouble:
 def examine(library: Library) -> Iterator[Trouble]:
     """Everything that disagrees."""
     yield from _database(library)
-    collections = library.store.collections.all()
-    for collection in collections:
+    for collection in library.store.collections.all():
         if collection.owner == IMPORTING:
             yield Trouble(
                 f"collection {collection.id}",
@@ -47,12 +44,7 @@ def examine(library: Library) -> Iterator[Trouble]:
             )
             continue
         for record in library.store.documents.of(collection.id):
-            yield from _document(library, collection, record)
-        yield from _index(library, collection)
-    known = {collection.token for collection in collections}
-    for folder in sorted(library.indexes.folder.iterdir()):
-        if folder.name not in known:
-            yield Trouble("indexes", f"{folder.name} belongs to no collection", partial(shutil.rmtree, folder))
+            yield from _document(library, record)
     yield from _uploads(library)
     yield from _kv(library)
 
@@ -78,17 +70,17 @@ def _database(library: Library) -> Iterator[Trouble]:
             yield Trouble("database", f"row {row[1]} of {row[0]} points to nothing in {row[2]}")
 
 
-def _document(library: Library, collection: CollectionRecord, record: DocumentRecord) -> Iterator[Trouble]:
+def _document(library: Library, record: DocumentRecord) -> Iterator[Trouble]:
     where, store = f"document {record.id} ({record.name})", library.store
     document = store.documents.read(record.id)
     if hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).hexdigest() != record.sha256:
         yield Trouble(where, "its text is not the one that was loaded; delete it and load it again")
         return
     try:
-        library.restore(document, record.id, store.segmentations.cut(record.id))
+        library.restore(document, record.id, store.segmentations.get(record.id))
     except (NotFoundError, SegmentationError) as error:
         yield Trouble(where, f"it cannot be cut as it was ({error})", partial(_segment, library, record, document))
-    blocks = [block.block for block in store.blocks.of(record.id)]
+    blocks = store.blocks.of(record.id)
     if blocks:
         edges = [0, *(block.end for block in blocks)]
         if [block.start for block in blocks] != edges[:-1] or edges[-1] != record.n_chars:
@@ -99,30 +91,6 @@ def _segment(library: Library, record: DocumentRecord, document: Document) -> No
     _, cut = library.segment(document)
     library.store.segmentations.drop_edits(record.id)
     library.store.segmentations.put(record.id, cut)
-
-
-def _index(library: Library, collection: CollectionRecord) -> Iterator[Trouble]:
-    where = f"index of collection {collection.id} ({collection.name})"
-    folder = library.indexes.path(collection)
-    if not folder.is_dir():
-        return  # made when it is first opened
-    try:
-        rag = Pipeline(library.engine, folder)
-    except IndexStoreError as error:
-        yield Trouble(where, str(error), partial(shutil.rmtree, folder))
-        return
-    try:
-        wanted = {}
-        ids = library.store.blocks.ids(collection.id, library.made_by)
-        for record in library.store.documents.of(collection.id):
-            if record.id in ids:
-                wanted[record.sha256] = ids[record.id]
-        held = rag.index.ids()
-    finally:
-        rag.index.close()
-    if held != wanted:
-        differing = sum(held.get(key) != wanted.get(key) for key in held.keys() | wanted.keys())
-        yield Trouble(where, f"{differing} documents differ from the database", partial(shutil.rmtree, folder))
 
 
 def _uploads(library: Library) -> Iterator[Trouble]:
@@ -147,9 +115,3 @@ def _kv(library: Library) -> Iterator[Trouble]:
             for key in tier.keys():
                 if key not in known:
                     yield Trouble(tier.name, f"KV {key[:16]} is of no block", partial(tier.delete, key))
-    noted = library.store.blocks.noted()
-    stale = {key for key, tiers in noted.items() if set(tiers) != set(library.lasting_tiers_of(key))}
-    for key in sorted(stale & known):
-        yield Trouble("notes", f"KV {key[:16]} is not where it was", partial(library.note_places, [key]))
-    for key in sorted(noted.keys() - known):
-        yield Trouble("notes", f"KV {key[:16]} is of no block", partial(library.store.blocks.forget_places, [key]))

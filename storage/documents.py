@@ -1,25 +1,29 @@
-"""Documents of collections, and files that are not documents yet. Knows no folder: an upload's file is only a name."""
+"""Documents of collections, and uploaded files that are not documents yet."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select
-from sqlalchemy.orm import Session, undefer
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.orm import Session
 
 from blockrag.documents import Document
 from storage import models
 from storage.database import Database
 from storage.errors import LimitError, NotFoundError
+from storage.models import PART_CHARS
 from storage.segmentations import NewSegmentation, new_row
-from storage.shared import keys_of_document, tick_collection, unused
+from storage.shared import document_row, keys_of_document, lock_collection, release
 
 
 @dataclass(frozen=True)
 class DocumentRecord:
-    """A document without its text."""
+    """A document without its text. `id` is its row; `document_id`, the hash of its source, is what pages and programs
+    call it by; `sha256` is its version."""
 
     id: int
+    document_id: str
+    source: str
     sha256: str
     name: str
     media_type: str
@@ -62,12 +66,20 @@ class Documents:
         self,
         collection_id: int,
         document: Document,
-        cut: NewSegmentation,
+        segmentation: NewSegmentation | None = None,
         quota: Quota = DEFAULT_QUOTA,
         upload_id: int | None = None,
     ) -> int:
-        """Keep a document as it is cut, and forget the upload that it came from; returns its id. The same text again
-        is the same document, under its first name and cut as it was.
+        """Keep a document with its segmentation, in place of the collection's document from the same source, and forget
+        the upload that it came from. The same text again changes nothing.
+
+        Another text drops the edits and blocks of the one before. Its vectors and KV stay until the document is indexed
+        again, so that only blocks that changed are computed.
+
+        Returns
+        -------
+        int
+            The id of the row.
 
         Raises
         ------
@@ -77,26 +89,30 @@ class Documents:
             If there is no such collection.
         """
         with self._database.write() as session:
-            version = tick_collection(session, collection_id)
+            collection = lock_collection(session, collection_id)
+            collection.clock += 1
             if upload_id is not None:
                 session.execute(delete(models.Upload).where(models.Upload.id == upload_id))
-            known = _by_sha256(session, collection_id, document.sha256)
-            if known is not None:
-                return known.id
-            _check(session, collection_id, len(document.text), quota)
-            row = models.Document(
-                collection_id=collection_id,
-                sha256=document.sha256,
-                name=document.name,
-                media_type=document.media_type,
-                n_chars=len(document.text),
-                added_s=self._clock(),
-                text=document.text.encode("utf-8", "surrogatepass"),
-            )
-            session.add(row)
+            row = _row(session, collection_id, document.id)
+            if row is not None and row.sha256 == document.sha256:
+                return row.id
+            replaces = row is not None
+            _check(session, collection_id, row, len(document.text), quota)
+            if row is None:
+                row = models.Document(collection_id=collection_id, document_id=document.id, source=document.source)
+                session.add(row)
+            else:
+                _drop_text(session, collection, row)
+            row.name, row.media_type, row.sha256 = document.name, document.media_type, document.sha256
+            row.n_chars, row.added_s = len(document.text), self._clock()
             session.flush()
-            session.add(new_row(row.id, cut, version))
-            return row.id
+            _write_text(session, row.id, document.text)
+            if segmentation is not None:
+                session.merge(new_row(row.id, segmentation, collection.clock))
+            document_id = row.id
+        if replaces:
+            self._database.wipe_deleted()
+        return document_id
 
     def of(self, collection_id: int, search: str = "") -> list[DocumentRecord]:
         """A collection's documents in the order they came, those whose name contains `search` (as text)."""
@@ -106,33 +122,31 @@ class Documents:
         with self._database.read() as session:
             return [_record(row) for row in session.scalars(query.order_by(models.Document.id))]
 
-    def get(self, collection_id: int, sha256: str) -> DocumentRecord:
+    def get(self, collection_id: int, document_id: str) -> DocumentRecord:
         """One document. Raises NotFoundError."""
         with self._database.read() as session:
-            row = _by_sha256(session, collection_id, sha256)
+            row = _row(session, collection_id, document_id)
             if row is None:
                 raise NotFoundError("there is no such document")
             return _record(row)
 
-    def read(self, document_id: int) -> Document:
-        """The document with its text. Raises NotFoundError."""
+    def read(self, id: int) -> Document:
+        """The document with its whole text. Raises NotFoundError."""
         with self._database.read() as session:
-            row = session.get(models.Document, document_id, options=[undefer(models.Document.text)])
+            row = session.get(models.Document, id)
             if row is None:
                 raise NotFoundError("there is no such document")
-            return Document(row.name, row.media_type, row.text.decode("utf-8", "surrogatepass"))
+            return Document(row.name, row.media_type, read_span(session, id, 0, row.n_chars), row.source)
 
-    def delete(self, document_id: int) -> list[str]:
-        """Remove a document with its edits, blocks and the sources that point to it; returns the KV keys that nobody's
-        blocks use any more."""
+    def delete(self, id: int) -> list[str]:
+        """Remove a document with its edits, blocks and the sources that point to it; returns the KV keys that nothing
+        uses any more. Raises NotFoundError."""
         with self._database.write() as session:
-            document = session.get(models.Document, document_id)
-            if document is None:
-                return []
-            tick_collection(session, document.collection_id)
-            keys = keys_of_document(session, document_id)
-            session.execute(delete(models.Document).where(models.Document.id == document_id))
-            orphans = unused(session, keys)
+            document = document_row(session, id)
+            keys = keys_of_document(session, id)
+            session.execute(delete(models.Document).where(models.Document.id == id))
+            lock_collection(session, document.collection_id).index_version += 1
+            orphans = release(session, document.collection_id, keys)
         self._database.wipe_deleted()
         return orphans
 
@@ -180,15 +194,49 @@ class Documents:
             ]
 
 
-def _by_sha256(session: Session, collection_id: int, sha256: str) -> models.Document | None:
+def read_span(session: Session, id: int, start: int, end: int) -> str:
+    """``text[start:end]`` of a document; reads the parts that the span lies in."""
+    first, last = start // PART_CHARS, max(end - 1, start) // PART_CHARS
+    part = models.DocumentPart
+    query = select(part.text).where(part.document_id == id, part.number.between(first, last)).order_by(part.number)
+    text = "".join(data.decode("utf-8", "surrogatepass") for data in session.scalars(query))
+    return text[start - first * PART_CHARS : end - first * PART_CHARS]
+
+
+def _write_text(session: Session, id: int, text: str) -> None:
+    rows = [
+        {"document_id": id, "number": number, "text": text[start : start + PART_CHARS].encode("utf-8", "surrogatepass")}
+        for number, start in enumerate(range(0, len(text), PART_CHARS))
+    ]
+    if rows:
+        session.execute(insert(models.DocumentPart), rows)
+
+
+def _drop_text(session: Session, collection: models.Collection, row: models.Document) -> None:
+    """Remove a document's text, and the blocks and edits that are offsets in it; its KV keys stay the document's."""
+    known = select(models.Encoding.kv_key).where(models.Encoding.document_id == row.id)
+    keys = set(keys_of_document(session, row.id)) - set(session.scalars(known))
+    session.add_all(models.Encoding(document_id=row.id, kv_key=key) for key in sorted(keys))
+    for table in (models.Block, models.DocumentPart):
+        session.execute(delete(table).where(table.document_id == row.id))
+    session.execute(update(models.Edit).where(models.Edit.document_id == row.id).values(state="dropped"))
+    collection.index_version += 1
+
+
+def _row(session: Session, collection_id: int, document_id: str) -> models.Document | None:
     return session.scalar(
-        select(models.Document).where(models.Document.collection_id == collection_id, models.Document.sha256 == sha256)
+        select(models.Document).where(
+            models.Document.collection_id == collection_id, models.Document.document_id == document_id
+        )
     )
 
 
-def _check(session: Session, collection_id: int, n_chars: int, quota: Quota) -> None:
+def _check(session: Session, collection_id: int, row: models.Document | None, n_chars: int, quota: Quota) -> None:
+    """Raise LimitError if a text of `n_chars`, in place of the one in `row`, is too much."""
     count = select(func.count(), func.coalesce(func.sum(models.Document.n_chars), 0))
     n_documents, total = session.execute(count.where(models.Document.collection_id == collection_id)).one()
+    if row is not None:
+        n_documents, total = n_documents - 1, total - row.n_chars
     if n_documents >= quota.n_documents:
         raise LimitError(f"this collection has {n_documents} documents, which is the most; delete some first")
     if total + n_chars > quota.n_chars:
@@ -199,4 +247,6 @@ def _check(session: Session, collection_id: int, n_chars: int, quota: Quota) -> 
 
 
 def _record(row: models.Document) -> DocumentRecord:
-    return DocumentRecord(row.id, row.sha256, row.name, row.media_type, row.n_chars, row.added_s)
+    return DocumentRecord(
+        row.id, row.document_id, row.source, row.sha256, row.name, row.media_type, row.n_chars, row.added_s
+    )

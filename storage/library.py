@@ -1,56 +1,79 @@
-"""What is done to collections: database first, then the search index and the KV that follow from it.
+"""What is done to collections: their rows, and the block KV and the files that belong to the rows."""
 
-Wherever a process is killed, the database says what is, and the index of a collection is brought in step when it is
-opened next.
-"""
-
+import hashlib
+import logging
 import secrets
 import shutil
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from blockrag.documents import Document
 from blockrag.engine import Engine
-from blockrag.kv.memory import MemoryTier
 from blockrag.pipeline import Pipeline, segment
 from blockrag.progress import OnProgress
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Block, Segmentation, SizeBounds
 from storage.collections import CollectionRecord
 from storage.documents import DEFAULT_QUOTA, DocumentRecord, Quota, UploadRecord
 from storage.errors import NotFoundError
-from storage.indexes import Indexes
+from storage.index import RowIndex
 from storage.segmentations import NewSegmentation, SegmentationRecord
 from storage.store import Store
 
+_LOG = logging.getLogger(__name__)
+
+MAX_OPEN = 64
+"""Collections whose vectors stay in memory; of more, those used last."""
+
 
 class Library:
-    """The collections of a database with their indexes and block KV. Safe to use from several threads.
+    """The collections of a database with their block KV. Safe to use from several threads.
 
     Parameters
     ----------
     store : Store
     engine : Engine
     folder : Path
-        Of the indexes and of files received; nothing outside it is written.
+        Of uploaded files; nothing outside it is written.
     quota : Quota
         Of one collection.
+
+    Attributes
+    ----------
+    made_by : str
+        Names the models of `engine`: blocks that other models made are not seen.
     """
 
     def __init__(self, store: Store, engine: Engine, folder: Path, quota: Quota = DEFAULT_QUOTA):
         self.store = store
         self.engine = engine
         self.quota = quota
-        self.indexes, self.received = Indexes(store, engine, folder / "indexes"), folder / "uploads"
+        ids = f"{engine.identity.digest}:{engine.embedder.weights_id}"
+        self.made_by = hashlib.sha256(ids.encode()).hexdigest()
+        self._open: OrderedDict[int, RowIndex] = OrderedDict()
+        self._lock = threading.Lock()
+        self.received = folder / "uploads"
         self.received.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if (folder / "indexes").is_dir():
+            _LOG.info("removing the search indexes that versions before 0.2 kept beside the database")
+            shutil.rmtree(folder / "indexes")
 
-    @property
-    def made_by(self) -> str:
-        """What blocks depend on: see `Indexes`."""
-        return self.indexes.made_by
+    def index_of(self, collection_id: int) -> RowIndex:
+        """A collection's index. The first search fills it."""
+        with self._lock:
+            index = self._open.pop(collection_id, None)
+            if index is None:
+                index = RowIndex(self.store, collection_id, self.made_by, self.engine.embedder.dimension)
+            self._open[collection_id] = index
+            while len(self._open) > MAX_OPEN:
+                self._open.popitem(last=False)
+        return index
 
-    def rag(self, collection: CollectionRecord) -> Pipeline:
-        """The collection's index, in step with the database."""
-        return self.indexes.of(collection)
+    def pipeline(self, collection: CollectionRecord) -> Pipeline:
+        """What answers from a collection."""
+        return Pipeline(self.engine, self.index_of(collection.id))
 
     def receive(self, collection_id: int, path: Path, name: str) -> int:
         """Take a copy of a file into the folder of files received, so that it survives whatever comes; returns the
@@ -94,57 +117,40 @@ class Library:
         blocks: Iterable[Block],
         on_progress: OnProgress | None = None,
     ) -> None:
-        """Index these blocks of a document. Only those that are new are embedded and encoded; the others stay as they
-        are. If `on_progress` raises, the index stays as it was, and KV that is made by then is used next time.
+        """Index these blocks of a document. Only those that are new are embedded and encoded. If `on_progress` raises,
+        the index stays as it was, and KV that is made by then is used next time.
 
         Raises
         ------
         NotFoundError
             If the document is removed meanwhile; nothing of it stays.
+        ConflictError
+            If it gets another text meanwhile.
         """
-        wanted, rag = list(blocks), self.rag(collection)
-        records, vectors = self.store.blocks.vectors(document_id, self.made_by)
-        known = {record.kv_key: vector for record, vector in zip(records, vectors, strict=True)}
-        texts = [document.text[block.start : block.end] for block in wanted]
-        keys = {self.engine.kv_key(text) for text in texts}
-        self.store.blocks.begin_encoding(document_id, keys - known.keys())
-        prepared = rag.prepare(document, wanted, known, on_progress)
-        with self.indexes.locked(collection.id):
-            try:
-                put = self.store.blocks.put(document_id, self.made_by, wanted, prepared.vectors, prepared.kv_keys)
-            except NotFoundError:
-                self._delete_kv(keys - self.store.blocks.keys())
-                raise
-            rag.index.add(document, wanted, prepared.vectors, prepared.kv_keys, put.ids)
-        self._delete_kv(put.orphans)
-        self.note_places(prepared.kv_keys)
-
-    def note_places(self, kv_keys: Iterable[str]) -> None:
-        """Note in which of the tiers that outlast this program these KVs are."""
-        self.store.blocks.note_places({key: self.lasting_tiers_of(key) for key in dict.fromkeys(kv_keys)})
-
-    def lasting_tiers_of(self, kv_key: str) -> tuple[str, ...]:
-        """Names of this machine's tiers, memory left out, that hold a block's KV now."""
-        return tuple(t.name for t in self.engine.kv.local_tiers_with(kv_key) if not isinstance(t, MemoryTier))
+        index = self.index_of(collection.id)
+        begin = partial(self.store.blocks.begin_encoding, document_id)
+        prepared = Pipeline(self.engine, index).prepare(document, list(blocks), on_progress, begin)
+        try:
+            orphans = index.put_blocks(document_id, document, prepared.blocks, prepared.vectors)
+        except NotFoundError:
+            self._delete_kv({block.kv_key for block in prepared.blocks} - self.store.blocks.keys())
+            raise
+        self._delete_kv(orphans)
 
     def tiers_of(self, kv_key: str) -> tuple[str, ...]:
         """Names of this machine's tiers that hold a block's KV now, fastest first."""
         return tuple(tier.name for tier in self.engine.kv.local_tiers_with(kv_key))
 
     def delete_document(self, collection: CollectionRecord, record: DocumentRecord) -> None:
-        """Remove a document: rows, vectors, KV."""
-        with self.indexes.locked(collection.id):
-            rag = self.rag(collection)
-            orphans = self.store.documents.delete(record.id)
-            rag.index.delete(record.sha256)
-        self._delete_kv(orphans)
+        """Remove a document: rows, vectors, KV. Raises UnknownDocumentError."""
+        self._delete_kv(self.index_of(collection.id).delete(record.document_id))
 
     def delete_collection(self, collection: CollectionRecord) -> None:
-        """Remove a collection: rows, index, KV, files received."""
+        """Remove a collection: rows, vectors, KV, uploaded files."""
         uploads = self.store.documents.uploads(collection.id)
-        with self.indexes.locked(collection.id):
-            orphans = self.store.collections.delete(collection.id)
-            self.indexes.delete(collection)
+        orphans = self.store.collections.delete(collection.id)
+        with self._lock:
+            self._open.pop(collection.id, None)
         for upload in uploads:
             self.upload_path(upload).unlink(missing_ok=True)
         self._delete_kv(orphans)
@@ -154,6 +160,5 @@ class Library:
             self.engine.kv.delete(key)
 
     def close(self) -> None:
-        """Close the indexes and the database."""
-        self.indexes.close()
+        """Close the database."""
         self.store.close()

@@ -1,4 +1,4 @@
-"""Brings a database's tables to this program's version, by Alembic. Knows no repository."""
+"""Brings a database's tables to this program's version, by Alembic."""
 
 from pathlib import Path
 
@@ -41,6 +41,9 @@ def current(connection: Connection) -> str | None:
 def upgrade(connection: Connection, version: str = HEAD) -> None:
     """Bring the tables to `version`, in one transaction; nothing happens where they are of it already.
 
+    SQLite changes a table by making it anew. Meanwhile it checks no references: dropping the old table would delete the
+    rows that point to it.
+
     Raises
     ------
     StorageError
@@ -53,9 +56,20 @@ def upgrade(connection: Connection, version: str = HEAD) -> None:
             f"the database is of version {found}, which this program does not know; it knows {', '.join(VERSIONS)}. "
             "Use a later BlockRAG, or a copy of the database from before it was upgraded."
         )
-    if found != version:
-        connection = connection.execution_options(writes=True)
-        with connection.begin():
-            if connection.dialect.name == "postgresql":  # two programs that start at once take turns
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-            command.upgrade(_config(connection), version)
+    if found == version:
+        return
+    connection = connection.execution_options(writes=True)
+    _pragma(connection, "PRAGMA foreign_keys = OFF")
+    with connection.begin():
+        if connection.dialect.name == "postgresql":  # two programs that start at once take turns
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        command.upgrade(_config(connection), version)
+    _pragma(connection, "PRAGMA foreign_keys = ON")
+    if found is not None:
+        _pragma(connection, "VACUUM")
+
+
+def _pragma(connection: Connection, statement: str) -> None:
+    """Run what SQLite runs outside of transactions alone."""
+    if connection.dialect.name == "sqlite":
+        connection.connection.execute(statement)

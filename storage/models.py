@@ -1,7 +1,7 @@
-"""The tables. Columns and constraints only: what is done with them is in the repositories beside this file.
+"""The tables: columns and constraints. The repositories beside this file read and write them.
 
-Times are seconds since 1970 (``*_s``). Text and arrays are bytes, since PostgreSQL's text holds no NUL. Ids are never
-used again, so that an id in a stale page, or in the vector index, is gone and not another's.
+Times are seconds since 1970 (``*_s``). Texts of documents and arrays are bytes, since PostgreSQL's text holds no NUL.
+An id is never used again, so that an id in a stale page or in FAISS is gone and not another's.
 """
 
 from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, MetaData, String, UniqueConstraint
@@ -10,6 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 NAME_CHARS = 200
 DIGEST_CHARS = 64
 OWNER_CHARS = 128
+PART_CHARS = 4096
 TOKEN_CHARS = 64
 WORD_CHARS = 32
 
@@ -32,8 +33,8 @@ class Base(DeclarativeBase):
 class Collection(Base):
     """Documents of one owner that are searched together.
 
-    `clock` counts the changes of its segmentations; `owner` is a user's name, the digest of a visitor's secret, or
-    "local". `token` is what pages and programs call it by.
+    `clock` counts the changes of its segmentations, `index_version` those of its blocks; `owner` is a user's name, the
+    digest of a visitor's secret, or "local". `token` is what pages and programs call it by.
     """
 
     __tablename__ = "collections"
@@ -46,22 +47,34 @@ class Collection(Base):
     created_s: Mapped[float]
     used_s: Mapped[float] = mapped_column(index=True)
     clock: Mapped[int] = mapped_column(default=0)
+    index_version: Mapped[int] = mapped_column(default=0)
 
 
 class Document(Base):
-    """A text in a collection; the same text twice is one row."""
+    """A text in a collection, one of each source. `document_id` is the source's hash, `sha256` the text's."""
 
     __tablename__ = "documents"
-    __table_args__ = (UniqueConstraint("collection_id", "sha256"), _FOREVER)
+    __table_args__ = (UniqueConstraint("collection_id", "document_id"), _FOREVER)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), index=True)
+    document_id: Mapped[str] = mapped_column(String(DIGEST_CHARS))
+    source: Mapped[str]
     sha256: Mapped[str] = mapped_column(String(DIGEST_CHARS))
     name: Mapped[str] = mapped_column(String(NAME_CHARS))
     media_type: Mapped[str] = mapped_column(String(NAME_CHARS))
     n_chars: Mapped[int]
     added_s: Mapped[float]
-    text: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+
+
+class DocumentPart(Base):
+    """A part of a document's text, `PART_CHARS` characters (the last one fewer): a block is read without the rest."""
+
+    __tablename__ = "document_parts"
+
+    document_id: Mapped[int] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class Segmentation(Base):
@@ -101,35 +114,41 @@ class Edit(Base):
     made_s: Mapped[float]
 
 
+class Vector(Base):
+    """The vector of a text, for all blocks of a collection that have this text. `made_by` names the models; `kv_key` is
+    the key of the blocks' KV, and says which text it is."""
+
+    __tablename__ = "vectors"
+    __table_args__ = (UniqueConstraint("collection_id", "made_by", "kv_key"), _FOREVER)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"))
+    made_by: Mapped[str] = mapped_column(String(DIGEST_CHARS))
+    kv_key: Mapped[str] = mapped_column(String(DIGEST_CHARS), index=True)
+    vector: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+
+
 class Block(Base):
-    """An indexed block. Its id is the id of its vector in the search index; `made_by` names the models."""
+    """An indexed block. `n_tokens` is what it takes in a prompt, or, where `is_estimate`, what a version before 0.2
+    counted. `page` is that of its first character."""
 
     __tablename__ = "blocks"
     __table_args__ = (_FOREVER,)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     document_id: Mapped[int] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"), index=True)
+    vector_id: Mapped[int] = mapped_column(ForeignKey("vectors.id"), index=True)
     start: Mapped[int]
     end: Mapped[int]
     n_tokens: Mapped[int]
+    is_estimate: Mapped[bool]
     score: Mapped[float]
-    kv_key: Mapped[str] = mapped_column(String(DIGEST_CHARS), index=True)
-    made_by: Mapped[str] = mapped_column(String(DIGEST_CHARS))
-    vector: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
-
-
-class KVPlace(Base):
-    """A tier that outlasts the program, and held a block's KV when it was last looked at."""
-
-    __tablename__ = "kv_places"
-
-    kv_key: Mapped[str] = mapped_column(String(DIGEST_CHARS), primary_key=True)
-    tier: Mapped[str] = mapped_column(String(WORD_CHARS), primary_key=True)
-    seen_s: Mapped[float]
+    page: Mapped[int | None]
 
 
 class Encoding(Base):
-    """KV that is being made for a document, or was when the program stopped, and that no block of it uses yet."""
+    """KV that belongs to a document without a block: its indexing began and has not ended, or its text was replaced and
+    is not indexed yet. The next indexing uses it or releases it."""
 
     __tablename__ = "encodings"
 
@@ -194,7 +213,8 @@ class Answer(Base):
 
 
 class Source(Base):
-    """A block that a turn's answers were given: a span, not a copy, so that a deleted document is gone here too."""
+    """A block that a turn's answers were given. `text` is a copy, so that a later version of the document does not
+    change it; a deleted document's is gone here too."""
 
     __tablename__ = "sources"
 
@@ -206,6 +226,8 @@ class Source(Base):
     score: Mapped[float]
     n_tokens: Mapped[int]
     left_out: Mapped[bool]
+    page: Mapped[int | None]
+    text: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class Setting(Base):

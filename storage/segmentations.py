@@ -1,4 +1,4 @@
-"""How documents are cut: scores, bounds, granularity, and every edit that was ever made. Runs no segmenter."""
+"""How documents are divided into blocks: scores, bounds, granularity, and every edit that was ever made."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from storage.shared import bump_version
 
 @dataclass(frozen=True)
 class SegmentationRecord:
-    """How a document is cut now. `edits` are those in force, in order; `n_redo` more can be made again."""
+    """A document's segmentation. `edits` are those in force, in order; `n_redo` more can be redone."""
 
     segmenter: str
     bounds: SizeBounds
@@ -54,20 +54,20 @@ class Segmentations:
         self._database = database
         self._clock = clock
 
-    def put(self, document_id: int, cut: NewSegmentation) -> int:
+    def put(self, document_id: int, segmentation: NewSegmentation) -> int:
         """Keep new scores, in place of what there was; edits stay. Returns the version. Raises NotFoundError."""
         with self._database.write() as session:
             version = bump_version(session, document_id)
-            session.merge(new_row(document_id, cut, version))
+            session.merge(new_row(document_id, segmentation, version))
             return version
 
-    def cut(self, document_id: int) -> SegmentationRecord:
+    def get(self, document_id: int) -> SegmentationRecord:
         """Raises NotFoundError where the document is gone or was never segmented."""
         with self._database.read() as session:
-            return _cut(session, document_id)
+            return _get(session, document_id)
 
-    def cuts(self, collection_id: int) -> dict[int, SegmentationRecord]:
-        """How every document of a collection is cut, by the document's id."""
+    def of_collection(self, collection_id: int) -> dict[int, SegmentationRecord]:
+        """The segmentations of a collection's documents, by the document's id."""
         of = select(models.Document.id).where(models.Document.collection_id == collection_id)
         found: dict[int, SegmentationRecord] = {}
         with self._database.read() as session:
@@ -77,7 +77,7 @@ class Segmentations:
             ):
                 edits.setdefault(edit.document_id, []).append(edit)
             for row in session.scalars(select(models.Segmentation).where(models.Segmentation.document_id.in_(of))):
-                found[row.document_id] = _made(row, edits.get(row.document_id, []))
+                found[row.document_id] = _record(row, edits.get(row.document_id, []))
         return found
 
     def scored(self, document_id: int) -> Scored:
@@ -128,7 +128,7 @@ class Segmentations:
                     )
                 )
                 session.flush()
-            return _cut(session, document_id)
+            return _get(session, document_id)
 
     def undo(self, document_id: int) -> SegmentationRecord:
         """Take the last edit in force back; nothing happens where there is none. Raises NotFoundError."""
@@ -149,7 +149,7 @@ class Segmentations:
             if edit is not None and row is not None:
                 edit.state, row.version = then, version
             session.flush()
-            return _cut(session, document_id)
+            return _get(session, document_id)
 
     def drop_edits(self, document_id: int) -> None:
         """Put every edit out of force; the history keeps them. Raises NotFoundError."""
@@ -164,29 +164,29 @@ class Segmentations:
             return [EditRecord(_edit(row), row.state, row.made_s) for row in session.scalars(query)]
 
 
-def new_row(document_id: int, cut: NewSegmentation, version: int) -> models.Segmentation:
-    """The row of a cut."""
+def new_row(document_id: int, segmentation: NewSegmentation, version: int) -> models.Segmentation:
+    """The row of a document's segmentation."""
     return models.Segmentation(
         document_id=document_id,
-        segmenter=cut.segmenter,
-        granularity=cut.granularity,
-        min_tokens=cut.bounds.minimum,
-        max_tokens=cut.bounds.maximum,
+        segmenter=segmentation.segmenter,
+        granularity=segmentation.granularity,
+        min_tokens=segmentation.bounds.minimum,
+        max_tokens=segmentation.bounds.maximum,
         version=version,
-        chars=cut.scored.chars.astype("<i8").tobytes(),
-        scores=cut.scored.scores.astype("<f4").tobytes(),
+        chars=segmentation.scored.chars.astype("<i8").tobytes(),
+        scores=segmentation.scored.scores.astype("<f4").tobytes(),
     )
 
 
-def _cut(session: Session, document_id: int) -> SegmentationRecord:
+def _get(session: Session, document_id: int) -> SegmentationRecord:
     row = session.get(models.Segmentation, document_id)
     if row is None:
         raise NotFoundError("this document has no segmentation")
     query = select(models.Edit).where(models.Edit.document_id == document_id).order_by(models.Edit.id)
-    return _made(row, session.scalars(query).all())
+    return _record(row, session.scalars(query).all())
 
 
-def _made(row: models.Segmentation, edits: Sequence[models.Edit]) -> SegmentationRecord:
+def _record(row: models.Segmentation, edits: Sequence[models.Edit]) -> SegmentationRecord:
     return SegmentationRecord(
         row.segmenter,
         SizeBounds(row.min_tokens, row.max_tokens),

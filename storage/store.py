@@ -34,7 +34,7 @@ class Store:
             Collections(database, clock),
             Documents(database, clock),
             Segmentations(database, clock),
-            Blocks(database, clock),
+            Blocks(database),
             Conversations(database, clock),
             Settings(database),
         )

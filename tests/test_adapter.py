@@ -130,7 +130,7 @@ def make_engine(adapter: Adapter) -> Engine:
 
 
 def answers(engine: Engine, folder, mode: str) -> str:
-    rag = Pipeline(engine, folder)
+    rag = Pipeline.open(engine, folder)
     return next(e.text for e in rag.ask("How long is river 3?", mode, 3, 12) if isinstance(e, Answer))
 
 
@@ -147,7 +147,7 @@ def test_full_mode_is_the_teacher_and_block_mode_the_student():
 
 def test_both_modes_at_once_say_what_each_says_alone(tmp_path):
     engine = make_engine(make_adapter())
-    rag = Pipeline(engine, tmp_path)
+    rag = Pipeline.open(engine, tmp_path)
     path = tmp_path / "rivers.md"
     path.write_text(TEXT)
     rag.add(rag.segment(load(path)), granularity=1.0)

@@ -74,7 +74,7 @@ def test_no_place_is_lost_whatever_comes_and_goes(events, slots):
 def rag(tmp_path):
     engine = tiny_engine()
     engine.queue = FairQueue(slots=1, max_waiting=2, max_wait_s=20)
-    rag = Pipeline(engine, tmp_path)
+    rag = Pipeline.open(engine, tmp_path)
     text = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 + "\n\n" for i in range(6))
     rag.add(rag.segment(Document("rivers.txt", "text/plain", text)))
     return rag

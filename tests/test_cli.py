@@ -24,7 +24,7 @@ def document(tmp_path):
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(options, "open_store", lambda args: Pipeline(tiny_engine(args.store / "kv"), args.store))
+    monkeypatch.setattr(options, "open_store", lambda args: Pipeline.open(tiny_engine(args.store / "kv"), args.store))
     monkeypatch.setattr("blockrag.models.load.load_tokenizer", lambda name: tiny_tokenizer())
     monkeypatch.setitem(SEGMENTERS, "neural", SEGMENTERS["structural"])
     return str(tmp_path / "store")

@@ -280,7 +280,7 @@ def test_an_altered_file_is_encoded_anew_and_told(tmp_path):
         DiskTier(tmp_path / "kv", 1 << 26, kv_identity(model).digest, pin_memory=True),
     ]
     pipeline = pytest.importorskip("blockrag.pipeline", reason="FAISS is missing", exc_type=ImportError)
-    rag = pipeline.Pipeline(Engine(model, WordEmbedder(), TieredKV(tiers)), tmp_path)
+    rag = pipeline.Pipeline.open(Engine(model, WordEmbedder(), TieredKV(tiers)), tmp_path)
     text = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 + "\n\n" for i in range(6))
     rag.add(rag.segment(Document("rivers.txt", "text/plain", text)))
     whole = [*rag.ask("How long is river 3?", k=3, max_new_tokens=6)][-1]

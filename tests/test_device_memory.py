@@ -15,7 +15,7 @@ QUESTION = "How long is river 3?"
 
 @pytest.fixture
 def rag(tmp_path):
-    rag = Pipeline(tiny_engine(tmp_path / "kv"), tmp_path)
+    rag = Pipeline.open(tiny_engine(tmp_path / "kv"), tmp_path)
     text = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 + "\n\n" for i in range(6))
     rag.add(rag.segment(Document("rivers.txt", "text/plain", text)))
     return rag

@@ -36,8 +36,18 @@ def test_a_path_is_read_and_its_own_name_used(tmp_path):
     path = tmp_path / "note.md"
     path.write_text("# Note\n")
     for source in (path, str(path)):
-        assert load(source) == Document("note.md", "text/markdown", "# Note\n")
+        assert load(source) == Document("note.md", "text/markdown", "# Note\n", source=str(path))
     assert load(path, "other.txt").name == "other.txt"
+
+
+def test_a_source_is_an_absolute_path_a_given_name_or_a_hash(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a\nb.md").write_text("# Note\n")
+    assert load("a\nb.md").source == f"{tmp_path}/a\\nb.md"
+    assert load("a\nb.md", name="letters/a.md").source == "letters/a.md"
+    assert load(b"text", name="letters/a.md").name == "a.md"
+    one, two = load(b"text"), load(b"other text")
+    assert one.name == two.name and one.id != two.id and load(b"text").id == one.id
 
 
 def test_rich_files_are_read_in_the_worker_and_known_without_a_suffix():

@@ -1,8 +1,11 @@
-"""The index directory: own ids, consistency after a crash, refusal of what is not its own; and the vector index."""
+"""The index in a file: what it refuses, what a killed process leaves, other versions' files; and the vector index. What
+every index does is tested in `storage/test_index_contract.py`."""
 
 import os
+import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +14,8 @@ from hypothesis import strategies as st
 
 from blockrag.documents import Document
 from blockrag.errors import IndexStoreError
-from blockrag.index import Index
+from blockrag.index import FileIndex, IndexedBlock
 from blockrag.retrieve.vectors import VectorIndex
-from blockrag.segment import Block
 
 MAKER = {"model": "m" * 64, "embedder": "e" * 64}
 
@@ -23,94 +25,77 @@ def unit(seed: int, n: int = 1) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def open_index(folder, **maker) -> Index:
-    return Index(folder, {**MAKER, **maker}, 8)
+def open_index(folder, **maker) -> FileIndex:
+    return FileIndex(Path(folder), {**MAKER, **maker}, 8)
 
 
-def document(name: str) -> tuple[Document, list[Block]]:
-    return Document(name, "text/plain", f"text of {name}, first. And second."), [
-        Block(0, 10, 3, 1.0),
-        Block(10, 20, 4, 0.5),
-    ]
+def add(index: FileIndex, name: str, seed: int, text: str = "") -> Document:
+    document = Document(name, "text/plain", text or f"text of {name}, first. And second.")
+    middle, end = 10, len(document.text)
+    blocks = [IndexedBlock(0, middle, 3, 1.0, f"{name}-1"), IndexedBlock(middle, end, 4, 0.5, f"{name}-2")]
+    index.add(document, blocks, unit(seed, 2))
+    return document
 
 
-def add(index: Index, name: str, seed: int) -> Document:
-    doc, blocks = document(name)
-    index.add(doc, blocks, unit(seed, 2), [f"{name}-1", f"{name}-2"])
-    return doc
-
-
-def test_found_blocks_are_those_added(tmp_path):
-    index = open_index(tmp_path)
-    doc = add(index, "a", 1)
-    add(index, "b", 2)
-    found = index.search(unit(1, 2)[1], 3)
-    assert found[0].document == doc and found[0].block == Block(10, 20, 4, 0.5) and found[0].text == doc.text[10:20]
-    assert found[0].similarity == pytest.approx(1, abs=1e-6) and len(found) == 3
-
-
-def test_ids_are_never_reused_after_deletion(tmp_path):
-    index = open_index(tmp_path)
-    first = add(index, "a", 1)
-    add(index, "b", 2)
-    index.delete(first.sha256)
-    add(index, "c", 3)
-    names = [index.search(vector, 1)[0].document.name for vector in (*unit(2, 2), *unit(3, 2))]
-    assert names == ["b", "b", "c", "c"] and len(index) == 4
-    assert index.search(unit(1, 2)[0], 1)[0].similarity < 0.99
-
-
-def test_deletion_names_the_keys_nothing_uses(tmp_path):
-    index = open_index(tmp_path)
-    doc_a, blocks = document("a")
-    doc_b, _ = document("b")
-    index.add(doc_a, blocks, unit(1, 2), ["shared", "only-a"])
-    index.add(doc_b, blocks, unit(2, 2), ["shared", "only-b"])
-    assert index.delete(doc_a.sha256) == ["only-a"]
-    assert sorted(index.delete(doc_b.sha256)) == ["only-b", "shared"]
-
-
-def test_an_unchanged_index_reopens_from_its_file(tmp_path):
+def test_an_index_reopens_as_it_was_and_keeps_no_second_file_of_vectors(tmp_path):
     first = open_index(tmp_path)
     add(first, "a", 1)
     first.close()
+    (tmp_path / "vectors.faiss").write_bytes(b"what a version before wrote")
     again = open_index(tmp_path)
     assert len(again) == 2 and [d.name for d in again.documents()] == ["a"] and again.documents()[0].n_tokens == 7
+    assert again.search(unit(1, 2)[1], 1)[0].block.start == 10
+    again.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["index.sqlite"]
 
 
-@pytest.mark.parametrize("harm", ["missing", "damaged", "stale"])
-def test_the_vector_file_is_made_anew_where_it_disagrees(tmp_path, harm):
-    index = open_index(tmp_path)
-    add(index, "a", 1)
-    path = tmp_path / "vectors.faiss"
-    stale = path.read_bytes()
-    add(index, "b", 2)
-    index.close()
-    {"missing": path.unlink, "damaged": lambda: path.write_bytes(b"x" * 50), "stale": lambda: path.write_bytes(stale)}[
-        harm
-    ]()
-    assert open_index(tmp_path).search(unit(2, 2)[0], 1)[0].document.name == "b"
-
-
-def test_a_process_killed_between_database_and_vectors_loses_nothing(tmp_path):
+def test_a_process_killed_while_it_writes_leaves_what_was_there(tmp_path):
     code = (
-        "import os, sys; from pathlib import Path; sys.path.insert(0, '.')\n"
-        "import tests.test_index as t\n"
-        "index = t.open_index(Path(sys.argv[1])); t.add(index, 'a', 1)\n"
-        "index._vectors.save = lambda path: os._exit(9)\n"
-        "t.add(index, 'b', 2)\n"
+        "import os, sys; from tests import test_index as t\n"
+        "index = t.open_index(sys.argv[1]); t.add(index, 'a', 1)\n"
+        "index._settle = lambda *args: os._exit(9)\n"
+        "t.add(index, 'a', 2, 'another text of some length'); t.add(index, 'b', 2)\n"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=os.getcwd()).returncode == 9
     index = open_index(tmp_path)
-    assert len(index) == 4 and index.search(unit(2, 2)[1], 1)[0].document.name == "b"
+    assert len(index) == 2 and index.search(unit(1, 2)[1], 1)[0].similarity > 0.99
+    assert index.read(index.documents()[0].id).text == "text of a, first. And second."
+
+
+def test_processes_that_write_at_once_take_turns(tmp_path):
+    code = (
+        "import sys; from tests import test_index as t\n"
+        "index = t.open_index(sys.argv[1])\n"
+        "for i in range(20): t.add(index, f'{sys.argv[2]}{i}', i)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    writers = [subprocess.Popen([*command, name], cwd=os.getcwd()) for name in "ab"]
+    index = open_index(tmp_path)
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert len(index) == 80 == index.n_vectors and len(index.documents()) == 40
+
+
+def test_deleted_and_replaced_text_is_in_no_file_any_more(tmp_path):
+    index, secret = open_index(tmp_path), "the password is swordfish. " * 200
+
+    def in_files() -> bool:
+        return any(b"swordfish" in path.read_bytes() for path in tmp_path.iterdir())
+
+    for remove in (lambda document: index.delete(document.id), lambda document: add(index, "a", 2)):
+        document = add(index, "a", 1, secret)
+        assert in_files()
+        remove(document)
+        assert not in_files()
 
 
 def test_other_models_and_formats_are_refused_by_name(tmp_path):
     open_index(tmp_path).close()
     with pytest.raises(IndexStoreError, match="made with embedder eeee.*but ffff.*Choose the model"):
         open_index(tmp_path, embedder="f" * 64)
-    with pytest.raises(IndexStoreError, match="made with format"):
-        open_index(tmp_path, format="0")
+    with sqlite3.connect(tmp_path / "index.sqlite") as connection:
+        connection.execute("UPDATE meta SET value = '99' WHERE key = 'format'")
+    with pytest.raises(IndexStoreError, match="made with format 99"):
+        open_index(tmp_path)
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path):
@@ -119,20 +104,11 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
         open_index(tmp_path)
 
 
-def test_a_failed_addition_changes_nothing(tmp_path):
-    index = open_index(tmp_path)
-    add(index, "a", 1)
-    doc, blocks = document("b")
-    with pytest.raises(ValueError, match="zip"):
-        index.add(doc, blocks, unit(2, 2), ["only one key"])
-    assert [d.name for d in index.documents()] == ["a"] and len(index) == 2
-
-
 def test_quotes_and_markup_are_only_text(tmp_path):
     index = open_index(tmp_path)
     name = "'); DROP TABLE blocks; --<script>"
     add(index, name, 1)
-    assert index.documents()[0].name == name and index.search(unit(1, 2)[0], 1)[0].document.name == name
+    assert index.documents()[0].name == name and index.search(unit(1, 2)[0], 1)[0].source == name
 
 
 @settings(max_examples=40, deadline=None)
@@ -146,7 +122,7 @@ def test_the_vector_index_agrees_with_a_dictionary(steps):
         elif not is_addition:
             expected.pop(i, None)
             index.delete([i])
-    assert sorted(index.ids.tolist()) == sorted(expected) and len(index) == len(expected)
+    assert sorted(index.ids) == sorted(expected) and len(index) == len(expected)
     for i, vector in expected.items():
         assert index.search(vector, 1)[0][0] == i
 

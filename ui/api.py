@@ -84,11 +84,11 @@ class Calls:
             content = load(text[: MAX_CHARS + 1].encode("utf-8", "replace"), name=name or "text.txt")
             with opened.limiter.job(opened.owner):
                 opened.add(content)
-                document = opened.find(content.sha256)
+                document = opened.find(content.id)
                 if document is None:
                     raise GoneError(strings.REMOVED)
                 opened.index(document)
-            return {"id": content.sha256, "blocks": len(document.starts)}
+            return {"id": content.id, "blocks": len(document.starts)}
 
     def search_blocks(self, question: str, k: int = 8, collection: str = "", request: gr.Request = None) -> list[dict]:
         """Find the indexed blocks most similar to a question.
@@ -106,8 +106,8 @@ class Calls:
             vector = opened.library.engine.embedder.embed([question[:MAX_QUESTION_CHARS]])[0]
             return [
                 {
-                    "document": found.document.name,
-                    "id": found.document.sha256,
+                    "document": found.name,
+                    "id": found.document_id,
                     "start": found.block.start,
                     "end": found.block.end,
                     "similarity": round(found.similarity, 4),

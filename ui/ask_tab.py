@@ -136,12 +136,9 @@ class AskTab:
     def _show_source(self, visitor: Any, state: QuestionState, request: gr.Request, event: gr.EventData) -> Updates:
         source = state.source(int(event.number))
         with self._session.open(visitor, request) as collection:
-            document = collection.find(source.document_id) if source else None
-            if source is None or document is None:
-                return {self.sources: sources_view(state), self.source: {"empty": strings.NO_SOURCE}}
-            caption = strings.SOURCE_CAPTION.format(document=source.document, number=source.number)
-            view = blocks.source_view(collection, document.content, source.start, source.end, caption)
-            return {self.sources: sources_view(state, source.number), self.source: view}
+            view = blocks.source_view(collection, source)
+            number = source.number if source and "empty" not in view else None
+            return {self.sources: sources_view(state, number), self.source: view}
 
     def _mark(self, state: QuestionState, event: gr.EventData) -> Updates:
         state.mark(int(event.number), str(event.action))

@@ -34,7 +34,7 @@ class SegmentationCache:
         with self._document_locks[record.id % MAX_CACHED]:
             with self._lock:
                 version, segmentation = self._cached.get(record.id, (None, None))
-            if segmentation is None:
+            if segmentation is None or segmentation.document.sha256 != record.sha256:
                 document = self._library.store.documents.read(record.id)
                 segmentation = self._library.restore(document, record.id, saved)
             elif version != saved.version:

@@ -61,7 +61,7 @@ class OpenCollection:
     @property
     def pipeline(self) -> Pipeline:
         """Search and answers over its index."""
-        return self.library.rag(self.current())
+        return self.library.pipeline(self.record)
 
     @property
     def settings(self) -> dict:
@@ -76,9 +76,9 @@ class OpenCollection:
     def documents(self) -> dict[str, CollectionDocument]:
         """All documents by id, in the order they were added."""
         indexed = self.store.blocks.starts(self.record.id, self.library.made_by)
-        saved = self.store.segmentations.cuts(self.record.id)
+        saved = self.store.segmentations.of_collection(self.record.id)
         return {
-            record.sha256: CollectionDocument(record, saved[record.id], indexed.get(record.id), self.segmentations)
+            record.document_id: CollectionDocument(record, saved[record.id], indexed.get(record.id), self.segmentations)
             for record in self.store.documents.of(self.record.id)
             if record.id in saved
         }
@@ -87,16 +87,15 @@ class OpenCollection:
         """Return one document, or None if it is gone."""
         try:
             record = self.store.documents.get(self.record.id, document_id or "")
-            saved = self.store.segmentations.cut(record.id)
+            saved = self.store.segmentations.get(record.id)
         except NotFoundError:
             return None
-        blocks = self.store.blocks.of(record.id)
-        indexed = tuple(block.block.start for block in blocks if block.made_by == self.library.made_by)
+        indexed = tuple(block.start for block in self.store.blocks.of(record.id, self.library.made_by))
         return CollectionDocument(record, saved, indexed or None, self.segmentations)
 
     def add(self, document: Document, upload_id: int | None = None, on_progress: OnProgress | None = None) -> None:
-        """Segment a document and add it. The same text twice is one document. If `on_progress` raises, nothing is
-        added.
+        """Segment a document and add it, in place of the one from the same source. If `on_progress` raises, nothing
+        changes.
 
         Raises
         ------
@@ -114,11 +113,11 @@ class OpenCollection:
             segmentation, new = self.library.segment(
                 document, settings["segmenter"], bounds, float(settings["granularity"]), report
             )
-        is_new = self.find(document.sha256) is None
+        known = self.find(document.id)
         row_id = self.store.documents.add(self.record.id, document, new, self.library.quota, upload_id)
-        if is_new:
+        if known is None or known.record.sha256 != document.sha256:
             self.segmentations.put(row_id, segmentation)
-            self._build_tree(document.sha256)
+            self._build_tree(document.id)
 
     def _build_tree(self, document_id: str) -> None:
         """Build the boundary tree now: it takes seconds in a very long document, and the page shows it next."""

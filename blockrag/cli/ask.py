@@ -36,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Stream the answer, then tell its sources and cost."""
-    rag = options.open_store(args)
+    pipeline = options.open_store(args)
     modes: tuple[Mode, ...] = ("block", "full") if args.mode == "compare" else (args.mode,)
-    answers = [_ask(rag, args, mode) for mode in modes]
+    answers = [_ask(pipeline, args, mode) for mode in modes]
     if args.json:
         options.print_json(_result(answers))
     elif args.mode == "compare":
@@ -47,9 +47,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _ask(rag: "Pipeline", args: argparse.Namespace, mode: Mode) -> Answer:
+def _ask(pipeline: "Pipeline", args: argparse.Namespace, mode: Mode) -> Answer:
     out = sys.stderr if args.json else sys.stdout
-    for event in rag.ask(args.question, mode, args.k, args.max_new_tokens):
+    for event in pipeline.ask(args.question, mode, args.k, args.max_new_tokens):
         if isinstance(event, Piece):
             print(event.text, end="", file=out, flush=True)
         elif isinstance(event, Answer):

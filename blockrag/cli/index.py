@@ -14,7 +14,7 @@ from blockrag.segment import SizeBounds
 if TYPE_CHECKING:
     from blockrag.pipeline import Pipeline
 
-HELP = "Add files to an index: cut them into blocks, embed each, encode its KV once."
+HELP = "Add files to an index, or replace those that changed: cut them into blocks, embed each, encode its KV once."
 EPILOG = "Example: python -m blockrag index report.pdf notes.md --store S"
 
 
@@ -30,35 +30,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Index the files; those that cannot be read are told and passed over."""
-    rag = options.open_store(args)
+    pipeline = options.open_store(args)
     added, errors = [], []
     for document in load_many(args.files):
         if isinstance(document, DocumentError):
             print(f"blockrag: {document}", file=sys.stderr)
             errors.append({"document": document.name, "reason": document.reason})
         else:
-            added.append(_add(rag, document, args))
+            added.append(_add(pipeline, document, args))
     if args.json:
-        options.print_json({"store": str(args.store), "documents": added, "errors": errors, "n_blocks": len(rag.index)})
+        options.print_json(
+            {"store": str(args.store), "documents": added, "errors": errors, "n_blocks": len(pipeline.index)}
+        )
     else:
-        print(f"{len(added)} documents added; the index holds {len(rag.index)} blocks.")
+        print(f"{len(added)} documents added; the index holds {len(pipeline.index)} blocks.")
     if not errors:
         return 0
     return 3 if added else 1
 
 
-def _add(rag: "Pipeline", document: Document, args: argparse.Namespace) -> dict[str, Any]:
+def _add(pipeline: "Pipeline", document: Document, args: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
     bounds, bars = SizeBounds(args.min_tokens, args.max_tokens), Bars(document.name)
-    segmentation = rag.segment(document, args.segmenter, bounds, bars.show)
-    rag.add(segmentation, args.granularity, bars.show)
+    segmentation = pipeline.segment(document, args.segmenter, bounds, bars.show)
+    record = pipeline.add(segmentation, args.granularity, bars.show)
     bars.close()
-    blocks = segmentation.blocks(args.granularity)
     return {
-        "document": document.name,
-        "document_id": document.sha256,
-        "n_blocks": len(blocks),
-        "n_tokens": sum(block.n_tokens for block in blocks),
+        "document": record.name,
+        "source": record.source,
+        "document_id": record.id,
+        "sha256": record.sha256,
+        "n_blocks": record.n_blocks,
+        "n_tokens": record.n_tokens,
         "n_reused": bars.n_reused,
         "seconds": round(time.perf_counter() - started, 3),
     }

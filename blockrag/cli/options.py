@@ -98,7 +98,7 @@ def open_store(args: argparse.Namespace) -> "Pipeline":
         **kv_settings(args),
     )
     tell_adapter(engine)
-    return Pipeline(engine, args.store)
+    return Pipeline.open(engine, args.store)
 
 
 def tell_adapter(engine: "Engine") -> None:

@@ -1,6 +1,7 @@
-"""`Document`, immutable text with a name, a media type and a sha256; and `Limits` on reading one."""
+"""`Document`, immutable text with a name, a media type, a source and a sha256; and `Limits` on reading one."""
 
 import hashlib
+import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +22,11 @@ class Document:
         Of the file, such as ``text/markdown`` or ``application/pdf``.
     text : str
         The whole text; pages and slides are separated by `PAGE_BREAK`, headings of rich formats are Markdown headings.
+    source : str
+        Where the text is from: a path, a URL, or a name given to it; `name` by default. A collection holds one document
+        of each source.
+    id : str
+        Hash of `source` (derived): the same for every version of the text.
     sha256 : str
         Hash of `text` in UTF-8 (derived): the version of the document.
     """
@@ -28,21 +34,33 @@ class Document:
     name: str
     media_type: str
     text: str
+    source: str = ""
+    id: str = field(init=False)
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
-        digest = hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
-        object.__setattr__(self, "sha256", digest)
+        object.__setattr__(self, "source", self.source or self.name)
+        object.__setattr__(self, "id", source_id(self.source))
+        object.__setattr__(self, "sha256", _digest(self.text))
 
     @cached_property
     def _page_breaks(self) -> list[int]:
-        return [i for i, c in enumerate(self.text) if c == PAGE_BREAK]
+        return [found.start() for found in re.finditer(PAGE_BREAK, self.text)]
 
     def page_of(self, char: int) -> int | None:
         """Page number (from 1) of the character at offset `char`, or None for a text without pages."""
         if not self._page_breaks:
             return None
         return bisect_right(self._page_breaks, char - 1) + 1
+
+
+def source_id(source: str) -> str:
+    """`Document.id` of a document from this source."""
+    return _digest(source)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Load a document from a path or bytes: determine its type, read it, check that it has text."""
 
+import hashlib
 import os
 import re
 import stat
@@ -29,7 +30,8 @@ def load(source: str | os.PathLike[str] | bytes, name: str | None = None, limits
         The type of bytes without a `name` follows from their content alone.
     name : str, optional
         Shown to the user; its suffix is compared with the content. By default the name of the path. Folders and control
-        characters are removed from it.
+        characters are removed from it. It also becomes the document's source, folders kept; without it, the source is
+        the absolute path, or a hash of the bytes.
     limits : Limits
 
     Raises
@@ -37,6 +39,7 @@ def load(source: str | os.PathLike[str] | bytes, name: str | None = None, limits
     DocumentError
         If it cannot be read; the reason says why, and what to do.
     """
+    origin = _origin(source, name)
     name = _label(name if name is not None else "unnamed" if isinstance(source, bytes) else os.fspath(source))
     data = source if isinstance(source, bytes) else _read(name, Path(source), limits)
     if len(data) > limits.max_bytes:
@@ -48,7 +51,7 @@ def load(source: str | os.PathLike[str] | bytes, name: str | None = None, limits
     if not text.strip():
         raise DocumentError(name, "it contains no text")
     check_length(name, text, limits)
-    return Document(name, kind, text)
+    return Document(name, kind, text, origin)
 
 
 def load_many(
@@ -60,6 +63,16 @@ def load_many(
             yield load(source, limits=limits)
         except DocumentError as error:
             yield error
+
+
+def _origin(source: str | os.PathLike[str] | bytes, name: str | None) -> str:
+    """The document's source: the name given to it, the absolute path, or a hash of bytes without a name. Printable, and
+    different for each path."""
+    if name is None and isinstance(source, bytes):
+        return f"sha256:{hashlib.sha256(source).hexdigest()}"
+    origin = os.path.abspath(os.fspath(source)) if name is None else name
+    whole = str(origin).encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in whole)
 
 
 def _label(name: str) -> str:

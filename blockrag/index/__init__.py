@@ -1,6 +1,6 @@
-"""An index on disk: documents, their blocks, and a vector for each block."""
+"""An index: the documents of one collection, their blocks, and a vector for each block."""
 
-from blockrag.index.index import Index
-from blockrag.index.records import DocumentRecord, Found
+from blockrag.index.base import BlockRef, Change, DocumentRecord, Hit, Index, IndexedBlock, labels
+from blockrag.index.files import FileIndex
 
-__all__ = ["DocumentRecord", "Found", "Index"]
+__all__ = ["BlockRef", "Change", "DocumentRecord", "FileIndex", "Hit", "Index", "IndexedBlock", "labels"]

@@ -1,12 +1,10 @@
-"""The vector index: FAISS under ids of our own. Knows no text and no database.
+"""Vectors in memory, searched by FAISS.
 
-Ids are given by the caller and never reused; FAISS's own counting (`ntotal`) would give a new block the id of an old
-one after a deletion.
+The caller gives the ids and never uses one again; FAISS's own counting (`ntotal`) would give a new vector the id of an
+old one after a deletion.
 """
 
-import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,18 +24,19 @@ class VectorIndex:
     ----------
     dimension : int
         Length of a vector.
+
+    Attributes
+    ----------
+    ids : set of int
+        All ids; not to be changed.
     """
 
     def __init__(self, dimension: int):
-        self._faiss: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(dimension))
+        self._faiss: Any = faiss.IndexIDMap(faiss.IndexFlatIP(dimension))
+        self.ids: set[int] = set()
 
     def __len__(self) -> int:
         return self._faiss.ntotal
-
-    @property
-    def ids(self) -> np.ndarray:
-        """All ids, int64, in no particular order."""
-        return faiss.vector_to_array(self._faiss.id_map)
 
     def add(self, ids: Sequence[int], vectors: np.ndarray) -> None:
         """Add vectors ``(len(ids), dimension)``, float32.
@@ -47,14 +46,17 @@ class VectorIndex:
         ValueError
             If an id is present already.
         """
-        known = np.intersect1d(self.ids, np.asarray(ids, dtype=np.int64))
-        if len(known):
-            raise ValueError(f"ids {known.tolist()} are in the index already; ids are never reused")
-        self._faiss.add_with_ids(np.ascontiguousarray(vectors, np.float32), np.asarray(ids, dtype=np.int64))
+        if known := self.ids.intersection(ids):
+            raise ValueError(f"ids {sorted(known)} are in the index already; ids are never reused")
+        if len(ids):
+            self._faiss.add_with_ids(np.ascontiguousarray(vectors, np.float32), np.asarray(ids, dtype=np.int64))
+            self.ids.update(ids)
 
-    def delete(self, ids: Sequence[int]) -> None:
-        """Remove these ids; unknown ones are passed over."""
-        self._faiss.remove_ids(faiss.IDSelectorBatch(np.asarray(ids, dtype=np.int64)))
+    def delete(self, ids: Collection[int]) -> None:
+        """Remove these ids; unknown ones are ignored."""
+        if len(ids):
+            self._faiss.remove_ids(faiss.IDSelectorBatch(np.fromiter(ids, np.int64, len(ids))))
+            self.ids.difference_update(ids)
 
     def search(self, vector: np.ndarray, k: int) -> list[tuple[int, float]]:
         """The `k` nearest ``(id, cosine similarity)``, best first; fewer where the index holds fewer."""
@@ -63,17 +65,3 @@ class VectorIndex:
             return []
         scores, ids = self._faiss.search(np.asarray(vector, np.float32)[None], k)
         return [(int(i), float(s)) for i, s in zip(ids[0], scores[0], strict=True)]
-
-    def save(self, path: Path) -> None:
-        """Write to `path`, aside and renamed (rule 8)."""
-        aside = path.with_suffix(f".{os.getpid()}.tmp")
-        faiss.write_index(self._faiss, str(aside))
-        os.replace(aside, path)
-
-    @classmethod
-    def load(cls, path: Path) -> "VectorIndex":
-        """Read what `save` wrote. Raises `RuntimeError` (from FAISS) where it is missing or damaged."""
-        stored = faiss.read_index(str(path))
-        index = cls(stored.d)
-        index._faiss = stored
-        return index

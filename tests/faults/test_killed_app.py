@@ -53,18 +53,18 @@ for n in range(10_000):
     documents.receive(collection, [path])
     say("received", name)
     list(documents.read_waiting(collection))
-    (sha256,) = [id for id, document in collection.documents.items() if document.record.name == name]
+    (document_id,) = [id for id, document in collection.documents.items() if document.record.name == name]
     say("loaded", name)
-    collection.set_granularity(sha256, 1.0)
-    starts = blocks.view(collection, sha256)["starts"]
-    blocks.toggle(collection, sha256, starts[len(starts) // 2], add=False)
+    collection.set_granularity(document_id, 1.0)
+    starts = blocks.view(collection, document_id)["starts"]
+    blocks.toggle(collection, document_id, starts[len(starts) // 2], add=False)
     say("edited", name)
     list(index.index_all(collection))
     say("indexed", name)
     *_, state = ask.ask(collection, f"What does part {{n}} say?", ("block",), 2, 2)
     say("answered", name, state.error or "well")
     if n % 3 == 2:
-        collection.remove(sha256)
+        collection.remove(document_id)
         say("removed", name)
 """
 

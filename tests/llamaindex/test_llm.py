@@ -55,7 +55,7 @@ def test_titles_are_told_and_miss_no_cache(llm):
 def test_the_answer_is_that_of_the_librarys_own_pipeline(llm, tmp_path):
     from blockrag.documents import Document  # noqa: PLC0415
 
-    pipeline = Pipeline(llm.engine, tmp_path)
+    pipeline = Pipeline.open(llm.engine, tmp_path)
     for text in TEXTS:
         pipeline.add(pipeline.segment(Document(text[:9], "text/plain", text)), 0.0)
     *_, answer = pipeline.ask(QUESTION, k=3, max_new_tokens=6)

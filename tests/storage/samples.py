@@ -4,6 +4,7 @@ import numpy as np
 
 from blockrag.documents import Document
 from blockrag.events import Answer, Citation, Report, Source
+from blockrag.index import IndexedBlock
 from blockrag.segment import HFTokenCounter, Scored, Segmentation, SizeBounds, Structural
 from storage.segmentations import NewSegmentation
 from tests.tiny import tiny_tokenizer
@@ -29,6 +30,14 @@ def blocks_of(text: str = TEXT, granularity: float = 0.5, edits=()):
     return Segmentation.restore(document(text=text), cut.scored, counter, cut.bounds, edits).blocks(granularity)
 
 
+def indexed(blocks, keys) -> list[IndexedBlock]:
+    """Blocks as an index keeps them, under these KV keys."""
+    return [
+        IndexedBlock(block.start, block.end, block.n_tokens, block.score, key)
+        for block, key in zip(blocks, keys, strict=True)
+    ]
+
+
 def vectors(n: int, seed: int = 0) -> np.ndarray:
     made = np.random.default_rng(seed).normal(size=(n, 8)).astype(np.float32)
     return made / np.linalg.norm(made, axis=1, keepdims=True)
@@ -36,7 +45,8 @@ def vectors(n: int, seed: int = 0) -> np.ndarray:
 
 def answer_of(doc: Document, mode: str = "block", question: str = "How long?") -> Answer:
     def source(number: int, start: int, end: int) -> Source:
-        return Source(number, doc.name, doc.sha256, start, end, doc.text[start:end], 0.5, 7, None)
+        text = doc.text[start:end]
+        return Source(number, doc.name, doc.id, start, end, text, 0.5, 7, source=doc.source)
 
     report = Report(mode, 1, 2, 3, 4, 5, 15, 9.0, 100, 10, 90, 5, {"memory": 2}, 1, "plain", 0.0, ("a note",))
     return Answer(

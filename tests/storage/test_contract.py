@@ -10,7 +10,7 @@ from blockrag.segment import Edit
 from storage.collections import IMPORTING
 from storage.documents import Quota
 from storage.errors import ConflictError, LimitError, NotFoundError
-from tests.storage.samples import TEXT, answer_of, blocks_of, cut_of, document, no_cut, vectors
+from tests.storage.samples import TEXT, answer_of, blocks_of, cut_of, document, indexed, no_cut, vectors
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def kept(store, collection):
 
 def index(store, document_id, granularity=0.5, keys=None, made_by="models"):
     blocks = blocks_of(granularity=granularity)
-    keys = keys or [f"key-{b.start}-{b.end}" for b in blocks]
-    return blocks, store.blocks.put(document_id, made_by, blocks, vectors(len(blocks)), keys)
+    blocks = indexed(blocks, keys or [f"key-{b.start}-{b.end}" for b in blocks])
+    return blocks, store.blocks.put(document_id, document().sha256, made_by, blocks, vectors(len(blocks)))
 
 
 # Collections
@@ -102,16 +102,37 @@ def test_ids_are_not_used_again(store, collection):
 def test_a_document_comes_back_as_it_was(store, collection, text):
     kept = store.documents.add(collection.id, document(text=text), no_cut())
     assert store.documents.read(kept) == document(text=text)
-    assert store.documents.get(collection.id, document(text=text).sha256).n_chars == len(text)
+    assert store.documents.get(collection.id, document().id).n_chars == len(text)
     assert store.collections.get("anna", collection.token).n_documents == 1
 
 
-def test_the_same_text_twice_is_one_document(store, collection, kept):
-    assert store.documents.add(collection.id, document("other name.txt"), no_cut()) == kept
-    (record,) = store.documents.of(collection.id)
-    assert record.name == "rivers.md" and store.segmentations.cut(kept).segmenter == "structural"
+def test_a_document_is_its_source(store, collection, kept):
+    assert store.documents.add(collection.id, document(), no_cut()) == kept, "the same text again changes nothing"
+    assert store.segmentations.get(kept).segmenter == "structural"
+    assert store.documents.add(collection.id, document("other name.txt"), no_cut()) != kept
     elsewhere = store.collections.create("anna", "Elsewhere")
     assert store.documents.add(elsewhere.id, document(), cut_of()) != kept
+    records = store.documents.of(collection.id)
+    assert [r.name for r in records] == ["rivers.md", "other name.txt"] and records[0].sha256 == records[1].sha256
+
+
+def test_another_text_of_a_source_replaces_the_one_before(store, collection, kept):
+    blocks, _ = index(store, kept)
+    conversation = store.conversations.begin(collection.id, "q")
+    answer = answer_of(document())
+    store.conversations.add(collection.id, conversation, [answer])
+    before = store.segmentations.edit(kept, [Edit(10, "added")]).version
+    new = document(text="The whole is new. " * 5)
+    assert store.documents.add(collection.id, new, no_cut()) == kept
+    assert store.documents.read(kept) == new and store.documents.totals() == (1, len(new.text))
+    segmentation = store.segmentations.get(kept)
+    assert (segmentation.segmenter, segmentation.edits) == ("fixed", ()) and segmentation.version > before
+    assert store.blocks.of(kept) == [] and store.blocks.keys() == {block.kv_key for block in blocks}, "KV may serve yet"
+    with pytest.raises(ConflictError, match="replaced"):
+        index(store, kept)
+    (turn,) = store.conversations.turns(collection.id, conversation)
+    assert turn.sources == answer.sources, "a conversation shows what was read then"
+    assert set(store.documents.delete(kept)) == {block.kv_key for block in blocks} and store.blocks.keys() == set()
 
 
 @pytest.mark.parametrize(
@@ -123,10 +144,12 @@ def test_a_search_is_text_and_no_pattern(store, collection, kept, search, n):
 
 def test_a_collection_holds_so_much(store, collection, kept):
     with pytest.raises(LimitError, match="1 documents"):
-        store.documents.add(collection.id, document(text="b" * 50), no_cut(), Quota(1, 10_000))
+        store.documents.add(collection.id, document("b", "b" * 50), no_cut(), Quota(1, 10_000))
     with pytest.raises(LimitError, match="characters"):
-        store.documents.add(collection.id, document(text="b" * 50), no_cut(), Quota(5, len(TEXT) + 49))
+        store.documents.add(collection.id, document("b", "b" * 50), no_cut(), Quota(5, len(TEXT) + 49))
     assert store.documents.add(collection.id, document(), cut_of(), Quota(1, 1)) == kept, "what is there stays"
+    with pytest.raises(LimitError, match="characters"):
+        store.documents.add(collection.id, document(text="b" * 50), no_cut(), Quota(1, 49))
     assert store.documents.totals(collection.id) == (1, len(TEXT)) == store.documents.totals()
 
 
@@ -154,14 +177,14 @@ def test_an_upload_ends_as_a_document_or_with_a_reason(store, collection):
 
 
 def test_a_cut_comes_back_as_it_was(store, kept):
-    cut, made = store.segmentations.cut(kept), cut_of()
+    cut, made = store.segmentations.get(kept), cut_of()
     assert (cut.segmenter, cut.bounds, cut.granularity, cut.edits, cut.n_redo) == (
         "structural", made.bounds, 0.5, (), 0,
     )  # fmt: skip
     scored = store.segmentations.scored(kept)
     assert np.array_equal(scored.chars, made.scored.chars) and np.array_equal(scored.scores, made.scored.scores)
     store.segmentations.set_granularity(kept, 0.75)
-    assert store.segmentations.cut(kept).granularity == 0.75
+    assert store.segmentations.get(kept).granularity == 0.75
 
 
 def test_edits_are_undone_redone_and_never_forgotten(store, kept):
@@ -174,28 +197,28 @@ def test_edits_are_undone_redone_and_never_forgotten(store, kept):
     assert segmentations.redo(kept).edits == (one,) and segmentations.redo(kept).edits == (one, two)
     assert segmentations.redo(kept).edits == (one, two)
     segmentations.undo(kept)
-    assert segmentations.edit(kept, [three]).edits == (one, three) and segmentations.cut(kept).n_redo == 0
+    assert segmentations.edit(kept, [three]).edits == (one, three) and segmentations.get(kept).n_redo == 0
     assert [(e.edit, e.state) for e in segmentations.history(kept)] == [
         (one, "done"), (two, "dropped"), (three, "done"),
     ]  # fmt: skip
     segmentations.put(kept, no_cut())
-    assert segmentations.cut(kept).edits == (one, three), "another segmenter leaves the edits"
+    assert segmentations.get(kept).edits == (one, three), "another segmenter leaves the edits"
     segmentations.drop_edits(kept)
-    assert segmentations.cut(kept).edits == () and len(segmentations.history(kept)) == 3
+    assert segmentations.get(kept).edits == () and len(segmentations.history(kept)) == 3
 
 
 def test_versions_only_grow_even_over_a_deletion(store, collection, kept):
-    versions = [store.segmentations.cut(kept).version]
+    versions = [store.segmentations.get(kept).version]
     versions.append(store.segmentations.edit(kept, [Edit(10, "added")]).version)
     versions.append(store.segmentations.undo(kept).version)
     versions.append(store.segmentations.put(kept, no_cut()))
     store.documents.delete(kept)
-    versions.append(store.segmentations.cut(store.documents.add(collection.id, document(), cut_of())).version)
+    versions.append(store.segmentations.get(store.documents.add(collection.id, document(), cut_of())).version)
     assert versions == sorted(set(versions))
 
 
 def test_an_edit_of_an_older_cut_is_refused_and_changes_nothing(store, kept):
-    seen = store.segmentations.cut(kept).version
+    seen = store.segmentations.get(kept).version
     store.segmentations.edit(kept, [Edit(10, "added")], seen)
     with pytest.raises(ConflictError, match="meanwhile"):
         store.segmentations.edit(kept, [Edit(20, "added")], seen)
@@ -205,19 +228,20 @@ def test_an_edit_of_an_older_cut_is_refused_and_changes_nothing(store, kept):
 def test_edits_at_once_are_all_kept(store, kept):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda i: store.segmentations.edit(kept, [Edit(i, "added")]), range(1, 25)))
-    assert {edit.char for edit in store.segmentations.cut(kept).edits} == set(range(1, 25))
+    assert {edit.char for edit in store.segmentations.get(kept).edits} == set(range(1, 25))
 
 
 def test_what_is_gone_cannot_be_cut(store, kept):
     store.documents.delete(kept)
     for use in (
-        lambda: store.segmentations.cut(kept),
+        lambda: store.segmentations.get(kept),
         lambda: store.segmentations.scored(kept),
         lambda: store.segmentations.edit(kept, [Edit(1, "added")]),
         lambda: store.segmentations.undo(kept),
         lambda: store.segmentations.put(kept, no_cut()),
         lambda: store.segmentations.set_granularity(kept, 0.1),
         lambda: store.documents.read(kept),
+        lambda: store.documents.delete(kept),
         lambda: index(store, kept),
         lambda: store.blocks.begin_encoding(kept, ["k"]),
     ):
@@ -229,28 +253,28 @@ def test_what_is_gone_cannot_be_cut(store, kept):
 # Blocks
 
 
-def test_blocks_come_back_with_their_vectors(store, collection, kept):
-    blocks, put = index(store, kept)
-    records, found = store.blocks.vectors(kept, "models")
-    assert [r.block for r in records] == list(blocks) and [r.id for r in records] == put.ids
-    assert np.array_equal(found, vectors(len(blocks))) and put.n_kept == 0
-    assert store.blocks.of(kept) == records
-    assert store.blocks.ids(collection.id, "models") == {kept: put.ids}
-    assert store.blocks.ids(collection.id, "other models") == {}
+def test_blocks_come_back_as_they_were(store, collection, kept):
+    blocks, change = index(store, kept)
+    assert store.blocks.of(kept) == blocks == store.blocks.of(kept, "models") and len(change.added) == len(blocks)
+    assert store.blocks.of(kept, "other models") == []
+    known = store.blocks.vectors("models", [*(block.kv_key for block in blocks), "none"])
+    assert np.array_equal(np.stack([known[block.kv_key] for block in blocks]), vectors(len(blocks)))
+    assert store.blocks.vectors("other models", [block.kv_key for block in blocks]) == {}
     assert store.blocks.starts(collection.id, "models") == {kept: tuple(b.start for b in blocks)}
-    assert store.blocks.n_tokens(collection.id) == sum(b.n_tokens for b in blocks)
-    assert store.blocks.vectors(kept, "other models")[0] == []
+    assert store.blocks.starts(collection.id, "other models") == {}
 
 
-def test_only_blocks_that_changed_get_new_ids(store, kept):
+def test_only_blocks_that_changed_get_new_vectors(store, kept):
     fine, first = index(store, kept, 1.0)
     coarse, second = index(store, kept, 0.0)
     shared = {(b.start, b.end) for b in fine} & {(b.start, b.end) for b in coarse}
-    assert second.n_kept == len(shared) and not set(second.orphans) & {f"key-{s}-{e}" for s, e in shared}
-    again, third = index(store, kept, 0.0)
-    assert third.ids == second.ids and third.n_kept == len(again) and third.orphans == []
+    assert len(second.added) == len(coarse) - len(shared)
+    assert not set(second.orphans) & {f"key-{s}-{e}" for s, e in shared}
+    _, third = index(store, kept, 0.0)
+    assert (third.added, third.gone, third.orphans) == ({}, [], [])
     _, fourth = index(store, kept, 1.0)
-    assert not set(fourth.ids) - set(second.ids) & set(first.ids), "ids of removed blocks do not come again"
+    assert not set(fourth.added.values()) & set(first.added.values()), "ids of removed vectors do not come again"
+    assert first.version < second.version < third.version < fourth.version
 
 
 def test_kv_goes_with_the_last_block_that_uses_it(store, collection, kept):
@@ -258,33 +282,24 @@ def test_kv_goes_with_the_last_block_that_uses_it(store, collection, kept):
     other = store.documents.add(store.collections.create("bert", "Own").id, document(), cut_of())
     index(store, other, keys=["shared"] + [f"own-{i}" for i in range(len(blocks) - 1)])
     index(store, kept, keys=["shared"] + [f"anna-{i}" for i in range(len(blocks) - 1)])
-    store.blocks.note_places({"shared": ["memory", "disk"], "anna-0": ["disk"]})
     orphans = store.documents.delete(kept)
     assert "shared" not in orphans and set(orphans) == {f"anna-{i}" for i in range(len(blocks) - 1)}
-    assert store.blocks.noted() == {"shared": ("disk", "memory")}
-    assert "shared" in store.documents.delete(other) and store.blocks.noted() == {}
+    assert "shared" in store.documents.delete(other) and store.blocks.keys() == set()
 
 
 def test_kv_that_was_being_made_is_known(store, collection, kept):
     store.blocks.begin_encoding(kept, ["a", "b"])
     store.blocks.begin_encoding(kept, ["b", "c"])
-    assert store.blocks.keys() == {"a", "b", "c"}
-    blocks = blocks_of()
-    put = store.blocks.put(kept, "m", blocks, vectors(len(blocks)), ["a"] * len(blocks))
-    assert set(put.orphans) == {"b", "c"} and store.blocks.keys() == {"a"}
+    assert store.blocks.keys() == {"a", "b", "c"} == store.blocks.keys(collection.id)
+    _, change = index(store, kept, keys=["a"] * len(blocks_of()))
+    assert set(change.orphans) == {"b", "c"} and store.blocks.keys() == {"a"}
     store.blocks.begin_encoding(kept, ["d"])
     assert set(store.collections.delete(collection.id)) == {"a", "d"} and store.blocks.keys() == set()
 
 
-def test_where_kv_is_can_be_noted_again(store, kept):
-    _, put = index(store, kept)
-    keys = [record.kv_key for record in store.blocks.of(kept)]
-    assert store.blocks.places(kept) == {key: () for key in keys}
-    store.blocks.note_places({key: ["memory", "disk"] for key in keys})
-    store.blocks.note_places({keys[0]: ["disk", "disk"]})
-    assert store.blocks.places(kept)[keys[0]] == ("disk",) and store.blocks.places(kept)[keys[1]] == ("disk", "memory")
-    store.blocks.forget_places(keys)
-    assert store.blocks.noted() == {} and set(store.blocks.remove(kept)) == set(keys)
+def test_a_document_can_be_taken_out_of_the_index(store, kept):
+    blocks, _ = index(store, kept)
+    assert set(store.blocks.remove(kept)) == {block.kv_key for block in blocks} and store.blocks.of(kept) == []
 
 
 # Conversations and settings
@@ -337,11 +352,10 @@ def test_settings_are_an_owners_own(store):
 
 
 def test_a_change_that_fails_leaves_nothing(store, kept):
-    before = store.blocks.of(kept)
-    blocks = blocks_of()
+    blocks, _ = index(store, kept)
     with pytest.raises(ValueError):
-        store.blocks.put(kept, "m", blocks, vectors(len(blocks)), ["too few"])
-    assert store.blocks.of(kept) == before == []
+        store.blocks.put(kept, document().sha256, "m", blocks, vectors(2))
+    assert store.blocks.of(kept) == blocks
 
 
 def test_a_reader_sees_one_state_while_a_writer_writes(store, collection, kept):

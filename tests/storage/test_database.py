@@ -35,6 +35,14 @@ OLD_ROWS = {
         "INSERT INTO settings VALUES ('anna', 'k', '8')",
     ],
     "0003": ["INSERT INTO kv_places VALUES ('key', 'disk', 1.0)", "INSERT INTO encodings VALUES (5, 'other')"],
+    "0004": [
+        "INSERT INTO documents (id, collection_id, document_id, source, sha256, name, media_type, n_chars, added_s) "
+        "VALUES (6, 7, 'id', '/a/new.txt', 'sha', 'new.txt', 'text/plain', 2, 1.0)",
+        "INSERT INTO document_parts VALUES (6, 0, {text})",
+        "INSERT INTO vectors (id, collection_id, made_by, kv_key, vector) VALUES (3, 7, 'models', 'new', {vector})",
+        'INSERT INTO blocks (id, document_id, vector_id, start, "end", n_tokens, is_estimate, score) '
+        "VALUES (12, 6, 3, 0, 2, 1, {false}, 1.0)",
+    ],
 }
 """What a database of each version may hold, beyond that of the version before."""
 
@@ -51,13 +59,12 @@ def engine_of(url):
 def fill(url, version):
     """A database as a program of that version would have left it."""
     engine = engine_of(url)
-    with engine.connect() as connection:
-        upgrade(connection, version)
-    with engine.begin() as connection:
-        for known in VERSIONS[: VERSIONS.index(version) + 1]:
+    for known in VERSIONS[: VERSIONS.index(version) + 1]:
+        with engine.connect() as connection:
+            upgrade(connection, known)
+        with engine.begin() as connection:
             for statement in OLD_ROWS[known]:
-                literals = LITERALS[connection.dialect.name]
-                connection.exec_driver_sql(statement.format(**literals))
+                connection.exec_driver_sql(statement.format(**LITERALS[connection.dialect.name]))
     engine.dispose()
 
 
@@ -67,16 +74,20 @@ def test_a_database_of_every_version_becomes_one_of_this(url, version):
     store = Store.open(url)
     assert store.database.version == HEAD
     collection = store.collections.get("anna", "token")
-    (record,) = store.documents.of(collection.id)
+    record, *later = store.documents.of(collection.id)
+    assert [r.source for r in later] == (["/a/new.txt"] if version >= "0004" else [])
     assert store.documents.read(record.id).text == "hi"
-    assert [e.char for e in store.segmentations.cut(record.id).edits] == [1]
-    assert store.blocks.vectors(record.id, "models")[1].tolist() == [[1.0]]
+    assert [e.char for e in store.segmentations.get(record.id).edits] == [1]
+    assert store.blocks.vectors("models", ["key"])["key"].tolist() == [1.0]
+    (block,) = store.blocks.of(record.id, "models")
+    assert (block.start, block.end, block.kv_key, block.page) == (0, 2, "key", None) and block.is_estimate
+    assert (record.source, record.document_id) == ("old.txt", document("old.txt").id)
     assert store.documents.uploads()[0].name == "u.pdf"
     if version >= "0002":
         (turn,) = store.conversations.turns(collection.id, 2)
         assert turn.question == "why?" and turn.sources[0].text == "hi" and store.settings.of("anna") == {"k": 8}
     if version >= "0003":
-        assert store.blocks.places(record.id) == {"key": ("disk",)} and "other" in store.blocks.keys()
+        assert store.blocks.keys() == {"key", "other", *(["new"] if version >= "0004" else [])}
     store.collections.delete(collection.id)
     assert store.collections.create("anna", "New").id > 7 or store.database.dialect == "postgresql"
     store.close()

@@ -1,8 +1,7 @@
-"""Collections with their indexes and KV; the doctor; archives; the command line."""
+"""Collections with their KV; the doctor; archives; the command line."""
 
 import json
 import logging
-import shutil
 import sqlite3
 import zipfile
 
@@ -10,7 +9,7 @@ import pytest
 
 from blockrag.documents import Document
 from blockrag.engine import Engine
-from blockrag.errors import Stopped
+from blockrag.errors import Stopped, UnknownDocumentError
 from blockrag.segment import Edit, SizeBounds
 from storage.__main__ import main
 from storage.archive import export, import_
@@ -60,7 +59,7 @@ def add(library, collection, doc=None, granularity=0.5) -> int:
 
 
 def index(library, collection, document_id, granularity=None):
-    doc, cut = library.store.documents.read(document_id), library.store.segmentations.cut(document_id)
+    doc, cut = library.store.documents.read(document_id), library.store.segmentations.get(document_id)
     blocks = library.restore(doc, document_id, cut).blocks(cut.granularity if granularity is None else granularity)
     steps = []
     library.index(fresh(library, collection), document_id, doc, blocks, steps.append)
@@ -69,19 +68,19 @@ def index(library, collection, document_id, granularity=None):
 
 def search(library, collection, question="river 7"):
     vector = library.engine.embedder.embed([question])[0]
-    return [found.text for found in library.rag(fresh(library, collection)).index.search(vector, 3)]
+    return [found.text for found in library.index_of(collection.id).search(vector, 3)]
 
 
 def files(folder):
     return sorted((folder / "kv").glob("*/*.safetensors"))
 
 
-def test_what_is_indexed_is_found_and_where_its_kv_is_is_known(library, collection):
+def test_what_is_indexed_is_found(library, collection):
     kept = add(library, collection)
     steps, blocks = index(library, collection, kept)
     assert {step.stage for step in steps} == {"embed", "encode"} and "river 7" in search(library, collection)[0]
-    places = library.store.blocks.places(kept)
-    assert set(places.values()) == {("disk",)} and len(blocks) >= len(places)
+    tokens = [len(library.engine.prompt.block_ids(TEXT[b.start : b.end])) for b in blocks]
+    assert [b.n_tokens for b in library.store.blocks.of(kept)] == tokens
 
 
 def test_only_what_changed_is_computed_again(library, collection, monkeypatch):
@@ -89,21 +88,59 @@ def test_only_what_changed_is_computed_again(library, collection, monkeypatch):
     _, blocks = index(library, collection, kept)
     embedded, embed = [], library.engine.embedder.embed
     monkeypatch.setattr(library.engine.embedder, "embed", lambda texts: embedded.extend(texts) or embed(texts))
-    before = library.store.blocks.ids(collection.id, library.made_by)[kept]
+    before = {(b.start, b.end) for b in blocks}
     library.store.segmentations.edit(kept, [Edit(blocks[2].start, "removed")])
     steps, now = index(library, collection, kept)
-    assert embedded == [
-        TEXT[b.start : b.end]
-        for b in now
-        if b not in blocks
-        and b.start != 0
-        or b.end - b.start != next((o.end - o.start for o in blocks if o.start == b.start), 0)
-    ]
-    assert 0 < len(embedded) <= 2
-    assert steps[-1].reused == len(now) - len(embedded)
-    after = library.store.blocks.ids(collection.id, library.made_by)[kept]
-    assert len(set(after) - set(before)) == len(embedded)
-    assert library.rag(fresh(library, collection)).index.ids()[document().sha256] == after
+    assert embedded == [TEXT[b.start : b.end] for b in now if (b.start, b.end) not in before]
+    assert 0 < len(embedded) <= 2 and steps[-1].reused == len(now) - len(embedded)
+    assert [block.start for block in library.store.blocks.of(kept)] == [block.start for block in now]
+
+
+def test_a_new_version_of_a_source_computes_what_changed_alone(library, folder, collection, monkeypatch):
+    kept = add(library, collection)
+    _, blocks = index(library, collection, kept, 1.0)
+    embedded, embed = [], library.engine.embedder.embed
+    monkeypatch.setattr(library.engine.embedder, "embed", lambda texts: embedded.extend(texts) or embed(texts))
+    last = TEXT[blocks[-1].start :]
+    new = document(text=TEXT.removesuffix(last) + "The river ends in a lake of salt. No ship is on it at all.\n")
+    assert add(library, collection, new) == kept
+    assert "river 7" not in "".join(search(library, collection)), "it is not indexed yet"
+    index(library, collection, kept, 1.0)
+    assert embedded[0] == "river 7" and 0 < len(embedded) - 1 <= 3 and "lake of salt" in "".join(embedded[1:])
+    assert "lake of salt" in search(library, collection, "lake of salt")[0]
+    assert len(files(folder)) == len({block.kv_key for block in library.store.blocks.of(kept)})
+    assert [*examine(library)] == []
+
+
+def test_two_sources_with_one_text_are_computed_once(library, folder, collection, monkeypatch):
+    index(library, collection, add(library, collection))
+    n_files = len(files(folder))
+    monkeypatch.setattr(library.engine, "encode", nothing_to_encode)
+    monkeypatch.setattr(library.engine.embedder, "embed", None)
+    copy = add(library, collection, document("copy.md"))
+    index(library, collection, copy)
+    monkeypatch.undo()
+    assert [d.name for d in library.index_of(collection.id).documents()] == ["rivers.md", "copy.md"]
+    library.delete_document(collection, library.store.documents.get(collection.id, document().id))
+    assert len(files(folder)) == n_files and "river 7" in search(library, collection)[0]
+    with pytest.raises(UnknownDocumentError):
+        library.index_of(collection.id).delete(document().id)
+
+
+def test_a_document_replaced_while_it_is_indexed_is_not_indexed(library, folder, collection):
+    kept = add(library, collection)
+    doc, cut = library.store.documents.read(kept), library.store.segmentations.get(kept)
+
+    def replace(step):
+        if step.stage == "encode":
+            add(library, collection, document(text="Another text altogether. " * 9))
+
+    with pytest.raises(ConflictError, match="replaced"):
+        library.index(collection, kept, doc, library.restore(doc, kept, cut).blocks(0.5), replace)
+    assert library.store.blocks.of(kept) == []
+    index(library, collection, kept)
+    assert "Another" in search(library, collection)[0]
+    assert len(files(folder)) == len({block.kv_key for block in library.store.blocks.of(kept)})
 
 
 def nothing_to_encode(parts, notes):
@@ -123,17 +160,6 @@ def test_a_restart_finds_everything_and_computes_nothing(library, folder, collec
     again.close()
 
 
-def test_an_index_that_is_lost_is_made_again_from_the_database(library, folder, collection):
-    kept = add(library, collection)
-    index(library, collection, kept)
-    found = search(library, collection)
-    library.close()
-    shutil.rmtree(folder / "indexes")
-    again = open_library(folder)
-    assert search(again, collection) == found
-    again.close()
-
-
 def test_two_programs_see_each_others_changes(library, folder, collection):
     other = open_library(folder)
     kept = add(library, collection)
@@ -142,20 +168,18 @@ def test_two_programs_see_each_others_changes(library, folder, collection):
     more = add(other, collection, document("lake.md", "The lake of Grimsund is deep and cold. " * 9))
     index(other, collection, more)
     assert "Grimsund" in search(library, collection, "lake of Grimsund")[0]
-    other.delete_document(fresh(other, collection), other.store.documents.get(collection.id, document().sha256))
+    other.delete_document(fresh(other, collection), other.store.documents.get(collection.id, document().id))
     assert all("river" not in text for text in search(library, collection))
     other.close()
 
 
-def test_of_many_open_indexes_the_idle_ones_are_closed(library, collection, monkeypatch):
+def test_of_many_collections_those_used_last_stay_in_memory(library, collection, monkeypatch):
     index(library, collection, add(library, collection))
     found = search(library, collection)
-    monkeypatch.setattr("storage.indexes.MAX_OPEN", 1)
-    library.indexes._open[collection.id].used_s -= 3600
-    other = library.store.collections.create("anna", "Other")
-    library.rag(other)
-    assert set(library.indexes._open) == {other.id}
-    assert search(library, collection) == found, "it is opened again when it is asked"
+    monkeypatch.setattr("storage.library.MAX_OPEN", 1)
+    first, other = library.index_of(collection.id), library.store.collections.create("anna", "Other")
+    library.index_of(other.id)
+    assert search(library, collection) == found and library.index_of(collection.id) is not first
 
 
 def test_deleted_means_gone_rows_vectors_kv_files(library, folder, collection):
@@ -163,9 +187,9 @@ def test_deleted_means_gone_rows_vectors_kv_files(library, folder, collection):
     kept = add(library, collection, secret)
     index(library, collection, kept)
     assert files(folder)
-    library.delete_document(fresh(library, collection), library.store.documents.get(collection.id, secret.sha256))
+    library.delete_document(fresh(library, collection), library.store.documents.get(collection.id, secret.id))
     assert files(folder) == [] and library.store.blocks.keys() == set()
-    assert len(library.rag(fresh(library, collection)).index) == 0
+    assert len(library.index_of(collection.id)) == 0
     assert not [path for path in folder.rglob("*") if path.is_file() and b"swordfish" in path.read_bytes()]
     assert all(len(tier.keys()) == 0 for tier in library.engine.kv.tiers)
 
@@ -177,7 +201,7 @@ def test_a_deleted_collection_leaves_nothing(library, folder, collection, tmp_pa
     library.receive(collection.id, tmp_path / "up.txt", "up.txt")
     assert (tmp_path / "up.txt").exists(), "another may be about to take it in"
     library.delete_collection(collection)
-    assert files(folder) == [] and list(library.indexes.folder.iterdir()) == [] == list(library.received.iterdir())
+    assert files(folder) == [] == list(library.received.iterdir())
     with pytest.raises(NotFoundError):
         library.store.collections.get("anna", collection.token)
 
@@ -195,7 +219,7 @@ def test_equal_blocks_of_two_collections_share_kv_until_the_last_goes(library, f
 
 def test_a_document_deleted_while_it_is_indexed_stays_deleted(library, folder, collection):
     kept = add(library, collection)
-    doc, cut = library.store.documents.read(kept), library.store.segmentations.cut(kept)
+    doc, cut = library.store.documents.read(kept), library.store.segmentations.get(kept)
     blocks = library.restore(doc, kept, cut).blocks(cut.granularity)
 
     def delete(step):
@@ -204,12 +228,12 @@ def test_a_document_deleted_while_it_is_indexed_stays_deleted(library, folder, c
 
     with pytest.raises(NotFoundError):
         library.index(fresh(library, collection), kept, doc, blocks, delete)
-    assert files(folder) == [] and len(library.rag(fresh(library, collection)).index) == 0
+    assert files(folder) == [] and len(library.index_of(collection.id)) == 0
 
 
 def test_stopped_indexing_keeps_its_kv_and_deleting_removes_it(library, folder, collection):
     kept = add(library, collection)
-    doc, cut = library.store.documents.read(kept), library.store.segmentations.cut(kept)
+    doc, cut = library.store.documents.read(kept), library.store.segmentations.get(kept)
     blocks = library.restore(doc, kept, cut).blocks(1.0)
 
     def stop(step):
@@ -219,7 +243,7 @@ def test_stopped_indexing_keeps_its_kv_and_deleting_removes_it(library, folder, 
     with pytest.raises(Stopped):
         library.index(fresh(library, collection), kept, doc, blocks, stop)
     assert files(folder) and [*examine(library)] == [], "what is encoded is known, and waits for the next time"
-    library.delete_document(fresh(library, collection), library.store.documents.get(collection.id, doc.sha256))
+    library.delete_document(fresh(library, collection), library.store.documents.get(collection.id, doc.id))
     assert files(folder) == []
 
 
@@ -228,31 +252,18 @@ def test_other_models_have_documents_indexed_anew(library, folder, collection):
     index(library, collection, kept)
     library.close()
     other = Library(Store.open(sqlite_url(folder / "blockrag.sqlite")), tiny_engine(folder / "kv", seed=5), folder)
-    assert (
-        len(other.rag(fresh(other, collection)).index) == 0
-        and other.store.blocks.starts(collection.id, other.made_by) == {}
-    )
+    assert len(other.index_of(collection.id)) == 0 and other.store.blocks.starts(collection.id, other.made_by) == {}
     index(other, collection, kept)
-    assert search(other, collection) and {r.made_by for r in other.store.blocks.of(kept)} == {other.made_by}
+    assert search(other, collection) and other.store.blocks.of(kept) == other.store.blocks.of(kept, other.made_by)
     other.close()
 
 
 # The doctor
 
 
-def damage_index(library, folder, collection):
-    path = library.indexes.path(collection) / "index.sqlite"
-    with sqlite3.connect(path) as connection:
-        connection.execute("DELETE FROM blocks WHERE id IN (SELECT min(id) FROM blocks)")
-
-
 def damage_blocks(library, folder, collection):
     with sqlite3.connect(folder / "blockrag.sqlite") as connection:
         connection.execute("DELETE FROM blocks WHERE id IN (SELECT min(id) FROM blocks)")
-
-
-def lose_kv(library, folder, collection):
-    library.engine.kv.delete(next(iter(library.store.blocks.keys())))
 
 
 def add_foreign_kv(library, folder, collection):
@@ -267,10 +278,6 @@ def leave_upload(library, folder, collection):
     (library.received / "stray").write_text("x")
 
 
-def leave_index(library, folder, collection):
-    (library.indexes.folder / "stray").mkdir()
-
-
 def spoil_scores(library, folder, collection):
     with sqlite3.connect(folder / "blockrag.sqlite") as connection:
         connection.execute("INSERT INTO edits VALUES (99, 1, 1000000, 'added', 'done', 0)")
@@ -280,15 +287,7 @@ def half_import(library, folder, collection):
     library.store.collections.create("importing", "half")
 
 
-def spoil_index(library, folder, collection):
-    for path in library.indexes.path(collection).iterdir():
-        path.write_bytes(b"no index")
-
-
-DAMAGES = [
-    damage_index, damage_blocks, lose_kv, add_foreign_kv, lose_upload, leave_upload, leave_index, spoil_scores,
-    half_import, spoil_index,
-]  # fmt: skip
+DAMAGES = [damage_blocks, add_foreign_kv, lose_upload, leave_upload, spoil_scores, half_import]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -309,7 +308,7 @@ def test_the_doctor_finds_and_mends(library, folder, collection, damage):
 def test_a_text_that_was_altered_is_told(library, folder, collection):
     add(library, collection)
     with sqlite3.connect(folder / "blockrag.sqlite") as connection:
-        connection.execute("UPDATE documents SET text = X'6869'")
+        connection.execute("UPDATE document_parts SET text = X'6869'")
     found, left = mend(library)
     assert found == left and "not the one that was loaded" in found[0].what
 
@@ -331,7 +330,7 @@ def test_a_collection_travels_as_one_file(library, folder, collection, tmp_path)
         library.store.documents.of(collection.id), there.store.documents.of(imported.id), strict=True
     ):
         assert library.store.documents.read(ours.id) == there.store.documents.read(theirs.id)
-        here, gone = library.store.segmentations.cut(ours.id), there.store.segmentations.cut(theirs.id)
+        here, gone = library.store.segmentations.get(ours.id), there.store.segmentations.get(theirs.id)
         assert (here.segmenter, here.bounds, here.granularity, here.edits) == (
             gone.segmenter, gone.bounds, gone.granularity, gone.edits,
         )  # fmt: skip

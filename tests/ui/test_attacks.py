@@ -87,7 +87,6 @@ def test_no_route_serves_a_file_of_ours(served, route):
     targets = [
         folder / "blockrag.sqlite",
         folder / "secret",
-        *sorted((folder / "indexes").glob("*/index.sqlite")),
         root / "app.py",
         Path("/etc/passwd"),
     ]
@@ -367,7 +366,7 @@ def test_text_that_orders_the_program_about_is_text(collection, tmp_path):
     def snapshot():
         return (
             store.collections.all()[0].name,
-            [(r.sha256, r.name) for r in store.documents.of(collection.record.id)],
+            [(r.document_id, r.name) for r in store.documents.of(collection.record.id)],
             store.settings.of("local"),
             sorted(store.blocks.keys()),
         )

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from blockrag.errors import SegmentationError, Stopped
+from blockrag.events import Source
 from blockrag.segment import DEFAULT_SEGMENTER, SizeBounds
 from tests.ui.serving import TEXT, only_document
 from ui.handlers import blocks
@@ -167,8 +168,12 @@ def test_the_cost_of_blocks_is_shown_before_indexing(collection):
 
 
 def test_a_source_is_shown_in_its_document(collection):
-    _, document = only_document(collection)
-    view = blocks.source_view(collection, document.content, 20, 90, "caption")
+    document_id, document = only_document(collection)
+
+    def source(start, end):
+        return Source(1, "rivers.md", document_id, start, end, document.content.text[start:end], 0.5, 9)
+
+    view = blocks.source_view(collection, source(20, 90))
     assert view["starts"] == [0, 20, 90] and view["highlight"] == 20 and "version" not in view
-    assert blocks.source_view(collection, document.content, 0, len(TEXT), "")["starts"] == [0]
-    assert "empty" in blocks.source_view(collection, None, 0, 0, "") and "empty" in blocks.view(collection, "nothing")
+    assert blocks.source_view(collection, source(0, len(TEXT)))["starts"] == [0]
+    assert "empty" in blocks.source_view(collection, None) and "empty" in blocks.view(collection, "nothing")

@@ -2,10 +2,12 @@
 
 import pytest
 
+from blockrag.events import Source
 from storage.errors import LimitError
 from tests.ui.serving import SECRET, TEXT, visitor
+from ui import strings
 from ui.collection_service import CollectionService
-from ui.handlers import documents
+from ui.handlers import blocks, documents, index
 
 
 def test_a_bad_file_says_why_and_the_others_load(service, tmp_path):
@@ -76,10 +78,33 @@ def test_a_file_stopped_while_segmenting_waits_again(service, slow_file, stop):
     assert states(documents.read_waiting(again))[-1] == "ready to index"
 
 
-def test_the_same_text_twice_is_one_document(collection, tmp_path):
-    (tmp_path / "again.md").write_text(TEXT)
-    *_, view = documents.load_files(collection, [tmp_path / "again.md"])
-    assert len(view["rows"]) == 1 and documents.choices(collection)[0][0] == "rivers.md"
+def test_a_file_loaded_again_replaces_the_one_of_its_name(collection, tmp_path):
+    for folder in ("same", "changed"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "same" / "rivers.md").write_text(TEXT)
+    (tmp_path / "same" / "copy.md").write_text(TEXT)
+    *_, view = documents.load_files(collection, sorted((tmp_path / "same").iterdir()))
+    assert [row["name"] for row in view["rows"]] == ["rivers.md", "copy.md"]
+    list(index.index_all(collection))
+    document_id = documents.choices(collection)[0][1]
+    shown = blocks.view(collection, document_id)
+    (tmp_path / "changed" / "rivers.md").write_text("# Lakes\n\nThe lake is deep and cold. " * 9)
+    *_, view = documents.load_files(collection, [tmp_path / "changed" / "rivers.md"])
+    assert [(row["name"], row["state"]) for row in view["rows"]] == [
+        ("rivers.md", strings.READY_TO_INDEX), ("copy.md", strings.INDEXED),
+    ]  # fmt: skip
+    again = blocks.view(collection, document_id)
+    assert again["length"] != shown["length"] and again["version"] > shown["version"]
+    assert "lake" in collection.find(document_id).content.text
+
+
+def test_a_source_of_a_document_that_changed_is_told(collection, tmp_path):
+    text = TEXT[20:90]
+    source = Source(1, "rivers.md", documents.choices(collection)[0][1], 20, 90, text, 0.5, 9)
+    assert blocks.source_view(collection, source)["highlight"] == 20
+    (tmp_path / "rivers.md").write_text("Another text. " * 30)
+    list(documents.load_files(collection, [tmp_path / "rivers.md"]))
+    assert blocks.source_view(collection, source) == {"empty": strings.SOURCE_CHANGED}
 
 
 def test_too_many_files_are_refused(collection, tmp_path):

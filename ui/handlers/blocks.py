@@ -9,8 +9,8 @@ from statistics import median
 
 import numpy as np
 
-from blockrag.documents import Document
 from blockrag.errors import SegmentationError
+from blockrag.events import Source
 from blockrag.kv.memory import MemoryTier
 from blockrag.progress import OnProgress
 from blockrag.segment import Block, Edit, Scored, Segmentation
@@ -65,19 +65,21 @@ def compare(
     }
 
 
-def source_view(
-    collection: OpenCollection, document: Document | None, start: int, end: int, caption: str
-) -> BlocksPayload:
-    """Draw a document with one span marked, to read."""
-    if document is None:
+def source_view(collection: OpenCollection, source: Source | None) -> BlocksPayload:
+    """Draw a source's document with the source marked, to read."""
+    found = collection.find(source.document_id) if source else None
+    if source is None or found is None:
         return {"empty": strings.NO_SOURCE}
+    document, start, end = found.content, source.start, source.end
+    if document.text[start:end] != source.text:
+        return {"empty": strings.SOURCE_CHANGED}
     return {
         "collection": collection.token,
-        "doc": document.sha256,
+        "doc": document.id,
         "length": len(document.text),
         "starts": sorted({0, start, end} - {len(document.text)}),
         "highlight": start,
-        "summary": caption,
+        "summary": strings.SOURCE_CAPTION.format(document=source.document, number=source.number),
     }
 
 
@@ -109,7 +111,7 @@ def _block_lists(collection: OpenCollection, document: CollectionDocument, block
     sizes = [block.n_tokens for block in blocks]
     return {
         "collection": collection.token,
-        "doc": document.content.sha256,
+        "doc": document.content.id,
         "length": len(document.content.text),
         "starts": [block.start for block in blocks],
         "tokens": sizes,

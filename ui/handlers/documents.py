@@ -8,6 +8,7 @@ from pathlib import Path
 from blockrag.documents import Limits as ReadingLimits
 from blockrag.documents import load
 from blockrag.errors import BlockRAGError, DocumentError, Stopped
+from blockrag.index import labels
 from blockrag.progress import OnProgress
 from storage.documents import UploadRecord
 from ui import strings
@@ -56,7 +57,7 @@ def stop(collection: OpenCollection) -> DocumentsPayload:
 
 def load_sample(collection: OpenCollection, path: Path, on_progress: OnProgress | None = None) -> DocumentsPayload:
     """Load a file of the project, and leave it where it is."""
-    collection.add(load(path), on_progress=on_progress)
+    collection.add(load(path, name=path.name), on_progress=on_progress)
     return view(collection)
 
 
@@ -82,7 +83,9 @@ def view(collection: OpenCollection, reading: int | None = None, percent: int | 
     """
     uploads = _uploads(collection)
     progress = strings.READING_FILE if percent is None else strings.SEGMENTING.format(percent=percent)
-    rows = [*map(_document_row, collection.documents.values())]
+    documents = list(collection.documents.values())
+    names = labels([(document.record.name, document.record.source) for document in documents])
+    rows = [*map(_document_row, documents, names)]
     rows += [_upload_row(upload, progress if upload.id == reading else strings.WAITING) for upload in uploads]
     n_waiting = sum(upload.state == "waiting" for upload in uploads)
     return {
@@ -95,7 +98,9 @@ def view(collection: OpenCollection, reading: int | None = None, percent: int | 
 
 def choices(collection: OpenCollection) -> list[tuple[str, str]]:
     """Return name and id of every document, for a menu."""
-    return [(record.name, record.sha256) for record in collection.store.documents.of(collection.record.id)]
+    records = collection.store.documents.of(collection.record.id)
+    names = labels([(record.name, record.source) for record in records])
+    return [(name, record.document_id) for name, record in zip(names, records, strict=True)]
 
 
 def _uploads(collection: OpenCollection) -> list[UploadRecord]:
@@ -124,11 +129,11 @@ def _read(collection: OpenCollection, upload: UploadRecord) -> Iterator[Document
     path.unlink(missing_ok=True)
 
 
-def _document_row(document: CollectionDocument) -> DocumentRow:
+def _document_row(document: CollectionDocument, name: str) -> DocumentRow:
     record = document.record
     return {
-        "id": record.sha256,
-        "name": record.name,
+        "id": record.document_id,
+        "name": name,
         "kind": record.media_type.rsplit("/", 1)[-1].rsplit(".", 1)[-1].removeprefix("x-"),
         "size": strings.CHARACTERS.format(n=record.n_chars),
         "state": strings.READY_TO_INDEX if document.indexed_starts is None else strings.INDEXED,

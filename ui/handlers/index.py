@@ -101,7 +101,7 @@ def _with_errors(rows: list[IndexRow], errors: dict[str, str]) -> list[IndexRow]
 def _row(collection: OpenCollection, document: CollectionDocument) -> IndexRow:
     n_blocks = len(document.starts)
     row: IndexRow = {
-        "id": document.record.sha256,
+        "id": document.record.document_id,
         "name": document.record.name,
         "text": strings.NOT_INDEXED.format(n=n_blocks),
         "done": 0,
@@ -141,7 +141,7 @@ def _running_row(document: CollectionDocument, step: Progress, left_s: float | N
     if left_s is not None:
         text += strings.SECONDS_LEFT.format(s=left_s) if left_s >= 1 else strings.NEARLY_DONE
     return {
-        "id": document.record.sha256,
+        "id": document.record.document_id,
         "name": document.record.name,
         "text": text,
         "done": 0 if step.stage == "embed" else step.done,

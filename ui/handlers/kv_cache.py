@@ -126,7 +126,6 @@ def clear(collection: OpenCollection, tier_name: str) -> int:
             for key in _keys(collection):
                 n_deleted += key in tier
                 tier.delete(key)
-    collection.library.note_places(_keys(collection))
     return n_deleted
 
 
@@ -150,13 +149,12 @@ def warm(collection: OpenCollection) -> Iterator[None]:
         for document in collection.documents.values():
             text = document.content.text
             records = collection.store.blocks.of(document.record.id)
-            texts = [text[r.block.start : r.block.end] for r in records]
+            texts = [text[r.start : r.end] for r in records]
             with closing(stream_progress(partial(engine.warm, texts))) as steps:
                 for _ in steps:
                     yield
-            collection.library.note_places([record.kv_key for record in records])
 
 
-def _keys(collection: OpenCollection) -> list[str]:
+def _keys(collection: OpenCollection) -> set[str]:
     """Return the KV keys of the collection's blocks."""
-    return collection.store.blocks.keys_of(collection.record.id)
+    return collection.store.blocks.keys(collection.record.id)

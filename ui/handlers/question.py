@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from blockrag.events import Answer, Mode, Report, Source
-from blockrag.pipeline import Place
+from blockrag.index import BlockRef
 from ui import strings
 from ui.components.payloads import AnswerPayload, SourceCard, SourcesPayload, StageTime, TimeBar, TimesPayload
 
@@ -43,8 +43,8 @@ class QuestionState:
     error: str = ""
     ahead: int = 0
     conversation: int | None = None
-    pinned: tuple[Place, ...] = ()
-    excluded: tuple[Place, ...] = ()
+    pinned: tuple[BlockRef, ...] = ()
+    excluded: tuple[BlockRef, ...] = ()
 
     def source(self, number: int) -> Source | None:
         """Return the source with this number."""
@@ -55,7 +55,7 @@ class QuestionState:
         source = self.source(number)
         if source is None:
             return
-        block = (source.document_id, source.start)
+        block = BlockRef(source.document_id, source.start)
         pinned, excluded = block in self.pinned, block in self.excluded
         self.pinned = tuple(other for other in self.pinned if other != block)
         self.excluded = tuple(other for other in self.excluded if other != block)

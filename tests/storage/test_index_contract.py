@@ -1,0 +1,201 @@
+"""What every index does: the one in a file, and the one in rows of the database, on SQLite and on PostgreSQL."""
+
+import random
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+
+from blockrag.documents import Document
+from blockrag.errors import UnknownDocumentError
+from blockrag.index import BlockRef, FileIndex, IndexedBlock, labels
+from storage.index import RowIndex
+from storage.store import Store
+
+DIMENSION = 16
+
+
+@pytest.fixture(params=["files", "rows of sqlite", "rows of postgresql"])
+def opened(request, tmp_path):
+    """Opens the same collection again each time it is called, as another process would."""
+    if request.param == "files":
+        made_by = {"model": "m", "embedder": "e"}
+        yield lambda: FileIndex(tmp_path / "index", made_by, DIMENSION)
+        return
+    if request.param == "rows of sqlite":
+        url = f"sqlite:///{tmp_path}/test.sqlite"
+    else:
+        url = request.getfixturevalue("empty_postgresql")
+    stores = [Store.open(url)]
+    collection = stores[0].collections.create("anna", "Rivers")
+
+    def open_again():
+        stores.append(Store.open(url))
+        return RowIndex(stores[-1], collection.id, "models", DIMENSION)
+
+    yield open_again
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def index(opened):
+    return opened()
+
+
+def vector(text: str) -> np.ndarray:
+    made = np.random.default_rng(zlib.crc32(text.encode("utf-8", "replace"))).normal(size=DIMENSION).astype(np.float32)
+    return made / np.linalg.norm(made)
+
+
+def cut(*texts: str) -> list[IndexedBlock]:
+    blocks, start, page = [], 0, 1
+    for text in texts:
+        end = start + len(text)
+        blocks.append(IndexedBlock(start, end, len(text) // 3, 0.5, f"key of {hash(text):x}", page))
+        start, page = end, page + text.count("\f")
+    return blocks
+
+
+def add(index, source: str, *texts: str, name: str = "") -> list[str]:
+    document = Document(name or source.split("/")[-1], "text/plain", "".join(texts), source)
+    return index.add(document, cut(*texts), np.stack([vector(text) for text in texts]))
+
+
+def id_of(source: str) -> str:
+    return Document("", "", "", source).id
+
+
+def found(index, text: str, k: int = 1) -> list[str]:
+    return [hit.text for hit in index.search(vector(text), k)]
+
+
+def keys(*texts: str) -> list[str]:
+    return sorted(block.kv_key for block in cut(*texts))
+
+
+def test_what_is_added_is_found_with_all_that_belongs_to_it(index):
+    add(index, "/a/rivers.pdf", "The Seine.\f", "The Tiber.")
+    add(index, "/b/lakes.md", "The lake of Como.")
+    first, second = index.search(vector("The Tiber."), 3)[:2]
+    assert (first.text, first.name, first.source) == ("The Tiber.", "rivers.pdf", "/a/rivers.pdf")
+    assert first.document_id == id_of("/a/rivers.pdf") and first.similarity == pytest.approx(1, abs=1e-6)
+    assert first.block == cut("The Seine.\f", "The Tiber.")[1] and first.block.page == 2
+    assert second.similarity < 0.99 and len(index.search(vector("x"), 9)) == 3 == len(index) == index.n_vectors
+    hit = index.find(BlockRef(first.document_id, 0), vector("The Seine.\f"))
+    assert hit.text == "The Seine.\f" and hit.similarity == pytest.approx(1, abs=1e-6)
+    assert index.find(BlockRef(first.document_id, 5), vector("x")) is None
+    assert index.find(BlockRef("nothing", 0), vector("x")) is None
+
+
+@pytest.mark.parametrize("text", ["plain", "a\x00b\ud83dc \U0001f30a" * 9, "\U0001f30a" * 9000, "x" * 4096, "x" * 4097])
+def test_a_text_comes_back_whole_and_its_blocks_as_they_are(index, text):
+    half = len(text) // 2
+    add(index, "a", text[:half], text[half:])
+    document = index.read(id_of("a"))
+    assert (document.text, document.name, document.media_type, document.source) == (text, "a", "text/plain", "a")
+    assert found(index, text[half:]) == [text[half:]] and found(index, text[:half]) == [text[:half]]
+
+
+def test_a_source_indexed_again_replaces_what_was_there(index, opened):
+    add(index, "a", "first. ", "second. ", "third. ")
+    add(index, "b", "third. ")
+    assert add(index, "a", "first. ", "changed. ", "third. ") == keys("second. ")
+    assert index.read(id_of("a")).text == "first. changed. third. "
+    assert [(d.source, d.n_blocks) for d in index.documents()] == [("a", 3), ("b", 1)]
+    for each in (index, opened()):
+        assert found(each, "changed. ") == ["changed. "] and "second. " not in found(each, "second. ", 9)
+        assert each.n_vectors == 3 and len(each) == 4
+    assert add(index, "a", "first. ", "changed. ", "third. ") == []
+
+
+def test_two_sources_with_one_text_share_vectors_and_both_stand_in_the_list(index):
+    add(index, "/a/notes.md", "one. ", "two. ")
+    assert set(index.known_vectors(keys("one. ", "three. "))) == set(keys("one. "))
+    assert np.array_equal(index.known_vectors(keys("one. "))[keys("one. ")[0]], vector("one. "))
+    add(index, "/b/notes.md", "one. ", "two. ")
+    assert [(d.source, d.n_blocks, d.n_tokens) for d in index.documents()] == [
+        ("/a/notes.md", 2, 2), ("/b/notes.md", 2, 2),
+    ]  # fmt: skip
+    first, second = index.documents()
+    assert first.sha256 == second.sha256 and first.id != second.id
+    assert index.n_vectors == 2 and found(index, "one. ", 9) == found(index, "one. ", 2), "a text is found once"
+    assert index.delete(first.id) == [] and found(index, "one. ") == ["one. "]
+    assert index.search(vector("one. "), 1)[0].source == "/b/notes.md"
+    assert sorted(index.delete(second.id)) == keys("one. ", "two. ") and index.search(vector("one. "), 9) == []
+
+
+def test_deleting_or_reading_what_is_not_there_is_an_error_that_says_so(index):
+    add(index, "a", "text")
+    index.delete(id_of("a"))
+    for use in (index.delete, index.read):
+        with pytest.raises(UnknownDocumentError, match="there is no document"):
+            use(id_of("a"))
+    assert index.documents() == [] and len(index) == 0 == index.n_vectors
+
+
+def test_blocks_that_do_not_tile_or_have_no_vector_change_nothing(index):
+    add(index, "a", "one. ", "two. ")
+    document, vectors = Document("a", "text/plain", "one. two. three. "), np.stack([vector("x"), vector("y")])
+    with pytest.raises(ValueError, match="do not tile"):
+        index.add(document, cut("one. ", "two. "), vectors)
+    with pytest.raises(ValueError, match="3 blocks came with 2 vectors"):
+        index.add(document, cut("one. ", "two. ", "three. "), vectors)
+    assert index.read(id_of("a")).text == "one. two. " and found(index, "two. ") == ["two. "]
+
+
+def test_what_others_write_is_seen(index, opened):
+    add(index, "a", "one. ", "two. ")
+    other = opened()
+    assert found(other, "two. ") == ["two. "]
+    add(other, "b", "three. ")
+    assert found(index, "three. ") == ["three. "]
+    other.delete(id_of("a"))
+    add(other, "c", "four. ")
+    add(index, "d", "five. ")
+    assert sorted(found(index, "x", 9)) == sorted(found(other, "x", 9)) == ["five. ", "four. ", "three. "]
+
+
+def test_any_sequence_of_writes_of_two_processes_leaves_both_right(index, opened):
+    rng, handles, expected = random.Random(7), [index, opened()], {}
+    for _ in range(40):
+        source, handle = rng.choice("abcde"), rng.choice(handles)
+        if source in expected and rng.random() < 0.3:
+            gone = handle.delete(id_of(source))
+            expected.pop(source)
+        else:
+            texts = [f"text {rng.randrange(6)}. " for _ in range(rng.randrange(1, 5))]
+            gone = add(handle, source, *texts)
+            expected[source] = texts
+        left = {text for texts in expected.values() for text in texts}
+        assert not set(gone) & set(keys(*left))
+        reader = rng.choice(handles)
+        assert set(found(reader, "x", 99)) == left and reader.n_vectors == len(left)
+    for source, texts in expected.items():
+        assert handles[0].read(id_of(source)).text == "".join(texts)
+
+
+def test_a_search_reads_the_blocks_that_it_found_and_no_whole_document(index):
+    texts = [f"block {i}. ".ljust(1000, "x") for i in range(2000)]
+    add(index, "large", *texts)
+    expected = found(index, texts[1500], 4)  # what is read once, such as statements that are prepared
+    tracemalloc.start()
+    try:
+        assert found(index, texts[1500], 4) == expected and expected[0] == texts[1500]
+        assert index.find(BlockRef(id_of("large"), 1_900_000), vector("x")).text == texts[1900]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 200_000, "a document of two million characters was read"
+
+
+def test_names_that_clash_are_told_apart_by_their_folders():
+    sources = ["/x/a/notes.md", "/x/b/notes.md", "/y/b/notes.md", "C:\\z\\other.md", "alone.md"]
+    assert labels([(source.replace("\\", "/").split("/")[-1], source) for source in sources]) == [
+        "a/notes.md", "x/b/notes.md", "y/b/notes.md", "other.md", "alone.md",
+    ]  # fmt: skip
+    assert labels([("a.md", "/x/a.md")] * 2) == ["a.md"] * 2, "one document's blocks"
+    assert labels([("Report", "https://one.org/r.pdf"), ("Report", "https://two.org/r.pdf"), ("Report", "Report")]) == [
+        "one.org/r.pdf/Report", "two.org/r.pdf/Report", "Report",
+    ]  # fmt: skip
