@@ -1,7 +1,7 @@
-"""Lets so many answers through at once, while the others wait their turn. Knows no model.
+"""Admits a limited number of answers at once; the others wait in a queue.
 
-Who asks most waits longest: places go round the clients, and within one client_id in the order of coming. The queue is
-bounded in length and in time, so that a server that is asked too much says so instead of growing.
+Round-robin over clients, FIFO within a client. The queue is bounded in length and in time, so that an overloaded server
+refuses questions instead of growing.
 """
 
 import threading
@@ -14,33 +14,33 @@ from blockrag.errors import BusyError
 
 
 class Ticket:
-    """A place in the queue, or past it.
+    """One client's request for a slot.
 
     Attributes
     ----------
     client_id : str
     ahead : int
-        Tickets that will be let through before this one, as things stand; 0 when it may go.
+        Tickets that will be admitted before this one, as things stand; 0 once it is admitted.
     """
 
     def __init__(self, queue: "FairQueue", client_id: str):
-        self._turnstile, self.client_id = queue, client_id
+        self._queue, self.client_id = queue, client_id
         self._admitted = threading.Event()
         self._drawn = time.monotonic()
         self._deadline = self._drawn + queue.max_wait_s
-        self._went = self._drawn
+        self._admitted_at = self._drawn
 
     @property
     def waited_ms(self) -> float:
-        """Time from drawing to being let through."""
-        return 1000 * (self._went - self._drawn)
+        """Time from drawing to admission."""
+        return 1000 * (self._admitted_at - self._drawn)
 
     @property
     def ahead(self) -> int:
-        return self._turnstile.ahead_of(self)
+        return self._queue.ahead_of(self)
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most so long; whether it may go.
+        """Wait at most `seconds`. Returns whether the ticket is admitted.
 
         Raises
         ------
@@ -50,12 +50,12 @@ class Ticket:
         if self._admitted.wait(min(seconds, max(0.0, self._deadline - time.monotonic()))):
             return True
         if time.monotonic() >= self._deadline:
-            raise BusyError(f"no turn came within {self._turnstile.max_wait_s:g} seconds; ask again a little later.")
+            raise BusyError(f"not admitted within {self._queue.max_wait_s:g} seconds; ask again a little later.")
         return False
 
     def admit(self) -> None:
         """Called by the queue."""
-        self._went = time.monotonic()
+        self._admitted_at = time.monotonic()
         self._admitted.set()
 
 
@@ -69,29 +69,29 @@ class FairQueue:
     max_waiting : int
         Tickets that may wait.
     max_wait_s : float
-        Seconds after which waiting is given up.
+        Seconds after which a ticket gives up.
     """
 
     def __init__(self, slots: int, max_waiting: int = 64, max_wait_s: float = 120.0):
         self.max_waiting, self.max_wait_s = max_waiting, max_wait_s
         self._free = slots
         self._lock = threading.Lock()
-        self._waiting: OrderedDict[str, deque[Ticket]] = OrderedDict()  # the client_id whose turn is next comes first
+        self._waiting: OrderedDict[str, deque[Ticket]] = OrderedDict()  # the next client first
 
     @contextmanager
     def ticket(self, client_id: str = "") -> Iterator[Ticket]:
-        """Draw a ticket; leaving the context gives the place back, waiting or not.
+        """Draw a ticket; leaving the context returns it, admitted or not.
 
         Raises
         ------
         BusyError
-            If too many wait already.
+            If too many tickets are waiting.
         """
         ticket = Ticket(self, client_id)
         with self._lock:
             n_waiting = sum(map(len, self._waiting.values()))
             if not self._free and n_waiting >= self.max_waiting:
-                raise BusyError(f"{n_waiting} questions wait already, which is the most; ask again a little later.")
+                raise BusyError(f"{n_waiting} questions are waiting, which is the limit; ask again a little later.")
             self._waiting.setdefault(client_id, deque()).append(ticket)
             self._admit()
         try:
@@ -100,7 +100,7 @@ class FairQueue:
             self._leave(ticket)
 
     def ahead_of(self, ticket: Ticket) -> int:
-        """Tickets that will go before `ticket`."""
+        """Tickets that will be admitted before `ticket`."""
         with self._lock:
             return next((n for n, other in enumerate(self._in_order()) if other is ticket), 0)
 
@@ -114,7 +114,7 @@ class FairQueue:
             queue.popleft().admit()
             self._free -= 1
             if queue:
-                self._waiting[client_id] = queue  # behind all others now
+                self._waiting[client_id] = queue  # behind all other clients
 
     def _leave(self, ticket: Ticket) -> None:
         with self._lock:

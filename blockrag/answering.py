@@ -1,4 +1,4 @@
-"""Answers a question: waits for a slot, takes the sources, then gathers, assembles, prefills and decodes."""
+"""Answers a question: waits for admission, takes the sources, then gathers, assembles, prefills and decodes."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,9 +27,9 @@ TTFT_STAGES = ("retrieval", "kv_load", "encode", "assemble", "prefill")
 
 @dataclass
 class Request:
-    """One question on its way to an answer, and what it cost so far.
+    """A question being answered, and its cost so far.
 
-    `framing` stands around the blocks in place of the prompt's own prefix and the question alone.
+    `framing` replaces the prompt's own prefix and the plain question around the blocks.
     """
 
     question: str
@@ -49,7 +49,7 @@ class Request:
     queued_ms: float = 0.0
     notes: list[str] = field(default_factory=list)
     token_ids: dict[str, list[int]] = field(default_factory=dict)
-    """Of those blocks that had to be tokenised, by their text."""
+    """Tokens of the blocks that had to be tokenised, by text."""
 
 
 def queue_and_answer(
@@ -87,7 +87,7 @@ def queue_and_answer(
 
 
 def fit(engine: Engine, request: Request, found: tuple[Source, ...]) -> None:
-    """Give the request as many sources, best first, as the model's context holds beside question and answer.
+    """Give the request as many sources, best first, as fit the model's context beside question and answer.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def answer(engine: Engine, request: Request) -> Iterator[Piece | Answer]:
     Piece
         The answer's text, in order.
     Answer
-        Last: the whole, with its report. Closing the generator earlier frees what the answer held.
+        Last: the whole answer, with its report. Closing the generator earlier frees what the answer held.
     """
     stream, pieces = TextStream(engine.model.tokenizer), []
     for token in _tokens(engine, request):
@@ -144,7 +144,7 @@ def answer(engine: Engine, request: Request) -> Iterator[Piece | Answer]:
 
 
 def _tokens(engine: Engine, request: Request) -> Iterator[int]:
-    """The answer's tokens, most likely ones, without the one that ends it."""
+    """The answer's tokens by greedy decoding, without the end token."""
     with ExitStack() as held:
         token, following = _begin(engine, request, held)
         ends = end_tokens(engine.model)
@@ -158,32 +158,32 @@ def _tokens(engine: Engine, request: Request) -> Iterator[int]:
 
 
 def _begin(engine: Engine, request: Request, held: ExitStack) -> tuple[int, Iterator[int]]:
-    """The first token and those that follow. It is begun again, once each, where the device's memory runs out (what is
-    cached there is evicted) and where a block proves damaged on its way (all are read whole then)."""
-    arriving, relieved = True, False
+    """The first token and those that follow. Starts over, once each, if the device's memory runs out (cached blocks are
+    evicted) and if a block is found damaged while it streams (all blocks are then read completely first)."""
+    streaming, has_evicted = True, False
     while True:
         try:
-            return _first_token(engine, request, held, arriving)
+            return _first_token(engine, request, held, streaming)
         except torch.OutOfMemoryError:
             held.close()
-            if relieved:
+            if has_evicted:
                 raise DeviceMemoryError(NO_MEMORY) from None
-            full = relieved = True
+            is_full = has_evicted = True
         except (KVCorruptError, KVTierError) as error:
             held.close()
-            if not arriving:
+            if not streaming:
                 raise
             add_note(request.notes, error)
-            full = arriving = False
-        if full:
-            engine.relieve(request.notes)
+            is_full = streaming = False
+        if is_full:
+            engine.free_device_memory(request.notes)
 
 
-def _first_token(engine: Engine, request: Request, held: ExitStack, arriving: bool) -> tuple[int, Iterator[int]]:
-    """`arriving`: whether blocks may still be read while the first layers are computed."""
+def _first_token(engine: Engine, request: Request, held: ExitStack, streaming: bool) -> tuple[int, Iterator[int]]:
+    """The first token and those that follow. With `streaming`, blocks are read while the first layers are computed."""
     context = _block_context if request.mode == "block" else _full_context
     lease = held.enter_context(engine.kv.lease())
-    parts, prompt_ids = context(engine, request, lease, arriving)
+    parts, prompt_ids = context(engine, request, lease, streaming)
     runner = engine.runner if request.mode == "block" else engine.full_runner
     with request.watch.stage("assemble"):
         joined = held.enter_context(runner.join(parts, len(prompt_ids) + request.max_new_tokens))
@@ -197,16 +197,16 @@ def _first_token(engine: Engine, request: Request, held: ExitStack, arriving: bo
     return token, tokens
 
 
-def _block_context(engine: Engine, request: Request, lease: Lease, arriving: bool) -> tuple[list[BlockKV], list[int]]:
-    """Prefix and blocks as KV, and the final block that is left to compute."""
+def _block_context(engine: Engine, request: Request, lease: Lease, streaming: bool) -> tuple[list[BlockKV], list[int]]:
+    """KV of prefix and blocks, and the final block, which is left to compute."""
     framing = _framing(engine, request)
     with request.watch.stage("encode"):
         prefix = engine.prefix(framing.prefix_ids)
-    return [prefix, *_gather(engine, request, lease, arriving)], list(framing.final_ids)
+    return [prefix, *_gather(engine, request, lease, streaming)], list(framing.final_ids)
 
 
-def _full_context(engine: Engine, request: Request, lease: Lease, arriving: bool) -> tuple[list[BlockKV], list[int]]:
-    """No KV, and the whole prompt that is left to compute; no sinks (they belong to block mode)."""
+def _full_context(engine: Engine, request: Request, lease: Lease, streaming: bool) -> tuple[list[BlockKV], list[int]]:
+    """No KV, and the whole prompt, which is left to compute; without sinks, which belong to block mode."""
     framing = _framing(engine, request)
     with request.watch.stage("assemble"):
         blocks = [token for source in request.sources for token in _token_ids(engine, request, source)]
@@ -214,7 +214,7 @@ def _full_context(engine: Engine, request: Request, lease: Lease, arriving: bool
 
 
 def _token_ids(engine: Engine, request: Request, source: Source) -> list[int]:
-    """Token ids of a block, made once."""
+    """Token ids of a block; tokenises it once."""
     if source.text not in request.token_ids:
         request.token_ids[source.text] = engine.prompt.block_ids(source.text)
     return request.token_ids[source.text]
@@ -225,17 +225,17 @@ def _kv_key(engine: Engine, request: Request, source: Source) -> str:
 
 
 def _framing(engine: Engine, request: Request) -> Framing:
-    """What stands around the blocks, made once."""
+    """The framing of the blocks; created once."""
     if request.framing is None:
         final_ids = engine.prompt.final_ids(request.question)
         request.framing = Framing(engine.prompt.prefix_ids, tuple(final_ids))
     return request.framing
 
 
-def _gather(engine: Engine, request: Request, lease: Lease, arriving: bool) -> list[BlockKV]:
-    """KV of every source, in order: from the store (where `arriving`, perhaps still on its way), or encoded now and
-    kept. Only what must be encoded, or has no key yet, is tokenised."""
-    find = lease.open if arriving else lease.get
+def _gather(engine: Engine, request: Request, lease: Lease, streaming: bool) -> list[BlockKV]:
+    """KV of every source, in order: from the store (with `streaming`, perhaps still being read), or encoded now and
+    kept. Only blocks that must be encoded, or have no key yet, are tokenised."""
+    find = lease.open if streaming else lease.get
     request.kv_hits, request.kv_misses, request.n_tokens_saved, request.n_prefill_tokens = Counter(), 0, 0, 0
     found: dict[str, BlockKV] = {}
     missing: dict[str, list[int]] = {}

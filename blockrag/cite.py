@@ -1,7 +1,7 @@
-"""Cite: which source supports each statement of an answer. Knows words, not the model that wrote them.
+"""Cite: finds the source that supports each statement of an answer.
 
-Small models number their sources unreliably, so that the trace does not ask the model: a statement is cited to the
-source that contains most of its words, weighted by how few of the sources contain them (inverse document frequency).
+Small models number their sources unreliably, so the model is not asked: a statement is cited to the source that
+contains most of its words, weighted by how few of the sources contain them (inverse document frequency).
 """
 
 import math
@@ -13,7 +13,7 @@ from blockrag.events import Citation, Source
 from blockrag.segment import find_candidates
 
 MIN_SUPPORT = 0.5
-"""A statement is cited only where at least half of its weighted words are in the source."""
+"""A statement is cited only if at least half of its weighted words are in the source."""
 
 _WORD = re.compile(r"\w+")
 

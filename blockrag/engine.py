@@ -1,4 +1,4 @@
-"""The engine: one model, one embedder and one KV store, shared by all who ask. Knows no collection of documents."""
+"""The engine: one model, one embedder and one KV store, shared by all collections and clients."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,18 +33,18 @@ from blockrag.segment import HFTokenCounter
 GIB = 1 << 30
 
 SLOTS = {"cpu": 2, "cuda": 4}
-"""Answers at once: each more has the others wait longer between two tokens."""
+"""Answers at once; each more slows the others down."""
 
 KV_READERS = max(4, min(16, os.cpu_count() or 4))
-"""Threads that read block KV at once: reading and checking a file leave the interpreter free, and a disk is at its
-fastest when several ask."""
+"""Threads that read block KV: reading and checking a file release the interpreter's lock, and a disk is fastest with
+several requests."""
 
 OTHER_PREFIXES = 16
-"""Prefixes with an instruction of the caller's own that are kept, encoded."""
+"""Encoded prefixes with a caller's own instruction that are kept."""
 
 NO_MEMORY = (
-    "the device's memory does not suffice, even with every cached block evicted from it. Ask for fewer blocks or a "
-    "shorter answer, or use a smaller model."
+    "the device's memory is too small, even with every cached block evicted from it. Ask for fewer blocks or a shorter "
+    "answer, or use a smaller model."
 )
 
 
@@ -61,7 +61,7 @@ class Engine:
     Attributes
     ----------
     model, full_model : AnswerModel
-        What block mode and full mode run; one, where an adapter gives block mode no weights of its own.
+        What block mode and full mode run; the same without an adapter.
     prompt : Prompt
     identity : KVIdentity
     prefix_kv : BlockKV
@@ -69,11 +69,11 @@ class Engine:
     runner : Runner
         Joins blocks and runs the question over them.
     full_runner : Runner
-        Runs full mode: the same, where an adapter gives block mode no weights of its own.
+        Runs full mode; the same as `runner` without an adapter.
     queue : FairQueue
-        Lets questions through.
+        Admits questions.
     readers : Executor
-        Read block KV while it is used already.
+        Threads that read block KV while its first layers are in use.
     """
 
     def __init__(self, model: AnswerModel, embedder: Embedder, kv: TieredKV):
@@ -81,7 +81,7 @@ class Engine:
         self.embedder = embedder
         self.kv = kv
         self.prompt = Prompt(model.tokenizer)
-        self.prompt.final_ids("")  # makes its tokenizers now, and not while the first question waits
+        self.prompt.final_ids("")  # creates its tokenizers now, not at the first question
         self.identity = kv_identity(model)
         self.prefix_kv = encode_prefix(model, self.prompt.prefix_ids)
         self._other_prefix = lru_cache(OTHER_PREFIXES)(lambda token_ids: encode_prefix(model, token_ids))
@@ -108,7 +108,7 @@ class Engine:
         device: str | None = None,
         allow_unverified: bool = False,
     ) -> "Engine":
-        """Load models by name (catalog, Hugging Face hub) or folder, fetching them where they are absent.
+        """Load models by name (catalog, Hugging Face hub) or folder, downloading them if needed.
 
         Parameters
         ----------
@@ -117,17 +117,16 @@ class Engine:
         adapter : str
             See `blockrag.models.shipped.find_adapter`.
         kv_dir : Path, optional
-            Folder of the disk tier; without it block KVs are kept in memory alone.
+            Folder of the disk tier; without it block KVs are kept only in memory.
         device_bytes, memory_bytes, disk_bytes : int or None
             Budgets of the tiers: a GPU's memory (there is none on a CPU), the machine's memory, the disk. None is no
             limit.
         kv_remote : str, optional
             A store behind the disk, shared by a team; see `RemoteTier`.
         kv_remote_read_only : bool
-            Take block KV from there, and write and delete none.
+            Read from there only.
         kv_at_rest : "exact" or "int8"
-            In what form block KV lies on disk and in the store; 8 bits take a quarter of float32's room and are not
-            exact.
+            Form of block KV on disk and in the store; 8 bits take a quarter of float32's room and are not exact.
         device : str, optional
             Such as ``"cpu"`` or ``"cuda"``; by default a GPU where there is one.
         allow_unverified : bool
@@ -153,11 +152,11 @@ class Engine:
 
     @cached_property
     def token_counter(self) -> HFTokenCounter:
-        """Counts tokens as the answering model does."""
+        """Counts tokens with the answering model's tokenizer."""
         return HFTokenCounter(self.model.tokenizer)
 
     def prefix(self, token_ids: tuple[int, ...]) -> BlockKV:
-        """KV of the prefix with these tokens: the prompt's own, or another, of which the last few are kept."""
+        """KV of the prefix with these tokens: the prompt's own, or another; the last few of those are kept."""
         return self.prefix_kv if token_ids == self.prompt.prefix_ids else self._other_prefix(token_ids)
 
     def kv_key(self, text: str) -> str:
@@ -182,14 +181,14 @@ class Engine:
     def encode(self, blocks: Mapping[str, Sequence[int]], notes: list[str]) -> Iterator[tuple[str, BlockKV]]:
         """Encode blocks given by key, yielding each key with its KV, not in the order given.
 
-        Where the device's memory runs out, what is cached there is evicted and the rest tried once more.
+        If the device's memory runs out, the blocks cached there are evicted and the rest is tried once more.
 
         Raises
         ------
         DeviceMemoryError
             If it runs out again.
         """
-        left, relieved = dict(blocks), False
+        left, has_evicted = dict(blocks), False
         while left:
             keys = list(left)
             try:
@@ -197,13 +196,13 @@ class Engine:
                     del left[keys[encoded.number]]
                     yield keys[encoded.number], encoded.kv
             except torch.OutOfMemoryError:
-                if relieved:
+                if has_evicted:
                     raise DeviceMemoryError(NO_MEMORY) from None
-                relieved = True
+                has_evicted = True
             if left:
-                self.relieve(notes)
+                self.free_device_memory(notes)
 
-    def relieve(self, notes: list[str]) -> None:
+    def free_device_memory(self, notes: list[str]) -> None:
         """Evict every block KV from the device's memory that no answer in flight needs, and note it."""
         near = [t for t in self.kv.tiers if isinstance(t, MemoryTier) and t.device == self.model.device]
         evicted = [(tier, key) for tier in near for key in tier.keys()]
@@ -211,12 +210,12 @@ class Engine:
             tier.delete(key)
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
-        notes.append(f"the device's memory was full: {len(evicted)} cached blocks were evicted, and it was tried again")
+        notes.append(f"the device's memory was full: {len(evicted)} cached blocks were evicted for another try")
 
 
 def memory_tiers(device: torch.device, device_bytes: int | None, memory_bytes: int | None) -> list[KVTier]:
-    """On a GPU its memory and, page-locked, the machine's; on a CPU the machine's alone. Blocks that questions use
-    outlast those that indexing adds."""
+    """Tiers in a GPU's memory and in the machine's, page-locked; on a CPU only the latter. Blocks that indexing adds
+    are evicted before those that questions use."""
     if device.type == "cpu":
         return [MemoryTier(memory_bytes, policy=SegmentedLRU())]
     return [

@@ -1,8 +1,8 @@
-"""Every error that BlockRAG raises on purpose. Each message says what was given, what was expected and what to do."""
+"""All errors that BlockRAG raises on purpose. Messages say what was given, what was expected and what to do."""
 
 
 class BlockRAGError(Exception):
-    """Base of all errors below; catching it catches nothing that is not ours."""
+    """Base of all errors that BlockRAG raises on purpose."""
 
 
 class Stopped(BlockRAGError):
@@ -17,7 +17,7 @@ class DocumentError(BlockRAGError):
     name : str
         The file's own name, as the user knows it.
     reason : str
-        What is wrong with it and, where there is one, the way out.
+        What is wrong with it, and what to do if anything can be done.
     """
 
     def __init__(self, name: str, reason: str):
@@ -27,19 +27,19 @@ class DocumentError(BlockRAGError):
 
 
 class SegmentationError(BlockRAGError):
-    """A segmenter, a size bound or an edit of boundaries cannot be honoured."""
+    """A segmenter, size bounds or an edit of boundaries cannot be applied."""
 
 
 class WeightsError(BlockRAGError):
-    """Weights are unreachable, incomplete, of the wrong checksum, or there is no room to keep them."""
+    """Weights are unreachable, incomplete, of the wrong checksum, or the disk has no room for them."""
 
 
 class UnsupportedModelError(BlockRAGError):
-    """The model's family, layers, positions or chat template are not such as block attention needs."""
+    """Block attention does not support the model's family, layers, positions or chat template."""
 
 
 class KVMismatchError(BlockRAGError):
-    """A block KV was made by another model, adapter, dtype or format than the one that asks (rule 6)."""
+    """A block KV was made by another model, adapter, dtype or format (rule 6)."""
 
 
 class KVCorruptError(BlockRAGError):
@@ -47,7 +47,7 @@ class KVCorruptError(BlockRAGError):
 
 
 class KVTierError(BlockRAGError):
-    """A place where block KV is kept fails: full, read-only, gone, or not to be reached."""
+    """A KV tier fails: full, read-only, gone, or unreachable."""
 
 
 class IndexStoreError(BlockRAGError):
@@ -66,12 +66,12 @@ class PromptTooLongError(BlockRAGError):
 
 
 class BusyError(BlockRAGError):
-    """Too many questions wait already, or this one has waited too long."""
+    """Too many questions are waiting, or this one has waited too long."""
 
 
 class DeviceMemoryError(BlockRAGError):
-    """The device's memory does not suffice, even with every block KV evicted that no answer in flight needs."""
+    """The device's memory is too small, even after evicting every block KV that no answer in flight needs."""
 
 
 class ContentError(BlockRAGError):
-    """A message holds what a language model of text cannot read, such as an image."""
+    """A message holds content that a text model cannot read, such as an image."""

@@ -1,4 +1,4 @@
-"""What an answer consists of: sources, the report of its cost, and the events of its stream. Data only."""
+"""Data classes of an answer: sources, citations, the report of its cost, and the events of its stream."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -8,12 +8,12 @@ Mode = Literal["block", "full"]
 
 @dataclass(frozen=True)
 class Source:
-    """A block given to the model, numbered as the answer's reader sees it.
+    """A block given to the model.
 
     Attributes
     ----------
     number : int
-        From 1, in prompt order.
+        From 1, in prompt order, as shown to the reader.
     document, document_id : str
         The document's name (behind folders where names clash), and its id.
     start, end : int
@@ -49,7 +49,7 @@ class Source:
 class Citation:
     """A statement of the answer, ``answer.text[start:end]``, and the `number` of the source that supports it best.
 
-    `support` in (0, 1] is the part of the statement's words, rare ones weighing more, that the source contains.
+    `support` in (0, 1] is the share of the statement's words that the source contains; rare words weigh more.
     """
 
     start: int
@@ -63,10 +63,9 @@ class Report:
     """What one answer cost. Times in milliseconds; TTFT counts retrieval, KV load (and encoding of blocks that were
     not cached), assembly and prefill, from the moment the question is complete to the first token.
 
-    `n_context_tokens` counts the blocks' tokens; `n_prefill_tokens` those that were computed after the question came;
-    `n_tokens_saved` those that were not computed because their KV was cached. `kv_hits` counts blocks by tier.
-    `path` names the way the network ran: see `blockrag.attention.runner`. `queued_ms` was waited for a turn, and is not
-    part of TTFT.
+    `n_context_tokens` counts the blocks' tokens; `n_prefill_tokens` the tokens computed after the question came;
+    `n_tokens_saved` the tokens reused from the cache. `kv_hits` counts blocks by tier. `path` names the runner's path:
+    see `blockrag.attention.runner`. `queued_ms` is the time in the queue, and no part of TTFT.
     """
 
     mode: Mode
@@ -94,14 +93,14 @@ class Report:
 
 @dataclass(frozen=True)
 class Queued:
-    """May come before all others, again and again: the question waits, and `ahead` others go first."""
+    """The question is waiting, and `ahead` others go first. May come several times, before all other events."""
 
     ahead: int
 
 
 @dataclass(frozen=True)
 class Retrieved:
-    """First event of an answer: the blocks it will be given, and those found but left out for want of room."""
+    """First event of an answer: the blocks it gets, and those left out because the context has no room."""
 
     sources: tuple[Source, ...]
     left_out: tuple[Source, ...] = ()
@@ -109,14 +108,14 @@ class Retrieved:
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of the answer's text, in order; the first one marks the end of TTFT."""
+    """A piece of the answer's text, in order; the first marks the end of TTFT."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Last event: the whole answer. `stopped` is why it ended: the model was done, or `max_new_tokens` were reached."""
+    """Last event: the whole answer. `stopped` says why it ended: an end token, or `max_new_tokens` were reached."""
 
     question: str
     text: str

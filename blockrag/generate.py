@@ -1,4 +1,4 @@
-"""Prefill and decode over a cache, and text from tokens as they come. Knows nothing of blocks or documents."""
+"""Prefill and decode over a cache, and text from streamed tokens."""
 
 from collections.abc import Sequence
 
@@ -13,9 +13,9 @@ from blockrag.models.answer_model import AnswerModel
 def prefill(
     model: AnswerModel, token_ids: Sequence[int], cache: PreallocatedCache, attend: Attend | None = None
 ) -> torch.Tensor:
-    """Run `token_ids` behind what `cache` holds, each seeing all of it and its own predecessors.
+    """Run `token_ids` after the tokens in `cache`, with causal attention over both. One token is a decoding step.
 
-    Decoding is the same with the one token that came last. `attend` is how they see, where it is given.
+    `attend`, if given, computes the attention.
 
     Returns
     -------
@@ -29,7 +29,7 @@ def prefill(
 def last_logits(
     model: AnswerModel, token_ids: Sequence[int], cache: PreallocatedCache, n: int, attend: Attend | None = None
 ) -> torch.Tensor:
-    """The same, with the logits of the last `n` tokens, shape ``(n, vocab_size)``."""
+    """Like `prefill`, but the logits of the last `n` tokens, shape ``(n, vocab_size)``."""
     start = cache.n_tokens
     if attend is None and start > 0 and len(token_ids) > 1 and model.device.type == "cpu":
         attend = attend_past_and_own
@@ -46,7 +46,7 @@ def last_logits(
 
 
 def end_tokens(model: AnswerModel) -> frozenset[int]:
-    """Tokens that end an answer, as the model's generation settings have them."""
+    """Tokens that end an answer, by the model's generation settings."""
     ends = model.network.generation_config.eos_token_id
     if ends is None:
         ends = model.tokenizer.eos_token_id
@@ -54,7 +54,7 @@ def end_tokens(model: AnswerModel) -> frozenset[int]:
 
 
 class TextStream:
-    """Turns token ids into text piece by piece; holds back bytes that are not yet a whole character."""
+    """Turns token ids into text piece by piece; holds back incomplete characters."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self._tokenizer = tokenizer
@@ -70,7 +70,7 @@ class TextStream:
         return self._show(text)
 
     def flush(self) -> str:
-        """What was held back to the end."""
+        """Text that is still held back."""
         return self._show(self._text())
 
     def _text(self) -> str:

@@ -1,8 +1,8 @@
 """The prompt as token ids: prefix, blocks, and the final block with a question or a conversation.
 
-Parts are tokenised one by one, in full and in block mode, so that a block has the same tokens wherever it stands. Text
-that is not ours is never parsed for control tokens (rule 9), whoever said it: each piece is tokenised alone, and put
-where a mark stood in the rendered template.
+Parts are tokenised one by one, in full and in block mode, so that a block has the same tokens in every prompt. Text of
+users and documents is never parsed for control tokens (rule 9): each piece is tokenised alone, and replaces a mark in
+the rendered template.
 """
 
 import copy
@@ -41,14 +41,14 @@ class Message:
 
 @dataclass(frozen=True)
 class Framing:
-    """Token ids of what stands before the blocks, and of all that follows them."""
+    """Token ids before the blocks and after them."""
 
     prefix_ids: tuple[int, ...]
     final_ids: tuple[int, ...]
 
 
 class _Marks:
-    """Texts of others, each with a mark that stands for it while a template is rendered."""
+    """Texts of users and documents, each represented by a mark while a template is rendered."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -69,8 +69,8 @@ class _Marks:
 class Prompt:
     """How documents, questions and conversations are put to one model.
 
-    Of a conversation's messages, what the system says is gathered at the beginning, and neighbours of one role are
-    joined, since many templates insist that user and assistant alternate.
+    System messages of a conversation are moved to the beginning, and neighbouring messages of one role are joined,
+    since many templates require that user and assistant alternate.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class Prompt:
         return self._frame[0]
 
     def block_ids(self, text: str) -> list[int]:
-        """Token ids of one block: its text, white space at the end made uniform. Without sinks."""
+        """Token ids of one block: its text with uniform white space at the end. Without sinks."""
         return self.user_ids(text.rstrip() + BLOCK_END)
 
     def final_ids(self, question: str) -> list[int]:
@@ -99,28 +99,27 @@ class Prompt:
 
     @cached_property
     def _frame(self) -> tuple[tuple[int, ...], ...]:
-        """What `around` gives for a question alone: token ids before the blocks, before the question, and after it."""
+        """The framing of a plain question: token ids before the blocks, before the question, and after it."""
         before, after, _ = self._split([Message("user", "")], "", fixed_prefix=True)
         before_question, _, after_question = _MARK.split(after)
         return tuple(tuple(self.own_ids(text)) for text in (before, before_question, after_question))
 
     def around(self, messages: Sequence[Message], note: str = "", *, fixed_prefix: bool = False) -> Framing:
-        """What stands before and after the blocks, which belong to the user's first turn.
+        """The framing of blocks, which belong to the user's first turn.
 
         Parameters
         ----------
         messages : sequence of Message
             In order; the last one is usually the user's.
         note : str
-            Told after the blocks, before the first question.
+            Inserted after the blocks, before the first question.
         fixed_prefix : bool
-            Whether the prefix must be the prompt's own, because blocks see it; what the system says then comes after
-            the blocks.
+            Keep the prompt's own prefix, because blocks see it; system messages then come after the blocks.
 
         Raises
         ------
         UnsupportedModelError
-            If the chat template does not hand on what was said.
+            If the chat template loses or doubles a message.
         """
         before, after, marks = self._split(messages, note, fixed_prefix)
         is_own = fixed_prefix or all(m.role != "system" for m in messages)
@@ -128,31 +127,31 @@ class Prompt:
         return Framing(prefix_ids, tuple(self._ids(after, marks)))
 
     def alone(self, messages: Sequence[Message]) -> Framing:
-        """A conversation without documents: nothing but a final block.
+        """A conversation without documents: only a final block.
 
         Raises
         ------
         UnsupportedModelError
-            If the chat template does not hand on what was said.
+            If the chat template loses or doubles a message.
         """
         system, turns, marks = _arranged(messages)
         return Framing((), tuple(self._ids(self._checked(self.rendered(system, turns), marks), marks)))
 
     def own_ids(self, text: str) -> list[int]:
-        """Token ids of text that is ours: the template's control tokens are control tokens."""
+        """Token ids of the template's own text, control tokens included."""
         return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
 
     def user_ids(self, text: str) -> list[int]:
-        """Token ids of text that is not ours: a control token written in it stays the letters that it is (rule 9)."""
+        """Token ids of text of users and documents: control tokens in it are read as plain letters (rule 9)."""
         return self._literal_core.encode(text, add_special_tokens=False).ids
 
     def rendered(self, system: str | None, turns: Sequence[tuple[str, str]]) -> str:
-        """The text of a conversation, up to the header of the answer.
+        """Render a conversation, up to the header of the answer.
 
         Parameters
         ----------
         system : str or None
-            The instruction; it goes to the user's first turn where the template has no place for it.
+            The instruction; if the template has no place for it, it goes to the user's first turn.
         turns : sequence of (role, text)
             Of ``"user"`` and ``"assistant"``, alternating.
 
@@ -171,7 +170,7 @@ class Prompt:
             text = self._chat({"role": "system", "content": system}, *messages)
         except UnsupportedModelError:  # Gemma's template refuses a system's turn
             text = ""
-        if not text or system.strip() not in text:  # others leave it out
+        if not text or system.strip() not in text:  # other templates drop it
             first, *rest = messages
             text = self._chat({**first, "content": f"{system}\n\n{first['content']}".lstrip()}, *rest)
         return text
@@ -189,23 +188,23 @@ class Prompt:
         text = self.rendered(self.system if fixed_prefix or system is None else system, turns)
         before, *after = self._checked(text, marks).split(_BLOCKS)
         if len(after) != 1:
-            raise self._unusable(f"for the place of the documents it makes {text!r}")
+            raise self._unusable(f"the documents are lost or doubled in {text!r}")
         return before, after[0], marks
 
     def _checked(self, text: str, marks: _Marks) -> str:
         if not marks.are_all_in(text):
-            raise self._unusable(f"of the conversation it makes {text!r}")
+            raise self._unusable(f"a message is lost or doubled in {text!r}")
         return text
 
     def _ids(self, text: str, marks: _Marks) -> list[int]:
-        """Token ids of rendered text: ours between the marks, what was said in their place."""
+        """Token ids of rendered text, with the texts in place of their marks."""
         ids: list[int] = []
         for i, piece in enumerate(_MARK.split(text)):
             ids += self.user_ids(marks.texts[int(piece)]) if i % 2 else self.own_ids(piece)
         return ids
 
     def _chat(self, *messages: dict[str, str]) -> str:
-        """`messages` and the header of an answer, without thinking where the template has a switch for it."""
+        """Render `messages` and the header of an answer; thinking is switched off if the template can."""
         try:
             return self.tokenizer.apply_chat_template(
                 list(messages), tokenize=False, add_generation_prompt=True, enable_thinking=False
@@ -215,13 +214,13 @@ class Prompt:
 
     def _unusable(self, reason: str) -> UnsupportedModelError:
         return UnsupportedModelError(
-            f"the chat template of {self.tokenizer.name_or_path or 'the tokenizer'} does not hand on what the user "
-            f"says once and whole: {reason}. Use another model, or remove the template for a plain form without one."
+            f"the chat template of {self.tokenizer.name_or_path or 'the tokenizer'} does not render each message "
+            f"exactly once: {reason}. Use another model, or remove the template to use a plain form."
         )
 
     @cached_property
     def _literal_core(self) -> Tokenizer:
-        """A tokenizer of its own, since what it does with control tokens is a switch that all threads would share."""
+        """A copy of the tokenizer, since its handling of control tokens is a setting that all threads would share."""
         core = copy.deepcopy(self.tokenizer.backend_tokenizer)
         core.encode_special_tokens = True
         core.no_truncation()
@@ -230,7 +229,7 @@ class Prompt:
 
 
 def _arranged(messages: Sequence[Message]) -> tuple[str | None, list[tuple[str, str]], _Marks]:
-    """What the system says, if anything; the turns of user and assistant; and the marks that stand for all texts."""
+    """The system's text, if any; the turns of user and assistant; and the marks in both."""
     marks = _Marks()
     system = marks.join(m for m in messages if m.role == "system") or None
     others = (m for m in messages if m.role != "system")

@@ -1,4 +1,4 @@
-"""Times the stages of an answer, so that their sum counts everything and waiting for a reader counts nothing."""
+"""Times the stages of an answer; time in which the caller reads events is not counted."""
 
 import time
 from collections import defaultdict
@@ -9,7 +9,7 @@ import torch
 
 
 class Stopwatch:
-    """Milliseconds by stage. Stages are entered one after another, as often as needed; their times add up."""
+    """Milliseconds by stage. A stage may be entered several times; its times add up."""
 
     def __init__(self, device: torch.device | None = None):
         self._device = device
@@ -17,7 +17,7 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the body's time under `name`, on a GPU until its work is done."""
+        """Add the body's time to `name`; on a GPU, waits until its work is done."""
         start = time.perf_counter()
         try:
             yield
@@ -27,7 +27,7 @@ class Stopwatch:
             self._seconds[name] += time.perf_counter() - start
 
     def ms(self, name: str) -> float:
-        """Time of one stage; 0 where it was never entered."""
+        """Time of one stage; 0 if it was never entered."""
         return 1000 * self._seconds[name]
 
     def total_ms(self, *names: str) -> float:

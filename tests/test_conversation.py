@@ -96,5 +96,5 @@ def test_what_is_said_never_becomes_a_control_token(role):
 def test_a_template_that_loses_or_doubles_turns_is_refused(template):
     turns = said(("user", "What?"), ("assistant", "That."), ("user", "Why?"))
     for make in ("around", "alone"):
-        with pytest.raises(UnsupportedModelError, match="once and whole"):
+        with pytest.raises(UnsupportedModelError, match="exactly once"):
             getattr(prompt_with(template), make)(turns)

@@ -90,7 +90,7 @@ def test_a_template_may_tell_the_date():
     "template", ["{{ raise_exception('No.') }}", "{{ messages[0] + 1 }}", "Hello.", TURNS + TURNS, "{% if %}"]
 )
 def test_a_template_that_loses_the_users_words_is_refused(template):
-    with pytest.raises(UnsupportedModelError, match="chat template.*once and whole.*Use another model"):
+    with pytest.raises(UnsupportedModelError, match="chat template.*exactly once.*Use another model"):
         whole(with_template(template))
 
 

@@ -1,4 +1,4 @@
-"""The block KV: keys and values of one block, encoded alone. Knows no model and no store."""
+"""The block KV: keys and values of one block, encoded alone."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +25,7 @@ class BlockKV:
 
     @classmethod
     def cut(cls, storage: torch.Tensor, first_position: int = 0) -> "BlockKV":
-        """A copy of ``(2, layers, kv_heads, tokens, head_dim)``, so that no batch is kept alive."""
+        """A copy of ``(2, layers, kv_heads, tokens, head_dim)``, so that the batch it comes from can be freed."""
         keys, values = storage.clone(memory_format=torch.contiguous_format)
         return cls(keys, values, first_position)
 
@@ -36,7 +36,7 @@ class BlockKV:
 
     @cached_property
     def addresses(self) -> tuple[int, int]:
-        """Where the keys begin, and the values."""
+        """Addresses of keys and values."""
         return self.keys.data_ptr(), self.values.data_ptr()
 
     @property
@@ -45,8 +45,8 @@ class BlockKV:
         return self.keys.nbytes + self.values.nbytes
 
     def await_layer(self, layer: int) -> None:
-        """Return once the keys and values of `layer` are there; of what lies in memory they are."""
+        """Return once the keys and values of `layer` are loaded. In memory they always are."""
 
     def settle(self) -> bool:
-        """Have no more of it brought from elsewhere; whether it is whole, as what lies in memory is."""
+        """Cancel pending reads. Return True if every layer is loaded."""
         return True

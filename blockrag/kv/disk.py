@@ -1,4 +1,4 @@
-"""KV tier on disk: one file a block under its key. Survives restarts; several processes may share the folder."""
+"""KV tier on disk: one file for each block. Survives restarts; several processes may share the folder."""
 
 import os
 import time
@@ -17,18 +17,18 @@ from blockrag.kv.tier import KVTier
 from blockrag.kv.writer import AtRest, write_kv
 
 HEADER_NBYTES = 1024
-"""More than the header of any file; counted against the budget before the size is known."""
+"""Upper bound of a file's header; counted against the budget before the size is known."""
 
 STALE_AFTER_S = 600
-"""A file still aside after this long was left by a killed process; a younger one may be another process's work."""
+"""A temporary file this old was left by a killed process; a younger one may belong to a running process."""
 
 
 class DiskTier(KVTier):
     """Keeps files ``<first two digits of key>/<key>.safetensors`` in a folder.
 
-    What is in the folder is taken up again at the start, oldest use first (by modification time); files that a killed
-    process left half-written are removed. Writers of several processes take turns, each seeing what the others wrote,
-    so that the budget holds for all of them together.
+    At the start, the files in the folder are entered, least recently used first (by modification time), and files that
+    a killed process left half-written are removed. Writers of several processes exclude each other and see each other's
+    files, so that the budget holds for all of them together.
 
     Parameters
     ----------
@@ -39,9 +39,9 @@ class DiskTier(KVTier):
     identity : str
         `KVIdentity.digest` that files must have; see `StoredKV`.
     at_rest : "exact" or "int8"
-        In what form files are written. With "exact", files in 8 bits are not used.
+        Form in which files are written. With "exact", files in 8 bits are not used.
     pin_memory : bool
-        Read into page-locked memory, from where a GPU copies at the full rate of the link.
+        Read into page-locked memory, which a GPU copies at the full rate of the link.
     policy : EvictionPolicy, optional
         See `KVTier`.
 
@@ -66,12 +66,12 @@ class DiskTier(KVTier):
         super().__init__(budget_nbytes, policy)
         self._folder = folder
         self._identity, self._at_rest, self._pin_memory = identity, at_rest, pin_memory
-        self._seen: dict[str, int] = {}
+        self._folder_times: dict[str, int] = {}
         self._writing = FileLock(folder / ".lock")
         with self._failures("open"):
             folder.mkdir(parents=True, exist_ok=True)
-            self._look_around()
-        with suppress(KVTierError), self._failures("clean up"), self._writing:  # a disk that is read-only can be read
+            self._rescan()
+        with suppress(KVTierError), self._failures("clean up"), self._writing:  # a read-only disk can still be read
             self._clean_up()
             self._make_room(0)
 
@@ -100,7 +100,7 @@ class DiskTier(KVTier):
         return StreamingKV(kv.keys, kv.values, kv.first_position, read=read, close=file.close)
 
     def put(self, key: str, kv: BlockKV) -> bool:
-        """Write a file, evicting others first until it fits; a key that is kept has this content already."""
+        """Write a file, evicting others first until it fits; an existing file has this content already."""
         path = self._path(key)
         with self._lock, self._failures("write"):
             if (there := _stat(path)) is not None:
@@ -108,14 +108,14 @@ class DiskTier(KVTier):
                 return True
             path.parent.mkdir(parents=True, exist_ok=True)
             with self._writing:
-                self._look_around()
+                self._rescan()
                 if not self._make_room(kv.nbytes + HEADER_NBYTES):
                     return False
                 self._keep(key, write_kv(path, kv, self._identity, self._at_rest))
         return True
 
     def pin(self, key: str) -> None:
-        """Nothing to do: what was read is a copy, and may be removed from disk while it is used."""
+        """Nothing to do: a block that was read is a copy, and its file may be removed while it is used."""
 
     def unpin(self, key: str) -> None:
         """See `pin`."""
@@ -136,14 +136,14 @@ class DiskTier(KVTier):
             if (there := _stat(aside)) is not None and time.time() - there.st_mtime > STALE_AFTER_S:
                 aside.unlink(missing_ok=True)
 
-    def _look_around(self) -> None:
-        """Take note of what other processes wrote and removed; folders that have not changed are not read again."""
+    def _rescan(self) -> None:
+        """Enter what other processes wrote and removed; unchanged folders are not read again."""
         found: dict[str, tuple[int, int]] = {}
         for folder in (path for path in self._folder.iterdir() if path.is_dir()):
             changed = folder.stat().st_mtime_ns
-            if self._seen.get(folder.name) == changed:
+            if self._folder_times.get(folder.name) == changed:
                 continue
-            self._seen[folder.name] = changed
+            self._folder_times[folder.name] = changed
             stats = ((path.stem, _stat(path)) for path in folder.glob("*.safetensors"))
             here = {key: stat for key, stat in stats if stat is not None}
             for key in [key for key in self._sizes if key[:2] == folder.name and key not in here]:
@@ -154,7 +154,7 @@ class DiskTier(KVTier):
 
     @contextmanager
     def _reading(self, key: str) -> Iterator[None]:
-        """A file that is damaged or foreign is removed; what else a disk refuses is an error of ours."""
+        """Remove a damaged or foreign file; turn other errors of the disk into `KVTierError`."""
         try:
             yield
         except (KVCorruptError, KVMismatchError):
@@ -167,7 +167,7 @@ class DiskTier(KVTier):
 
     @contextmanager
     def _failures(self, doing: str) -> Iterator[None]:
-        """Failures of the disk (full, read-only, gone) as errors of ours."""
+        """Turn errors of the disk (full, read-only, gone) into `KVTierError`."""
         try:
             yield
         except OSError as error:
@@ -175,7 +175,7 @@ class DiskTier(KVTier):
 
 
 def _stat(path: Path) -> os.stat_result | None:
-    """None where there is no such file: another process may remove it at any time."""
+    """None if there is no such file: another process may remove it at any time."""
     try:
         return path.stat()
     except FileNotFoundError:

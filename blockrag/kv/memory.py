@@ -1,4 +1,4 @@
-"""KV tier in memory: block KVs as they are, on the device or in host memory. Forgets all when the process ends."""
+"""KV tier in memory: block KVs on the device or in host memory, for the life of the process."""
 
 import torch
 
@@ -15,11 +15,11 @@ class MemoryTier(KVTier):
     budget_nbytes : int or None
         Most bytes of block KV to keep; None is no limit.
     device : torch.device or str
-        Where they are kept; what comes from elsewhere is copied there.
+        Where they are kept; block KVs on other devices are copied.
     name : str
         As reports show it: "memory" on a CPU; on a GPU "device", and "host" for the memory beside it.
     pin_memory : bool
-        Keep host memory page-locked, from where a GPU copies it at the full rate of the link.
+        Keep host memory page-locked, which a GPU copies at the full rate of the link.
     policy : EvictionPolicy, optional
         See `KVTier`.
     """
@@ -48,7 +48,7 @@ class MemoryTier(KVTier):
             return self._kept[key]
 
     def put(self, key: str, kv: BlockKV) -> bool:
-        """Keep `kv`, evicting others until it fits; a key that is kept has this content already."""
+        """Keep `kv`, evicting others until it fits; a known key has this content already."""
         with self._lock:
             if key not in self._sizes:
                 if not self._make_room(kv.nbytes):

@@ -7,27 +7,27 @@ from itertools import chain
 
 
 class EvictionPolicy(ABC):
-    """Decides which key goes next. Not safe to use from several threads; its tier's lock guards it."""
+    """Decides which key is evicted next. Not thread-safe; its tier's lock guards it."""
 
     @abstractmethod
     def touch(self, key: str) -> None:
-        """`key` has just been used, or added."""
+        """Record that `key` was used or added."""
 
     @abstractmethod
     def forget(self, key: str) -> None:
-        """`key` is gone; nothing happens where it is not known."""
+        """Remove `key`, if it is known."""
 
     @abstractmethod
     def __iter__(self) -> Iterator[str]:
         """All keys, the next victim first."""
 
     def victim(self, spared: Container[str] = ()) -> str | None:
-        """The key to evict next among those that are not `spared`; None where there is none."""
+        """The key to evict next that is not `spared`; None if there is none."""
         return next((key for key in self if key not in spared), None)
 
 
 class LRU(EvictionPolicy):
-    """The least recently used key goes first."""
+    """Evicts the least recently used key first."""
 
     def __init__(self) -> None:
         self._order: OrderedDict[str, None] = OrderedDict()
@@ -46,13 +46,14 @@ class LRU(EvictionPolicy):
 
 
 class SegmentedLRU(EvictionPolicy):
-    """Keys that were used again outlast those that came once: indexing a large document, which adds many keys that
-    nobody has asked for yet, pushes out others of its kind first (segmented LRU; Karedla, Love, Wherry 1994).
+    """Evicts keys that were used once before keys that were used again, so that indexing a large document does not
+    evict the blocks that questions use (segmented LRU; Karedla, Love, Wherry 1994).
 
     Parameters
     ----------
     protected : float
-        Share of the keys, in [0, 1], that outlast; beyond it the least recently used of them go back to the others.
+        Largest share of keys, in [0, 1], that count as used again; beyond it the least recently used of them are
+        demoted.
     """
 
     def __init__(self, protected: float = 0.8):

@@ -1,9 +1,9 @@
-"""Block KV on its way from host memory to a GPU, layer by layer, while the first layers are computed already.
+"""Copies block KV from host memory to a GPU, layer by layer, while the first layers are computed.
 
-Copies run on a stream of their own, a few layers of all blocks at a time; after each group an event is recorded, for
-which a captured graph waits just before it needs these layers. So the first token of an answer whose blocks lie in host
-memory takes as long as the longer of loading and computing, and not both. Of blocks that are still being read from a
-disk, a group is copied when it has come, which whoever computes waits for; a graph cannot.
+Copies run on their own stream, a few layers of all blocks at a time; after each group an event is recorded, for which a
+captured graph waits just before it needs these layers. So the first token of an answer whose blocks are in host memory
+takes as long as the longer of loading and computing, not both. For blocks that are still being read from disk, a group
+is copied when it is loaded; the computation waits for that, which a graph cannot.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from blockrag.kv.streaming import GROUP, StreamingKV
 
 
 class Prefetch:
-    """Loads the blocks of one answer at a time.
+    """Copies the blocks of one answer at a time.
 
     Parameters
     ----------
@@ -36,23 +36,23 @@ class Prefetch:
 
     @property
     def arriving(self) -> bool:
-        """Whether copies wait for what is still being read; such a pass cannot be a graph."""
+        """Whether copies still wait for reads; such a pass cannot be a graph."""
         return self._n_sent < len(self._groups)
 
     def start(self, parts: Sequence[BlockKV]) -> list[BlockKV]:
-        """The parts on the device. Those that were there stay as they are; the others' copies have only begun, or
-        begin where they are awaited."""
+        """The parts on the device. Those already there stay as they are; copies of the others have begun, or begin when
+        they are awaited."""
         moved = [part if part.keys.device == self._device else _like(part, self._device) for part in parts]
         self._coming = [(part, new) for part, new in zip(parts, moved, strict=True) if new is not part]
         self._n_sent = 0 if self._coming else len(self._groups)
         if self._coming:
-            self._stream.wait_stream(torch.cuda.current_stream(self._device))  # which used the memory before
+            self._stream.wait_stream(torch.cuda.current_stream(self._device))  # it used this memory before
             if not any(isinstance(part, StreamingKV) for part, _ in self._coming):
                 self.send_all()
         return moved
 
     def send_all(self) -> None:
-        """Wait for what is still being read, and have all of it copied.
+        """Wait for pending reads, and copy everything.
 
         Raises
         ------
@@ -63,7 +63,7 @@ class Prefetch:
             self._send()
 
     def _send(self) -> None:
-        """Have the next group copied, once it has been read."""
+        """Copy the next group, once it is read."""
         group = self._groups[self._n_sent]
         for part, _ in self._coming:
             part.await_layer(group.start)
@@ -75,7 +75,7 @@ class Prefetch:
         self._n_sent += 1
 
     def await_layer(self, layer: int) -> None:
-        """Have the current stream (or the graph that is captured from it) wait until a layer's KV is there."""
+        """Make the current stream (or the graph captured from it) wait until a layer's KV is copied."""
         if layer % GROUP == 0:
             group = layer // GROUP
             while self._n_sent <= group:
@@ -83,7 +83,7 @@ class Prefetch:
             self._arrived[group].wait(torch.cuda.current_stream(self._device))
 
     def settle(self) -> None:
-        """Have no more copied, and the current stream wait for every copy, so that their memory may be used again."""
+        """Copy no more; make the current stream wait for all copies, so that their memory can be reused."""
         self._coming, self._n_sent = [], len(self._groups)
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
 

@@ -1,9 +1,9 @@
-"""Block KV in 8 bits: a quarter of float32's bytes, half of bfloat16's. Not exact; by choice only.
+"""Block KV in 8 bits: a quarter of float32's bytes, half of bfloat16's. Not exact, so the user must choose it.
 
 Symmetric: a number is its scale times an integer from -127 to 127. A channel of a key keeps its size over a block's
 tokens (KIVI, arXiv 2402.02750, section 3.2), so keys have a scale for each layer, head and channel; values have one for
-each layer, head and token. Measured by `benchmarks/quantize.py` against the other ways: scales the other way round are
-two to three times worse, and turning keys back to position 0 before gains nothing that could be told from noise.
+each layer, head and token. Measured by `benchmarks/quantize.py`: scales the other way round are two to three times
+worse, and rotating keys back to position 0 first makes no measurable difference.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from blockrag.kv.block_kv import BlockKV
 LARGEST = 127
 
 Axis = Literal["channel", "token"]
-"""What has a scale of its own, for each layer and head."""
+"""What has its own scale, for each layer and head."""
 
 _SHARED = {"channel": -2, "token": -1}
-"""The dimension that shares one."""
+"""The dimension that shares a scale."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class QuantizedKV:
     keys, values : torch.Tensor
         int8, shape ``(layers, kv_heads, tokens, head_dim)``.
     key_scales, value_scales : torch.Tensor
-        float32, of the same shape but for a 1 in place of what shares a scale.
+        float32, of the same shape but for a 1 at the dimension that shares a scale.
     first_position : int
         See `BlockKV`.
     """

@@ -1,7 +1,7 @@
-"""Reading block KV files: the header first, then layer after layer, each checked before it is believed.
+"""Reads block KV files: first the header, then layer by layer, each checked before use.
 
-Layers are read into their place in memory of the block's own and never mapped: a mapped block would change with its
-file (rule 5), and a file cut short under a mapping ends the process.
+Layers are read into memory and never mapped: a mapped block would change with its file (rule 5), and truncating a
+mapped file ends the process.
 """
 
 import json
@@ -22,18 +22,18 @@ from blockrag.kv.quantize import QuantizedKV, dequantize
 from blockrag.kv.writer import DTYPES, PARTS, AtRest, header_checksum, layer_checksum, raw
 
 Fill = Callable[[torch.Tensor, int], int]
-"""(uint8 tensor, offset in the file) -> bytes that were read into it, from there on."""
+"""(uint8 tensor, offset in the file) -> number of bytes read into the tensor."""
 
 
 class StoredKV:
-    """A file whose header has been checked, and memory for what it holds.
+    """A file whose header is checked, and memory for its block KV.
 
     Parameters
     ----------
     fill : callable
         See `Fill`.
     nbytes : int
-        Of the file.
+        Size of the file.
     identity : str
         `KVIdentity.digest` that it must have.
     at_rest : "exact" or "int8"
@@ -41,12 +41,12 @@ class StoredKV:
     name : str
         For messages.
     pin_memory : bool
-        Have the memory page-locked, from where a GPU copies it at the full rate of the link.
+        Use page-locked memory, which a GPU copies at the full rate of the link.
 
     Attributes
     ----------
     kv : BlockKV
-        Layers that have not been read hold anything.
+        Layers that are not read yet are uninitialised.
 
     Raises
     ------
@@ -71,14 +71,14 @@ class StoredKV:
             self.kv = BlockKV(keys, values, int(metadata["first_position"]))
 
     def read(self, layers: slice) -> None:
-        """Bring layers into place, and check them.
+        """Read layers into `kv`, and check them.
 
         Raises
         ------
         KVCorruptError
-            If they are not those that were written.
+            If they are not what was written.
         OSError
-            If the medium fails.
+            If the disk fails.
         """
         with self._damage():
             tensors = {name: self._into(name, layers) for name in PARTS[self._form]}
@@ -91,7 +91,7 @@ class StoredKV:
             self.kv.keys[layers], self.kv.values[layers] = kv.keys, kv.values
 
     def _into(self, name: str, layers: slice) -> torch.Tensor:
-        """One of the file's tensors, some layers of it: what is exact in its place, what is not in memory aside."""
+        """Read some layers of one of the file's tensors: exact ones into `kv`, 8-bit ones into other memory."""
         entry = self._header[name]
         n_layers, *rest = entry["shape"]
         first, last, _ = layers.indices(n_layers)
@@ -104,7 +104,7 @@ class StoredKV:
         return tensor
 
     def _read_header(self, nbytes: int) -> tuple[dict[str, Any], int]:
-        """The JSON of a safetensors file (length, JSON header, data), and where the data begins."""
+        """The JSON header of a safetensors file (length, JSON header, data), and the offset of the data."""
         n_header = int.from_bytes(self._bytes(8, 0), "little")
         if not 0 < n_header <= nbytes - 8:
             raise ValueError(f"a header of {n_header} bytes in a file of {nbytes}")
@@ -132,7 +132,7 @@ class StoredKV:
 
 
 class StoredFile:
-    """A file on disk, open until it is closed; see `StoredKV`.
+    """An open file on disk; see `StoredKV`.
 
     Raises
     ------
@@ -144,7 +144,7 @@ class StoredFile:
 
     def __init__(self, path: Path, identity: str, at_rest: AtRest = "exact", *, pin_memory: bool = False):
         self._file = open(path, "rb", buffering=0)
-        fill = partial(_read_at, self._file)  # no method: in a cycle, megabytes would wait for the garbage collector
+        fill = partial(_read_at, self._file)  # not a method: a reference cycle would keep the memory
         try:
             self.nbytes = os.fstat(self._file.fileno()).st_size
             self.stored = StoredKV(fill, self.nbytes, identity, at_rest, name=path.name, pin_memory=pin_memory)
@@ -153,7 +153,7 @@ class StoredFile:
             raise
 
     def close(self) -> None:
-        """Nothing more is read."""
+        """Close the file."""
         self._file.close()
 
 
@@ -162,7 +162,7 @@ def _read_at(file: FileIO, room: torch.Tensor, offset: int) -> int:
 
 
 def kv_from_bytes(data: bytes, identity: str, at_rest: AtRest, name: str) -> BlockKV:
-    """Check the bytes of such a file, and give the block KV in memory of its own; see `StoredKV`."""
+    """The block KV of such a file, given as bytes; see `StoredKV`."""
     whole = memoryview(data)
 
     def fill(room: torch.Tensor, offset: int) -> int:
@@ -189,7 +189,7 @@ def _check_identity(metadata: dict[str, str], identity: str, at_rest: AtRest) ->
 
 
 def _checksums(header: dict[str, Any], n_data: int) -> list[int]:
-    """Checksums of the layers, once header and size of the file are as they were written."""
+    """Checksums of the layers. Raises ValueError if the header or the size of the file is not what was written."""
     metadata = header["__metadata__"]
     entries = {name: header[name] for name in PARTS[metadata["form"]]}
     expected, *layers = json.loads(metadata["crc32"])

@@ -1,7 +1,7 @@
-"""KV tier beyond the machine, for a team that shares one cache: any store that fsspec reaches (s3, gs, a path, ...).
+"""KV tier in a store that a team shares: any that fsspec reaches (s3, gs, a path, ...).
 
-The same files as on disk, under the same keys, read and verified whole. What a store, a network or a missing right
-refuses is an error of this tier alone, which the tiers before it outlive.
+Files are those of the disk tier, read and verified whole. Errors of the store or the network are errors of this tier
+alone; the other tiers go on.
 """
 
 import time
@@ -67,7 +67,8 @@ class RemoteTier(KVTier):
             raise
 
     def put(self, key: str, kv: BlockKV) -> bool:
-        """Write aside and move, where writing is allowed; a key that is there has this content already."""
+        """Write to a temporary name and move, unless the tier is read-only; an existing file has this content
+        already."""
         path = self._path(key)
         with self._failures("write to"):
             if self._read_only:
@@ -80,12 +81,12 @@ class RemoteTier(KVTier):
         return True
 
     def delete(self, key: str) -> None:
-        """Remove the file of `key`, where writing is allowed."""
+        """Remove the file of `key`, unless the tier is read-only."""
         if not self._read_only:
             self._remove(key)
 
     def pin(self, key: str) -> None:
-        """Nothing to do: what was fetched is a copy."""
+        """Nothing to do: a block that was fetched is a copy."""
 
     def unpin(self, key: str) -> None:
         """See `pin`."""
@@ -95,14 +96,14 @@ class RemoteTier(KVTier):
             return self._store.exists(self._path(key))
 
     def keys(self) -> list[str]:
-        """All keys there, in no order."""
+        """All keys in the store, in no order. Lists the store."""
         with self._failures("list"):
             found = self._store.glob(f"{self._root}/*/*.safetensors")
         return [path.rsplit("/", 1)[1].removesuffix(".safetensors") for path in found]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all files there."""
+        """Bytes of all files in the store. Lists the store."""
         with self._failures("list"):
             return sum(info["size"] for info in self._store.glob(f"{self._root}/*/*", detail=True).values())
 

@@ -1,4 +1,4 @@
-"""A block KV whose layers come one after another while the first are used already. Knows neither files nor networks."""
+"""A block KV that is read layer by layer while its first layers are in use."""
 
 import os
 import sys
@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from blockrag.kv.block_kv import BlockKV
 
 GROUP = 4
-"""Layers that are read, or copied to a GPU, at once: enough bytes for the full rate of a disk or a link."""
+"""Layers that are read, or copied to a GPU, together: enough bytes for the full rate of a disk or a link."""
 
 NICENESS = 10
-"""How much readers give way, in steps of the system's scheduler."""
+"""How much lower the readers' priority is, in steps of the system's scheduler."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +24,9 @@ class StreamingKV(BlockKV):
     Attributes
     ----------
     read : callable
-        Given a slice of layers, brings their keys and values into place and checks them.
+        Given a slice of layers, reads their keys and values and checks them.
     close : callable
-        Called once nothing more is read.
+        Called after the last read.
     arrivals : list of Future
         One for each `GROUP` layers, once reading has begun.
     """
@@ -36,24 +36,24 @@ class StreamingKV(BlockKV):
     arrivals: list[Future[None]] = field(kw_only=True, default_factory=list)
 
     def await_layer(self, layer: int) -> None:
-        """Return once a layer is there.
+        """Return once a layer is loaded.
 
         Raises
         ------
         KVCorruptError, KVTierError
-            If it is damaged, or the medium fails.
+            If it is damaged, or its tier fails.
         """
         self.arrivals[layer // GROUP].result()
 
     def settle(self) -> bool:
-        """Read no more of it; what is being read now is waited for."""
+        """Cancel pending reads, and wait for those under way. Return True if every layer is loaded."""
         running = [arrival for arrival in self.arrivals if not arrival.cancel()]
         wait(running)
         self.close()
         return len(running) * GROUP >= len(self.keys) and not any(arrival.exception() for arrival in running)
 
     def whole(self) -> BlockKV:
-        """Read all of it here and now."""
+        """Read all layers now."""
         try:
             self.read(slice(0, len(self.keys)))
         finally:
@@ -62,22 +62,22 @@ class StreamingKV(BlockKV):
 
 
 def make_readers(n: int) -> ThreadPoolExecutor:
-    """Threads for `begin`, which give way to those that compute.
+    """Threads for `begin`, of lower priority than those that compute.
 
-    Where there are few cores, a pass of many short parallel steps would wait for its preempted half at each of them.
+    On few cores, a pass of many short parallel steps would otherwise wait for its preempted half at each step.
     """
     return ThreadPoolExecutor(n, "kv-reader", initializer=_give_way)
 
 
 def _give_way() -> None:
-    if sys.platform == "linux":  # where a thread has a priority of its own
+    if sys.platform == "linux":  # where each thread has its own priority
         lower = os.getpriority(os.PRIO_PROCESS, 0) + NICENESS
-        with suppress(OSError):  # a sandbox may know no priorities; then nobody has one
+        with suppress(OSError):  # a sandbox may have no priorities
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), lower)
 
 
 def begin(parts: Sequence[BlockKV], readers: Executor) -> None:
-    """Have `readers` read those of `parts` that are on their way: the first layers of all, then the next."""
+    """Start reading the `StreamingKV` among `parts`: the first layers of all, then the next."""
     coming = [part for part in parts if isinstance(part, StreamingKV) and not part.arrivals]
     n_layers = max((len(part.keys) for part in coming), default=0)
     for start in range(0, n_layers, GROUP):

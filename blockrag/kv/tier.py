@@ -1,4 +1,4 @@
-"""What a KV tier promises: the seam, and what all tiers with a budget share. Knows no medium."""
+"""The KV tier: the interface, and the accounting of sizes, pins and eviction that all tiers share."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -9,18 +9,17 @@ from blockrag.kv.policy import LRU, EvictionPolicy
 
 
 class KVTier(ABC):
-    """One place where block KVs are kept, within a budget of bytes.
+    """Keeps block KVs within a budget of bytes.
 
-    Safe to use from several threads. `put` may evict others, never what it was just given nor what is pinned, and never
-    holds more than `budget_nbytes`; a block KV for which there is no room is not kept, which `put` says by returning
-    False. What `get` returns is not written to by anyone (rule 5).
+    Safe to use from several threads. `put` may evict other block KVs, but none that is pinned, and never exceeds
+    `budget_nbytes`; it returns False if there is no room. Nobody writes to what `get` returns (rule 5).
 
     Parameters
     ----------
     budget_nbytes : int or None
         Most bytes to keep; None is no limit.
     policy : EvictionPolicy, optional
-        Who goes first; by default the least recently used.
+        Which key is evicted first; by default the least recently used.
 
     Attributes
     ----------
@@ -29,7 +28,7 @@ class KVTier(ABC):
     is_local : bool
         Whether ``key in tier``, `keys` and `nbytes` are answered by this machine, without a network.
     n_evicted : int
-        Block KVs that made room for others, since the start.
+        Block KVs evicted since the start.
     """
 
     name: str
@@ -47,50 +46,50 @@ class KVTier(ABC):
 
     @abstractmethod
     def get(self, key: str) -> BlockKV | None:
-        """The block KV, or None where it is not kept.
+        """The block KV, or None if it is not kept.
 
         Raises
         ------
         KVCorruptError, KVMismatchError
-            If what is kept is not what was put. It is removed first, so that the next `get` returns None.
+            If the stored block KV is not what was put. It is removed first, so that the next `get` returns None.
         KVTierError
-            If the medium fails.
+            If the disk, store or network fails.
         """
 
     def open(self, key: str) -> BlockKV | None:
-        """As `get`, but where the tier can, layers are still to be read (an `StreamingKV`), by whoever calls `begin`.
+        """Like `get`, but may return a `StreamingKV`, whose layers are read once the caller calls `begin`.
 
-        A layer that is damaged shows then; what was kept is removed all the same.
+        A damaged layer is found only when it is read; the stored block KV is removed then.
         """
         return self.get(key)
 
     @abstractmethod
     def put(self, key: str, kv: BlockKV) -> bool:
-        """Keep `kv`; afterwards it survives whatever the medium survives. Returns whether it is kept.
+        """Keep `kv`. Returns whether it is kept.
 
         Raises
         ------
         KVTierError
-            If the medium fails.
+            If the disk, store or network fails.
         """
 
     @abstractmethod
     def _remove(self, key: str) -> None:
-        """Let go of the bytes of `key`, which may be gone already."""
+        """Free the bytes of `key`, which may be gone already."""
 
     def set_budget(self, nbytes: int | None) -> None:
-        """Keep at most so many bytes from now on, evicting what is too much; what is pinned goes later."""
+        """Change the budget, evicting the excess; pinned block KVs are evicted later."""
         with self._lock:
             self.budget_nbytes = nbytes
             self._make_room(0)
 
     def pin(self, key: str) -> None:
-        """Do not evict `key` until it is unpinned as often; it need not be kept (yet)."""
+        """Do not evict `key` until it is unpinned as often. The key need not be kept yet."""
         with self._lock:
             self._pins[key] += 1
 
     def unpin(self, key: str) -> None:
-        """Take one pin away; what was deleted in the meantime goes now."""
+        """Remove one pin; a block KV that was deleted meanwhile is freed with the last."""
         with self._lock:
             self._pins[key] -= 1
             if self._pins[key] <= 0:
@@ -99,7 +98,7 @@ class KVTier(ABC):
                     self._drop(key)
 
     def delete(self, key: str) -> None:
-        """Forget `key`; nothing happens where it is not kept. While it is pinned its bytes stay, and count."""
+        """Delete `key`, if it is kept. While it is pinned its bytes stay and count."""
         with self._lock:
             if key in self._pins and key in self._sizes:
                 self._doomed.add(key)
@@ -111,7 +110,7 @@ class KVTier(ABC):
         return key in self._sizes and key not in self._doomed
 
     def keys(self) -> list[str]:
-        """All keys kept, the next victim first."""
+        """All keys, the next to be evicted first."""
         with self._lock:
             return list(self._policy)
 
@@ -121,7 +120,7 @@ class KVTier(ABC):
         return self._nbytes
 
     def _make_room(self, nbytes: int) -> bool:
-        """Evict until there is room for `nbytes` more; False, and nothing evicted, where there cannot be."""
+        """Evict until there is room for `nbytes` more; return False, evicting nothing, if that is impossible."""
         if self.budget_nbytes is None:
             return True
         held = sum(self._sizes.get(key, 0) for key in self._pins)

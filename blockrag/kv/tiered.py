@@ -1,4 +1,4 @@
-"""Several tiers as one: fast ones before slow ones. Knows neither media nor models."""
+"""Several tiers as one, fast ones before slow ones."""
 
 import logging
 import time
@@ -20,7 +20,7 @@ LOG_AGAIN_S = 60.0
 
 @dataclass(frozen=True)
 class Hit:
-    """A block KV that was found, and the name of the tier that had it."""
+    """A block KV, and the name of the tier that had it."""
 
     kv: BlockKV
     tier: str
@@ -29,8 +29,8 @@ class Hit:
 class TieredKV:
     """Reads from the first tier that has a key; writes to all (write-through).
 
-    A failure of one tier is no failure of the whole: the reason is added to `notes`, for the report of the answer, or
-    logged where there are no `notes`, and the other tiers serve.
+    If one tier fails, the others serve; the reason is added to `notes`, for the report of the answer, or logged if
+    there are no `notes`.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class TieredKV:
     Attributes
     ----------
     hits : Counter
-        Block KVs found, by tier, since the start; `n_misses` were found in none. Counted without a lock, for people.
+        Block KVs found since the start, by tier; `n_misses` were found in none. Counted without a lock, for display.
     """
 
     def __init__(self, tiers: list[KVTier]):
@@ -51,13 +51,13 @@ class TieredKV:
 
     @property
     def local_tiers(self) -> list[KVTier]:
-        """Those that can be looked into without a network."""
+        """Tiers whose contents can be listed without a network."""
         return [tier for tier in self.tiers if tier.is_local]
 
     @contextmanager
     def lease(self) -> Iterator["Lease"]:
-        """A context in which what an answer got or put is not evicted. At its end, what came from a slow tier is
-        copied into the faster ones."""
+        """A context in which the block KVs that an answer got or put are not evicted. At its end, those from slow tiers
+        are copied to the faster ones."""
         lease = Lease(self)
         try:
             yield lease
@@ -65,14 +65,11 @@ class TieredKV:
             lease.close()
 
     def get(self, key: str, notes: list[str] | None = None) -> Hit | None:
-        """The block KV and where it was, or None.
-
-        A damaged or foreign block is not used (its tier has removed it): it counts as missing.
-        """
+        """The block KV and its tier, or None. A damaged or foreign block counts as missing; its tier has removed it."""
         return self._find(lambda tier, key: tier.get(key), key, notes)
 
     def open(self, key: str, notes: list[str] | None = None) -> Hit | None:
-        """As `get`, but layers may still be to be read; see `KVTier.open`."""
+        """Like `get`, but layers may still have to be read; see `KVTier.open`."""
         return self._find(lambda tier, key: tier.open(key), key, notes)
 
     def _find(self, ask: Callable[[KVTier, str], BlockKV | None], key: str, notes: list[str] | None) -> Hit | None:
@@ -89,13 +86,12 @@ class TieredKV:
         return None
 
     def put(self, key: str, kv: BlockKV, notes: list[str] | None = None) -> None:
-        """Keep `kv` in every tier that has room for it at all."""
+        """Keep `kv` in every tier that has room for it."""
         for tier in self.tiers:
             self._put(tier, key, kv, notes)
 
     def promote(self, key: str, kv: BlockKV, found_in: str) -> None:
-        """Keep `kv` in the tiers before the one where it was found; copies on another device are left to whoever has
-        one."""
+        """Keep `kv` in the memory tiers of its device that are faster than the one where it was found."""
         for tier in self.tiers:
             if tier.name == found_in:
                 return
@@ -103,7 +99,7 @@ class TieredKV:
                 self._put(tier, key, kv, None)
 
     def delete(self, key: str) -> None:
-        """Remove `key` from every tier; what a tier that fails still has is unused, and goes when it is full."""
+        """Delete `key` from every tier. A tier that fails may keep it, unused, until it is evicted."""
         for tier in self.tiers:
             try:
                 tier.delete(key)
@@ -114,7 +110,7 @@ class TieredKV:
         return any(self._has(tier, key) for tier in self.tiers)
 
     def local_tiers_with(self, key: str) -> list[KVTier]:
-        """The local tiers that have `key` now, fastest first."""
+        """The local tiers that have `key`, fastest first."""
         return [tier for tier in self.local_tiers if self._has(tier, key)]
 
     def _has(self, tier: KVTier, key: str) -> bool:
@@ -141,7 +137,7 @@ class TieredKV:
 
 
 class Lease:
-    """What one answer uses. Safe to use from several threads."""
+    """The block KVs that one answer uses. Safe to use from several threads."""
 
     def __init__(self, kv: TieredKV):
         self._kv = kv
@@ -149,11 +145,11 @@ class Lease:
         self._found: dict[str, list[Hit]] = {}
 
     def get(self, key: str, notes: list[str] | None = None) -> Hit | None:
-        """See `TieredKV.get`; what is found is pinned."""
+        """See `TieredKV.get`; pins the key."""
         return self._found_by(self._kv.get, key, notes)
 
     def open(self, key: str, notes: list[str] | None = None) -> Hit | None:
-        """See `TieredKV.open`; what is found is pinned. What has not been read at the lease's end is not read."""
+        """See `TieredKV.open`; pins the key. Reads that are pending when the lease ends are cancelled."""
         return self._found_by(self._kv.open, key, notes)
 
     def _found_by(
@@ -166,18 +162,18 @@ class Lease:
         return hit
 
     def put(self, key: str, kv: BlockKV, notes: list[str] | None = None) -> None:
-        """See `TieredKV.put`; what is kept is pinned."""
+        """See `TieredKV.put`; pins the key."""
         self._pin(key)
         self._kv.put(key, kv, notes)
 
     def moved(self, key: str, kv: BlockKV) -> None:
-        """A block that was found lies whole on another device too, where `kv` is; tiers there may keep this copy."""
+        """Tell that `kv` is a complete copy of a found block on another device, which that device's tiers may keep."""
         hits = self._found.get(key, [])
         if hits and hits[0].kv is not kv:
             hits.append(Hit(kv, hits[0].tier))
 
     def close(self) -> None:
-        """Unpin everything, and copy what came from slow tiers into the faster ones."""
+        """Unpin everything; copy block KVs from slow tiers to the faster ones."""
         for key, hits in self._found.items():
             whole = [hit.kv.settle() for hit in hits]
             for hit in hits if all(whole) else ():
@@ -195,6 +191,6 @@ class Lease:
 
 
 def add_note(notes: list[str], error: Exception) -> None:
-    """Note a reason for the report, each once: a disk that is full fails for every block."""
+    """Add a reason to the report, each once: a full disk fails for every block."""
     if str(error) not in notes:
         notes.append(str(error))

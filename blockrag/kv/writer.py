@@ -1,8 +1,8 @@
-"""One block KV as one safetensors file: whole, checksummed, and of a known identity. Knows no folder and no budget.
+"""Writes one block KV as one safetensors file, with its identity and checksums.
 
-The header's metadata carries what a reader (`blockrag.kv.reader`) must check before it believes the rest: format
-version, identity (rule 6), form (exact, or in 8 bits) and CRC-32s, the first of the header's meaning and one of each
-layer. A CRC finds what disks and crashes do; it is no defence against someone who can write here.
+The header's metadata holds what a reader (`blockrag.kv.reader`) must check first: format version, identity (rule 6),
+form (exact, or in 8 bits) and CRC-32s, one of the header and one of each layer. A CRC detects damage by disks and
+crashes; it is no defence against someone who can write to the folder.
 """
 
 import json
@@ -21,37 +21,37 @@ from blockrag.kv.key import FORMAT_VERSION
 from blockrag.kv.quantize import QuantizedKV, quantize
 
 AtRest = Literal["exact", "int8"]
-"""In what form block KV is kept in files; see `blockrag.kv.quantize`."""
+"""Form of block KV in files; see `blockrag.kv.quantize`."""
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I8": torch.int8}
-"""Types of a file's tensors, by the names that safetensors gives them."""
+"""Types of a file's tensors, by their names in safetensors."""
 
 PARTS = {"exact": ("keys", "values"), "int8": ("keys", "values", "key_scales", "value_scales")}
-"""A file's tensors, in the order in which they are summed up; the layers are the first dimension of each."""
+"""A file's tensors, in the order of the checksum; the first dimension of each is layers."""
 
 
 def write_kv(path: Path, kv: BlockKV, identity: str, at_rest: AtRest = "exact") -> int:
-    """Write `kv` to `path`, aside and renamed, so that a file under its name is always whole (rule 8).
+    """Write `kv` to a temporary file and rename it to `path`, so that `path` is always complete (rule 8).
 
     Parameters
     ----------
     path : Path
         In an existing folder.
     kv : BlockKV
-        From any device.
+        On any device.
     identity : str
-        `KVIdentity.digest` of what made it.
+        `KVIdentity.digest` of its maker.
     at_rest : "exact" or "int8"
 
     Returns
     -------
     int
-        Its size in bytes. Another process may have removed it already.
+        Size of the file in bytes. Another process may have removed it already.
 
     Raises
     ------
     OSError
-        If the disk does not take it; nothing half is left.
+        If writing fails; no partial file is left.
     """
     tensors, metadata = _parts(kv, identity, at_rest)
     aside = path.with_suffix(f".{os.getpid()}-{os.urandom(4).hex()}.tmp")
@@ -68,7 +68,7 @@ def write_kv(path: Path, kv: BlockKV, identity: str, at_rest: AtRest = "exact") 
 
 
 def kv_to_bytes(kv: BlockKV, identity: str, at_rest: AtRest = "exact") -> bytes:
-    """The bytes of such a file."""
+    """The same file, as bytes."""
     tensors, metadata = _parts(kv, identity, at_rest)
     return save(tensors, metadata)
 
@@ -90,7 +90,7 @@ def _parts(kv: BlockKV, identity: str, at_rest: AtRest) -> tuple[dict[str, torch
 
 
 def header_checksum(metadata: Mapping[str, str], layout: Mapping[str, tuple[str, Sequence[int]]]) -> int:
-    """Checksum of all that says what the tensors mean, and of the type and shape of each by its name."""
+    """Checksum of the metadata, and of each tensor's name, type and shape."""
     meaning = [metadata[name] for name in ("version", "identity", "form", "dtype", "first_position")]
     return zlib.crc32(json.dumps([meaning, [[name, *entry] for name, entry in layout.items()]]).encode())
 
@@ -109,7 +109,7 @@ def raw(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _save(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """A full disk is an `OSError`, as everywhere; safetensors has an error of its own for it."""
+    """Raise `OSError` for a full disk; safetensors raises its own error."""
     try:
         save_file(tensors, path, metadata)
     except SafetensorError as error:
@@ -117,7 +117,7 @@ def _save(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the new name survive a crash of the machine, not of the process alone."""
+    """Make the new name survive a crash of the machine."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -106,7 +106,7 @@ def next_ids(prompt: Prompt, question: str) -> list[int]:
     Raises
     ------
     UnsupportedModelError
-        If the chat template does not hand on what was said.
+        If the chat template loses or doubles a turn.
     """
     turns = [("user", "?"), ("assistant", _ANSWER), ("user", f"Question: {_QUESTION}")]
     pieces = re.split(f"{_ANSWER}|{_QUESTION}", prompt.rendered(None, turns))
