@@ -19,7 +19,7 @@ ALLOWED = {
     "training": {"blockrag", "training"},
     "benchmarks": {"blockrag", "benchmarks"},
 }
-GRADIO = ("api.py", "page.py", "server.py", "session.py", "*_tab.py", "components/static.py")
+GRADIO = ("api.py", "page.py", "server.py", "session.py", "*_tab.py", "components/view.py")
 """Files of ui/ that may import gradio."""
 
 OWN = {*ALLOWED, "app", "tests"}

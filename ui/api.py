@@ -22,7 +22,7 @@ MAX_CHARS, MAX_QUESTION_CHARS = 4_000_000, 20_000
 
 def publish(service: CollectionService) -> None:
     """Add the calls to the page that is being built."""
-    calls = Calls(service)
+    calls = _Calls(service)
     gr.api(calls.new_collection, api_name="new_collection")
     gr.api(calls.list_documents, api_name="list_documents")
     gr.api(calls.add_text, api_name="add_text", **JOBS)
@@ -31,7 +31,7 @@ def publish(service: CollectionService) -> None:
     gr.api(calls.delete_document, api_name="delete_document")
 
 
-class Calls:
+class _Calls:
     """The calls. Gradio reads their signatures and docstrings for its clients, hence the docstrings' format."""
 
     def __init__(self, service: CollectionService):

@@ -8,9 +8,9 @@ import gradio as gr
 from blockrag.events import Mode
 from ui import strings
 from ui.blocks_tab import text_reader
-from ui.components.static import AnswerView, BlockView, SourcesView, TimesView, TurnsView
+from ui.components.view import BlockView, View
 from ui.handlers import ask, blocks
-from ui.handlers.question import QuestionState, answer_view, begin, sources_view, times_view
+from ui.handlers.question import QuestionState, answer_view, sources_view, times_view
 from ui.session import QUESTIONS, QUICK, Session, Updates
 
 CHOSEN: dict[str, tuple[Mode, ...]] = {"compare": ("block", "full"), "block": ("block",), "full": ("full",)}
@@ -25,15 +25,15 @@ class AskTab:
         self._lay_out_question()
         with gr.Row():
             with gr.Column(min_width=300):
-                self.block_answer = AnswerView({"empty": strings.NO_ANSWER}, elem_id="block-answer")
+                self.block_answer = View("answer", {"empty": strings.NO_ANSWER}, elem_id="block-answer")
             with gr.Column(min_width=300):
-                self.full_answer = AnswerView({"empty": strings.NO_FULL_ANSWER}, elem_id="full-answer")
+                self.full_answer = View("answer", {"empty": strings.NO_FULL_ANSWER}, elem_id="full-answer")
             with gr.Column(min_width=300):
-                self.times = TimesView({"empty": strings.NO_TIMES}, elem_id="times")
+                self.times = View("times", {"empty": strings.NO_TIMES}, elem_id="times")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 gr.Markdown(strings.SOURCES, elem_classes="heading")
-                self.sources = SourcesView({"empty": strings.NO_SOURCES}, elem_id="sources")
+                self.sources = View("sources", {"empty": strings.NO_SOURCES}, elem_id="sources")
             with gr.Column(scale=3, min_width=300):
                 gr.Markdown(strings.IN_DOCUMENT, elem_classes="heading")
                 self.source = BlockView(
@@ -46,7 +46,7 @@ class AskTab:
                 )
                 self.new = gr.Button(strings.NEW_CONVERSATION, elem_id="new-conversation", min_width=140)
                 self.delete = gr.Button(strings.DELETE_CONVERSATION, elem_id="delete-conversation", min_width=100)
-            self.turns = TurnsView({"empty": strings.NO_HISTORY}, elem_id="turns")
+            self.turns = View("turns", {"empty": strings.NO_HISTORY}, elem_id="turns")
         self._answer_outputs = [self.state, self.times, self.block_answer, self.full_answer, self.sources]
         self._conversation_outputs = [self.conversation, self.turns, *self._answer_outputs]
         self.outputs = [*self._conversation_outputs, self.mode, self.k, self.max_new_tokens, self.source]
@@ -105,7 +105,7 @@ class AskTab:
         }
 
     def _queue(self, question: str, mode: str) -> Updates:
-        updates = self._draw(begin(question, CHOSEN[mode]))
+        updates = self._draw(QuestionState.begin(question, CHOSEN[mode]))
         del updates[self.state]  # the question that is about to start needs the previous one
         return updates
 

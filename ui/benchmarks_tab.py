@@ -7,7 +7,7 @@ import gradio as gr
 
 from ui import strings
 from ui.components.payloads import TablesPayload
-from ui.components.static import TablesView
+from ui.components.view import View
 from ui.handlers import benchmarks
 from ui.session import JOBS, QUICK, Session
 
@@ -18,10 +18,10 @@ class BenchmarksTab:
     def __init__(self, session: Session):
         self._session = session
         gr.Markdown(strings.BENCHMARKS_EXPLAINED)
-        self.measured = TablesView({"empty": strings.NO_MEASURE}, elem_id="measured")
+        self.measured = View("tables", {"empty": strings.NO_MEASURE}, elem_id="measured")
         with gr.Row(elem_classes="actions"):
             self.measure = gr.Button(strings.MEASURE, variant="primary", elem_id="measure")
-        TablesView({"tables": benchmarks.tables(), "empty": strings.NO_MEASURE}, elem_id="tables")
+        View("tables", {"tables": benchmarks.tables(), "empty": strings.NO_MEASURE}, elem_id="tables")
         with gr.Accordion(strings.PLOTS, open=False):
             for path in benchmarks.plots():
                 gr.Image(str(path), label=path.stem, interactive=False, buttons=[], show_label=True)

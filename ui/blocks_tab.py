@@ -10,7 +10,7 @@ from blockrag.errors import SegmentationError
 from blockrag.segment import DEFAULT_GRANULARITY, SEGMENTERS, SizeBounds
 from ui import strings
 from ui.components.payloads import BlocksPayload, TextPage
-from ui.components.static import BlockView
+from ui.components.view import BlockView
 from ui.handlers import blocks, documents
 from ui.open_collection import OpenCollection
 from ui.session import JOBS, PRIVATE, QUICK, Session, Updates, user_errors, user_of, with_progress

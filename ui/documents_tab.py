@@ -9,7 +9,7 @@ import gradio as gr
 
 from ui import strings
 from ui.components.payloads import DocumentsPayload
-from ui.components.static import DocumentsView
+from ui.components.view import View
 from ui.handlers import collections, documents
 from ui.session import PRIVATE, QUICK, Session, Updates, user_of, with_progress
 
@@ -33,7 +33,7 @@ class DocumentsTab:
         )
         info = strings.UPLOAD_INFO.format(n_files=limits.n_files, megabytes=limits.file_bytes >> 20)
         gr.Markdown(info, elem_classes="aside")
-        self.table = DocumentsView({"empty": strings.NO_DOCUMENTS}, elem_id="documents")
+        self.table = View("documents", {"empty": strings.NO_DOCUMENTS}, elem_id="documents")
         with gr.Row(elem_classes="actions"):
             self.stop = gr.Button(strings.STOP_LOADING, elem_id="stop-loading", visible=False)
             self.resume = gr.Button(strings.RESUME_LOADING, elem_id="resume-loading", visible=False)
@@ -136,11 +136,11 @@ class DocumentsTab:
 
     def _create(self, visitor: dict, name: str, request: gr.Request) -> dict:
         with self._session.open(visitor, request) as collection:
-            return {**visitor, "collection": collections.create(self._session.service, collection, name)}
+            return {**visitor, "collection": self._session.service.create(collection.owner, name).token}
 
     def _rename(self, visitor: dict, name: str, request: gr.Request) -> dict:
         with self._session.open(visitor, request) as collection:
-            collections.rename(collection, name)
+            collection.store.collections.rename(collection.record.id, name)
             return visitor
 
     def _delete(self, visitor: dict, name: str, request: gr.Request) -> dict:

@@ -7,7 +7,7 @@ import gradio as gr
 
 from ui import strings
 from ui.components.payloads import ProgressPayload
-from ui.components.static import ProgressView
+from ui.components.view import View
 from ui.handlers import index
 from ui.session import JOBS, QUICK, Session
 
@@ -18,7 +18,7 @@ class IndexTab:
     def __init__(self, session: Session):
         self._session = session
         gr.Markdown(strings.INDEX_EXPLAINED)
-        self.view = ProgressView({"empty": strings.NOTHING_TO_INDEX}, elem_id="progress")
+        self.view = View("progress", {"empty": strings.NOTHING_TO_INDEX}, elem_id="progress")
         with gr.Row(elem_classes="actions"):
             self.start = gr.Button(strings.INDEX_BUTTON, variant="primary", elem_id="index")
             self.stop = gr.Button(strings.STOP, elem_id="stop-index")

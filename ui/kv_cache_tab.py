@@ -7,7 +7,7 @@ import gradio as gr
 
 from ui import strings
 from ui.components.payloads import KVCachePayload
-from ui.components.static import KVCacheView
+from ui.components.view import View
 from ui.handlers import kv_cache
 from ui.open_collection import OpenCollection
 from ui.session import JOBS, QUICK, Session, Updates
@@ -20,7 +20,7 @@ class KVCacheTab:
         self._session = session
         tiers = [tier.name for tier in session.service.engine.kv.tiers]
         gr.Markdown(strings.CACHE_EXPLAINED)
-        self.view = KVCacheView({"empty": strings.NO_CACHE}, elem_id="cache")
+        self.view = View("kv_cache", {"empty": strings.NO_CACHE}, elem_id="cache")
         self.status = gr.Markdown("", elem_id="cache-status", elem_classes="aside")
         with gr.Row(elem_classes="beside"):
             self.tier = gr.Dropdown(tiers, value=tiers[0] if tiers else None, label=strings.TIER, min_width=140)

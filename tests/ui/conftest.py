@@ -10,9 +10,19 @@ import pytest
 from blockrag.progress import Progress
 from blockrag.segment import DEFAULT_SEGMENTER, SEGMENTERS, SizeBounds, Structural
 from tests.tiny import tiny_engine
-from tests.ui.serving import ARGUMENTS, CHROMIUM, SECRET, TEXT, hold, make_service, only_document, serve, visitor
+from tests.ui.serving import (
+    ARGUMENTS,
+    CHROMIUM,
+    SECRET,
+    TEXT,
+    hold,
+    load_files,
+    make_service,
+    only_document,
+    serve,
+    visitor,
+)
 from tests.ui.steps import calm
-from ui.handlers import documents
 
 
 class Clock:
@@ -43,7 +53,7 @@ def collection(service, tmp_path):
     """A collection with one document."""
     collection = visitor(service, SECRET["secret"])
     (tmp_path / "rivers.md").write_text(TEXT)
-    list(documents.load_files(collection, [tmp_path / "rivers.md"]))
+    list(load_files(collection, [tmp_path / "rivers.md"]))
     collection.segment(only_document(collection)[0], "structural", SizeBounds(16, 128))
     return collection
 

@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from blockrag.engine import Engine
@@ -10,7 +11,8 @@ from storage.library import Library
 from storage.store import Store
 from ui.collection_document import CollectionDocument
 from ui.collection_service import Access, CollectionService
-from ui.handlers import ask
+from ui.components.payloads import DocumentsPayload
+from ui.handlers import ask, documents
 from ui.handlers.question import QuestionState
 from ui.limits import Limits
 from ui.open_collection import OpenCollection
@@ -68,6 +70,12 @@ def make_service(
 def visitor(service: CollectionService, secret: str | None = None) -> OpenCollection:
     """Return the open collection of a visitor, who is new unless the secret is known."""
     return service.get(service.enter({"secret": secret} if secret else {}))
+
+
+def load_files(collection: OpenCollection, paths: Sequence[Path]) -> Iterator[DocumentsPayload]:
+    """Upload files and read them, yielding every view."""
+    documents.receive(collection, paths)
+    yield from documents.read_waiting(collection)
 
 
 def only_document(collection: OpenCollection) -> tuple[str, CollectionDocument]:

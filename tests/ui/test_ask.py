@@ -3,8 +3,8 @@
 import pytest
 
 from tests.tiny import tiny_engine
-from tests.ui.serving import TEXT, answered, make_service, only_document, visitor
-from ui.handlers import ask, documents, index
+from tests.ui.serving import TEXT, answered, load_files, make_service, only_document, visitor
+from ui.handlers import ask, index
 from ui.handlers.question import answer_view, sources_view, times_view
 
 
@@ -14,7 +14,7 @@ def test_both_modes_answer_and_are_compared(collection):
     times = times_view(state)
     assert [bar["name"] for bar in times["bars"]] == ["Block mode", "Full mode"] and "instead of" in times["headline"]
     for bar, mode in zip(times["bars"], state.modes, strict=True):
-        assert bar["total"] == pytest.approx(sum(stage["ms"] for stage in bar["stages"]))
+        assert bar["total"] == pytest.approx(sum(bar["stages"].values()))
         assert answer_view(state, mode)["text"] == state.answers[mode].text
     cards = sources_view(state)["sources"]
     assert "4 blocks from memory" in times["detail"] and [card["badge"] for card in cards] == ["cached"] * 4
@@ -59,7 +59,7 @@ def test_blocks_left_out_are_listed(tmp_path):
     service = make_service(engine, tmp_path / "data")
     collection = visitor(service)
     (tmp_path / "r.md").write_text(TEXT)
-    list(documents.load_files(collection, [tmp_path / "r.md"]))
+    list(load_files(collection, [tmp_path / "r.md"]))
     list(index.index_all(collection))
     assert "Left out" in times_view(answered(collection, modes=("block",), k=9))["detail"]
     service.library.close()
@@ -78,7 +78,7 @@ def test_a_follow_up_includes_the_previous_question(collection):
         "How long is river 3?",
         "And river 5?",
     ]
-    assert "2 answers" in ask.turns_view(collection, None)["saved"]
+    assert "Answers so far: 2." in ask.turns_view(collection, None)["saved"]
     assert answered(collection, "Else?").conversation != first.conversation
 
 

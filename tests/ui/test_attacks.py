@@ -22,7 +22,7 @@ from gradio_client import Client
 from storage.errors import StorageError
 from tests.document_files import epub, pdf, slides, word
 from tests.tiny import tiny_engine
-from tests.ui.serving import TEXT, make_service, serve
+from tests.ui.serving import TEXT, load_files, make_service, serve
 from ui import page
 from ui.handlers import ask, blocks, collections, documents, index
 from ui.limits import Limits
@@ -339,7 +339,7 @@ def test_malformed_files_are_read_or_refused(collection, tmp_path, name):
     for i in range(n):
         path = tmp_path / "in" / f"{i}-{name}"
         path.write_bytes(mutated(FILES[name](), rng))
-        *_, view = documents.load_files(collection, [path])
+        *_, view = load_files(collection, [path])
         for row in view["rows"]:
             assert row["state"] and "Traceback" not in row["state"] and str(tmp_path) not in row["state"]
             documents.remove(collection, row["id"])
@@ -359,7 +359,7 @@ ORDERS = (
 
 def test_text_that_orders_the_program_about_is_text(collection, tmp_path):
     (tmp_path / "orders.md").write_text(ORDERS * 12 + TEXT)
-    list(documents.load_files(collection, [tmp_path / "orders.md"]))
+    list(load_files(collection, [tmp_path / "orders.md"]))
     list(index.index_all(collection))
     store = collection.store
 
@@ -397,7 +397,7 @@ def test_secrets_are_never_logged(tmp_path, caplog):
     browser = service.enter({"secret": "the-secret-of-this-visitor-" + "s" * 20})
     collection = service.get(browser)
     (tmp_path / "a.md").write_text("The swordfish sentence of a private text. " * 30)
-    list(documents.load_files(collection, [tmp_path / "a.md"]))
+    list(load_files(collection, [tmp_path / "a.md"]))
     list(index.index_all(collection))
     list(ask.ask(collection, "swordfish?", ("block",), 2, 2))
     blocks.view(collection, "nothing")
@@ -419,7 +419,7 @@ def test_nobody_is_asked_for_anything(collection, tmp_path, monkeypatch):
         "a.md": b"![x](http://evil.example/z.png) text of it. " * 20,
     }.items():
         (tmp_path / name).write_bytes(data)
-        list(documents.load_files(collection, [tmp_path / name]))
+        list(load_files(collection, [tmp_path / name]))
     list(index.index_all(collection))
     *_, state = ask.ask(collection, "http://evil.example ?", ("block",), 2, 2)
     assert not state.error

@@ -83,7 +83,7 @@ def test_collections_are_created_renamed_exported_imported_deleted(service, coll
     token = collections.from_file(service, collection, tmp_path / "in.zip")
     assert [name for name, _ in collections.choices(collection)] == ["My documents", "My documents (2)"]
     imported = service.get({**SECRET, "collection": token})
-    collections.rename(imported, "../../Rivers <b>")
+    imported.store.collections.rename(imported.record.id, "../../Rivers <b>")
     imported = service.get({**SECRET, "collection": token})
     assert (
         blocks.view(imported, only_document(imported)[0])["starts"]

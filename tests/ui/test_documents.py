@@ -4,7 +4,7 @@ import pytest
 
 from blockrag.events import Source
 from storage.errors import LimitError
-from tests.ui.serving import SECRET, TEXT, visitor
+from tests.ui.serving import SECRET, TEXT, load_files, visitor
 from ui import strings
 from ui.collection_service import CollectionService
 from ui.handlers import blocks, documents, index
@@ -15,7 +15,7 @@ def test_a_bad_file_says_why_and_the_others_load(service, tmp_path):
     paths = [tmp_path / "a.txt", tmp_path / "b.pdf", tmp_path / "c.txt"]
     for path in paths:
         path.write_text(f"text of {path.name}")
-    first, *_, last = documents.load_files(collection, paths)
+    first, *_, last = load_files(collection, paths)
     assert [(row["name"], row["state"]) for row in first["rows"]] == [
         ("a.txt", "reading …"),
         ("b.pdf", "waiting to be read"),
@@ -33,7 +33,7 @@ def test_loading_stops_and_resumes_after_a_restart(service, tmp_path):
     paths = [tmp_path / f"{i}.txt" for i in range(4)]
     for path in paths:
         path.write_text(f"text of {path.name}")
-    running = documents.load_files(collection, paths)
+    running = load_files(collection, paths)
     next(running)
     documents.stop(collection)
     *_, stopped = running
@@ -48,7 +48,7 @@ def test_closing_the_page_while_files_load_loses_none(service, tmp_path):
     paths = [tmp_path / f"{i}.txt" for i in range(3)]
     for path in paths:
         path.write_text(f"text of {path.name}")
-    running = documents.load_files(collection, paths)
+    running = load_files(collection, paths)
     next(running)
     running.close()
     assert documents.view(collection)["waiting"] == 3
@@ -59,14 +59,14 @@ def states(views) -> list[str]:
 
 
 def test_the_table_shows_segmenting_progress(service, slow_file):
-    seen = states(documents.load_files(visitor(service), [slow_file]))
+    seen = states(load_files(visitor(service), [slow_file]))
     assert seen == ["reading …", *(f"segmenting, {percent} %" for percent in (25, 50, 75, 100)), "ready to index"]
 
 
 @pytest.mark.parametrize("stop", ["button", "closed page", "end of the application"])
 def test_a_file_stopped_while_segmenting_waits_again(service, slow_file, stop):
     collection = visitor(service, SECRET["secret"])
-    running = documents.load_files(collection, [slow_file])
+    running = load_files(collection, [slow_file])
     assert states([next(running), next(running)])[-1] == "segmenting, 25 %"
     if stop == "button":
         documents.stop(collection)
@@ -83,27 +83,27 @@ def test_a_file_loaded_again_replaces_the_one_of_its_name(collection, tmp_path):
         (tmp_path / folder).mkdir()
     (tmp_path / "same" / "rivers.md").write_text(TEXT)
     (tmp_path / "same" / "copy.md").write_text(TEXT)
-    *_, view = documents.load_files(collection, sorted((tmp_path / "same").iterdir()))
+    *_, view = load_files(collection, sorted((tmp_path / "same").iterdir()))
     assert [row["name"] for row in view["rows"]] == ["rivers.md", "copy.md"]
     list(index.index_all(collection))
     document_id = documents.choices(collection)[0][1]
-    shown = blocks.view(collection, document_id)
+    before = blocks.view(collection, document_id)
     (tmp_path / "changed" / "rivers.md").write_text("# Lakes\n\nThe lake is deep and cold. " * 9)
-    *_, view = documents.load_files(collection, [tmp_path / "changed" / "rivers.md"])
+    *_, view = load_files(collection, [tmp_path / "changed" / "rivers.md"])
     assert [(row["name"], row["state"]) for row in view["rows"]] == [
         ("rivers.md", strings.READY_TO_INDEX), ("copy.md", strings.INDEXED),
     ]  # fmt: skip
     again = blocks.view(collection, document_id)
-    assert again["length"] != shown["length"] and again["version"] > shown["version"]
+    assert again["length"] != before["length"] and again["version"] > before["version"]
     assert "lake" in collection.find(document_id).content.text
 
 
-def test_a_source_of_a_document_that_changed_is_told(collection, tmp_path):
+def test_a_source_of_a_changed_document_says_so(collection, tmp_path):
     text = TEXT[20:90]
     source = Source(1, "rivers.md", documents.choices(collection)[0][1], 20, 90, text, 0.5, 9)
     assert blocks.source_view(collection, source)["highlight"] == 20
     (tmp_path / "rivers.md").write_text("Another text. " * 30)
-    list(documents.load_files(collection, [tmp_path / "rivers.md"]))
+    list(load_files(collection, [tmp_path / "rivers.md"]))
     assert blocks.source_view(collection, source) == {"empty": strings.SOURCE_CHANGED}
 
 

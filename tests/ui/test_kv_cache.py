@@ -10,7 +10,7 @@ def test_the_cache_is_shown_cleared_filled_and_moved(collection):
     view = kv_cache.view(collection, monitor)
     memory, disk = view["tiers"]
     assert memory["mine"] == disk["mine"] == view["n_mine"] > 3 and memory["used"] <= memory["budget"]
-    assert [line["name"] for line in view["lines"]["nbytes"]] == ["memory", "disk"]
+    assert list(view["nbytes"]) == ["memory", "disk"]
     assert kv_cache.clear(collection, "memory") == view["n_mine"] and kv_cache.clear(collection, "nothing") == 0
     assert [tier["mine"] for tier in kv_cache.view(collection, monitor)["tiers"]] == [0, view["n_mine"]]
     assert kv_cache.move_to_memory(collection) == view["n_mine"] and kv_cache.move_to_memory(collection) == 0

@@ -5,8 +5,7 @@ import pytest
 from storage.documents import Quota
 from storage.errors import LimitError
 from tests.tiny import tiny_engine
-from tests.ui.serving import SECRET, answered, make_service, visitor
-from ui.handlers import documents
+from tests.ui.serving import SECRET, answered, load_files, make_service, visitor
 from ui.limits import Limits, RateLimiter
 
 
@@ -45,7 +44,7 @@ def test_limits_hold_in_the_handlers(tmp_path):
         paths = [tmp_path / f"{name}.txt" for name in texts]
         for path, text in zip(paths, texts.values(), strict=True):
             path.write_text(text)
-        *_, view = documents.load_files(collection, paths)
+        *_, view = load_files(collection, paths)
         return {row["name"]: row["state"] for row in view["rows"]}
 
     with pytest.raises(LimitError, match="at most 3"):

@@ -9,7 +9,7 @@ from blockrag.errors import KVTierError
 from blockrag.kv.remote import RemoteTier
 from storage.doctor import mend
 from tests.tiny import tiny_engine
-from tests.ui.serving import TEXT, answered, make_service
+from tests.ui.serving import TEXT, answered, load_files, make_service
 from ui.handlers import blocks, documents, index, kv_cache, settings
 from ui.page import build
 
@@ -52,7 +52,7 @@ def network(service, monkeypatch):
 def collection(service, tmp_path):
     collection = service.get(service.enter({}))
     (tmp_path / "rivers.md").write_text(TEXT)
-    list(documents.load_files(collection, [tmp_path / "rivers.md"]))
+    list(load_files(collection, [tmp_path / "rivers.md"]))
     return collection
 
 

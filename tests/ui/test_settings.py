@@ -10,9 +10,9 @@ from blockrag.models.load import adapted
 from blockrag.segment import DEFAULT_SEGMENTER, SizeBounds
 from storage.library import Library
 from tests.tiny import WordEmbedder, make_adapter, tiny_model, tiny_tokenizer
-from tests.ui.serving import TEXT, visitor
+from tests.ui.serving import TEXT, load_files, visitor
 from ui.collection_service import CollectionService, ModelNames
-from ui.handlers import documents, index, settings
+from ui.handlers import index, settings
 from ui.preferences import PreferenceError
 
 
@@ -22,7 +22,7 @@ def test_settings_are_checked_saved_and_used(service, collection, tmp_path):
     )
     assert kept["k"] == 3 and kept["granularity"] == 1.0 and visitor(service).settings["segmenter"] == DEFAULT_SEGMENTER
     (tmp_path / "more.md").write_text(TEXT * 2)
-    list(documents.load_files(collection, [tmp_path / "more.md"]))
+    list(load_files(collection, [tmp_path / "more.md"]))
     document = list(collection.documents.values())[1]
     assert (document.saved.segmenter, document.saved.bounds, document.saved.granularity) == (
         "fixed",

@@ -200,7 +200,7 @@ def test_sources_are_pinned_and_conversations_kept(filled):
     asked(page, "And river 5?")
     expect(page.locator("#turns .turn")).to_have_count(2)
     expect(page.locator("#sources .card .excerpt").first).to_have_text(wanted)
-    expect(page.locator("#turns .saved")).to_contain_text("2 answers")
+    expect(page.locator("#turns .saved")).to_contain_text("Answers so far: 2.")
     page.locator("#turns .turn").first.click()
     expect(page.locator("#question input, #question textarea").first).to_have_value("How long is river 3?")
     page.reload()

@@ -4,7 +4,7 @@ draw((value) => {
   const title = make("div", "title"), body = make("div", "body"), points = Array.from(value.text);
   title.append(make("b", "", value.title), make("span", "", value.status));
   let shown = 0;
-  for (const { end, number } of value.citations ?? []) {
+  for (const [end, number] of value.citations ?? []) {
     body.append(make("span", "", points.slice(shown, end).join("").trimEnd()));
     const mark = make("button", "cite", number);
     mark.setAttribute("aria-label", "Source " + number);

@@ -6,7 +6,8 @@ const svg = (tag, attributes, text) => {
   if (text !== undefined) node.textContent = text;
   return node;
 };
-const plot = (title, lines, unit) => {
+const plot = (title, named, unit) => {
+  const lines = Object.entries(named).map(([name, points]) => ({ name, points }));
   const figure = make("figure", "plot"), caption = make("figcaption", "", title), legend = make("div", "legend");
   const most = Math.max(1e-9, ...lines.flatMap((line) => line.points.map((p) => p[1])));
   const oldest = Math.min(-60, ...lines.flatMap((line) => line.points.map((p) => p[0])));
@@ -48,10 +49,10 @@ draw((value) => {
       bar.append(fill);
       card.append(bar);
     }
-    if (tier.blocks !== null) card.append(make("small", "", `${tier.blocks} blocks, ${tier.mine} of this collection's ${value.n_mine}`));
+    if (tier.blocks !== null) card.append(make("small", "", `${tier.blocks} block${tier.blocks === 1 ? "" : "s"}, ${tier.mine} of this collection's ${value.n_mine}`));
     card.append(make("small", "", `${tier.hits} hits, ${tier.evicted} evicted since startup`));
     cards.append(card);
   }
-  plots.append(plot("KV in each tier", value.lines.nbytes, "MB"), plot("Lookups since startup", value.lines.counts, ""));
+  plots.append(plot("KV in each tier", value.nbytes, "MB"), plot("Lookups since startup", value.counts, ""));
   root.replaceChildren(cards, plots);
 });

@@ -5,6 +5,9 @@ Offsets count code points, as in Python. A payload with only `empty` shows that 
 
 from typing import TypedDict
 
+Lines = dict[str, list[tuple[float, float]]]
+"""Points by name: seconds before now (negative), value."""
+
 
 class DocumentRow(TypedDict):
     """A document, or an uploaded file that is not one (yet); `id` is empty where nothing can be removed."""
@@ -19,7 +22,7 @@ class DocumentRow(TypedDict):
 
 
 class DocumentsPayload(TypedDict):
-    """`documents.js`. `waiting` is the number of files to resume with."""
+    """`documents.js`. `waiting` counts the files to resume with. Event: `remove` (`doc`)."""
 
     rows: list[DocumentRow]
     waiting: int
@@ -29,7 +32,10 @@ class DocumentsPayload(TypedDict):
 
 class BlocksPayload(TypedDict, total=False):
     """`blocks.js`. `collection` is a token, `doc` a document id. To edit: everything from `version` to `hint` is set.
-    To compare: `compared` and `differs`. To read: `highlight`, where the marked block starts."""
+    To compare: `compared` and `differs`. To read: `highlight`, where the marked block starts.
+
+    Events: `toggle` (a boundary), `move` (a boundary by one step), `drop` (a boundary at `to`), `undo`, `redo`.
+    """
 
     empty: str
     collection: str
@@ -80,22 +86,15 @@ class ProgressPayload(TypedDict):
     empty: str
 
 
-class CitationMark(TypedDict):
-    """Source `number` is cited at offset `end` of the answer."""
-
-    end: int
-    number: int
-
-
 class AnswerPayload(TypedDict, total=False):
-    """`answer.js`."""
+    """`answer.js`. A citation is its offset in the text and the number of the source. Event: `cite` (`number`)."""
 
     empty: str
     title: str
     text: str
     status: str
     busy: bool
-    citations: list[CitationMark]
+    citations: list[tuple[int, int]]
 
 
 class SourceCard(TypedDict):
@@ -111,27 +110,20 @@ class SourceCard(TypedDict):
 
 
 class SourcesPayload(TypedDict):
-    """`sources.js`. `selected` is the number of the source that is open in its document."""
+    """`sources.js`. `selected` is the number of the open source. Events: `show`, `mark` (`action`: pin or exclude)."""
 
     sources: list[SourceCard]
     selected: int | None
     empty: str
 
 
-class StageTime(TypedDict):
-    """Milliseconds of one stage before the first token."""
-
-    name: str
-    ms: float
-
-
 class TimeBar(TypedDict):
-    """One mode: `total` milliseconds to the first token, `done` to the last."""
+    """One mode: milliseconds to the first token (`total`), of its stages, and to the last token (`done`)."""
 
     name: str
     total: float
     pending: bool
-    stages: list[StageTime]
+    stages: dict[str, float]
     done: float
 
 
@@ -153,7 +145,7 @@ class TurnRow(TypedDict):
 
 
 class TurnsPayload(TypedDict):
-    """`turns.js`."""
+    """`turns.js`. Event: `recall` (`turn`)."""
 
     turns: list[TurnRow]
     saved: str
@@ -174,27 +166,14 @@ class TierCard(TypedDict):
     mine: int | None
 
 
-class PlotLine(TypedDict):
-    """Points are (seconds before now, negative; value)."""
-
-    name: str
-    points: list[tuple[float, float]]
-
-
-class PlotLines(TypedDict):
-    """Megabytes per tier; hits, misses and evictions."""
-
-    nbytes: list[PlotLine]
-    counts: list[PlotLine]
-
-
 class KVCachePayload(TypedDict):
-    """`kv_cache.js`."""
+    """`kv_cache.js`. Plots bytes (in MB) per tier, and counts of hits, misses and evictions."""
 
     tiers: list[TierCard]
     n_mine: int
     misses: int
-    lines: PlotLines
+    nbytes: Lines
+    counts: Lines
     empty: str
 
 

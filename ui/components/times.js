@@ -8,11 +8,11 @@ draw((value) => {
   const chart = make("div", "chart");
   for (const bar of bars) {
     const track = make("div", "track");
-    for (const stage of bar.stages) {
+    for (const [stage, ms] of Object.entries(bar.stages)) {
       const part = make("div", "part");
-      part.style.width = (100 * stage.ms) / longest + "%";
-      part.style.background = COLOURS[stage.name];
-      part.title = `${stage.name}: ${time(stage.ms)}`;
+      part.style.width = (100 * ms) / longest + "%";
+      part.style.background = COLOURS[stage];
+      part.title = `${stage}: ${time(ms)}`;
       track.append(part);
     }
     const writing = make("div", "writing"), until = Math.max(...bars.map((b) => b.done ?? 0), 1);
@@ -29,7 +29,7 @@ draw((value) => {
     chart.append(make("span", "name", bar.name), lane, make("span", "total", bar.pending ? "measuring …" : time(bar.total)));
   }
   const legend = make("div", "legend");
-  const used = new Set(bars.flatMap((bar) => bar.stages.filter((s) => s.ms >= 0.5).map((s) => s.name)));
+  const used = new Set(bars.flatMap((bar) => Object.keys(bar.stages).filter((stage) => bar.stages[stage] >= 0.5)));
   for (const name of Object.keys(COLOURS).filter((name) => used.has(name))) {
     const item = make("span", "", name), dot = make("i");
     dot.style.background = COLOURS[name];

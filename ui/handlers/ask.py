@@ -9,7 +9,7 @@ from storage.conversations import TurnRecord
 from storage.errors import LimitError, NotFoundError
 from ui import strings
 from ui.components.payloads import TurnsPayload
-from ui.handlers.question import EXCERPT_CHARS, TITLES, QuestionState, begin, format_ms
+from ui.handlers.question import EXCERPT_CHARS, TITLES, QuestionState, format_ms
 from ui.open_collection import OpenCollection
 
 MAX_K, MAX_NEW_TOKENS = 32, 512
@@ -45,7 +45,7 @@ def ask(
     QuestionState
         The same object after every event.
     """
-    state = begin(question, modes, previous)
+    state = QuestionState.begin(question, modes, previous)
     if state.error:
         yield state
         return

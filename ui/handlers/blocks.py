@@ -39,7 +39,7 @@ def view(collection: OpenCollection, document_id: str | None) -> BlocksPayload:
         "added": _added(segmentation),
         "edits": len(segmentation.edits),
         "redo": saved.n_redo,
-        "cost": cost(collection, sum(block.n_tokens for block in blocks)),
+        "cost": _cost(collection, sum(block.n_tokens for block in blocks)),
         "hint": strings.EDIT_HINT,
     }
 
@@ -83,7 +83,7 @@ def source_view(collection: OpenCollection, source: Source | None) -> BlocksPayl
     }
 
 
-def cost(collection: OpenCollection, n_tokens: int) -> str:
+def _cost(collection: OpenCollection, n_tokens: int) -> str:
     """Say how much of each tier the KV of `n_tokens` tokens takes."""
     engine = collection.library.engine
     nbytes = n_tokens * engine.model.kv_nbytes_per_token

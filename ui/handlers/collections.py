@@ -1,4 +1,4 @@
-"""Create, rename, delete, export and import collections."""
+"""List, delete, export and import collections."""
 
 import os
 import re
@@ -18,16 +18,6 @@ DOWNLOAD_S = 600
 def choices(collection: OpenCollection) -> list[tuple[str, str]]:
     """Return name and token of the owner's collections, for a menu."""
     return [(record.name, record.token) for record in collection.store.collections.of(collection.owner)]
-
-
-def create(service: CollectionService, collection: OpenCollection, name: str) -> str:
-    """Create a collection of the same owner and return its token. Raises ConflictError, LimitError."""
-    return service.create(collection.owner, name).token
-
-
-def rename(collection: OpenCollection, name: str) -> None:
-    """Rename the collection. Raises ConflictError."""
-    collection.store.collections.rename(collection.record.id, name)
 
 
 def delete(service: CollectionService, collection: OpenCollection, typed: str) -> bool:

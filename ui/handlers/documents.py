@@ -43,12 +43,6 @@ def read_waiting(collection: OpenCollection) -> Iterator[DocumentsPayload]:
     yield view(collection)
 
 
-def load_files(collection: OpenCollection, paths: Sequence[Path]) -> Iterator[DocumentsPayload]:
-    """Call `receive`, then `read_waiting`."""
-    receive(collection, paths)
-    yield from read_waiting(collection)
-
-
 def stop(collection: OpenCollection) -> DocumentsPayload:
     """Stop reading files; the one being segmented waits again."""
     collection.flags.stop_loading = True

@@ -49,7 +49,7 @@ def index_all(collection: OpenCollection) -> Iterator[ProgressPayload]:
             if document.is_indexed or collection.flags.stop_indexing:
                 continue
             rows = _with_errors(overview(collection)["rows"], errors)
-            pace = Pace()
+            pace = _Pace()
             try:
                 with closing(stream_progress(partial(collection.index, document))) as steps:
                     for step in steps:
@@ -63,7 +63,7 @@ def index_all(collection: OpenCollection) -> Iterator[ProgressPayload]:
         yield _payload(_with_errors(overview(collection)["rows"], errors))
 
 
-class Pace:
+class _Pace:
     """Decides when to redraw, and estimates how long a stage will still take."""
 
     def __init__(self) -> None:

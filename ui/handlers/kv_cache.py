@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from blockrag.errors import BlockRAGError
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.tier import KVTier
 from ui import strings
-from ui.components.payloads import KVCachePayload, PlotLine, PlotLines, TierCard
+from ui.components.payloads import KVCachePayload, Lines, TierCard
 from ui.handlers.blocks import format_bytes
 from ui.jobs import stream_progress
 from ui.open_collection import OpenCollection
@@ -27,7 +27,7 @@ MAX_SAMPLES = 720
 
 
 @dataclass(frozen=True)
-class TierSample:
+class _Sample:
     """The tiers at one moment: bytes of each local one; hits, misses and evictions since startup."""
 
     at_s: float
@@ -43,7 +43,7 @@ class TierMonitor:
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic):
         self._engine = engine
         self._clock = clock
-        self._samples: deque[TierSample] = deque(maxlen=MAX_SAMPLES)
+        self._samples: deque[_Sample] = deque(maxlen=MAX_SAMPLES)
         self._began_s = clock()
 
     def sample(self) -> None:
@@ -51,7 +51,7 @@ class TierMonitor:
         kv = self._engine.kv
         nbytes = {tier.name: tier.nbytes for tier in kv.local_tiers}
         n_hits, n_evicted = sum(kv.hits.values()), sum(tier.n_evicted for tier in kv.tiers)
-        self._samples.append(TierSample(self._clock() - self._began_s, nbytes, n_hits, kv.n_misses, n_evicted))
+        self._samples.append(_Sample(self._clock() - self._began_s, nbytes, n_hits, kv.n_misses, n_evicted))
 
     def run(self, stop: threading.Event) -> None:
         """Sample every `SAMPLE_S`, in a thread of its own, until `stop` is set."""
@@ -64,7 +64,7 @@ class TierMonitor:
                 return
 
     @property
-    def samples(self) -> list[TierSample]:
+    def samples(self) -> list[_Sample]:
         """The last hour's, oldest first."""
         return list(self._samples)
 
@@ -72,13 +72,15 @@ class TierMonitor:
 def view(collection: OpenCollection, monitor: TierMonitor) -> KVCachePayload:
     """Draw the tiers now, their last hour, and how much of the open collection each holds."""
     monitor.sample()
+    samples = monitor.samples
     kv, keys = collection.library.engine.kv, _keys(collection)
     mine = Counter(tier.name for key in keys for tier in kv.local_tiers_with(key))
     return {
         "tiers": [_card(tier, kv.hits[tier.name], mine[tier.name]) for tier in kv.tiers],
         "n_mine": len(keys),
         "misses": kv.n_misses,
-        "lines": _lines(monitor.samples),
+        "nbytes": _lines(samples, lambda s: {name: nbytes / 1e6 for name, nbytes in s.nbytes.items()}),
+        "counts": _lines(samples, lambda s: {"hits": s.hits, "misses": s.misses, "evicted": s.evicted}),
         "empty": strings.NO_CACHE,
     }
 
@@ -104,18 +106,13 @@ def _card(tier: KVTier, hits: int, mine: int) -> TierCard:
     return card
 
 
-def _lines(samples: list[TierSample]) -> PlotLines:
-    if not samples:
-        return {"nbytes": [], "counts": []}
-    now_s = samples[-1].at_s
-
-    def line(name: str, value: Callable[[TierSample], float]) -> PlotLine:
-        return {"name": name, "points": [(round(sample.at_s - now_s, 1), value(sample)) for sample in samples]}
-
-    return {
-        "nbytes": [line(name, lambda s, name=name: s.nbytes.get(name, 0) / 1e6) for name in samples[-1].nbytes],  # type: ignore[misc]
-        "counts": [line(name, lambda s, name=name: getattr(s, name)) for name in ("hits", "misses", "evicted")],  # type: ignore[misc]
-    }
+def _lines(samples: list[_Sample], values: Callable[[_Sample], dict[str, float]]) -> Lines:
+    """Return the values of each sample as lines."""
+    now_s, lines = samples[-1].at_s, defaultdict(list)
+    for sample in samples:
+        for name, value in values(sample).items():
+            lines[name].append((round(sample.at_s - now_s, 1), value))
+    return dict(lines)
 
 
 def clear(collection: OpenCollection, tier_name: str) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from blockrag.events import Answer, Mode, Report, Source
 from blockrag.index import BlockRef
 from ui import strings
-from ui.components.payloads import AnswerPayload, SourceCard, SourcesPayload, StageTime, TimeBar, TimesPayload
+from ui.components.payloads import AnswerPayload, SourceCard, SourcesPayload, TimeBar, TimesPayload
 
 TITLES: dict[Mode, str] = {"block": strings.BLOCK_MODE, "full": strings.FULL_MODE}
 STAGES = {
@@ -46,6 +46,16 @@ class QuestionState:
     pinned: tuple[BlockRef, ...] = ()
     excluded: tuple[BlockRef, ...] = ()
 
+    @classmethod
+    def begin(cls, question: str, modes: tuple[Mode, ...], previous: "QuestionState | None" = None) -> "QuestionState":
+        """Return the state before the model starts; an empty question is an error."""
+        empty = not question.strip()
+        state = cls(question, modes, stopped=empty, error=strings.EMPTY_QUESTION if empty else "")
+        if previous is not None:
+            state.conversation = previous.conversation
+            state.pinned, state.excluded = previous.pinned, previous.excluded
+        return state
+
     def source(self, number: int) -> Source | None:
         """Return the source with this number."""
         return next((source for source in self.sources if source.number == number), None)
@@ -65,16 +75,6 @@ class QuestionState:
             self.excluded += (block,)
 
 
-def begin(question: str, modes: tuple[Mode, ...], previous: QuestionState | None = None) -> QuestionState:
-    """Return the state before the model starts; an empty question is an error."""
-    empty = not question.strip()
-    state = QuestionState(question, modes, stopped=empty, error=strings.EMPTY_QUESTION if empty else "")
-    if previous is not None:
-        state.conversation = previous.conversation
-        state.pinned, state.excluded = previous.pinned, previous.excluded
-    return state
-
-
 def answer_view(state: QuestionState, mode: Mode) -> AnswerPayload:
     """Draw the answer of one mode."""
     if mode not in state.modes:
@@ -85,7 +85,7 @@ def answer_view(state: QuestionState, mode: Mode) -> AnswerPayload:
         "text": text or "",
         "status": _status(state, answer, text),
         "busy": answer is None and text is not None and not state.stopped,
-        "citations": [{"end": c.end, "number": c.number} for c in answer.citations] if answer else [],
+        "citations": [(c.end, c.number) for c in answer.citations] if answer else [],
     }
 
 
@@ -137,9 +137,9 @@ def times_view(state: QuestionState) -> TimesPayload:
 def _bar(mode: Mode, state: QuestionState) -> TimeBar:
     answer = state.answers.get(mode)
     if answer is None:
-        return {"name": TITLES[mode], "total": 0, "pending": not state.stopped, "stages": [], "done": 0}
+        return {"name": TITLES[mode], "total": 0, "pending": not state.stopped, "stages": {}, "done": 0}
     report = answer.report
-    stages: list[StageTime] = [{"name": name, "ms": getattr(report, key)} for name, key in STAGES.items()]
+    stages = {name: getattr(report, key) for name, key in STAGES.items()}
     decode_ms = 1000 * (report.n_new_tokens - 1) / report.tokens_per_s if report.tokens_per_s else 0
     done = report.ttft_ms + decode_ms
     return {"name": TITLES[mode], "total": report.ttft_ms, "pending": False, "stages": stages, "done": done}
