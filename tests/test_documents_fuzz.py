@@ -11,6 +11,8 @@ from blockrag.documents.worker import READERS
 from blockrag.errors import DocumentError
 from tests.document_files import epub, pdf, slides, unzipped, word, zipped
 
+pytestmark = pytest.mark.slow
+
 IN_PROCESS = sorted(suffix for suffix, kind in SUFFIXES.items() if kind != media.HTML)
 HEADS = [b"", b"PK\x03\x04", b"PK\x05\x06", b"%PDF-", b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf", b"[{", b"user,text\n"]
 MAKERS = {"docx": word, "pptx": slides, "epub": epub}

@@ -92,6 +92,7 @@ def test_the_slider_adds_boundaries_little_by_little(name):
     assert len(set(counts)) >= 5
 
 
+@pytest.mark.slow
 @every_segmenter
 def test_a_line_of_a_million_characters_is_cut_to_size(name):
     text = "abcdefghij" * 100_000

@@ -1,8 +1,8 @@
-"""The command line: segment, index, ask, models, merge. Knows arguments and output; the work is the library's.
+"""The command line: segment, index, ask, models, merge.
 
-Exit codes: 0 done; 1 an error, told on standard error; 2 wrong arguments; 3 some files of a batch failed, the others
-are done; 130 interrupted. With ``--json`` the last line of standard output is one JSON object (schemas in the README);
-progress and messages go to standard error.
+Exit codes: 0 success; 1 error, explained on standard error; 2 wrong arguments; 3 some files of a batch failed, the
+others were indexed; 130 interrupted. With ``--json`` the last line of standard output is one JSON object (see
+``docs/guides/command-line.md``); progress and messages go to standard error.
 """
 
 import argparse
@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m blockrag",
-        description="Answer questions from documents whose blocks were encoded once.",
-        epilog="First steps: `index paper.pdf --store S`, then `ask 'What is it about?' --store S`.",
+        description="Answer questions from documents that were read once, in advance.",
+        epilog="Get started: `index paper.pdf --store S`, then `ask 'What is it about?' --store S`.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in COMMANDS.items():

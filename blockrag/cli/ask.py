@@ -1,4 +1,4 @@
-"""``ask``: answer a question from an index, in block mode, in full mode, or in both for comparison."""
+"""``ask``: answer a question from an index in block mode, full mode, or both."""
 
 import argparse
 import dataclasses
@@ -16,7 +16,7 @@ EPILOG = "Example: python -m blockrag ask 'Who wrote it?' --store S --mode compa
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Add the command's arguments."""
     parser.add_argument("question")
     options.add_store_option(parser)
     parser.add_argument(
@@ -25,9 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="block",
         help="block: cached block KV; full: ordinary attention over the same blocks; compare: both (default: block)",
     )
-    parser.add_argument("--k", type=options.positive, default=8, help="blocks to retrieve (default: %(default)s)")
     parser.add_argument(
-        "--max-new-tokens", type=options.positive, default=128, help="longest answer (default: %(default)s)"
+        "--k", type=options.positive, default=8, help="number of blocks to retrieve (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-new-tokens",
+        type=options.positive,
+        default=128,
+        help="maximum length of the answer in tokens (default: %(default)s)",
     )
     options.add_model_options(parser)
     options.add_kv_options(parser)
@@ -35,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Stream the answer, then tell its sources and cost."""
+    """Stream the answer, then print its sources and cost."""
     pipeline = options.open_store(args)
     modes: tuple[Mode, ...] = ("block", "full") if args.mode == "compare" else (args.mode,)
     answers = [_ask(pipeline, args, mode) for mode in modes]
@@ -55,13 +60,13 @@ def _ask(pipeline: "Pipeline", args: argparse.Namespace, mode: Mode) -> Answer:
         elif isinstance(event, Answer):
             print(f"\n\n{_summary(event)}\n", file=out)
             return event
-    raise AssertionError("an answer ends its stream")
+    raise AssertionError("the stream ended without an answer")
 
 
 def _summary(answer: Answer) -> str:
     lines = [_source_line(source) for source in answer.sources]
     if answer.left_out:
-        lines.append(f"{len(answer.left_out)} blocks were left out: the model's context is full.")
+        lines.append(f"{len(answer.left_out)} blocks did not fit the model's context.")
     return "\n".join([*lines, _cost_line(answer.report), *answer.report.notes])
 
 
@@ -76,7 +81,7 @@ def _cost_line(report: Report) -> str:
         f"{report.mode} mode: first token after {report.ttft_ms:.0f} ms (retrieval {report.retrieval_ms:.0f}, "
         f"KV load {report.kv_load_ms:.0f}, encode {report.encode_ms:.0f}, assembly {report.assemble_ms:.0f}, "
         f"prefill {report.prefill_ms:.0f}), then {report.tokens_per_s:.1f} tokens/s; "
-        f"{report.n_tokens_saved} of {report.n_context_tokens} context tokens were not computed."
+        f"{report.n_tokens_saved} of {report.n_context_tokens} context tokens reused from cache."
     )
 
 

@@ -1,25 +1,27 @@
-"""``index``: put files into an index, with the KV of their blocks."""
+"""``index``: add files to an index, with the KV of their blocks."""
 
 import argparse
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from tqdm import tqdm
+
 from blockrag.cli import options
-from blockrag.cli.bars import Bars
 from blockrag.documents import Document, load_many
 from blockrag.errors import DocumentError
 from blockrag.segment import SizeBounds
 
 if TYPE_CHECKING:
     from blockrag.pipeline import Pipeline
+    from blockrag.progress import Progress
 
-HELP = "Add files to an index, or replace those that changed: cut them into blocks, embed each, encode its KV once."
+HELP = "Add files to an index, or replace changed ones: split them into blocks, embed each and encode its KV."
 EPILOG = "Example: python -m blockrag index report.pdf notes.md --store S"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Add the command's arguments."""
     parser.add_argument("files", nargs="+", help="documents to add")
     options.add_store_option(parser)
     options.add_segment_options(parser)
@@ -29,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Index the files; those that cannot be read are told and passed over."""
+    """Index the files. Files that cannot be read are reported and skipped."""
     pipeline = options.open_store(args)
     added, errors = [], []
     for document in load_many(args.files):
@@ -51,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _add(pipeline: "Pipeline", document: Document, args: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
-    bounds, bars = SizeBounds(args.min_tokens, args.max_tokens), Bars(document.name)
+    bounds, bars = SizeBounds(args.min_tokens, args.max_tokens), _Bars(document.name)
     segmentation = pipeline.segment(document, args.segmenter, bounds, bars.show)
     record = pipeline.add(segmentation, args.granularity, bars.show)
     bars.close()
@@ -65,3 +67,26 @@ def _add(pipeline: "Pipeline", document: Document, args: argparse.Namespace) -> 
         "n_reused": bars.n_reused,
         "seconds": round(time.perf_counter() - started, 3),
     }
+
+
+class _Bars:
+    """Progress bars on standard error, one for each stage of a document."""
+
+    def __init__(self, name: str):
+        self._name, self._stage, self.n_reused = name, "", 0
+        self._bar: tqdm | None = None
+
+    def show(self, step: "Progress") -> None:
+        """Update the bar; a new stage gets a new bar below."""
+        if self._bar is None or step.stage != self._stage:
+            self.close()
+            self._stage = step.stage
+            unit = "char" if step.stage == "segment" else "block"
+            self._bar = tqdm(desc=f"{self._name}: {step.stage}", total=step.total, unit=unit, file=sys.stderr)
+        self._bar.update(step.done - self._bar.n)
+        self.n_reused = step.reused
+
+    def close(self) -> None:
+        """Leave the last bar on the screen."""
+        if self._bar is not None:
+            self._bar.close()

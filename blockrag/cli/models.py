@@ -14,14 +14,14 @@ EPILOG = "Example: python -m blockrag models fetch qwen2.5-coder-0.5b"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Add the command's arguments."""
     parser.add_argument("action", choices=("list", "fetch", "remove"), nargs="?", default="list")
     parser.add_argument("names", nargs="*", help="models to fetch or remove; `fetch` alone fetches the defaults")
     options.add_json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do it, then show what is here."""
+    """Run the action, then list the models."""
     if args.action == "fetch":
         for name in args.names or [DEFAULT_MODEL, DEFAULT_EMBEDDER]:
             local_path(name)

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what is made of them. Model libraries are imported when they are needed."""
+"""Options shared by several commands. Model libraries are imported only when needed."""
 
 import argparse
 import json
@@ -12,8 +12,8 @@ from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, SEGMENTERS,
 GIB = 1 << 30
 
 ADAPTER_HELP = (
-    "for block mode: a folder, the name of one that came with this release, none, or auto: the one that came for this "
-    "model, if any (default: auto)"
+    "adapter for block mode: a folder, the name of a shipped adapter, none, or auto for the model's shipped adapter, "
+    "if any (default: auto)"
 )
 
 if TYPE_CHECKING:
@@ -28,29 +28,32 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--model", default=DEFAULT_MODEL, help=f"answering model: {where} (default: %(default)s)")
     group.add_argument("--adapter", default="auto", help=ADAPTER_HELP)
     group.add_argument("--embedder", default=DEFAULT_EMBEDDER, help=f"sentence encoder: {where} (default: %(default)s)")
-    group.add_argument("--device", help="such as cpu or cuda (default: a GPU where there is one)")
-    group.add_argument("--allow-unverified", action="store_true", help="accept model families that are not verified")
+    group.add_argument("--device", help="such as cpu or cuda (default: a GPU if there is one)")
+    group.add_argument("--allow-unverified", action="store_true", help="allow model families that are not verified")
 
 
 def add_kv_options(parser: argparse.ArgumentParser) -> None:
     """``--kv-device-gb --kv-memory-gb --kv-disk-gb --kv-remote --kv-remote-read-only --kv-at-rest``."""
     group = parser.add_argument_group("block KV")
     for tier, default, where in (
-        ("device", 8, "a GPU's memory"),
-        ("memory", 4, "the machine's memory"),
+        ("device", 8, "GPU memory"),
+        ("memory", 4, "host memory"),
         ("disk", 20, "disk"),
     ):
-        budget = f"{where} for it, in GiB (default: %(default)s)"
+        budget = f"budget in {where}, in GiB (default: %(default)s)"
         group.add_argument(f"--kv-{tier}-gb", type=float, default=default, help=budget)
-    group.add_argument("--kv-remote", metavar="URL", help="a store that a team shares: s3://..., gs://..., file:///...")
-    group.add_argument("--kv-remote-read-only", action="store_true", help="write and delete nothing there")
+    group.add_argument("--kv-remote", metavar="URL", help="shared store: s3://..., gs://..., file:///...")
+    group.add_argument("--kv-remote-read-only", action="store_true", help="only read from the shared store")
     group.add_argument(
-        "--kv-at-rest", choices=("exact", "int8"), default="exact", help="form in files; int8 is smaller, not exact"
+        "--kv-at-rest",
+        choices=("exact", "int8"),
+        default="exact",
+        help="format of files; int8 is smaller but not exact (default: exact)",
     )
 
 
 def kv_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What these options mean to `Engine.from_pretrained`."""
+    """These options as arguments of `Engine.from_pretrained`."""
     return {
         "device_bytes": int(args.kv_device_gb * GIB),
         "memory_bytes": int(args.kv_memory_gb * GIB),
@@ -64,13 +67,18 @@ def kv_settings(args: argparse.Namespace) -> dict[str, Any]:
 def add_segment_options(parser: argparse.ArgumentParser) -> None:
     """``--segmenter --granularity --min-tokens --max-tokens``."""
     group = parser.add_argument_group("blocks")
-    group.add_argument("--segmenter", default=DEFAULT_SEGMENTER, choices=SEGMENTERS, help="default: %(default)s")
     group.add_argument(
-        "--granularity", type=_granularity, default=DEFAULT_GRANULARITY, help="0 coarsest to 1 finest (default: 0.5)"
+        "--segmenter", default=DEFAULT_SEGMENTER, choices=SEGMENTERS, help="segmenter (default: %(default)s)"
+    )
+    group.add_argument(
+        "--granularity",
+        type=_granularity,
+        default=DEFAULT_GRANULARITY,
+        help="0 (coarsest) to 1 (finest) (default: %(default)s)",
     )
     bounds = SizeBounds()
-    group.add_argument("--min-tokens", type=int, default=bounds.minimum, help="hard bound (default: %(default)s)")
-    group.add_argument("--max-tokens", type=int, default=bounds.maximum, help="hard bound (default: %(default)s)")
+    group.add_argument("--min-tokens", type=int, default=bounds.minimum, help="smallest block (default: %(default)s)")
+    group.add_argument("--max-tokens", type=int, default=bounds.maximum, help="largest block (default: %(default)s)")
 
 
 def add_store_option(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +88,7 @@ def add_store_option(parser: argparse.ArgumentParser) -> None:
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """``--json``."""
-    parser.add_argument("--json", action="store_true", help="end with one JSON object on the last line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
 
 def open_store(args: argparse.Namespace) -> "Pipeline":
@@ -102,21 +110,21 @@ def open_store(args: argparse.Namespace) -> "Pipeline":
 
 
 def tell_adapter(engine: "Engine") -> None:
-    """Where block mode has no weights of its own, say so."""
+    """Warn if block mode has no adapter."""
     if engine.model.full is None:
-        print("blockrag: no adapter, so block mode runs weights that were not made for it", file=sys.stderr)
+        print("blockrag: no adapter: the weights were not trained for block mode", file=sys.stderr)
 
 
 def print_json(result: dict[str, Any]) -> None:
-    """One line, the last."""
+    """Print the result as the last line."""
     print(json.dumps(result, ensure_ascii=False), flush=True)
 
 
 def positive(text: str) -> int:
-    """A whole number from 1."""
+    """Parse a positive integer."""
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
+        raise argparse.ArgumentTypeError(f"{text} is not a positive integer")
     return value
 
 

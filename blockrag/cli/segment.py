@@ -15,16 +15,16 @@ from blockrag.segment import Block, HFTokenCounter, Segmentation, SizeBounds, ma
 if TYPE_CHECKING:
     from blockrag.retrieve.embedder import Embedder
 
-HELP = "Cut a file into blocks and show them."
+HELP = "Split a file into blocks and print them."
 EPILOG = "Example: python -m blockrag segment README.md --granularity 0.4 --json"
 
 _SHORT_S = 1
-"""What takes less shows no bar."""
+"""Seconds before the progress bar appears."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("file", help="document to cut")
+    """Add the command's arguments."""
+    parser.add_argument("file", help="document to split")
     options.add_segment_options(parser)
     options.add_model_options(parser)
     options.add_json_option(parser)
