@@ -72,7 +72,7 @@ class _Calls:
         """Add a text as a document, split it into blocks and index them.
 
         Parameters:
-            name: File name, such as notes.md; its suffix tells the format.
+            name: File name, such as notes.md; its suffix tells the format. A document of that name is replaced.
             text: The text, at most four million characters.
             collection: Token of the collection; may be empty in shared mode.
         Returns:

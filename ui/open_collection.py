@@ -30,7 +30,7 @@ class OpenCollection:
     Attributes
     ----------
     record : CollectionRecord
-        As it was when the collection was opened; `current` reads it again.
+        As it was when the collection was opened.
     default_segmenter : str
         For owners who chose none.
     """
@@ -67,10 +67,6 @@ class OpenCollection:
     def settings(self) -> dict:
         """The owner's settings over the application's defaults."""
         return {**DEFAULTS, "segmenter": self.default_segmenter, **self.store.settings.of(self.owner)}
-
-    def current(self) -> CollectionRecord:
-        """Read the collection's record again. Raises NotFoundError."""
-        return self.store.collections.get(self.owner, self.token)
 
     @property
     def documents(self) -> dict[str, CollectionDocument]:
@@ -195,7 +191,7 @@ class OpenCollection:
     def remove(self, document_id: str) -> None:
         """Delete a document, its blocks and their KV."""
         if document := self.find(document_id):
-            self.library.delete_document(self.current(), document.record)
+            self.library.delete_document(self.record, document.record)
 
     def index(self, document: CollectionDocument, on_progress: OnProgress | None = None) -> None:
         """Index a document's blocks as they are now. If `on_progress` raises, the index stays as it was. Ends early if
@@ -203,6 +199,6 @@ class OpenCollection:
         blocks = document.segmentation.blocks(document.saved.granularity)
         try:
             with self.shutdown.guarding(on_progress) as report:
-                self.library.index(self.current(), document.record.id, document.content, blocks, report)
+                self.library.index(self.record, document.record.id, document.content, blocks, report)
         except NotFoundError:
             return
