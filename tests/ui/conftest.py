@@ -10,6 +10,7 @@ import pytest
 from blockrag.progress import Progress
 from blockrag.segment import DEFAULT_SEGMENTER, SEGMENTERS, SizeBounds, Structural
 from tests.tiny import tiny_engine
+from tests.ui import steps
 from tests.ui.serving import (
     ARGUMENTS,
     CHROMIUM,
@@ -22,7 +23,6 @@ from tests.ui.serving import (
     serve,
     visitor,
 )
-from tests.ui.steps import calm
 
 
 class Clock:
@@ -126,7 +126,7 @@ def open_page(browser, address):
         opened.append(context)
         page.goto(url)
         page.wait_for_selector("#upload input[type=file]", state="attached")
-        calm(page)
+        steps.calm(page)
         return page
 
     yield open_
@@ -137,6 +137,14 @@ def open_page(browser, address):
 
 def is_own(url: str, address: str) -> bool:
     return url.startswith((address, "data:", "blob:"))
+
+
+@pytest.fixture
+def rivers(tmp_path):
+    """A Markdown file for the page."""
+    path = tmp_path / "rivers.md"
+    path.write_text(steps.TEXT)
+    return path
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a visitor does on the page, step by step, each waited for by what the page shows. Knows no test."""
+"""Steps of a visitor on the page. Each waits for what the page then shows."""
 
 from pathlib import Path
 
@@ -21,13 +21,13 @@ _CALM = """async () => {
 
 
 def calm(page: Page) -> None:
-    """Wait until the page has nothing to do: on a slow machine that takes longer, as it should. Gradio, while it draws
-    a part for the first time, puts back the values it knew; a hand is slower than that, a test waits."""
+    """Wait until the page is idle. While Gradio draws a part for the first time it resets values to those it knew; people
+    are slower than that, tests must wait."""
     page.evaluate(_CALM)
 
 
 def fill(page: Page, selector: str, value: str) -> None:
-    """Type into a field that was perhaps only just drawn, until the text stays."""
+    """Type into a field that may have only just been drawn, until it keeps the text."""
     field = page.locator(selector).first
     for _ in range(20):
         field.fill(value)
@@ -43,7 +43,7 @@ def upload(page: Page, *paths: Path) -> None:
 
 
 def open_tab(page: Page, name: str) -> None:
-    """By its button, or, where the screen is too narrow for all of them, out of the menu that holds the rest."""
+    """Open a tab by its button, or from the overflow menu if the screen is narrow."""
     page.locator("#steps [role=tab]:visible").first.wait_for()  # after a reload
     tab = page.get_by_role("tab", name=name, exact=True)
     if not tab.first.is_visible():
@@ -61,7 +61,7 @@ def to_blocks(page: Page) -> None:
 
 
 def blocks(page: Page) -> Locator:
-    """What tells of the blocks: how many are shown, cut how finely, and of which version."""
+    """The element whose data attributes hold the number, granularity and version of the blocks."""
     return page.locator("#blocks [data-root]")
 
 
@@ -103,7 +103,7 @@ def open_collections(page: Page) -> None:
 
 
 def violations(page: Page) -> list[tuple]:
-    """What axe-core finds that is serious or worse: rule, what it asks for, and where."""
+    """Return what axe-core finds serious or critical: rule, help, elements."""
     return [
         (found["id"], found["help"], [node["html"][:160] for node in found["nodes"][:3]])
         for found in Axe().run(page).response["violations"]
@@ -112,12 +112,12 @@ def violations(page: Page) -> list[tuple]:
 
 
 def overflow(page: Page) -> int:
-    """Pixels by which the page is wider than the screen."""
+    """Return by how many pixels the page is wider than the screen."""
     return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
 
 def first_line(page: Page) -> dict:
-    """The first piece in view: where it is in the text, and on the screen."""
+    """Return the first piece in view, its offset in the text and its position on the screen."""
     return page.locator("#blocks .text").evaluate(
         """text => { const edge = text.getBoundingClientRect().top;
         const piece = [...text.querySelectorAll('.piece')].find((p) => p.getBoundingClientRect().bottom > edge);
@@ -126,7 +126,7 @@ def first_line(page: Page) -> dict:
 
 
 def expect_in_place(page: Page, before: dict) -> None:
-    """The piece is where it was on the screen."""
+    """Check that the piece is where it was on the screen."""
     calm(page)
     top = page.locator("#blocks .text").evaluate(
         "(text, char) => [...text.querySelectorAll('.piece')].find((p) => p.char === char)?.getBoundingClientRect().top",

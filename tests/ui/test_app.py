@@ -1,4 +1,4 @@
-"""Flags to services: whose collections are, demo and ZeroGPU, logs, and a graceful stop."""
+"""The application: access, demo, ZeroGPU, logs, graceful stop."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ ROOT = Path(__file__).parent.parent.parent
         (["--users", "x.json"], None, False, "login"),
     ],
 )
-def test_collections_are_shared_only_where_no_one_else_comes(monkeypatch, flags, host, demo, access):
+def test_collections_are_shared_only_on_this_machine(monkeypatch, flags, host, demo, access):
     monkeypatch.setenv("GRADIO_SERVER_NAME", host) if host else monkeypatch.delenv("GRADIO_SERVER_NAME", raising=False)
     assert app.access_of(app.parse(flags), demo) == access
 
@@ -51,7 +51,7 @@ def test_a_space_is_a_demo_with_small_limits(monkeypatch, tmp_path):
     server.close()
 
 
-def test_zerogpu_sees_its_function_and_the_models_stay_on_the_cpu(monkeypatch, tmp_path):
+def test_zerogpu_gets_its_function_and_the_models_stay_on_the_cpu(monkeypatch, tmp_path):
     seen, devices = [], []
     monkeypatch.setitem(
         sys.modules, "spaces", types.SimpleNamespace(GPU=lambda duration: lambda call: seen.append(call) or call)
@@ -97,7 +97,7 @@ app.main(["--data-dir", sys.argv[1], "--host", "127.0.0.1", "--log-json"])
 
 
 @pytest.mark.timeout(240)
-def test_it_starts_answers_and_stops_in_good_order_even_while_it_scores(tmp_path):
+def test_it_starts_responds_and_stops_gracefully_while_segmenting(tmp_path):
     environment = {**os.environ, "GRADIO_SERVER_NAME": "", "SPACE_ID": ""}
     process = subprocess.Popen(
         [sys.executable, "-c", SERVER.format(root=str(ROOT)), str(tmp_path)],
@@ -124,7 +124,7 @@ def test_it_starts_answers_and_stops_in_good_order_even_while_it_scores(tmp_path
     assert [line["says"] for line in lines if line["from"] == "ui.server"][-1] == "stopping"
 
 
-def test_the_client_of_the_documentation_works(tmp_path, capsys):
+def test_the_documented_client_works(tmp_path, capsys):
     url, close = serve(tiny_engine(tmp_path / "kv"), tmp_path / "app", "shared")
     page = (ROOT / "docs" / "application.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What an attacker tries over HTTP, in files, in questions: nothing leaks, nothing dies.
+"""Attacks over HTTP, in files and in questions: nothing leaks, nothing crashes.
 
 1,000 mutated files of each type (20 in the suite):
 
@@ -35,7 +35,7 @@ LIMIT = 200_000
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """A page with one visitor's document; its address, its folder, the token."""
+    """A page with one visitor's document: its address, folder, token and client."""
     folder = tmp_path_factory.mktemp("data")
     url, close = serve(tiny_engine(folder / "kv"), folder, limits=Limits(file_bytes=LIMIT))
     client = Client(url, verbose=False)
@@ -54,11 +54,11 @@ def get(url: str, method: str = "GET", data: bytes | None = None, **headers) -> 
         return error.code, error.read()
 
 
-def test_health_tells_that_it_lives_and_nothing_else(served):
+def test_health_says_ok_and_nothing_else(served):
     assert get(served[0] + "health") == (200, b'{"status":"ok"}')
 
 
-def test_health_tells_when_the_database_is_gone(tmp_path, monkeypatch):
+def test_health_fails_without_the_database(tmp_path, monkeypatch):
     url, close = serve(tiny_engine(), tmp_path)
 
     def fail(self):
@@ -118,17 +118,17 @@ def test_the_server_fetches_nothing_for_anyone(served):
             listener.accept()
 
 
-def call_reader(url: str, asked: dict) -> tuple[int, bytes]:
-    """The route of the function that reads a document's text, called as a stranger would."""
+def call_reader(url: str, query: dict) -> tuple[int, bytes]:
+    """Call the function that reads a document's text, as a stranger would."""
     config = json.loads(get(url + "config")[1])
     component = next(c["id"] for c in config["components"] if c["props"].get("elem_id") == "blocks")
-    body = {"session_hash": "x", "component_id": component, "fn_name": "read_pieces", "data": asked}
+    body = {"session_hash": "x", "component_id": component, "fn_name": "read_pieces", "data": query}
     return get(
         url + "gradio_api/component_server", "POST", json.dumps(body).encode(), **{"content-type": "application/json"}
     )
 
 
-def test_text_is_read_by_who_knows_the_token_alone(served):
+def test_text_is_read_only_with_the_token(served):
     url, _, token, client = served
     (document,) = client.predict(token, api_name="/list_documents")
     good = {"collection": token, "doc": document["id"], "first": 0, "n": 10}
@@ -187,20 +187,20 @@ def test_sql_is_text(served, text):
     assert client.predict(token, api_name="/list_documents") == before
 
 
-def test_numbers_out_of_bounds_are_brought_in(served):
+def test_numbers_out_of_bounds_are_clipped(served):
     _, _, token, client = served
     assert len(client.predict("river", 10**6, token, api_name="/search_blocks")) <= 32
     answer = client.predict("river?", "nonsense", -5, 10**6, token, api_name="/ask")
     assert len(answer["sources"]) == 1 and answer["report"]["n_new_tokens"] <= 512
 
 
-def test_a_large_upload_is_refused_at_the_door(served):
-    status, said = sent(served[0], "a.txt", "a" * (2 * LIMIT))
+def test_a_large_upload_is_refused_before_it_is_read(served):
+    status, said = upload(served[0], "a.txt", "a" * (2 * LIMIT))
     assert status == 413 and b"exceeded" in said
 
 
-def sent(url: str, name: str, text: str = "hello") -> tuple[int, bytes]:
-    """What the page says to a file of that name."""
+def upload(url: str, name: str, text: str = "hello") -> tuple[int, bytes]:
+    """Upload a file of that name; return status and body."""
     boundary = "x" * 20
     body = (
         f'--{boundary}\r\ncontent-disposition: form-data; name="files"; filename="{name}"\r\n\r\n{text}\r\n'
@@ -210,10 +210,10 @@ def sent(url: str, name: str, text: str = "hello") -> tuple[int, bytes]:
     return get(url + "gradio_api/upload", "POST", body, **kind)
 
 
-def test_what_is_sent_goes_whether_taken_in_or_not(tmp_path, monkeypatch):
+def test_uploads_are_deleted_whether_loaded_or_not(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "DELETE_CACHE", (1, 1))
     url, close = serve(tiny_engine(), tmp_path)
-    status, said = sent(url, "left.txt")
+    status, said = upload(url, "left.txt")
     (path,) = map(Path, json.loads(said))
     assert status == 200 and path.exists()
     deadline = time.monotonic() + 20
@@ -226,7 +226,7 @@ def test_what_is_sent_goes_whether_taken_in_or_not(tmp_path, monkeypatch):
 def test_names_of_uploads_never_leave_the_folder(served):
     url = served[0]
     for name in ("../../../tmp/evil.txt", "/etc/evil.txt", "..\\..\\evil.txt", "a\x00b.txt"):
-        status, said = sent(url, name)
+        status, said = upload(url, name)
         if status == 200:
             (path,) = json.loads(said)
             assert (
@@ -236,7 +236,7 @@ def test_names_of_uploads_never_leave_the_folder(served):
     assert not Path("/tmp/evil.txt").exists() and not Path("/etc/evil.txt").exists()
 
 
-def test_only_what_is_meant_for_programs_can_be_called(served):
+def test_only_the_api_can_be_called(served):
     names = set(served[3].view_api(return_format="dict")["named_endpoints"])
     assert names == {"/new_collection", "/list_documents", "/add_text", "/search_blocks", "/ask", "/delete_document"}
 
@@ -253,7 +253,7 @@ def test_another_origin_is_refused(served):
 # Login
 
 
-def test_a_login_keeps_all_others_out(tmp_path):
+def test_a_login_keeps_everyone_else_out(tmp_path):
     (tmp_path / "users.json").write_text(json.dumps({"anna": hash_password("pass"), "bert": hash_password("word")}))
     url, close = serve(tiny_engine(), tmp_path / "data", "login", auth=auth_of(tmp_path / "users.json"))
     try:
@@ -283,7 +283,7 @@ def call(url: str, name: str, data: list) -> tuple[int, bytes]:
     return get(f"{url}gradio_api/call/{name}", "POST", body, **{"content-type": "application/json"})
 
 
-def test_the_key_of_browsers_secrets_is_made_once_and_kept_to_oneself(tmp_path):
+def test_the_secret_is_created_once_and_only_this_user_can_read_it(tmp_path):
     assert secret_of(tmp_path / "d") == secret_of(tmp_path / "d") and len(secret_of(tmp_path / "d")) == 64
     assert (tmp_path / "d" / "secret").stat().st_mode & 0o077 == 0
 
@@ -315,7 +315,7 @@ def collection(tmp_path):
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
-    """Bytes flipped, cut, doubled or put in."""
+    """Flip, cut, double or insert bytes."""
     made = bytearray(data)
     for _ in range(rng.randint(1, 12)):
         at = rng.randrange(len(made) + 1)
@@ -357,7 +357,7 @@ ORDERS = (
 )
 
 
-def test_text_that_orders_the_program_about_is_text(collection, tmp_path):
+def test_commands_in_text_are_only_text(collection, tmp_path):
     (tmp_path / "orders.md").write_text(ORDERS * 12 + TEXT)
     list(load_files(collection, [tmp_path / "orders.md"]))
     list(index.index_all(collection))
@@ -407,7 +407,7 @@ def test_secrets_are_never_logged(tmp_path, caplog):
         assert secret not in caplog.text, secret
 
 
-def test_nobody_is_asked_for_anything(collection, tmp_path, monkeypatch):
+def test_no_connection_is_made(collection, tmp_path, monkeypatch):
     def refuse(self, address):
         raise AssertionError(f"connected to {address}")
 

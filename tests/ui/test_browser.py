@@ -30,14 +30,7 @@ HOSTILE = (
 )
 
 
-@pytest.fixture
-def rivers(tmp_path):
-    path = tmp_path / "rivers.md"
-    path.write_text(TEXT)
-    return path
-
-
-def test_clicks_edit_undo_takes_back_and_the_slider_keeps_edits(open_page, rivers):
+def test_clicks_edit_undo_reverts_and_the_slider_keeps_edits(open_page, rivers):
     page = open_page()
     upload(page, rivers)
     to_blocks(page)
@@ -67,15 +60,13 @@ def test_the_keyboard_can_do_it_all(open_page, rivers):
         page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     expect(page.locator("#blocks section")).to_have_count(before - 1)
-    assert page.evaluate("document.activeElement.ariaLabel").startswith("Start a block at"), (
-        "the focus stays in its place"
-    )
+    assert page.evaluate("document.activeElement.ariaLabel").startswith("Start a block at"), "the focus stays in place"
     page.keyboard.press("Control+z")
     expect(page.locator("#blocks section")).to_have_count(before)
     assert page.evaluate("document.activeElement.ariaLabel").startswith("Merge with the block")
 
 
-def test_quick_clicks_are_all_taken(open_page, rivers):
+def test_quick_clicks_all_count(open_page, rivers):
     page = open_page()
     upload(page, rivers)
     to_blocks(page)
@@ -88,7 +79,7 @@ def test_quick_clicks_are_all_taken(open_page, rivers):
     expect(page.locator("#blocks section")).to_have_count(before - clicked)
 
 
-def test_a_tab_with_an_older_cut_is_told_and_shown_the_present_one(open_page, rivers):
+def test_a_tab_with_outdated_blocks_says_so_and_draws_them_again(open_page, rivers):
     page = open_page()
     upload(page, rivers)
     other = open_page(beside=page)
@@ -103,7 +94,7 @@ def test_a_tab_with_an_older_cut_is_told_and_shown_the_present_one(open_page, ri
     expect(other.locator("#blocks section")).to_have_count(before - 1)
 
 
-def test_the_text_stays_in_its_place_when_it_is_cut_anew(open_page, tmp_path):
+def test_the_text_stays_in_place_when_granularity_changes(open_page, tmp_path):
     path = tmp_path / "long.md"
     path.write_text(TEXT * 20)
     page = open_page()
@@ -160,7 +151,7 @@ def test_two_visitors_see_nothing_of_each_other(open_page, rivers, tmp_path):
     expect(one.locator("#documents")).not_to_contain_text("other.txt")
 
 
-def test_a_bad_file_is_told_and_the_good_one_goes_on(open_page, rivers, tmp_path):
+def test_a_bad_file_says_why_and_the_good_one_loads(open_page, rivers, tmp_path):
     bad = tmp_path / "bad.pdf"
     bad.write_text("no")
     page = open_page()
@@ -169,7 +160,7 @@ def test_a_bad_file_is_told_and_the_good_one_goes_on(open_page, rivers, tmp_path
     expect(page.locator("#documents")).to_contain_text("rivers.md")
 
 
-def test_asking_too_early_is_answered_on_the_page(open_page):
+def test_asking_too_early_shows_an_error(open_page):
     page = open_page()
     open_tab(page, "Ask")
     ask(page, "Anything?")
@@ -178,7 +169,7 @@ def test_asking_too_early_is_answered_on_the_page(open_page):
     expect(page.locator("#block-answer")).to_contain_text("Type a question first")
 
 
-def test_indexing_stops_goes_on_and_keeps_no_one_waiting(open_page, held, rivers):
+def test_indexing_stops_resumes_and_blocks_nobody(open_page, held, rivers):
     url, gate = held
     page, other = open_page(url), open_page(url)
     for tab in (page, other):
@@ -234,7 +225,7 @@ def test_the_four_steps_on_a_real_pdf_with_a_real_answer(open_page, tmp_path, sc
 
 
 def harbours(path: Path) -> Path:
-    """A PDF of a few pages about harbours that are not."""
+    """Write a PDF of a few pages about fictional harbours."""
     towns = ["Norwick", "Elmsea", "Tarbet Quay", "Saltholm", "Grimsund", "Ravenscar", "Oxwich", "Lundey", "Port Ansel"]
     pdf = FPDF()
     for i, town in enumerate(towns):

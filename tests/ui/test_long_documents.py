@@ -1,5 +1,5 @@
-"""Long documents in a real browser: the slider answers in under a second, only what is near the view is drawn, and
-indexing begins, tells and stops."""
+"""Long documents in a real browser: the slider responds in under a second, only blocks near the view are drawn, and
+indexing starts, reports progress and stops."""
 
 import random
 
@@ -35,7 +35,7 @@ ASKED = """(value) => {
 
 
 def long_text(n_chars: int) -> str:
-    """Sections of sentences, no two alike, so that blocks are of many sizes."""
+    """Return sections of random sentences, so that blocks have many sizes."""
     rng, words = random.Random(7), [f"{a}{b}{c}" for a in "bdklmnrst" for b in "aeiou" for c in ("", "n", "st", "rel")]
     parts, length = [], 0
     while length < n_chars:
@@ -47,7 +47,7 @@ def long_text(n_chars: int) -> str:
 
 
 def slider_ms(page: Page, value: float) -> float:
-    """From the moment before the slider is moved until the blocks are painted."""
+    """Move the slider; return milliseconds until the blocks are painted."""
     page.evaluate(ASKED, f"{value:g}")
     set_slider(page, value)
     page.wait_for_function("window.__shown !== null")
@@ -55,7 +55,7 @@ def slider_ms(page: Page, value: float) -> float:
 
 
 def seen(page: Page) -> str:
-    """Text of the blocks that are in view."""
+    """Return the text in view."""
     return page.locator("#blocks .text").evaluate(
         """(text) => { const { top, bottom } = text.getBoundingClientRect();
         const inside = (p) => { const r = p.getBoundingClientRect(); return r.bottom > top && r.top < bottom; };
@@ -64,7 +64,7 @@ def seen(page: Page) -> str:
 
 
 def expect_quick(page: Page, *values: float) -> None:
-    """Each cut is shown in under a second, at the best of three times where others use the machine too."""
+    """Check that each granularity is drawn in under a second, at best of three tries on a busy machine."""
     best, counts = dict.fromkeys(values, float("inf")), {}
     for _ in range(3):
         for value in values:
@@ -73,10 +73,10 @@ def expect_quick(page: Page, *values: float) -> None:
         if max(best.values()) < 1_000:
             break
     assert max(best.values()) < 1_000, best
-    assert len(set(counts.values())) == len(values), f"each is another cut: {counts}"
+    assert len(set(counts.values())) == len(values), f"each has other blocks: {counts}"
 
 
-def test_130000_characters_are_cut_anew_and_shown_in_under_a_second(open_page, tmp_path):
+def test_130000_characters_are_redrawn_in_under_a_second(open_page, tmp_path):
     path = tmp_path / "long.md"
     path.write_text(long_text(130_000))
     page = open_page()
@@ -86,7 +86,7 @@ def test_130000_characters_are_cut_anew_and_shown_in_under_a_second(open_page, t
 
 
 @pytest.mark.timeout(240)
-def test_a_million_characters_are_cut_anew_in_under_a_second_and_indexed(open_page, tmp_path):
+def test_a_million_characters_are_redrawn_in_under_a_second_and_indexed(open_page, tmp_path):
     text, path = long_text(1_000_000), tmp_path / "million.md"
     path.write_text(text)
     page = open_page()

@@ -1,4 +1,4 @@
-"""All that the page offers, at the size of a phone and by touch: one walk through all tabs, then accessibility."""
+"""The page on a phone, by touch: one walk through all tabs, then accessibility."""
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -6,7 +6,6 @@ from playwright.sync_api import Locator, Page, expect
 from tests.ui.steps import (
     PHONE,
     TABS,
-    TEXT,
     asked,
     blocks,
     calm,
@@ -25,18 +24,11 @@ from tests.ui.steps import (
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 LEAST_PX = 24
-"""Smallest side of what is tapped (WCAG 2.2, 2.5.8)."""
-
-
-@pytest.fixture
-def rivers(tmp_path):
-    path = tmp_path / "rivers.md"
-    path.write_text(TEXT)
-    return path
+"""Smallest side of a touch target (WCAG 2.2, 2.5.8)."""
 
 
 def tap(target: Locator) -> None:
-    """A tap, where the target is large enough for a finger."""
+    """Tap a target, and check that it is large enough for a finger."""
     box = target.bounding_box()
     assert box and min(box["width"], box["height"]) >= LEAST_PX, (target, box)
     target.tap()
@@ -52,12 +44,12 @@ def test_a_phone_does_it_all(open_page, rivers, screenshots):
     upload(page, rivers)
     expect_narrow(page)
     to_blocks(page)
-    shape(page)
+    edit_blocks(page)
     index_all(page)
     expect_narrow(page)
     asked(page)
     read_sources(page)
-    keep(page)
+    fill_cache_and_save_settings(page)
     found = []
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
@@ -70,7 +62,7 @@ def test_a_phone_does_it_all(open_page, rivers, screenshots):
     assert not found, found
 
 
-def test_a_phone_keeps_collections_and_measures(open_page, rivers, tmp_path):
+def test_a_phone_manages_collections_and_measures(open_page, rivers, tmp_path):
     page, name = open_page(**PHONE), "#collection-name input, #collection-name textarea"
     upload(page, rivers)
     open_collections(page)
@@ -118,7 +110,7 @@ def middle(box: dict) -> tuple[float, float]:
 
 
 def swipe(page: Page, start: tuple[float, float], end: tuple[float, float], n_steps: int = 8) -> None:
-    """A finger put down, moved and taken away."""
+    """Put a finger down, move it and lift it."""
     devtools = page.context.new_cdp_session(page)
 
     def touch(kind: str, *at: tuple[float, float]) -> None:
@@ -133,8 +125,8 @@ def swipe(page: Page, start: tuple[float, float], end: tuple[float, float], n_st
     touch("touchEnd")
 
 
-def shape(page: Page) -> None:
-    """Blocks: slider, split, merge, move, undo, redo, largest, another cut beside."""
+def edit_blocks(page: Page) -> None:
+    """Blocks: slider, split, merge, move, undo, redo, largest, compare."""
     set_slider(page, 1)
     expect_narrow(page)
     assert page.locator("#blocks .text").evaluate("(text) => text.scrollWidth <= text.clientWidth")
@@ -164,7 +156,7 @@ def shape(page: Page) -> None:
 
 
 def read_sources(page: Page) -> None:
-    """Ask: a source opens at its block; pin one, leave one out, ask on."""
+    """Ask: open a source, pin one, exclude one, ask a follow-up."""
     page.locator("#sources .card").first.tap()
     expect(page.locator("#source .marked")).to_be_visible()
     expect_narrow(page)
@@ -179,8 +171,8 @@ def read_sources(page: Page) -> None:
     expect_narrow(page)
 
 
-def keep(page: Page) -> None:
-    """Cache: cleared and made again. Settings: kept."""
+def fill_cache_and_save_settings(page: Page) -> None:
+    """Cache: clear and fill. Settings: save."""
     open_tab(page, "Cache")
     expect(page.locator("#cache .tier").first).to_contain_text("of this collection's")
     page.locator("#clear-cache").tap()
@@ -191,5 +183,5 @@ def keep(page: Page) -> None:
     fill(page, "#setting-min_tokens input", "20")
     page.locator("#save-settings").tap()
     expect(page.locator(".toast-body", has_text="Saved")).to_be_visible()
-    page.locator(".toast-close").tap()  # Gradio's own messages nest a button in another; they are not the page's
+    page.locator(".toast-close").tap()  # Gradio's messages nest one button in another; that is not ours to fix
     expect(page.locator(".toast-body")).to_have_count(0)

@@ -1,4 +1,4 @@
-"""A store behind the disk (``--kv-remote``) that is missing, slow, or dies in between: the page goes on."""
+"""The page with a remote store (``--kv-remote``) that is missing, slow, or fails midway."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ from ui.page import build
 
 
 class Network:
-    """Stands between a tier and its store: counts what goes to it, and lets it fail or wait."""
+    """Wraps a tier's store: counts requests, and makes them fail or wait."""
 
     def __init__(self, store):
         self._store, self.is_down, self.delay_s, self.n_requests = store, False, 0.0, 0
@@ -42,7 +42,7 @@ def service(tmp_path):
 
 @pytest.fixture
 def network(service, monkeypatch):
-    monkeypatch.setattr("blockrag.kv.remote.RETRY_S", 0.0)  # each request meets the failure
+    monkeypatch.setattr("blockrag.kv.remote.RETRY_S", 0.0)  # every request meets the failure
     remote = service.engine.kv.tiers[-1]
     remote._store = Network(remote._store)
     return remote._store
@@ -65,8 +65,7 @@ def answer(collection):
     return answered(collection, modes=("block",))
 
 
-def forget(service):
-    """Lose what this machine has."""
+def clear_local_tiers(service):
     for tier in service.engine.kv.local_tiers:
         for key in tier.keys():
             tier.delete(key)
@@ -78,7 +77,7 @@ def test_every_tab_works_without_the_store(service, network, collection):
     assert index.overview(collection)["rows"][0]["state"] == "done"
     state = answer(collection)
     assert not state.error and state.answers["block"].report.kv_misses == 0
-    forget(service)
+    clear_local_tiers(service)
     state = answer(collection)
     report = state.answers["block"].report
     assert not state.error and report.kv_misses == 4 and any("no route" in note for note in report.notes)
@@ -87,17 +86,17 @@ def test_every_tab_works_without_the_store(service, network, collection):
     assert [tier["name"] for tier in kv_cache.view(collection, monitor)["tiers"]] == ["memory", "disk", "remote"]
     assert kv_cache.clear(collection, "memory") > 0 and kv_cache.move_to_memory(collection) > 0
     list(kv_cache.warm(collection))
-    with pytest.raises(KVTierError, match="no route"):  # which the page shows as a message
+    with pytest.raises(KVTierError, match="no route"):  # shown on the page
         kv_cache.clear(collection, "remote")
     assert build(service, monitor, "s" * 40) is not None
     collection.remove(next(iter(collection.documents)))
     assert documents.view(collection)["rows"] == [] and service.engine.kv.tiers[0].keys() == []
 
 
-def test_an_answer_outlives_a_store_that_dies_in_between(service, network, collection):
+def test_an_answer_survives_a_store_that_fails_midway(service, network, collection):
     assert indexed(collection)["state"] == "done"
     first = answer(collection).answers["block"]
-    forget(service)
+    clear_local_tiers(service)
     fetched, remote, one_by_one = [], service.engine.kv.tiers[-1], threading.Lock()
     get = remote.get
 
@@ -112,7 +111,7 @@ def test_an_answer_outlives_a_store_that_dies_in_between(service, network, colle
     assert second.text == first.text and second.report.kv_hits == {"remote": 2} and second.report.kv_misses == 2
 
 
-def test_indexing_outlives_a_store_that_dies_in_between(service, network, collection):
+def test_indexing_survives_a_store_that_fails_midway(service, network, collection):
     steps = index.index_all(collection)
     next(steps)
     network.is_down = True
@@ -120,7 +119,7 @@ def test_indexing_outlives_a_store_that_dies_in_between(service, network, collec
     assert collection.pipeline.index and not answer(collection).error
 
 
-def test_nothing_that_is_only_shown_asks_the_store(service, network, collection):
+def test_drawing_sends_no_request_to_the_store(service, network, collection):
     indexed(collection)
     network.n_requests, network.delay_s = 0, 5.0
     monitor = kv_cache.TierMonitor(service.engine)
@@ -135,7 +134,7 @@ def test_nothing_that_is_only_shown_asks_the_store(service, network, collection)
     assert network.n_requests == 0
 
 
-def test_budgets_are_saved_where_one_tier_has_none(service, network, collection):
+def test_budgets_are_saved_if_one_tier_has_none(service, network, collection):
     budgets = settings.budgets(service)
     assert set(budgets) == {"memory", "disk"}
     settings.set_budgets(service, budgets | {"disk": 1.5})
@@ -145,7 +144,7 @@ def test_budgets_are_saved_where_one_tier_has_none(service, network, collection)
         settings.set_budgets(service, {"remote": 1.0})
 
 
-def test_the_monitor_goes_on_after_a_failure(service, monkeypatch):
+def test_the_monitor_continues_after_a_failure(service, monkeypatch):
     monkeypatch.setattr(kv_cache, "SAMPLE_S", 0.01)
     monitor, stop, samples = kv_cache.TierMonitor(service.engine), threading.Event(), []
 

@@ -1,4 +1,4 @@
-"""Every tab in a real browser: what each offers works, and axe-core finds nothing serious. On a phone: test_phone.py."""
+"""Every tab in a real browser; axe-core finds nothing serious. For a phone see test_phone.py."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,6 @@ from tests.tiny import tiny_engine
 from tests.ui.serving import serve
 from tests.ui.steps import (
     TABS,
-    TEXT,
     asked,
     blocks,
     calm,
@@ -32,13 +31,6 @@ SCRIPT = "<img src=x onerror=window.__pwned=1><script>window.__pwned=1</script>$
 
 
 @pytest.fixture
-def rivers(tmp_path):
-    path = tmp_path / "rivers.md"
-    path.write_text(TEXT)
-    return path
-
-
-@pytest.fixture
 def filled(open_page, rivers):
     """A page with an indexed document and an answered question."""
     page = open_page()
@@ -50,7 +42,7 @@ def filled(open_page, rivers):
 
 
 @pytest.mark.timeout(240)
-def test_no_serious_violation_of_accessibility(filled):
+def test_no_serious_accessibility_violation(filled):
     page, found = filled, []
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
@@ -61,7 +53,7 @@ def test_no_serious_violation_of_accessibility(filled):
     assert not found, found
 
 
-def test_collections_are_made_switched_and_deleted(open_page, rivers):
+def test_collections_are_created_switched_and_deleted(open_page, rivers):
     page = open_page()
     upload(page, rivers)
     open_collections(page)
@@ -82,7 +74,7 @@ def test_collections_are_made_switched_and_deleted(open_page, rivers):
     expect(page.locator("#collection input")).to_have_value("Second")
 
 
-def test_a_collection_goes_out_as_a_file_and_comes_back(open_page, rivers, tmp_path):
+def test_a_collection_is_exported_and_imported(open_page, rivers, tmp_path):
     page = open_page()
     upload(page, rivers)
     open_collections(page)
@@ -152,7 +144,7 @@ def test_a_boundary_is_dragged_to_another_place(open_page, rivers):
     moved = first.text_content()
     drag(page, grip, page.locator("#blocks .bar"))
     calm(page)
-    assert first.text_content() == moved, "dropped beside the text it stays"
+    assert first.text_content() == moved, "a drop outside the text changes nothing"
 
 
 def drag(page: Page, source, target) -> None:
@@ -163,7 +155,7 @@ def drag(page: Page, source, target) -> None:
     page.mouse.up()
 
 
-def test_another_cut_is_shown_beside(open_page, rivers):
+def test_segmentations_are_compared_side_by_side(open_page, rivers):
     page = open_page()
     upload(page, rivers)
     to_blocks(page)
@@ -212,7 +204,7 @@ def test_sources_are_pinned_and_conversations_kept(filled):
     expect(page.locator("#turns .turn")).to_have_count(0)
 
 
-def test_the_cache_is_seen_cleared_and_made_again(filled):
+def test_the_cache_is_shown_cleared_and_filled(filled):
     page = filled
     open_tab(page, "Cache")
     expect(page.locator("#cache .tier").first).to_contain_text("of this collection's")
@@ -235,7 +227,7 @@ def test_this_machine_is_measured(open_page):
     expect(page.locator("#measured .busy")).to_have_count(0, timeout=60_000)
 
 
-def test_settings_are_kept_and_refused_in_words(open_page):
+def test_settings_are_saved_or_refused_with_a_reason(open_page):
     page = open_page()
     open_tab(page, "Settings")
     expect(page.locator("#adapter-in-use textarea")).to_have_value(re.compile("^none: block mode uses"))
@@ -258,7 +250,7 @@ def test_settings_are_kept_and_refused_in_words(open_page):
 
 
 def hostile_files(folder: Path) -> list[Path]:
-    """A script in each type of document, in its text and its name."""
+    """Write a document of each type with a script in its text or name."""
     body = f"{SCRIPT} A sentence that is long enough to be a block of its own, said at some length. "
     escaped = body.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     chapters = {"OEBPS/one.xhtml": f"<html><body><p>{escaped * 9}</p></body></html>"}

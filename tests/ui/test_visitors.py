@@ -1,4 +1,4 @@
-"""Several visitors at once, by real clients: no error, nobody sees another's text, everyone gets answers.
+"""Several visitors at once, with real clients: no error, nobody sees another's text, everyone gets answers.
 
 The long run, against the real application: see `benchmarks/visitors.py`.
 """
@@ -23,7 +23,7 @@ def test_visitors_get_their_own_answers(tmp_path):
     assert seen["answers"] >= 6 and seen["fewest_of_most_answers"] > 0
 
 
-def test_memory_is_read_of_a_process():
+def test_memory_of_a_process_is_read():
     import os  # noqa: PLC0415
 
     assert rss_mb(os.getpid()) > 10
