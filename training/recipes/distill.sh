@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# Trains teacher, student and their comparisons, and judges them, on one GPU or several.
+# Trains and evaluates teacher, student and their comparisons, on one or more GPUs.
 #     training/recipes/distill.sh DATA OUT PHASE...
-# DATA: a folder with examples.safetensors and qa/*.jsonl, as the phase `data` makes it; OUT: a folder for all results.
-# Phases, in order: data (no GPU), teacher, students, control (a reader that learns full mode alone, and its student), tables,
-# ablate, ablation-tables, long, curve. Teacher, students, tables and curve where none is named.
-# What stands below with :- may be set in the environment. Teachers use all GPUs at once; other runs take one each.
+# DATA: folder with examples.safetensors and qa/*.jsonl, as made by the phase `data`; OUT: folder for all results.
+# Phases, in order: data (no GPU), teacher, students, control (a teacher of full mode alone, and its student), tables, ablate,
+# ablation-tables, long, curve. Default: teacher students tables curve.
+# Values below with :- can be set in the environment. Teachers use all GPUs at once; other runs use one each.
 set -euo pipefail
 data=$1 out=$2
 shift 2
 model=${MODEL:-smollm2} sources=${SOURCES:-shared/data}
 read -ra gpus <<< "${GPUS:-0}"
 teacher_steps=${TEACHER_STEPS:-1600} steps=${STEPS:-400}
-made=${EXAMPLES:---n 24000 --built 0.3 --more-turns 0.6 --most-turns 3}     # how the examples are made
-reader=${READER:---objective finetune-both --agreement 1}             # what the teacher learns
-flags=${STUDENT:---rank 16 --hidden-weight 1}                         # of the student and all that it is compared with
-adapters=${ADAPTERS:-shipped finetune}                                # that the tables judge
-limit=${LIMIT:-250}                                                   # questions of a file in them
-seeds=${SEEDS:-0 1 2} short_steps=${SHORT_STEPS:-200} short_limit=${SHORT_LIMIT:-60}          # of the ablations
+made=${EXAMPLES:---n 24000 --built 0.3 --more-turns 0.6 --most-turns 3}     # flags for building examples
+reader=${READER:---objective finetune-both --agreement 1}             # flags of the teacher
+flags=${STUDENT:---rank 16 --hidden-weight 1}                         # flags of the student and its comparisons
+adapters=${ADAPTERS:-shipped finetune}                                # adapters in the tables
+limit=${LIMIT:-250}                                                   # questions per file in the tables
+seeds=${SEEDS:-0 1 2} short_steps=${SHORT_STEPS:-200} short_limit=${SHORT_LIMIT:-60}          # for ablations
 mkdir -p "$out"
 
 teacher() {  # name, flags; on all GPUs
@@ -35,7 +35,7 @@ student() {  # name, teacher, flags
     tail -n 1 "$out/$name.json"
 }
 
-ship() {  # name: as it ships, in 8 bits
+ship() {  # name; writes the adapter in 8 bits, as shipped
     python -m training.distill shrink --adapter "$out/$1" --out "$out/shipped"
 }
 
@@ -47,7 +47,7 @@ judge() {  # name of the result, adapter, split, flags
     grep '^|' "$out/$name.txt" || { tail -n 3 "$out/$name.txt"; false; }
 }
 
-at_once() {  # how many on each GPU; lines of what to run, from standard input
+at_once() {  # jobs per GPU; reads commands from standard input, one per line
     export -f student ship judge
     export model data out flags
     devices="${gpus[*]}" xargs -P $(($1 * ${#gpus[@]})) --process-slot-var=slot -I{} bash -c '
@@ -117,7 +117,7 @@ for phase in "$@"; do
         python -m training.evaluate perplexity --model "$model" --data "$sources"/seg/* --adapter "$out/shipped" \
             --json "$out/shipped-long.json"
         ;;
-    curve)  # the whole range of the slider: blocks as large as the bound lets them be
+    curve)  # the whole range of the slider, by maximum block size
         for size in 64 128 256 512 1024 2048; do
             echo "curve-$size --granularity 0 --block-tokens $((size / 4)) $size"
         done > "$out/curve.list"
