@@ -170,7 +170,7 @@ def test_a_place_outside_the_text_is_refused(char):
 
 def test_a_place_inside_a_grapheme_is_refused():
     text = TEXT + "👩‍👩‍👧" + TEXT
-    with pytest.raises(SegmentationError, match="would cut a character"):
+    with pytest.raises(SegmentationError, match="would split a character"):
         segment(text).with_boundary(len(TEXT) + 1)
 
 

@@ -1,4 +1,4 @@
-"""BlockRAG in LlamaIndex: needs `pip install blockrag[llamaindex]`. The only part that imports llama_index.
+"""BlockRAG for LlamaIndex; needs `pip install blockrag[llamaindex]`. Only this package imports llama_index.
 
 Names are imported on first use: only the retriever needs FAISS.
 """

@@ -1,7 +1,7 @@
-"""LlamaIndex's context chat engines, with a synthesizer that leaves nodes apart. Knows no index and no model.
+"""LlamaIndex's context chat engines, with a synthesizer that keeps nodes apart.
 
-The stock engines paste the retrieved texts into the system's message, which no cache of blocks survives. All the rest
-of them (memory, retrieval, postprocessors, condensing, streaming) is used as it is.
+The stock engines paste the retrieved texts into the system message, which defeats caching of blocks. Everything else
+(memory, retrieval, postprocessors, condensing, streaming) is theirs.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,11 +16,11 @@ from llama_index.core.schema import NodeWithScore, QueryType
 from blockrag.llamaindex.synthesizer import BlockSynthesizer
 
 _METADATA: ContextVar[dict[str, Any]] = ContextVar("blockrag_metadata")
-"""Of the response that is being made: the engines hand no metadata on."""
+"""Metadata of the current response, which the stock engines do not pass on."""
 
 
 class _Synthesizer(BlockSynthesizer):
-    """Leaves what belongs into the chat response's metadata where the engine finds it."""
+    """Stores the response's metadata for the chat response."""
 
     def synthesize(self, query: QueryType, nodes: list[NodeWithScore], *args: Any, **kwargs: Any) -> Any:
         response = super().synthesize(query, nodes, *args, **kwargs)
@@ -34,7 +34,7 @@ class _Synthesizer(BlockSynthesizer):
 
 
 class _InBlocks:
-    """What both engines have otherwise than the stock ones."""
+    """The changes to both stock engines."""
 
     _llm: Any
     callback_manager: Any

@@ -1,4 +1,4 @@
-"""The library's sentence encoder as a LlamaIndex embedding. Knows no index."""
+"""The library's sentence encoder as a LlamaIndex embedding."""
 
 import asyncio
 from typing import Any
@@ -12,12 +12,12 @@ from blockrag.retrieve.embedder import Embedder
 
 
 class BlockRAGEmbedding(BaseEmbedding):
-    """Unit vectors by the encoder that the library's own index uses.
+    """Unit vectors of the encoder that the library's own index uses.
 
     Parameters
     ----------
     embedder : Embedder
-        Such as ``llm.engine.embedder``.
+        For example ``llm.engine.embedder``.
     """
 
     _embedder: Embedder = PrivateAttr()
@@ -29,7 +29,7 @@ class BlockRAGEmbedding(BaseEmbedding):
 
     @classmethod
     def from_pretrained(cls, embedder: str = DEFAULT_EMBEDDER, device: str | None = None) -> "BlockRAGEmbedding":
-        """Load an encoder by name (catalog, Hugging Face hub) or folder, fetching it where it is absent.
+        """Load an encoder by name (catalog, Hugging Face hub) or folder, downloading it if needed.
 
         Raises
         ------
@@ -40,7 +40,7 @@ class BlockRAGEmbedding(BaseEmbedding):
 
     @classmethod
     def from_engine(cls, engine: Engine) -> "BlockRAGEmbedding":
-        """The encoder of an engine, such as ``llm.engine``."""
+        """Use the encoder of an engine, for example ``llm.engine``."""
         return cls(engine.embedder)
 
     @classmethod

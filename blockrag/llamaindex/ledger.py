@@ -1,4 +1,4 @@
-"""Which node of which collection uses which block KV: so that KV goes with its last node. Knows no tensors."""
+"""Records which node of which collection uses which block KV, so that KV is deleted with its last node."""
 
 import sqlite3
 import threading
@@ -20,17 +20,17 @@ Use = tuple[str, str | None, str]
 
 
 class Ledger:
-    """Kept in one SQLite file, which several processes may share. Safe to use from several threads.
+    """One SQLite file, which several processes may share. Safe to use from several threads.
 
     Parameters
     ----------
     path : Path, optional
-        Made where it does not exist; without it the ledger lives in memory.
+        Created if it does not exist; without it the ledger is in memory.
 
     Raises
     ------
     IndexStoreError
-        If the file is no ledger.
+        If the file is not a ledger.
     """
 
     def __init__(self, path: Path | None = None):
@@ -43,12 +43,12 @@ class Ledger:
             self._sql.executescript(_SCHEMA)
         except sqlite3.DatabaseError as error:
             raise IndexStoreError(
-                f"{path} holds no readable ledger of nodes: {error}. Remove it; the KV in its folder then stays until "
+                f"{path} is not a readable ledger of nodes: {error}. Remove it; the KV in its folder then stays until "
                 "it is evicted."
             ) from error
 
     def enter(self, collection: str, uses: Sequence[Use]) -> list[str]:
-        """Note what nodes use, in place of what was noted of them; returns the keys that nothing uses any more."""
+        """Record what nodes use, replacing earlier records of them; returns the keys that nothing uses any more."""
         with self._transaction():
             before = self._keys(collection, "node", [node for node, _, _ in uses])
             self._sql.executemany(
@@ -57,15 +57,15 @@ class Ledger:
             return self._unused(before)
 
     def remove_nodes(self, collection: str, nodes: Sequence[str]) -> list[str]:
-        """Forget nodes; returns the keys that nothing uses any more."""
+        """Delete nodes; returns the keys that nothing uses any more."""
         return self._remove(collection, "node", nodes)
 
     def remove_document(self, collection: str, document: str) -> list[str]:
-        """Forget the nodes of a document; returns the keys that nothing uses any more."""
+        """Delete the nodes of a document; returns the keys that nothing uses any more."""
         return self._remove(collection, "document", [document])
 
     def remove_all(self, collection: str) -> list[str]:
-        """Forget a collection; returns the keys that nothing uses any more."""
+        """Delete a collection; returns the keys that nothing uses any more."""
         return self._remove(collection, "collection", [collection])
 
     def _remove(self, collection: str, column: str, values: Sequence[str]) -> list[str]:

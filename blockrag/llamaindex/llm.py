@@ -1,4 +1,4 @@
-"""A LlamaIndex LLM that knows blocks: each `CitableBlock` of a chat is one attention block. Retrieves nothing."""
+"""A LlamaIndex LLM that reads blocks: each `CitableBlock` of a chat is one attention block."""
 
 import os
 from collections.abc import Sequence
@@ -31,11 +31,10 @@ from blockrag.stopwatch import Stopwatch
 
 
 class BlockAttentionLLM(CustomLLM):
-    """Answers over blocks whose keys and values are kept; a prompt without blocks is answered as by any LLM.
+    """Answers over blocks whose keys and values are cached; a prompt without blocks is answered as by any LLM.
 
-    Greedy decoding. `raw` of a response (of the last one of a stream) holds ``usage`` in tokens, and under ``blockrag``
-    all fields of `blockrag.Report`, ``stopped``, and the ``left_out`` sources of blocks that the context had no room
-    for.
+    Greedy decoding. `raw` of a response (the last one of a stream) holds ``usage`` in tokens, and under ``blockrag``
+    all fields of `blockrag.Report`, ``stopped``, and ``left_out``: the sources of blocks that did not fit the context.
 
     Parameters
     ----------
@@ -44,9 +43,9 @@ class BlockAttentionLLM(CustomLLM):
     max_tokens : int
         Longest answer; a call may set its own.
     mode : "block" or "full"
-        How chats with blocks are answered: with block KV, or, to compare, with ordinary attention over the same prompt.
+        Answer chats with block KV, or, for comparison, with ordinary attention over the same prompt.
     kv_dir : path, optional
-        The engine's, where it has one; see `BlockKVVectorStore`.
+        The engine's folder, if it has one; see `BlockKVVectorStore`.
     """
 
     model: str = Field(description="Name or folder of the model.")
@@ -80,18 +79,18 @@ class BlockAttentionLLM(CustomLLM):
         mode: Mode = "block",
         **settings: Any,
     ) -> "BlockAttentionLLM":
-        """Load a model by name (catalog, Hugging Face hub) or folder, fetching it where it is absent.
+        """Load a model by name (catalog, Hugging Face hub) or folder, downloading it if needed.
 
         Parameters
         ----------
         model : str
             See `blockrag.models.local_path`.
         kv_dir : path, optional
-            Folder where block KV is kept, for later and for other processes; without it it is kept in memory.
+            Folder of block KV, for later and for other processes; without it, block KV is kept in memory.
         max_tokens, mode
             See the class.
         **settings
-            The others of `Engine.from_pretrained`.
+            Other arguments of `Engine.from_pretrained`.
 
         Raises
         ------
@@ -113,7 +112,7 @@ class BlockAttentionLLM(CustomLLM):
 
     @property
     def metadata(self) -> LLMMetadata:
-        """What LlamaIndex must know of a model."""
+        """The model's limits and name, for LlamaIndex."""
         return LLMMetadata(
             context_window=self.context_window,
             num_output=self.max_tokens,
@@ -128,27 +127,27 @@ class BlockAttentionLLM(CustomLLM):
         Parameters
         ----------
         messages : sequence of ChatMessage
-            Each `CitableBlock` in them is one attention block; its text alone decides its KV, and its title, where it
-            has one, is told beside it. All blocks stand before the conversation.
+            Each `CitableBlock` in them is one attention block. Its KV depends on its text alone; its title, if any,
+            follows the blocks. All blocks precede the conversation.
         **kwargs
-            ``max_tokens`` alone: the longest answer of this call.
+            Only ``max_tokens``: the longest answer of this call.
 
         Raises
         ------
         ContentError
-            If a message holds what is not text.
+            If a message holds content that is not text.
         PromptTooLongError, BusyError, DeviceMemoryError, UnsupportedModelError
         """
         return last(chat_responses(self._chat(messages, **kwargs)))
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """See `chat`; the last response has no text of its own, but the report."""
+        """See `chat`; the last response has no new text, but the report."""
         return chat_responses(self._chat(messages, **kwargs))
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """See `chat`; computed in a thread, so that the loop goes on."""
+        """See `chat`; runs in a thread."""
         return await in_thread(lambda: last(chat_responses(self._chat(messages, **kwargs))))
 
     @llm_chat_callback()
@@ -163,10 +162,10 @@ class BlockAttentionLLM(CustomLLM):
         Parameters
         ----------
         prompt : str
-            What the user says; or, where `formatted`, the whole text that the model is to go on with.
+            The user's message; with `formatted`, the whole text that the model continues.
         formatted : bool
         **kwargs
-            ``max_tokens`` alone: the longest answer of this call.
+            Only ``max_tokens``: the longest answer of this call.
 
         Raises
         ------
@@ -176,12 +175,12 @@ class BlockAttentionLLM(CustomLLM):
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
-        """See `complete`; the last response has no text of its own, but the report."""
+        """See `complete`; the last response has no new text, but the report."""
         return completions(self._complete(prompt, formatted, **kwargs))
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """See `complete`; computed in a thread."""
+        """See `complete`; runs in a thread."""
         return await in_thread(lambda: last(completions(self._complete(prompt, formatted, **kwargs))))
 
     @llm_completion_callback()

@@ -1,4 +1,4 @@
-"""LlamaIndex's chat messages -> the blocks in them, and the conversation around. Knows no engine."""
+"""Splits LlamaIndex's chat messages into blocks and the conversation around them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,22 +18,23 @@ ROLES: dict[MessageRole, Role] = {
     MessageRole.CHATBOT: "assistant",
     MessageRole.MODEL: "assistant",
 }
-"""Who speaks; what a tool returned is told by the user."""
+"""Results of tools count as the user's."""
 
 UNSAID = {"cache", "thinking"}
-"""Types of content that nobody said: a hint to a cache, an earlier thought (for which older versions have no class)."""
+"""Types of content that are no messages: a hint to a cache, an earlier thought (older versions have no class for
+it)."""
 
 
 @dataclass(frozen=True)
 class Chat:
-    """What was given to `chat`.
+    """The input of `chat`.
 
     Attributes
     ----------
     blocks : tuple of CitableBlock
-        Of all messages, in order.
+        The blocks of all messages, in order.
     messages : tuple of Message
-        The text of the messages that have any.
+        The text of each message that has any.
     """
 
     blocks: tuple[CitableBlock, ...]
@@ -41,12 +42,12 @@ class Chat:
 
     @property
     def question(self) -> str:
-        """What the user said last."""
+        """The last message of the user."""
         return next((m.text for m in reversed(self.messages) if m.role == "user"), "")
 
     @property
     def note(self) -> str:
-        """The titles of the blocks, told beside them, so that another title does not make another block KV."""
+        """The titles of the blocks, kept apart from them, so that a new title needs no new block KV."""
         numbers: dict[str, list[str]] = {}
         for number, block in enumerate(self.blocks, start=1):
             if block.title:
@@ -57,12 +58,12 @@ class Chat:
 
 
 def read_chat(messages: Sequence[ChatMessage]) -> Chat:
-    """Take the blocks out of the messages.
+    """Extract the blocks from the messages.
 
     Raises
     ------
     ContentError
-        If a message holds what is not text.
+        If a message holds content that is not text.
     """
     blocks = [block for message in messages for block in message.blocks if isinstance(block, CitableBlock)]
     for block in blocks:
@@ -72,12 +73,12 @@ def read_chat(messages: Sequence[ChatMessage]) -> Chat:
 
 
 def text_of(block: CitableBlock) -> str:
-    """The text of one block: what is encoded.
+    """The text of one block, which is encoded.
 
     Raises
     ------
     ContentError
-        If it holds what is not text.
+        If it holds content that is not text.
     """
     parts = []
     for part in block.content:
@@ -99,6 +100,6 @@ def _texts(message: ChatMessage) -> Iterator[str]:
 
 def _unreadable(block: object) -> ContentError:
     return ContentError(
-        f"a message holds a {type(block).__name__}; this model reads TextBlock, and CitableBlock of text. Turn it into "
-        "text first."
+        f"a message holds a {type(block).__name__}; this model reads TextBlock, and CitableBlock of text. Convert "
+        "it to text first."
     )

@@ -1,4 +1,4 @@
-"""Documents -> nodes that are blocks, with the offsets where they are. Knows no LLM and no store."""
+"""Splits documents into nodes that are blocks, with their offsets."""
 
 import asyncio
 from collections.abc import Sequence
@@ -30,10 +30,9 @@ from blockrag.segment import (
 
 
 class SemanticBlockNodeParser(NodeParser):
-    """Cuts documents into semantic blocks. Nodes tile their document: joined, their texts are its text.
+    """Splits documents into semantic blocks. Nodes tile their document: their texts joined are its text.
 
-    Fields (and arguments) beside those of `NodeParser`. Each is a part of the key of an ingestion cache, and so is the
-    version of this library.
+    The fields below, and the version of this library, are part of the key of an ingestion cache.
 
     Attributes
     ----------
@@ -44,14 +43,14 @@ class SemanticBlockNodeParser(NodeParser):
     min_tokens, max_tokens : int
         Hard bounds on the size of a block.
     model : str
-        The model whose tokens are counted.
+        Name of the model whose tokens are counted.
     embedder : str
         For segmenters that compare embeddings.
 
     Raises
     ------
     SegmentationError
-        If the bounds cannot be kept.
+        If the bounds contradict each other.
     """
 
     segmenter: str = Field(default=DEFAULT_SEGMENTER, description="Name of the segmenter.")
@@ -72,7 +71,7 @@ class SemanticBlockNodeParser(NodeParser):
 
     @classmethod
     def from_engine(cls, engine: Engine, **settings: Any) -> "SemanticBlockNodeParser":
-        """With the tokenizer and the embedder of an engine (such as ``llm.engine``), instead of loading them."""
+        """Use the tokenizer and the embedder of an engine (for example ``llm.engine``) instead of loading them."""
         parser = cls(model=engine.model.weights_id, embedder=engine.embedder.weights_id, **settings)
         parser._counter, parser._embed = engine.token_counter, engine.embedder.embed
         return parser
@@ -94,7 +93,7 @@ class SemanticBlockNodeParser(NodeParser):
         return await asyncio.to_thread(self._parse_nodes, nodes, show_progress, **kwargs)
 
     def _postprocess_parsed_nodes(self, nodes: list[BaseNode], parent_doc_map: dict[str, Document]) -> list[BaseNode]:
-        """LlamaIndex's own, but for the offsets: it looks for the text, which may be elsewhere too."""
+        """Keep the exact offsets: LlamaIndex would search for the text, which may occur several times."""
         spans = [(node.start_char_idx, node.end_char_idx) for node in nodes if isinstance(node, TextNode)]
         nodes = super()._postprocess_parsed_nodes(nodes, parent_doc_map)
         for node, (start, end) in zip(nodes, spans, strict=True):
@@ -102,7 +101,7 @@ class SemanticBlockNodeParser(NodeParser):
         return nodes
 
     def _blocks(self, node: BaseNode) -> list[TextNode]:
-        """The blocks of one document; of a node that has an offset itself, at offsets in its document."""
+        """The blocks of one document, or of a node, at offsets in the node's document."""
         text = node.get_content(metadata_mode=MetadataMode.NONE)
         if not text.strip():
             return []

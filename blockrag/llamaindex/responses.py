@@ -1,4 +1,4 @@
-"""The events of an answer as LlamaIndex's responses, with the report of its cost. Knows no engine."""
+"""Turns the events of an answer into LlamaIndex's responses, with the report of its cost."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,13 +36,13 @@ def chat_responses(run: Run) -> ChatResponseGen:
 
 
 def completions(run: Run) -> CompletionResponseGen:
-    """The same for a completion."""
+    """Like `chat_responses`, for a completion."""
     for text, delta, raw in _texts(run):
         yield CompletionResponse(text=text, delta=delta, raw=raw, additional_kwargs=raw["usage"] if raw else {})
 
 
 def _texts(run: Run) -> Iterator[tuple[str, str, dict[str, Any] | None]]:
-    """The text so far, what is new in it, and, at the end, ``raw``."""
+    """The text so far, the new part of it, and, at the end, ``raw``."""
     text = ""
     for event in run.events:
         if isinstance(event, Piece):
@@ -67,7 +67,7 @@ def _raw(answer: Answer, request: Request) -> dict[str, Any]:
 
 
 def last(responses: Iterator[Any]) -> Any:
-    """The whole answer, without a delta."""
+    """The last response, which is the whole answer, without a delta."""
     *_, response = responses
     response.delta = None
     return response

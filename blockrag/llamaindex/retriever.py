@@ -1,4 +1,4 @@
-"""A LlamaIndex retriever over an index of ours. Knows no LLM."""
+"""A LlamaIndex retriever over an index of this library."""
 
 import asyncio
 from typing import Any
@@ -12,7 +12,7 @@ from blockrag.rag import BlockRAG
 
 
 class BlockRAGRetriever(BaseRetriever):
-    """Finds the blocks nearest to a question. Their KV is there already: the index encoded it.
+    """Finds the blocks nearest to a question. Their KV was encoded when they were indexed.
 
     The nodes have the block's text and exact offsets; ids that are the same every time
     (``<sha256 of the document>:<start>-<end>``); and as metadata ``file_name`` and, of documents with pages,

@@ -1,4 +1,4 @@
-"""A response synthesizer that gives the LLM one block a node and never packs texts together. Retrieves nothing."""
+"""A response synthesizer that sends each node to the LLM as one block and never packs texts together."""
 
 import os
 from collections.abc import AsyncGenerator, Generator, Sequence
@@ -22,22 +22,22 @@ _DISPATCHER = get_dispatcher(__name__)
 
 
 class BlockSynthesizer(BaseSynthesizer):
-    """Answers from nodes, each a block of its own.
+    """Answers from nodes, each as one block.
 
-    The text of a node alone is the block, so that its KV is found again whatever metadata the node has; the metadata
-    that LlamaIndex shows to an LLM is told beside the blocks. The response's metadata holds, under ``blockrag``, the
-    report of its cost (see `BlockAttentionLLM`); of a streamed response, when its stream has ended.
+    A block is the text of a node alone, so that its KV is found again whatever metadata the node has; the metadata that
+    LlamaIndex shows to an LLM follows the blocks. The response's metadata holds the report of its cost under
+    ``blockrag`` (see `BlockAttentionLLM`); a streamed response has it when its stream has ended.
 
     Parameters
     ----------
     llm : LLM
-        A `BlockAttentionLLM`; any other chat model that reads `CitableBlock` works too, without a report.
+        A `BlockAttentionLLM`; other chat models that read `CitableBlock` work too, without a report.
     streaming : bool
         Whether responses are streams.
     system_prompt : str, optional
-        In place of the prompt's own.
+        Replaces the prompt's own.
     chat_history : sequence of ChatMessage
-        What was said before.
+        Earlier messages.
     callback_manager, empty_response
         See `BaseSynthesizer`.
     """
@@ -66,7 +66,7 @@ class BlockSynthesizer(BaseSynthesizer):
         streaming: bool = False,
         **settings: Any,
     ) -> "BlockSynthesizer":
-        """With a `BlockAttentionLLM` of its own; see its `from_pretrained`."""
+        """Create a `BlockAttentionLLM` and a synthesizer for it; see its `from_pretrained`."""
         llm = BlockAttentionLLM.from_pretrained(model, kv_dir=kv_dir, **settings)
         return cls(llm, streaming=streaming)
 
@@ -88,9 +88,9 @@ class BlockSynthesizer(BaseSynthesizer):
         ----------
         query : str or QueryBundle
         nodes : list of NodeWithScore
-            Those for which the model's context has no room are not read; ``left_out`` of the report tells their ids.
+            Nodes that do not fit the model's context are left out; ``left_out`` of the report has their ids.
         additional_source_nodes : sequence of NodeWithScore, optional
-            Told as sources only.
+            Listed as sources only.
 
         Returns
         -------
@@ -125,17 +125,17 @@ class BlockSynthesizer(BaseSynthesizer):
         report: dict[str, Any] | None = None,
         **response_kwargs: Any,
     ) -> RESPONSE_TEXT_TYPE:
-        """Answer from nodes, or, where there are none, from texts.
+        """Answer from nodes, or, without nodes, from texts.
 
         Parameters
         ----------
         query_str : str
         text_chunks : sequence of str
-            A block each.
+            One block each.
         nodes_in_blocks : sequence of NodeWithScore
-            In place of `text_chunks`.
+            Replaces `text_chunks`.
         report : dict, optional
-            Filled with the report of the cost.
+            The report of the cost is added to it.
         **response_kwargs
             For the LLM.
 
@@ -148,7 +148,7 @@ class BlockSynthesizer(BaseSynthesizer):
         if self._streaming:
             response: RESPONSE_TEXT_TYPE = _deltas(self._llm.stream_chat(messages, **response_kwargs), report)
         else:
-            response = _told(self._llm.chat(messages, **response_kwargs), report)
+            response = _take_report(self._llm.chat(messages, **response_kwargs), report)
         _DISPATCHER.event(GetResponseEndEvent())
         return response
 
@@ -168,7 +168,7 @@ class BlockSynthesizer(BaseSynthesizer):
             stream = await self._llm.astream_chat(messages, **response_kwargs)
             response: RESPONSE_TEXT_TYPE = _adeltas(stream, report)
         else:
-            response = _told(await self._llm.achat(messages, **response_kwargs), report)
+            response = _take_report(await self._llm.achat(messages, **response_kwargs), report)
         _DISPATCHER.event(GetResponseEndEvent())
         return response
 
@@ -185,7 +185,7 @@ class BlockSynthesizer(BaseSynthesizer):
         return {}
 
     def _update_prompts(self, prompts: dict[str, Any]) -> None:
-        """There are none: the prompt is the model's (`blockrag.prompt`)."""
+        """Nothing to update: the prompt is the model's (`blockrag.prompt`)."""
 
 
 def _block(found: NodeWithScore) -> CitableBlock:
@@ -203,8 +203,8 @@ def _with_report(response: RESPONSE_TYPE, report: dict[str, Any]) -> RESPONSE_TY
     return response
 
 
-def _told(response: ChatResponse, report: dict[str, Any]) -> str:
-    """The text; the report goes into `report`."""
+def _take_report(response: ChatResponse, report: dict[str, Any]) -> str:
+    """The text; adds the report of the cost to `report`."""
     if isinstance(response.raw, dict):
         report.update(response.raw.get(REPORT, {}))
     return response.message.content or ""
@@ -212,13 +212,13 @@ def _told(response: ChatResponse, report: dict[str, Any]) -> str:
 
 def _deltas(stream: Any, report: dict[str, Any]) -> Generator[str, None, None]:
     for response in stream:
-        _told(response, report)
+        _take_report(response, report)
         if response.delta:
             yield response.delta
 
 
 async def _adeltas(stream: Any, report: dict[str, Any]) -> AsyncGenerator[str, None]:
     async for response in stream:
-        _told(response, report)
+        _take_report(response, report)
         if response.delta:
             yield response.delta

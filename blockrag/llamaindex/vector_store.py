@@ -1,4 +1,4 @@
-"""Any LlamaIndex vector store, whose nodes' block KV comes and goes with them. Knows no vectors."""
+"""Wraps any LlamaIndex vector store, and keeps the block KV of its nodes in step."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,24 +18,24 @@ from blockrag.llamaindex.ledger import Ledger
 from blockrag.llamaindex.llm import BlockAttentionLLM
 
 LEDGER = "nodes.sqlite"
-"""In the LLM's `kv_dir`: which nodes use which KV."""
+"""File in the LLM's `kv_dir`: which nodes use which KV."""
 
 
 class BlockKVVectorStore(BasePydanticVectorStore):
     """Wraps a vector store: adding a node encodes its KV, deleting it deletes the KV that no other node uses.
 
-    All ways of deletion in LlamaIndex (`delete_ref_doc`, `delete_nodes`, upserts of an `IngestionPipeline`) come here.
+    All deletions in LlamaIndex (`delete_ref_doc`, `delete_nodes`, upserts of an `IngestionPipeline`) call this class.
 
     Parameters
     ----------
     vector_store : BasePydanticVectorStore
-        Where text and vectors are: LlamaIndex's own, Qdrant, PostgreSQL with pgvector.
+        The store of text and vectors: LlamaIndex's own, Qdrant, PostgreSQL with pgvector.
     llm : BlockAttentionLLM
-        Who will answer. Where it has a `kv_dir`, what nodes use is noted there, for other processes and later ones.
+        The LLM that will answer. If it has a `kv_dir`, the uses of KV are recorded there, for all processes.
     encode_at : "ingestion" or "first use"
-        When KV is computed. At first use an answer waits for it once.
+        When KV is computed. "first use" delays the first answer.
     collection : str
-        Tells apart the stores of one `kv_dir`.
+        Name that distinguishes the stores of one `kv_dir`.
 
     Raises
     ------
@@ -74,7 +74,7 @@ class BlockKVVectorStore(BasePydanticVectorStore):
 
     @property
     def client(self) -> Any:
-        """The wrapped store's."""
+        """See the wrapped store."""
         return self._store.client
 
     @property
@@ -83,23 +83,23 @@ class BlockKVVectorStore(BasePydanticVectorStore):
         return self._store
 
     def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """Add nodes with their vectors; encode their KV, where that is done at ingestion.
+        """Add nodes with their vectors, and encode their KV if that is done at ingestion.
 
         Raises
         ------
         DeviceMemoryError
-            If the device's memory does not suffice; nothing is added then.
+            If the device's memory is too small; nothing is added then.
         """
-        self._encode(nodes)
+        keys = self._encode(nodes)
         ids = self._store.add(list(nodes), **kwargs)
-        self._enter(nodes)
+        self._enter(nodes, keys)
         return ids
 
     async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """See `add`; encoding goes on in a thread."""
-        await asyncio.to_thread(self._encode, nodes)
+        """See `add`; encodes in a thread."""
+        keys = await asyncio.to_thread(self._encode, nodes)
         ids = await self._store.async_add(list(nodes), **kwargs)
-        self._enter(nodes)
+        self._enter(nodes, keys)
         return ids
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
@@ -139,38 +139,42 @@ class BlockKVVectorStore(BasePydanticVectorStore):
         self._forget(self._ledger.remove_all(self.collection))
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """The wrapped store's."""
+        """See the wrapped store."""
         return self._store.query(query, **kwargs)
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """The wrapped store's."""
+        """See the wrapped store."""
         return await self._store.aquery(query, **kwargs)
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
-        """The wrapped store's."""
+        """See the wrapped store."""
         return self._store.get_nodes(node_ids, filters)
 
     async def aget_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
     ) -> list[BaseNode]:
-        """The wrapped store's."""
+        """See the wrapped store."""
         return await self._store.aget_nodes(node_ids, filters)
 
     def persist(self, persist_path: str, fs: Any = None) -> None:
-        """The wrapped store's; block KV and ledger are on disk already."""
+        """See the wrapped store; block KV and ledger are on disk already."""
         self._store.persist(persist_path, fs)
 
-    def _encode(self, nodes: Sequence[BaseNode]) -> None:
+    def _encode(self, nodes: Sequence[BaseNode]) -> list[str]:
+        """Keys of the nodes' KV, which is encoded if that is done at ingestion."""
+        engine = self._llm.engine
+        blocks = [engine.prompt.block_ids(_text(node)) for node in nodes]
+        keys = [engine.identity.key(token_ids) for token_ids in blocks]
         if self.encode_at == "ingestion":
-            self._llm.engine.warm([_text(node) for node in nodes])
+            engine.warm_blocks(dict(zip(keys, blocks, strict=True)))
+        return keys
 
-    def _enter(self, nodes: Sequence[BaseNode]) -> None:
-        key = self._llm.engine.kv_key
-        uses = [(node.node_id, node.ref_doc_id, key(_text(node))) for node in nodes]
+    def _enter(self, nodes: Sequence[BaseNode], keys: Sequence[str]) -> None:
+        uses = [(node.node_id, node.ref_doc_id, key) for node, key in zip(nodes, keys, strict=True)]
         self._forget(self._ledger.enter(self.collection, uses))
 
     def _ids(self, node_ids: list[str] | None, filters: MetadataFilters | None) -> list[str]:
-        """Which nodes a deletion will meet."""
+        """Ids of the nodes that a deletion will remove."""
         if filters is None:
             return node_ids or []
         return [node.node_id for node in self._store.get_nodes(node_ids, filters)]
@@ -181,5 +185,5 @@ class BlockKVVectorStore(BasePydanticVectorStore):
 
 
 def _text(node: BaseNode) -> str:
-    """What `BlockSynthesizer` sends of a node."""
+    """The text of a node, as `BlockSynthesizer` sends it."""
     return node.get_content(metadata_mode=MetadataMode.NONE)

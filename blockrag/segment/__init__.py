@@ -48,7 +48,7 @@ def _make_similarity(counter: TokenCounter, embed: Embed | None) -> Segmenter:
 
 @cache
 def _neural() -> Segmenter:
-    from blockrag.segment.neural import Neural  # noqa: PLC0415  (torch and transformers, when it is asked for)
+    from blockrag.segment.neural import Neural  # noqa: PLC0415  (imports torch and transformers)
 
     return Neural()
 
@@ -59,7 +59,7 @@ SEGMENTERS: dict[str, Callable[[TokenCounter, Embed | None], Segmenter]] = {
     "structural": lambda counter, embed: Structural(),
     "similarity": _make_similarity,
 }
-"""What makes each segmenter, by the name that settings use."""
+"""Factories of segmenters, by the names used in settings."""
 
 
 def make_segmenter(name: str, *, counter: TokenCounter, embed: Embed | None = None) -> Segmenter:
@@ -70,14 +70,14 @@ def make_segmenter(name: str, *, counter: TokenCounter, embed: Embed | None = No
     name : str
         A key of `SEGMENTERS`.
     counter : TokenCounter
-        For those that measure tokens.
+        For segmenters that count tokens.
     embed : Embed, optional
-        For those that compare embeddings.
+        For segmenters that compare embeddings.
 
     Raises
     ------
     SegmentationError
-        If there is no such segmenter, or it needs what was not given.
+        If there is no such segmenter, or it needs `embed`.
     """
     if name not in SEGMENTERS:
         raise SegmentationError(f"There is no segmenter {name!r}; choose: {', '.join(SEGMENTERS)}.")

@@ -1,4 +1,4 @@
-"""What a segmenter is: it scores the places where a block may begin. Knows no tokens and no granularity."""
+"""The segmenter interface: scores for the offsets at which a block may begin."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ class Scored:
     chars : np.ndarray
         int64 ``(candidates,)``, strictly increasing character offsets inside the text.
     scores : np.ndarray
-        float32 ``(candidates,)`` in [0, 1]; higher where a block should rather begin.
+        float32 ``(candidates,)`` in [0, 1]; a block is likelier to begin at higher ones.
 
     Raises
     ------
     SegmentationError
-        If the arrays are not as above.
+        If the arrays are not like this.
     """
 
     chars: np.ndarray
@@ -34,7 +34,7 @@ class Scored:
         chars, scores = np.asarray(self.chars, np.int64), np.asarray(self.scores, np.float32)
         if chars.ndim != 1 or chars.shape != scores.shape:
             raise SegmentationError(
-                f"{chars.shape} candidates came with {scores.shape} scores; give one score a candidate."
+                f"{chars.shape} candidates came with {scores.shape} scores; give one score for each candidate."
             )
         if chars.size and (chars[0] <= 0 or np.any(np.diff(chars) <= 0)):
             raise SegmentationError("Candidates must be strictly increasing character offsets above 0.")

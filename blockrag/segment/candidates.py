@@ -7,7 +7,7 @@ import numpy as np
 import regex
 
 _LINE_END = r"\n\r\f\v\x1c-\x1e\x85\u2028\u2029"
-_CLOSERS = r"[\"'”’»›)\]}）】」』》*_]{0,6}(?:\[\d{1,4}\])?"  # a footnote's number last
+_CLOSERS = r"[\"'”’»›)\]}）】」』》*_]{0,6}(?:\[\d{1,4}\])?"  # may end with a footnote's number
 _BREAK = re.compile(
     rf"[{_LINE_END}]\s*"
     rf"|(?P<stop>[.!?…])(?P<closers>{_CLOSERS})[^\S{_LINE_END}]+(?=\S)"
@@ -31,9 +31,9 @@ _LIST_MARKER = re.compile(rf"(?:\A|[{_LINE_END}])[\s>#*+\-]*\(?(?:[\d.]+|[A-Za-z
 def find_candidates(text: str) -> np.ndarray:
     """Offsets at which a block may begin: the starts of lines and of sentences.
 
-    Turns of speech, list items and definitions begin lines, so they are among them. A candidate is the first
-    visible character after white space, which belongs to the block before; scripts without spaces are cut
-    right after their stop. No candidate is inside a grapheme.
+    Turns of speech, list items and definitions begin lines, so they are included. A candidate is the first visible
+    character after white space, which belongs to the block before; scripts without spaces are cut directly after their
+    full stop. No candidate is inside a grapheme.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def is_grapheme_boundary(text: str, char: int) -> bool:
 
 
 def _breaks(text: str) -> Iterator[int]:
-    """Ends of all breaks that hold, in order; the last may be the end of the text."""
+    """Ends of all breaks, in order; the last may be the end of the text."""
     for found in _BREAK.finditer(text):
         if found["stop"] and not _ends_sentence(text, found):
             continue
@@ -70,7 +70,7 @@ def _ends_sentence(text: str, found: re.Match[str]) -> bool:
     """Whether a stop before white space ends a sentence, rather than an abbreviation or a list marker."""
     following = text[found.end()]
     if following.islower() and (found["stop"] in ".…" or found["closers"]):
-        return False  # an abbreviation, or speech that the sentence goes on after
+        return False  # an abbreviation, or quoted speech inside a sentence
     if found["stop"] != "." or found["closers"]:
         return True
     before = text[max(0, found.start() - _WORD_CHARS) : found.start()]
@@ -81,7 +81,7 @@ def _ends_sentence(text: str, found: re.Match[str]) -> bool:
 
 
 def _is_abbreviation(word: str, following: str) -> bool:
-    """Whether `word`, lower case and without its full stop, goes on with the next word."""
+    """Whether `word`, lower case and without its full stop, is an abbreviation before `following`."""
     if word in _BEFORE_NUMBER:
         return following.isdigit()
     is_initial = len(word) == 1 and word.isalpha() and word.isascii()

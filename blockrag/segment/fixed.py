@@ -1,4 +1,4 @@
-"""Baseline segmenter: pieces of equal size, whatever the text says. Knows tokens, no meaning."""
+"""Baseline segmenter: pieces of equal size, whatever the text says."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class FixedSize(Segmenter):
     Parameters
     ----------
     counter : TokenCounter
-        What measures the pieces.
+        Measures the pieces.
     size : int
         Tokens of the finest piece; candidates in between score 0.
 
@@ -34,7 +34,7 @@ class FixedSize(Segmenter):
 
     def __init__(self, counter: TokenCounter, size: int = 64):
         if size < 1:
-            raise SegmentationError(f"Pieces of {size} tokens cannot be made; give a size of at least 1.")
+            raise SegmentationError(f"Pieces of {size} tokens are impossible; give a size of at least 1.")
         self._counter = counter
         self._size = size
 

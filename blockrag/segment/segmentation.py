@@ -1,4 +1,4 @@
-"""The blocks of one document at any granularity, with the user's edits. Runs no model after the first."""
+"""The blocks of one document at any granularity, with the user's edits. Only `Segmentation.create` runs a model."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -31,8 +31,7 @@ class Block:
     n_tokens : int
         Tokens of the span tokenised alone.
     score : float
-        Level of the boundary at `start`, in [0, 1]: the block begins there at every granularity from ``1 -
-        score`` on.
+        Level of the boundary at `start`, in [0, 1]: the boundary exists at granularities from ``1 - score`` on.
     """
 
     start: int
@@ -51,30 +50,28 @@ class Edit:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """The blocks of a document. Immutable: every edit gives a new one.
+    """The blocks of a document. Immutable: every edit returns a new one.
 
-    Made by `create`, or by `restore` from scores that were kept. The blocks of every granularity tile the
-    document, and those of a finer one only add boundaries. Sizes within `bounds` are kept at every
-    granularity and after every edit.
+    Made by `create`, or by `restore` from stored scores. The blocks of every granularity tile the document, and a finer
+    one only adds boundaries. Block sizes are within `bounds` at every granularity and after every edit.
 
     Attributes
     ----------
     document : Document
-        What is segmented.
+        The document.
     scored : Scored
-        Its candidates and the segmenter's scores.
+        Its candidates with the segmenter's scores.
     sizes : SpanSizes
         Token counts of its spans.
     bounds : SizeBounds
         Fewest and most tokens of a block.
     edits : tuple[Edit, ...]
-        All that the user did, in order. Adding what was removed cancels the removal, and the other way round.
+        The user's edits, in order. Adding a removed boundary cancels the removal, and vice versa.
 
     Raises
     ------
     SegmentationError
-        If the document has no visible character, the scores belong to another text, or an edit cannot be
-        honoured.
+        If the document has no visible character, the scores belong to another text, or an edit cannot be applied.
     """
 
     document: Document
@@ -92,7 +89,7 @@ class Segmentation:
         bounds: SizeBounds,
         on_progress: OnProgress | None = None,
     ) -> "Segmentation":
-        """Segment `document`: the only step that runs the segmenter."""
+        """Segment `document`; only this step runs the segmenter."""
         return cls.restore(document, segmenter.boundaries(document.text, on_progress), counter, bounds)
 
     @classmethod
@@ -104,7 +101,7 @@ class Segmentation:
         bounds: SizeBounds,
         edits: Iterable[Edit] = (),
     ) -> "Segmentation":
-        """The segmentation that had these scores and edits."""
+        """The segmentation with these scores and edits."""
         return cls(document, scored, SpanSizes(document.text, counter), bounds, tuple(edits))
 
     def __post_init__(self) -> None:
@@ -117,16 +114,16 @@ class Segmentation:
                 "these scores belong to another text; segment it anew."
             )
         for edit in self.edits:
-            self._check_place(edit.char)
+            self._check_offset(edit.char)
         self._check_added()
 
     def boundaries(self, granularity: float) -> tuple[np.ndarray, np.ndarray]:
-        """Where blocks begin, the first one's start 0 left out.
+        """The offsets at which blocks begin, without the first one's, 0.
 
         Parameters
         ----------
         granularity : float
-            From 0 (only what the maximum demands and the user added) to 1 (all).
+            From 0 (only boundaries that the maximum requires or the user added) to 1 (all).
 
         Returns
         -------
@@ -151,27 +148,27 @@ class Segmentation:
         )
 
     def with_boundary(self, char: int) -> "Segmentation":
-        """With a block that begins at `char` at every granularity, or with the removal at `char` cancelled.
+        """Add a boundary at `char` at every granularity, or cancel its removal.
 
         Raises
         ------
         SegmentationError
-            If `char` is outside the text or inside a grapheme, or if fewer than the minimum of tokens would
-            lie between it and the nearest boundary that the user added (or the text's ends).
+            If `char` is outside the text or inside a grapheme, or if fewer tokens than the minimum are between it and
+            the nearest boundary that the user added (or an end of the text).
         """
         return self if char in self._added else self._edited(Edit(char, "added"))
 
     def without_boundary(self, char: int, granularity: float) -> "Segmentation":
-        """Without the boundary at `char` at any granularity, or with its addition cancelled.
+        """Remove the boundary at `char` at every granularity, or cancel its addition.
 
-        Where the blocks on both sides are part of something larger than the maximum, that is split elsewhere
-        instead; otherwise no other boundary changes.
+        If the blocks on both sides belong to a span above the maximum, the span is split elsewhere instead; otherwise
+        no other boundary changes.
 
         Raises
         ------
         SegmentationError
-            If no block begins at `char` at `granularity`, or the two blocks that meet there have more tokens
-            together than the maximum.
+            If no block begins at `char` at `granularity`, or the two blocks together have more tokens than the
+            maximum.
         """
         chars, _ = self.boundaries(granularity)
         i = int(np.searchsorted(chars, char))
@@ -184,12 +181,12 @@ class Segmentation:
         return self._edited(Edit(char, "removed"))
 
     def undo(self) -> "Segmentation":
-        """Without the last edit.
+        """Take the last edit back.
 
         Raises
         ------
         SegmentationError
-            If there is none.
+            If there is no edit.
         """
         if not self.edits:
             raise SegmentationError("There is no edit to undo.")
@@ -202,7 +199,7 @@ class Segmentation:
 
     @cached_property
     def _balance(self) -> Counter[int]:
-        """Additions less removals of each edited offset: 1 added, -1 removed, 0 cancelled."""
+        """Additions minus removals at each edited offset: 1 added, -1 removed, 0 cancelled."""
         balance: Counter[int] = Counter()
         for edit in self.edits:
             balance[edit.char] += 1 if edit.kind == "added" else -1
@@ -219,7 +216,7 @@ class Segmentation:
     def _edited(self, edit: Edit) -> "Segmentation":
         return replace(self, edits=(*self.edits, edit))
 
-    def _check_place(self, char: int) -> None:
+    def _check_offset(self, char: int) -> None:
         length = len(self.document.text)
         if not 0 < char < length:
             raise SegmentationError(
@@ -227,7 +224,7 @@ class Segmentation:
             )
         if not is_grapheme_boundary(self.document.text, char):
             raise SegmentationError(
-                f"A boundary at character {char} would cut a character as readers see it; move it by one."
+                f"A boundary at character {char} would split a character as readers see it; move it by one."
             )
 
     def _check_added(self) -> None:

@@ -1,6 +1,6 @@
-"""Baseline segmenter: boundaries where the text's embedding changes. Knows an embedding function, no layout.
+"""Baseline segmenter: boundaries where the text's embedding changes.
 
-After TextTiling (Hearst, Computational Linguistics 23(1), 1997), with sentence embeddings for word counts.
+After TextTiling (Hearst, Computational Linguistics 23(1), 1997), with sentence embeddings instead of word counts.
 """
 
 from collections.abc import Callable
@@ -20,12 +20,11 @@ _HORIZON = 10
 
 
 class Similarity(Segmenter):
-    """Scores a candidate by how much less alike its two sides are than the sides of its neighbours.
+    """Scores a candidate by how much less similar its two sides are than the sides of its neighbours.
 
-    Likeness is the cosine of the mean embeddings of the `window` sentences before and after, smoothed over
-    three candidates. Depth (Hearst's depth score, with peaks sought up to 10 candidates away) is how far it
-    lies below the peaks on both sides; the score is the share of the document's candidates that are less
-    deep.
+    Similarity is the cosine of the mean embeddings of the `window` sentences before and after, smoothed over three
+    candidates. Depth (Hearst's depth score, with peaks up to 10 candidates away) is how far it is below the peaks on
+    both sides; the score is the share of the document's candidates that are less deep.
 
     Parameters
     ----------
@@ -44,7 +43,7 @@ class Similarity(Segmenter):
 
     def __init__(self, embed: Embed, window: int = 3):
         if window < 1:
-            raise SegmentationError(f"A window of {window} sentences shows nothing; give at least 1.")
+            raise SegmentationError(f"A window of {window} sentences is empty; give at least 1.")
         self._embed = embed
         self._window = window
 
@@ -59,11 +58,11 @@ class Similarity(Segmenter):
             batches.append(self._embed(sentences[i : i + _BATCH]))
             done = edges[min(i + _BATCH, len(sentences))]
             (on_progress or ignore)(Progress("segment", done, len(text)))
-        depths = _depth(_smooth(_likeness(np.concatenate(batches), self._window)))
+        depths = _depth(_smooth(_similarities(np.concatenate(batches), self._window)))
         return (np.searchsorted(np.sort(depths), depths) / len(depths)).astype(np.float32)
 
 
-def _likeness(vectors: np.ndarray, window: int) -> np.ndarray:
+def _similarities(vectors: np.ndarray, window: int) -> np.ndarray:
     """Cosine of the mean vectors on both sides of each gap.
 
     Parameters
@@ -80,7 +79,7 @@ def _likeness(vectors: np.ndarray, window: int) -> np.ndarray:
     """
     gaps = np.arange(1, len(vectors))
     found = np.empty(len(gaps))
-    for i in range(0, len(gaps), _ROWS_AT_ONCE):  # bounds the memory of the gathered means
+    for i in range(0, len(gaps), _ROWS_AT_ONCE):  # bounds the memory of the means
         some = gaps[i : i + _ROWS_AT_ONCE]
         before = sum(vectors[np.maximum(some - k, 0)] * (some >= k)[:, None] for k in range(1, window + 1))
         last = len(vectors) - 1
@@ -96,8 +95,8 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     return (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
 
 
-def _depth(likeness: np.ndarray) -> np.ndarray:
-    """How far each value lies below the peaks within the horizon on both sides; float64 of the same shape."""
-    padded = np.pad(likeness, _HORIZON, mode="edge")
+def _depth(similarities: np.ndarray) -> np.ndarray:
+    """How far each value is below the peaks within the horizon on both sides; float64 of the same shape."""
+    padded = np.pad(similarities, _HORIZON, mode="edge")
     peaks = np.lib.stride_tricks.sliding_window_view(padded, _HORIZON + 1).max(axis=1)  # from each value onwards
-    return peaks[: len(likeness)] + peaks[_HORIZON:] - 2 * likeness
+    return peaks[: len(similarities)] + peaks[_HORIZON:] - 2 * similarities

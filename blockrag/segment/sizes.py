@@ -1,4 +1,4 @@
-"""How many tokens a span of one text has, and the bounds on it. Knows no scores and no tree."""
+"""Token counts of the spans of one text, and the bounds on block sizes."""
 
 from dataclasses import dataclass
 
@@ -17,13 +17,13 @@ class SizeBounds:
     minimum : int
         At least 1. Only a document smaller than this has a smaller block.
     maximum : int
-        At least 16, so that any character fits, and at least twice the minimum, so that what is too large can
-        be split. Where single characters make so many tokens that both cannot hold, the maximum does.
+        At least 16, so that any character fits, and at least twice the minimum, so that spans above it can be split.
+        If single characters have so many tokens that both cannot hold, the maximum does.
 
     Raises
     ------
     SegmentationError
-        If a number is out of these limits.
+        If a bound violates this.
     """
 
     minimum: int = 32
@@ -32,24 +32,24 @@ class SizeBounds:
     def __post_init__(self) -> None:
         if self.minimum < 1 or self.maximum < 16 or self.maximum < 2 * self.minimum:
             raise SegmentationError(
-                f"Block sizes from {self.minimum} to {self.maximum} tokens cannot be kept: the minimum must "
+                f"Block sizes from {self.minimum} to {self.maximum} tokens are impossible: the minimum must "
                 "be at least 1, the maximum at least 16 and at least twice the minimum."
             )
 
 
 class SpanSizes:
-    """Token counts of the spans of one text: estimated from the whole text's tokens, exact where it matters.
+    """Token counts of the spans of one text: estimated from the whole text's tokens, exact near a bound.
 
-    A span tokenised alone differs from its share of the whole text's tokens in the words that its two ends
-    touch, so the estimate is off by a few tokens. Comparisons with a bound use the exact count wherever the
-    estimate is nearer to the bound than `slack`. Exact counts are kept.
+    A span tokenised alone differs from its share of the whole text's tokens only at its two ends, so the estimate is
+    off by a few tokens. Comparisons with a bound use the exact count if the estimate is nearer to the bound than
+    `slack`. Exact counts are cached.
 
     Parameters
     ----------
     text : str
         The whole text.
     counter : TokenCounter
-        What counts.
+        Counts the tokens.
     """
 
     def __init__(self, text: str, counter: TokenCounter):
@@ -83,7 +83,7 @@ class SpanSizes:
         return self._estimate_or_count(start, end, bound) > bound
 
     def middle(self, start: int, end: int) -> int:
-        """Start of the span's middle token; the middle character where the span has hardly a token."""
+        """Start of the span's middle token; the middle character if the span has at most one token."""
         first, last = np.searchsorted(self._starts, (start, end))
         char = int(self._starts[(first + last) // 2]) if last - first > 1 else start
         return char if start < char < end else (start + end) // 2
@@ -94,5 +94,5 @@ class SpanSizes:
 
 
 def slack(bound: int) -> int:
-    """Largest error, in tokens, that an estimate near `bound` is allowed for."""
+    """Largest expected error, in tokens, of an estimate near `bound`."""
     return 16 + bound // 8

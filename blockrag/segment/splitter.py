@@ -23,9 +23,9 @@ class Splitter:
     scored : Scored
         Its candidates.
     sizes : SpanSizes
-        Of the same text.
+        Token counts of the same text.
     bounds : SizeBounds
-        What every part keeps.
+        Bounds on every part.
     """
 
     def __init__(self, text: str, scored: Scored, sizes: SpanSizes, bounds: SizeBounds):
@@ -47,7 +47,7 @@ class Splitter:
         return self._sizes.more_than(start, end, self._bounds.maximum)
 
     def split_demanded(self, start: int, end: int, avoided: Collection[int]) -> int | None:
-        """Where to split a span above the maximum: at its best candidate, or anywhere if it has none.
+        """Where to split a span above the maximum: at its best candidate, or anywhere without one.
 
         Returns
         -------
@@ -61,11 +61,11 @@ class Splitter:
         return self._split_anywhere(start, end, avoided)
 
     def split_optional(self, start: int, end: int, removed: Collection[int]) -> tuple[int, float] | None:
-        """Where to split a span within the maximum, and with which score; None where no candidate fits.
+        """Where to split a span within the maximum, and the score there; None if no candidate fits.
 
-        The place may be among the `removed`, to be passed over when boundaries are shown: all others then stay as
-        they were. Blocks that join across it are parts of this span, so that they keep the maximum too, unless the
-        span is so near to it that a part, tokenised alone, could have more tokens than the whole.
+        The offset may be among the `removed`, which are skipped when boundaries are shown: all others then stay as they
+        were. Blocks joined across it are parts of this span, so they keep the maximum too, unless the span is so near
+        to it that a part, tokenised alone, could have more tokens than the whole.
         """
         may_join = self._sizes.estimate(start, end) + slack(self._bounds.maximum) <= self._bounds.maximum
         for i in self._candidates(start, end):
@@ -90,7 +90,7 @@ class Splitter:
         last = np.searchsorted(self._n_before, last_token - self._bounds.minimum, "right")
         ranked = self._ranked[first:last]
         if len(ranked):
-            yield int(first + ranked.argmax())  # nearly always taken, so that sorting is rare
+            yield int(first + ranked.argmax())  # nearly always accepted, so sorting is rare
             yield from first + np.argsort(-ranked, kind="stable")[1:]
 
     def _parts_keep_minimum(self, start: int, char: int, end: int) -> bool:
@@ -101,13 +101,15 @@ class Splitter:
         return not (self.must_split(start, char) or self.must_split(char, end))
 
     def _split_anywhere(self, start: int, end: int, avoided: Collection[int]) -> int | None:
-        """The minimum gives way only where no place within reach leaves it to both parts."""
-        preferred = next(self._places(start, end, avoided), None)
-        fitting = (char for char in self._places(start, end, avoided) if self._parts_keep_minimum(start, char, end))
+        """Violate the minimum only if no offset within reach keeps it in both parts."""
+        preferred = next(self._near_middle(start, end, avoided), None)
+        fitting = (
+            char for char in self._near_middle(start, end, avoided) if self._parts_keep_minimum(start, char, end)
+        )
         return next(fitting, preferred)
 
-    def _places(self, start: int, end: int, avoided: Collection[int]) -> Iterator[int]:
-        """Offsets around the middle: beginnings of words, then graphemes, then any; nearest of each first."""
+    def _near_middle(self, start: int, end: int, avoided: Collection[int]) -> Iterator[int]:
+        """Offsets near the middle: beginnings of words, then of graphemes, then any; nearest of each first."""
         middle = self._sizes.middle(start, end)
         near = range(max(start + 1, middle - _REACH_CHARS), min(end, middle + _REACH_CHARS))
         outward = sorted((char for char in near if char not in avoided), key=lambda char: abs(char - middle))
@@ -117,9 +119,9 @@ class Splitter:
 
 
 def dyadic_rank(positions: np.ndarray) -> np.ndarray:
-    """Largest k such that a multiple of ``2**(k - 1)`` lies after the position before, up to each position.
+    """For each position, the largest k such that a multiple of ``2**(k - 1)`` is above the position before it.
 
-    Splitting at the highest rank first halves a row of positions again and again.
+    Splitting at the highest rank first bisects the positions.
 
     Parameters
     ----------

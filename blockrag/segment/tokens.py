@@ -1,4 +1,4 @@
-"""Tokens of a text, counted by a tokenizer. Knows no blocks and no bounds."""
+"""Counts the tokens of a text."""
 
 import copy
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ _PIECES_AT_ONCE = 16
 
 
 class TokenCounter(Protocol):
-    """What the size of a block is measured with."""
+    """Measures the size of blocks."""
 
     def starts(self, text: str) -> np.ndarray:
-        """Where each token of the whole text begins: an estimate, made in little memory beside the result.
+        """Estimate of the offsets at which the tokens of the whole text begin. Needs little memory beside the result.
 
         Returns
         -------
@@ -37,13 +37,12 @@ class HFTokenCounter:
     Parameters
     ----------
     tokenizer : PreTrainedTokenizerBase
-        A fast tokenizer. A copy of its core is kept, so that padding and truncation that others set do not
-        show here.
+        A fast tokenizer. It is copied, so that its later padding and truncation settings have no effect.
 
     Raises
     ------
     SegmentationError
-        If the tokenizer is not a fast one: it could not say where its tokens begin.
+        If the tokenizer is not a fast one, since it gives no offsets.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase"):
@@ -72,7 +71,7 @@ class HFTokenCounter:
 
 
 def _pieces(text: str) -> Iterator[tuple[int, int]]:
-    """Spans that tile `text`, each ending after a line where it can, so that few words are cut."""
+    """Spans that tile `text`, ending after a line if possible, so that few words are cut."""
     start = 0
     while start < len(text):
         stop = start + _PIECE_CHARS

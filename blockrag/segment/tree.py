@@ -1,7 +1,4 @@
-"""Splits a text into a tree of ever smaller spans, and gives every split the level at which it appears.
-
-Knows the user's edits; knows no granularity, no tokens and no segmenter.
-"""
+"""Splits a text into a tree of ever smaller spans, and gives every split the level at which it appears."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +9,7 @@ import numpy as np
 from blockrag.segment.splitter import Splitter
 
 FORCED = 1.0
-"""Level of the boundaries that every granularity has: demanded by the maximum, or added by the user."""
+"""Level of boundaries that every granularity has: required by the maximum, or added by the user."""
 
 _BELOW_FORCED = 1 - 2**-20
 _SCORE_SHARE = 0.9
@@ -39,9 +36,9 @@ def build_tree(splitter: Splitter, added: Sequence[int], removed: Collection[int
     """Split a text until no part can be split within the bounds.
 
     A span is split at its best candidate that leaves both parts the minimum. Its level is ``0.9 * score + 0.1 *
-    size``, where size grows from 0 to 1 with the logarithm of the span's tokens, from twice the minimum to the
-    maximum: where scores tie, larger spans are split first. A span above the maximum is always split, at any
-    character if need be.
+    size``, where size grows from 0 to 1 with the logarithm of the span's tokens, from twice the minimum to the maximum:
+    with equal scores, larger spans are split first. A span above the maximum is always split, at any character if
+    necessary.
 
     Parameters
     ----------
@@ -50,7 +47,7 @@ def build_tree(splitter: Splitter, added: Sequence[int], removed: Collection[int
     added : Sequence[int]
         Offsets, increasing, where a block always begins; the spans between them are split one by one.
     removed : Collection[int]
-        Offsets where no block begins; what they join is split elsewhere where it exceeds the maximum.
+        Offsets where no block begins; a span that they join is split elsewhere if it exceeds the maximum.
     """
     edges = _split_demanded(splitter, [0, *added, splitter.n_chars], avoided=())
     edges = _split_demanded(splitter, [edge for edge in edges if edge not in removed], removed)
@@ -62,7 +59,7 @@ def build_tree(splitter: Splitter, added: Sequence[int], removed: Collection[int
 
 
 def _split_demanded(splitter: Splitter, edges: list[int], avoided: Collection[int]) -> list[int]:
-    """`edges` and as many more, in order, as it takes for no span between two of them to exceed the maximum."""
+    """`edges`, and as many more as needed so that no span between two of them exceeds the maximum; in order."""
     found = list(edges)
     stack = list(pairwise(edges))
     while stack:

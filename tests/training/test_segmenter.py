@@ -15,7 +15,7 @@ from blockrag.errors import WeightsError
 from blockrag.segment import find_candidates
 from blockrag.segment.neural import Neural
 from blockrag.segment.neural.encoding import FIRST_MARKER, HEAD, N_MARKERS, TAIL, encode, join, marker
-from blockrag.segment.neural.segmenter import judge, read
+from blockrag.segment.neural.segmenter import candidate_logits, read
 from blockrag.segment.neural.weights import Scale, load, save
 from blockrag.segment.neural.windows import lay
 from tests.training.tiny_segmenter import make_network, make_row, make_tokenizer, write_encoder
@@ -95,7 +95,7 @@ def states_of(network, text=TEXT):
 @torch.inference_mode()
 def test_what_is_a_boundary_of_a_coarse_level_is_one_of_the_finer():
     network = make_network()
-    found = judge(network, states_of(network))
+    found = candidate_logits(network, states_of(network))
     assert found.shape == (len(encoded().markers), 3) and bool((found.diff(dim=1) >= 0).all())
 
 
@@ -105,7 +105,7 @@ def test_several_texts_at_once_give_what_each_gives_alone():
     examples = [make_example(make_row(seed, n), TOKENIZER) for seed, n in ((1, 60), (2, 3), (3, 20))]
     together = logits(network, make_batch(examples, 64, 16))
     for i, example in enumerate(examples):
-        alone = judge(network, read(network, lay(example.encoded, 64, 16)))
+        alone = candidate_logits(network, read(network, lay(example.encoded, 64, 16)))
         assert torch.allclose(together[i, : len(alone)], alone, atol=1e-5)
 
 
@@ -114,12 +114,12 @@ def test_long_texts_are_judged_in_stitched_groups():
     network, far = make_network(reach=16), make_network(reach=4096)
     for n in (15, 16, 17, 24, 27, 28, 29, 40, 41, 100):
         states = torch.randn(n, 32)
-        found = judge(network, states)
+        found = candidate_logits(network, states)
         assert found.shape == (n, 3)
-        alone = [judge(far, states[first : first + 16]) for first in range(0, max(1, n - 15), 12)]
+        alone = [candidate_logits(far, states[first : first + 16]) for first in range(0, max(1, n - 15), 12)]
         for i, group in enumerate(alone):  # sixteen see each other, and the twelve in the middle count
             assert torch.allclose(found[12 * i + 2 : 12 * i + 14], group[2:14], atol=1e-6)
-        last = judge(far, states[-16:])
+        last = candidate_logits(far, states[-16:])
         assert torch.allclose(found[-2:], last[-2:], atol=1e-6)
 
 
@@ -129,7 +129,7 @@ def test_one_sided_sees_nothing_of_what_comes_after():
     n_same = 10
     for one_sided in (True, False):
         network = make_network(one_sided=one_sided, window=512)
-        one, other = (judge(network, states_of(network, text))[:n_same] for text in texts)
+        one, other = (candidate_logits(network, states_of(network, text))[:n_same] for text in texts)
         assert torch.allclose(one, other, atol=1e-6) == one_sided
 
 

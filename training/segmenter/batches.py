@@ -75,7 +75,7 @@ def logits(network: SegmenterNetwork, batch: Batch) -> torch.Tensor:
     seen = torch.zeros_like(batch.levels, dtype=torch.bool).index_put(
         (batch.texts, batch.slots), torch.ones_like(batch.texts, dtype=torch.bool)
     )
-    return network.judge(states, seen)
+    return network.logits(states, seen)
 
 
 def loss(found: torch.Tensor, levels: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from blockrag.segment.neural.network import SegmenterNetwork
-from blockrag.segment.neural.segmenter import judge, read
+from blockrag.segment.neural.segmenter import candidate_logits, read
 from blockrag.segment.neural.weights import Scale
 from blockrag.segment.neural.windows import lay
 from training.segmenter.examples import Example
@@ -21,7 +21,7 @@ def predict(network: SegmenterNetwork, examples: Sequence[Example]) -> list[np.n
     with torch.inference_mode():
         for example in examples:
             states = read(network, lay(example.encoded, config.window, config.overlap))
-            found.append(judge(network, states)[1:].sigmoid().cpu().numpy())
+            found.append(candidate_logits(network, states)[1:].sigmoid().cpu().numpy())
     return found
 
 

@@ -1,4 +1,4 @@
-"""The segmenter that learned from human boundaries: text -> tokens in windows -> one score a candidate."""
+"""The segmenter trained on human boundaries: text -> tokens in windows -> one score for each candidate."""
 
 from blockrag.segment.neural.segmenter import Neural
 

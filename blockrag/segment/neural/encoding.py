@@ -1,4 +1,4 @@
-"""Text and candidates -> tokens with a marker at every candidate. Knows the layout of text, no network."""
+"""Turns text and candidates into tokens with a marker at every candidate."""
 
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -7,7 +7,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 HEAD, TAIL = 48, 16
-"""Tokens kept of the beginning and of the end of a piece; what is longer says no more about its boundaries."""
+"""Tokens kept of the beginning and of the end of a piece; the middle of a long piece does not matter."""
 
 N_CASES = 3
 """Cases of a token: without a capital, beginning with one, all capitals."""
@@ -17,9 +17,9 @@ _GAPS = 5
 _INDENTS = (1, 3, 5, 9)
 """Least columns of each depth of indentation after the first; a tab is four."""
 FIRST_MARKER = 1
-"""Id of the first of BERT's unused tokens: what marks a candidate tells its gap and its indentation."""
+"""Id of the first of BERT's unused tokens: the markers, which tell a candidate's gap and indentation."""
 N_DEPTHS = len(_INDENTS) + 1
-"""Of indentation; a marker's number is its gap's times this, and its depth's."""
+"""Depths of indentation; a marker's number is gap * N_DEPTHS + depth."""
 N_MARKERS = _GAPS * N_DEPTHS
 
 _PIECES_AT_ONCE = 4096
@@ -27,7 +27,7 @@ _PIECES_AT_ONCE = 4096
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Tokens of one text, with a marker before each piece that lies between two candidates.
+    """Tokens of one text, with a marker before each piece between two candidates.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Encoded:
     cases : np.ndarray
         uint8 ``(tokens,)``, below `N_CASES`.
     markers : np.ndarray
-        int64 ``(candidates + 1,)``, positions in `ids`; the first stands before the text's beginning.
+        int64 ``(candidates + 1,)``, positions in `ids`; the first is at the text's beginning.
     """
 
     ids: np.ndarray
@@ -44,7 +44,7 @@ class Encoded:
     markers: np.ndarray
 
     def crop(self, first: int, stop: int) -> "Encoded":
-        """Pieces ``[first, stop)`` alone; piece `first` is then the beginning."""
+        """Only pieces ``[first, stop)``; piece `first` is then the beginning."""
         begin = int(self.markers[first])
         end = int(self.markers[stop]) if stop < len(self.markers) else len(self.ids)
         return Encoded(self.ids[begin:end], self.cases[begin:end], self.markers[first:stop] - begin)
@@ -71,7 +71,7 @@ def encode(text: str, candidates: np.ndarray, tokenizer: Tokenizer) -> Encoded:
 
 
 def join(parts: list[Encoded]) -> Encoded:
-    """One text's tokens after another's."""
+    """Concatenate encoded texts."""
     ends = np.cumsum([0, *(len(part.ids) for part in parts)])
     columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Encoded)}
     columns["markers"] = [part.markers + end for part, end in zip(parts, ends, strict=False)]
@@ -102,7 +102,7 @@ def _case(word: str) -> int:
 
 
 def marker(text: str, char: int) -> int:
-    """Id of the token that marks a candidate at `char`: the white space before it, as a reader sees it."""
+    """Id of the marker of a candidate at `char`, which tells the white space before it."""
     gap = text[len(text[max(0, char - 256) : char].rstrip()) + max(0, char - 256) : char]
     if "\f" in gap:
         lines = 4

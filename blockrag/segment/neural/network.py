@@ -1,8 +1,8 @@
 """The network: BERT over windows, then a small transformer over the candidates of a whole text.
 
-Candidates are marked in the text and read there after both sides were seen, as the segmenter of arXiv 2605.15913 does
-with its ``<cut i>`` marks; the second stage lets boundaries be weighed against each other across the text, as the
-cross-segment models do (Lukasik et al., EMNLP 2020).
+Candidates are marked in the text and read at the marks, with both sides visible, as the segmenter of arXiv 2605.15913
+does with its ``<cut i>`` marks; the second stage compares candidates across the text, as the cross-segment models do
+(Lukasik et al., EMNLP 2020).
 """
 
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ N_LEVELS = 3
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes of the network; `bert` holds what `BertConfig` takes.
+    """Sizes of the network.
 
     Attributes
     ----------
     bert : dict
-        Fields of the encoder's configuration.
+        Arguments of `BertConfig`.
     n_layers : int
-        Of the transformer over candidates.
+        Layers of the transformer over candidates.
     window, overlap : int
         Tokens of a window, and how many it shares with the next.
     reach : int
         Most candidates that see each other.
     one_sided : bool
-        Whether a candidate sees only what comes before it (for the ablation).
+        Whether a candidate sees only earlier text (for the ablation).
     """
 
     bert: dict
@@ -64,20 +64,22 @@ class SegmenterNetwork(nn.Module):
         self.head = nn.Linear(width, N_LEVELS)
         nn.init.zeros_(self.cases.weight)
 
-    def read(self, ids: torch.Tensor, cases: torch.Tensor, places: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        """Hidden states of windows where they are asked for; the last layer computes little more than those.
+    def read(
+        self, ids: torch.Tensor, cases: torch.Tensor, positions: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
+        """Hidden states of windows at the given positions; the last layer computes little else.
 
         Parameters
         ----------
         ids, cases : torch.Tensor
             int64 ``(windows, size)``; id 0 is padding.
-        places : tuple[torch.Tensor, torch.Tensor]
-            int64 ``(places,)`` each: rows and columns.
+        positions : tuple[torch.Tensor, torch.Tensor]
+            int64 ``(positions,)`` each: rows and columns.
 
         Returns
         -------
         torch.Tensor
-            ``(places, width)``.
+            ``(positions, width)``.
         """
         states = self.bert.embeddings(inputs_embeds=self.bert.embeddings.word_embeddings(ids) + self.cases(cases))
         mask = self._mask(ids)
@@ -85,16 +87,16 @@ class SegmenterNetwork(nn.Module):
         for layer in layers:
             states = layer(states, mask)
         seen, _ = last.attention.self(states, mask)
-        return last.feed_forward_chunk(last.attention.output(seen[places], states[places]))
+        return last.feed_forward_chunk(last.attention.output(seen[positions], states[positions]))
 
     def _mask(self, ids: torch.Tensor) -> torch.Tensor | None:
-        """What each token sees, bool ``(windows, 1, 1 or size, size)``; None where that is all."""
+        """Which tokens each token sees, bool ``(windows, 1, 1 or size, size)``; None if all."""
         seen = (ids != 0)[:, None, None, :]
         if self.config.one_sided:
             return seen & torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
         return None if bool(seen.all()) else seen
 
-    def judge(self, states: torch.Tensor, seen: torch.Tensor | None = None) -> torch.Tensor:
+    def logits(self, states: torch.Tensor, seen: torch.Tensor | None = None) -> torch.Tensor:
         """Logits of candidates.
 
         Parameters
@@ -107,13 +109,12 @@ class SegmenterNetwork(nn.Module):
         Returns
         -------
         torch.Tensor
-            float32 ``(texts, candidates, 3)``, each at least the one before: a boundary of a coarse level
-            is one of the finer.
+            float32 ``(texts, candidates, 3)``, not decreasing: a boundary of a coarse level is one of the finer levels.
         """
-        turns = _turns(states.shape[1], states.shape[2] // self.n_heads, states)
+        rotation = _rotation(states.shape[1], states.shape[2] // self.n_heads, states)
         mask = None if seen is None else seen[:, None, None, :]
         for layer in self.layers:
-            states = layer(states, turns, mask, self.config.one_sided)
+            states = layer(states, rotation, mask, self.config.one_sided)
         logits = self.head(self.norm(states)).float()
         return torch.cat((logits[..., :1], logits[..., :1] + F.softplus(logits[..., 1:]).cumsum(-1)), -1)
 
@@ -129,11 +130,11 @@ class Layer(nn.Module):
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(
-        self, x: torch.Tensor, turns: tuple[torch.Tensor, torch.Tensor], mask: torch.Tensor | None, causal: bool
+        self, x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor], mask: torch.Tensor | None, causal: bool
     ) -> torch.Tensor:
         """``(texts, candidates, width)`` to the same."""
         q, k, v = self.qkv(self.norm_in(x)).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
-        q, k = _rotate(q, turns), _rotate(k, turns)
+        q, k = _rotate(q, rotation), _rotate(k, rotation)
         if causal:
             n = x.shape[1]
             before = torch.ones(n, n, dtype=torch.bool, device=x.device).tril()
@@ -143,14 +144,14 @@ class Layer(nn.Module):
         return x + self.down(F.gelu(self.up(self.norm_between(x))))
 
 
-def _turns(n: int, head_dim: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and sines of the rotary angles of `n` places, ``(n, head_dim / 2)`` each."""
+def _rotation(n: int, head_dim: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines of the rotary angles of `n` positions, ``(n, head_dim / 2)`` each."""
     rates = 1000.0 ** -(torch.arange(0, head_dim, 2, device=like.device) / head_dim)
     angles = torch.arange(n, device=like.device)[:, None] * rates
     return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
 
 
-def _rotate(x: torch.Tensor, turns: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+def _rotate(x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     one, other = x.chunk(2, -1)
-    cos, sin = turns
+    cos, sin = rotation
     return torch.cat((one * cos - other * sin, other * cos + one * sin), -1)

@@ -1,4 +1,4 @@
-"""The learned segmenter: any text in stitched windows, in little memory. Knows no training."""
+"""The learned segmenter: scores any text in overlapping windows, in little memory."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from blockrag.models.load import cpu_multiplies_bfloat16
 from blockrag.progress import OnProgress, Progress, ignore
 from blockrag.segment.base import Segmenter
 from blockrag.segment.neural.encoding import encode
@@ -17,15 +18,15 @@ _WINDOWS_AT_ONCE, _ON_GPU = 8, 128
 
 
 class Neural(Segmenter):
-    """Scores a candidate by how surely people would begin a block there, the coarser the surer.
+    """Scores a candidate by the probability that people begin a block there; coarser boundaries score higher.
 
     Parameters
     ----------
     folder : Path, optional
-        Where `blockrag.segment.neural.weights.save` wrote one; the shipped one where absent.
+        A folder written by `blockrag.segment.neural.weights.save`; by default the shipped segmenter.
     device : str
-        Where it runs. On a processor that multiplies bfloat16 itself it runs in that, which is two to four times as
-        fast; elsewhere in float32.
+        Where it runs. It runs in bfloat16 on processors with bfloat16 instructions, which is two to four times as fast,
+        and on GPUs; elsewhere in float32.
 
     Raises
     ------
@@ -47,18 +48,18 @@ class Neural(Segmenter):
         return self._scale.apply(self.probabilities(text, candidates, on_progress))
 
     def probabilities(self, text: str, candidates: np.ndarray, on_progress: OnProgress | None = None) -> np.ndarray:
-        """Of each candidate being a boundary of level 1, at most 2, at most 3: float32 ``(candidates, 3)``."""
+        """Probabilities of level 1, at most 2, at most 3: float32 ``(candidates, 3)``."""
         encoded = encode(text, candidates, self._tokenizer)
         config, states, n_read = self._network.config, [], 0
         batches = _read_batches(self._network, lay(encoded, config.window, config.overlap))
         while n_read < len(encoded.markers):
-            with torch.inference_mode():  # left before the callback, which is not ours
+            with torch.inference_mode():  # left before the callback, which is not ours to run in it
                 states.append(next(batches))
             n_read += len(states[-1])
             done = round(n_read / len(encoded.markers) * len(text))
             (on_progress or ignore)(Progress("segment", done, len(text)))
         with torch.inference_mode():
-            return judge(self._network, torch.cat(states))[1:].sigmoid().cpu().numpy()
+            return candidate_logits(self._network, torch.cat(states))[1:].sigmoid().cpu().numpy()
 
 
 def read(network: SegmenterNetwork, windows: Windows) -> torch.Tensor:
@@ -77,22 +78,20 @@ def _read_batches(network: SegmenterNetwork, windows: Windows) -> Iterator[torch
         yield network.read(ids, cases, (row, column))
 
 
-def judge(network: SegmenterNetwork, states: torch.Tensor) -> torch.Tensor:
-    """Logits of all markers, ``(markers, 3)``: `reach` see each other, the eighth at each edge counts in the next."""
+def candidate_logits(network: SegmenterNetwork, states: torch.Tensor) -> torch.Tensor:
+    """Logits of all markers, ``(markers, 3)``, in overlapping groups of `reach`, which share an eighth at each edge."""
     n, reach = len(states), network.config.reach
     if n <= reach:
-        return network.judge(states[None])[0]
+        return network.logits(states[None])[0]
     found, edge = [], reach // 8
     for first in range(0, n - 2 * edge, reach - 2 * edge):
         start = min(first, n - reach)
-        logits = network.judge(states[None, start : start + reach])[0][first - start :]
+        logits = network.logits(states[None, start : start + reach])[0][first - start :]
         is_last = first + reach >= n
         found.append(logits[edge if first else 0 : None if is_last else reach - edge])
     return torch.cat(found)
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where it is multiplied itself; elsewhere it would take seventy times as long as float32."""
-    if device.type != "cpu" or torch.cpu._is_avx512_bf16_supported():
-        return torch.bfloat16
-    return torch.float32
+    """bfloat16 on GPUs and on processors that multiply it; on others it would take seventy times as long as float32."""
+    return torch.bfloat16 if device.type != "cpu" or cpu_multiplies_bfloat16() else torch.float32

@@ -1,4 +1,4 @@
-"""The segmenter on disk: a folder with its configuration, tokenizer and weights in 8 bits. Knows no text."""
+"""Saves and loads a segmenter: a folder with its configuration, tokenizer and weights in 8 bits."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -29,7 +29,7 @@ class Scale:
     shares : tuple[float, float, float]
         Weights of the probabilities of being a boundary of level 1, at most 2, at most 3; they sum to 1.
     raw, scores : tuple[float, ...]
-        Increasing: the weighted sum `raw[i]` is the score `scores[i]`, straight in between.
+        Increasing: the weighted sum `raw[i]` maps to the score `scores[i]`, linearly in between.
     """
 
     shares: tuple[float, ...] = (0.3, 0.6, 0.1)
@@ -42,7 +42,7 @@ class Scale:
 
 
 def save(folder: Path, network: SegmenterNetwork, tokenizer: Tokenizer, scale: Scale) -> None:
-    """Write all that `load` reads; matrices keep 8 bits a number and one scale a row."""
+    """Write a folder for `load`; matrices are stored in 8 bits, with one scale a row."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, torch.Tensor] = {}
     for name, tensor in network.state_dict().items():
@@ -58,13 +58,13 @@ def save(folder: Path, network: SegmenterNetwork, tokenizer: Tokenizer, scale: S
 
 
 def save_scale(folder: Path, scale: Scale) -> None:
-    """Give a folder that `save` wrote another scale; the weights stay."""
+    """Replace the scale in a folder that `save` wrote."""
     path = folder / _CONFIG
     path.write_text(json.dumps(json.loads(path.read_text()) | {"scale": asdict(scale)}, indent=1) + "\n")
 
 
 def load(folder: Path) -> tuple[SegmenterNetwork, Tokenizer, Scale]:
-    """The network in float32, on the CPU, for use; its tokenizer, and its scale.
+    """The network in float32 on the CPU, in eval mode; its tokenizer, and its scale.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def load(folder: Path) -> tuple[SegmenterNetwork, Tokenizer, Scale]:
         network.load_state_dict({n: _restored(n, tensors) for n in tensors if not n.endswith(_SCALE)}, assign=True)
         return network.eval(), Tokenizer.from_file(str(folder / _TOKENIZER)), scale
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{folder} holds no segmenter that can be read: {error}") from error
+        raise WeightsError(f"{folder} holds no readable segmenter: {error}") from error
 
 
 def _restored(name: str, tensors: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Lays overlapping windows over a row of tokens, and says which window sees each marker best. Knows no network."""
+"""Divides tokens into overlapping windows, and chooses the window in which each marker is read."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class Windows:
     ids, cases : np.ndarray
         int64 ``(windows, size)``; each row begins with CLS, ends with SEP, and is padded where the text is short.
     rows, columns : np.ndarray
-        int64 ``(markers,)``: where each marker is read.
+        int64 ``(markers,)``: window and column in which each marker is read.
     """
 
     ids: np.ndarray
@@ -29,9 +29,9 @@ class Windows:
 
 
 def lay(encoded: Encoded, size: int, overlap: int) -> Windows:
-    """Windows of `size` tokens, neighbours sharing `overlap`; a marker is read where it is nearest to the middle.
+    """Windows of `size` tokens, neighbours sharing `overlap`; a marker is read in the window whose middle is nearest.
 
-    So at least ``overlap / 2`` tokens are seen on both sides of every marker, up to the ends of the text.
+    So at least ``overlap / 2`` tokens are visible on both sides of every marker, except at the ends of the text.
     """
     room, n_tokens = size - 2, len(encoded.ids)
     step = room - overlap
