@@ -201,12 +201,12 @@ def global_segmenter():
 
 
 def test_a_folder_that_holds_none_is_told(tmp_path, saved):
-    with pytest.raises(WeightsError, match="no segmenter"):
+    with pytest.raises(WeightsError, match="no readable segmenter"):
         Neural(tmp_path)
     config = json.loads((saved / "config.json").read_text())
     config["network"]["n_layers"] = 2
     (saved / "config.json").write_text(json.dumps(config))
-    with pytest.raises(WeightsError, match="no segmenter"):
+    with pytest.raises(WeightsError, match="no readable segmenter"):
         Neural(saved)
 
 
