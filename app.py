@@ -18,6 +18,7 @@ from pathlib import Path
 
 from blockrag.cli import options
 from blockrag.errors import BlockRAGError
+from blockrag.models import DEFAULT_MODEL
 from blockrag.segment import DEFAULT_SEGMENTER, SEGMENTERS
 from ui import malloc
 
@@ -35,13 +36,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--database", help="database URL, such as postgresql://HOST/NAME (default: SQLite in the data folder)"
     )
-    parser.add_argument("--model", default="smollm2", help="answer model: catalog name, hub name or folder")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help=options.MODEL_HELP)
     parser.add_argument("--adapter", default="auto", help=options.ADAPTER_HELP)
     parser.add_argument("--embedder", default="minilm", help="sentence encoder: catalog name, hub name or folder")
     parser.add_argument(
         "--segmenter", choices=SEGMENTERS, default=DEFAULT_SEGMENTER, help="for new documents (default: %(default)s)"
     )
     parser.add_argument("--device", help="such as cpu or cuda (default: a GPU if there is one)")
+    options.add_dtype_option(parser)
     parser.add_argument("--allow-unverified", action="store_true", help="accept unverified model families")
     access = parser.add_argument_group("access")
     access.add_argument(
@@ -98,21 +100,23 @@ def make_server(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # no
     demo = args.demo or bool(os.environ.get("SPACE_ID"))
     if is_zerogpu():
         register_zerogpu()
+    device = "cpu" if is_zerogpu() else args.device
+    model = options.pick_model(args.model, device)
     engine = Engine.from_pretrained(
-        args.model,
+        model.name,
         adapter=args.adapter,
         embedder=args.embedder,
         kv_dir=data_dir / "kv",
-        device="cpu" if is_zerogpu() else args.device,
+        device=device,
+        dtype=args.dtype,
         allow_unverified=args.allow_unverified,
         **options.kv_settings(args),
     )
-    options.tell_adapter(engine)
     library = Library(Store.open(args.database or sqlite_url(data_dir / "blockrag.sqlite")), engine, data_dir)
     for problem in mend(library)[0]:
         logging.getLogger("blockrag.app").warning("%s: %s", problem.where, problem.what)
     limits = DEMO if demo else Limits()
-    names = ModelNames(args.model, args.adapter, args.embedder)
+    names = ModelNames(model.name, args.adapter, args.embedder, model.reason)
     service = CollectionService(library, access_of(args, demo), args.segmenter, limits, expire=demo, model_names=names)
     restore_budgets(service)
     return Server(service, data_dir, auth_of(args.users) if args.users else None, mcp=args.mcp)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from blockrag.cite import cite
-from blockrag.engine import KV_READERS, NO_MEMORY, Engine
+from blockrag.engine import KV_READERS, NO_ADAPTER_NOTE, NO_MEMORY, Engine
 from blockrag.errors import DeviceMemoryError, KVCorruptError, KVTierError, PromptTooLongError
 from blockrag.events import Answer, Event, Mode, Piece, Queued, Report, Retrieved, Source
 from blockrag.generate import TextStream, end_tokens
@@ -131,6 +131,8 @@ def answer(engine: Engine, request: Request) -> Iterator[Piece | Answer]:
     if piece := stream.flush():
         pieces.append(piece)
         yield Piece(piece)
+    if request.mode == "block" and engine.adapter is None:
+        request.notes.append(NO_ADAPTER_NOTE)
     text = "".join(pieces)
     yield Answer(
         question=request.question,

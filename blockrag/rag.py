@@ -16,6 +16,7 @@ from blockrag.engine import Engine
 from blockrag.events import Answer, Event, Mode
 from blockrag.index import DocumentRecord
 from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL
+from blockrag.models.choose import choose_for_store, note_model
 from blockrag.pipeline import Pipeline
 from blockrag.progress import OnProgress
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, SizeBounds
@@ -60,12 +61,12 @@ class BlockRAG:
         device: str | None = None,
         **settings: Any,
     ) -> "BlockRAG":
-        """Load models by name (catalog, Hugging Face hub) or folder, fetching them where they are absent.
+        """Load models, fetching them where they are absent.
 
         Parameters
         ----------
         model, embedder : str
-            See `blockrag.models.local_path`.
+            See `Engine.from_pretrained`; in a directory that holds an index, ``auto`` is the model that made it.
         directory : path, optional
             Where index and block KV are kept; without it they last as long as this object.
         device : str, optional
@@ -80,7 +81,9 @@ class BlockRAG:
         temporary = tempfile.TemporaryDirectory(prefix="blockrag-") if directory is None else None
         folder = Path(temporary.name if temporary else os.fspath(directory or ""))
         settings.setdefault("kv_dir", folder / "kv")
-        rag = cls(Engine.from_pretrained(model, embedder=embedder, device=device, **settings), folder)
+        name = choose_for_store(folder, device).name if model == DEFAULT_MODEL else model
+        rag = cls(Engine.from_pretrained(name, embedder=embedder, device=device, **settings), folder)
+        note_model(folder, name)
         rag._temporary = temporary
         return rag
 

@@ -67,10 +67,11 @@ def _library(args: argparse.Namespace):  # type: ignore[no-untyped-def]
 
     data_dir = args.data_dir or default_data_dir()
     engine = Engine.from_pretrained(
-        args.model,
+        options.pick_model(args.model, args.device).name,
         embedder=args.embedder,
         kv_dir=data_dir / "kv",
         device=args.device,
+        dtype=args.dtype,
         allow_unverified=args.allow_unverified,
         **options.kv_settings(args),
     )

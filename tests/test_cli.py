@@ -117,7 +117,7 @@ def test_the_whole_way_with_a_real_pdf_and_real_models(tmp_path, capsys, smollm2
     pdf.multi_cell(0, 6, "\n".join(towns))
     pdf.output(tmp_path / "harbours.pdf")
 
-    store = ["--store", str(tmp_path / "S"), "--json"]
+    store = ["--store", str(tmp_path / "S"), "--model", "smollm2", "--json"]
     assert main(["index", str(tmp_path / "harbours.pdf"), "--max-tokens", "128", *store]) == 0
     indexed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert indexed["documents"][0]["document"] == "harbours.pdf"

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.nn.functional import kl_div
 
-from blockrag.models import DEFAULT_MODEL
 from blockrag.models.adapter import TENSORS, load_adapter
 from blockrag.models.shipped import SHIPPED, find_adapter
 from blockrag.models.store import base_id
@@ -34,21 +33,21 @@ PASSAGES = [
 def test_it_is_small_and_says_what_made_it():
     adapter = load_adapter(FOLDER)
     assert (FOLDER / TENSORS).stat().st_size <= 20_000_000
-    assert adapter.base == DEFAULT_MODEL and adapter.teacher and adapter.student
+    assert adapter.base == "smollm2" and adapter.teacher and adapter.student
     assert {"teacher", "student", "metrics"} <= adapter.about.keys()
     assert {row["mode"] for row in adapter.about["metrics"]} == {"full", "naive", "block"}
 
 
 @pytest.fixture(scope="module")
 def readers(smollm2_path):
-    return open_readers(("full", "naive", "block"), DEFAULT_MODEL, "auto", "cpu")
+    return open_readers(("full", "naive", "block"), "smollm2", "auto", "cpu")
 
 
 @pytest.mark.weights
 def test_it_is_found_for_the_default_model(readers):
     adapter = load_adapter(FOLDER)
-    assert adapter.base_id == base_id(DEFAULT_MODEL)
-    assert find_adapter("auto", DEFAULT_MODEL).block_format.digest == adapter.block_format.digest
+    assert adapter.base_id == base_id("smollm2")
+    assert find_adapter("auto", "smollm2").block_format.digest == adapter.block_format.digest
     assert readers["block"].model.full is readers["full"].model is not None
 
 

@@ -588,6 +588,6 @@ def test_weights_that_are_here_load_without_a_network(smollm2_path, minilm_path)
         "def no(*a, **k): raise AssertionError('network')\n"
         "socket.socket.connect = no\n"
         "from blockrag.engine import Engine\n"
-        "Engine.from_pretrained(memory_bytes=1)\n"
+        "Engine.from_pretrained('smollm2', memory_bytes=1)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

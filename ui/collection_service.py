@@ -40,11 +40,12 @@ Access = Literal["shared", "private", "login"]
 
 @dataclass(frozen=True)
 class ModelNames:
-    """The models, as they were named at startup."""
+    """The models, as they were named at startup; `reason` is why the model was chosen, if nobody named it."""
 
     model: str = ""
     adapter: str = ""
     embedder: str = ""
+    reason: str = ""
 
 
 class CollectionService:

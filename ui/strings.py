@@ -204,7 +204,11 @@ MODEL_LABELS = {
 }
 MODEL_IN_USE = "{family}, {layers} layers, {dtype} on {device}, context of {tokens:,} tokens"
 EMBEDDER_IN_USE = "{dimension} dimensions"
-NO_ADAPTER = "none: block mode uses the model's own weights, which were not trained for it"
+CHOSEN = "; chosen for this machine: {reason}"
+NO_ADAPTER = (
+    "none: block mode gives fewer right answers than full mode, since this model has not learned to read blocks "
+    "that were encoded apart (train an adapter: python -m training.distill adapt)"
+)
 ADAPTER_SHIPPED = "the adapter shipped for this model"
 ADAPTER_IN_USE = "{sinks} sinks before each block; blocks {sees} the prompt's prefix"
 PREFIX_SEEN, PREFIX_UNSEEN = "see", "do not see"

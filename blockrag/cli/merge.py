@@ -27,12 +27,13 @@ def run(args: argparse.Namespace) -> int:
     from blockrag.models.merge import merge
     from blockrag.models.shipped import find_adapter
 
-    adapter = find_adapter(args.adapter, args.model)
+    model = options.pick_model(args.model, None).name
+    adapter = find_adapter(args.adapter, model)
     if adapter is None:
-        raise WeightsError(f"there is no adapter for {args.model}; give one with --adapter.")
-    merge(args.model, adapter, args.mode, args.out)
+        raise WeightsError(f"there is no adapter for {model}; give one with --adapter.")
+    merge(model, adapter, args.mode, args.out)
     if args.json:
-        options.print_json({"folder": str(args.out), "mode": args.mode, "model": args.model})
+        options.print_json({"folder": str(args.out), "mode": args.mode, "model": model})
     else:
         print(args.out)
     return 0

@@ -6,30 +6,46 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL
+from blockrag.models import AUTO, DEFAULT_EMBEDDER, DEFAULT_MODEL, choose_model
+from blockrag.models.choose import Choice, choose_for_store, note_model
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, SEGMENTERS, SizeBounds
 
 GIB = 1 << 30
 
+MODEL_HELP = (
+    "answering model: auto (what suits this machine, or what made the index), a name from `models list`, a folder, a "
+    "GGUF file, or a Hugging Face hub name (default: auto)"
+)
 ADAPTER_HELP = (
     "adapter for block mode: a folder, the name of a shipped adapter, none, or auto for the model's shipped adapter, "
     "if any (default: auto)"
 )
 
 if TYPE_CHECKING:
-    from blockrag.engine import Engine
     from blockrag.pipeline import Pipeline
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """``--model --adapter --embedder --device --allow-unverified``."""
+    """``--model --adapter --embedder --device --dtype --allow-unverified``."""
     group = parser.add_argument_group("models")
     where = "a name from `models list`, a Hugging Face hub name, or a folder"
-    group.add_argument("--model", default=DEFAULT_MODEL, help=f"answering model: {where} (default: %(default)s)")
+    group.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
     group.add_argument("--adapter", default="auto", help=ADAPTER_HELP)
     group.add_argument("--embedder", default=DEFAULT_EMBEDDER, help=f"sentence encoder: {where} (default: %(default)s)")
     group.add_argument("--device", help="such as cpu or cuda (default: a GPU if there is one)")
+    add_dtype_option(group)
     group.add_argument("--allow-unverified", action="store_true", help="allow model families that are not verified")
+
+
+def add_dtype_option(group: "argparse._ActionsContainer") -> None:
+    """``--dtype``."""
+    group.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="type to compute in; auto: bfloat16 on a GPU, and for weights stored in 16 bits on a CPU that multiplies "
+        "it, else float32 (default: auto)",
+    )
 
 
 def add_kv_options(parser: argparse.ArgumentParser) -> None:
@@ -96,23 +112,32 @@ def open_store(args: argparse.Namespace) -> "Pipeline":
     from blockrag.engine import Engine
     from blockrag.pipeline import Pipeline
 
+    name = pick_model(args.model, args.device, args.store).name
     engine = Engine.from_pretrained(
-        args.model,
+        name,
         adapter=args.adapter,
         embedder=args.embedder,
         kv_dir=args.store / "kv",
         device=args.device,
+        dtype=args.dtype,
         allow_unverified=args.allow_unverified,
         **kv_settings(args),
     )
-    tell_adapter(engine)
-    return Pipeline.open(engine, args.store)
+    pipeline = Pipeline.open(engine, args.store)
+    note_model(args.store, name)
+    return pipeline
 
 
-def tell_adapter(engine: "Engine") -> None:
-    """Warn if block mode has no adapter."""
-    if engine.model.full is None:
-        print("blockrag: no adapter: the weights were not trained for block mode", file=sys.stderr)
+def pick_model(model: str, device: str | None, store: Path | None = None) -> Choice:
+    """The model that ``--model`` means; for auto, say on standard error which it is and why.
+
+    For an index that is there already (`store`), auto is the model that made it.
+    """
+    if model != AUTO:
+        return Choice(model, "")
+    choice = choose_model(device) if store is None else choose_for_store(store, device)
+    print(f"blockrag: model {choice} (another: --model NAME, see python -m blockrag models)", file=sys.stderr)
+    return choice
 
 
 def print_json(result: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 
 from blockrag.errors import WeightsError
 from blockrag.models.catalog import CATALOG, Weights
+from blockrag.models.choose import AUTO, choose_model
 from blockrag.models.fetch import OnProgress, fetch, sha256
 from blockrag.models.hub import fetch_from_hub, fetch_gguf_from_hub
 
@@ -78,7 +79,7 @@ def local_path(name: str | os.PathLike[str], on_progress: OnProgress | None = No
     UnsupportedModelError
         If a GGUF file is of a kind that cannot be converted.
     """
-    name = os.fspath(name)
+    name = choose_model().name if name == AUTO else os.fspath(name)
     if name in CATALOG:
         weights = CATALOG[name]
         if not _is_here(name, weights.weights_sha256):
@@ -93,8 +94,8 @@ def local_path(name: str | os.PathLike[str], on_progress: OnProgress | None = No
     if on_hub := _HUB_GGUF.fullmatch(name):
         return _converted(fetch_gguf_from_hub(*on_hub.groups()))
     raise WeightsError(
-        f"there is no model {name!r}; give one of {', '.join(CATALOG)}, a folder, a GGUF file, or a hub name such as "
-        "org/name."
+        f"there is no model {name!r}; give one of {', '.join(CATALOG)}, auto, a folder, a GGUF file, or a hub name "
+        "such as org/name."
     )
 
 

@@ -101,7 +101,7 @@ def test_async_gives_the_same(parser, documents):
 
 @pytest.mark.weights
 def test_by_names_alone_with_real_weights_even_from_another_process(smollm2_path, minilm_path):
-    parser = SemanticBlockNodeParser(segmenter="similarity", min_tokens=16, max_tokens=64)
+    parser = SemanticBlockNodeParser(model="smollm2", segmenter="similarity", min_tokens=16, max_tokens=64)
     again = pickle.loads(pickle.dumps(parser))
     nodes = again.get_nodes_from_documents([Document(text=CITIES)])
     assert "".join(n.text for n in nodes) == CITIES and len(nodes) > 1

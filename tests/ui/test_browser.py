@@ -198,7 +198,7 @@ def test_indexing_stops_resumes_and_blocks_nobody(open_page, held, rivers):
 @pytest.mark.timeout(240)
 def test_the_four_steps_on_a_real_pdf_with_a_real_answer(open_page, tmp_path, screenshots, smollm2_path, minilm_path):
     url, close = serve(
-        Engine.from_pretrained(kv_dir=tmp_path / "kv", memory_bytes=1 << 30), tmp_path, segmenter="neural"
+        Engine.from_pretrained("smollm2", kv_dir=tmp_path / "kv", memory_bytes=1 << 30), tmp_path, segmenter="neural"
     )
     try:
         page = open_page(url)

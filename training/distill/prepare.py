@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from blockrag.models import DEFAULT_MODEL
 from blockrag.models.load import load_tokenizer
 from training.corpus import read_rows
 from training.distill.config import DataConfig
@@ -28,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--made", nargs="*", type=Path, default=[], help="files of `selfmade`, taken whole besides")
     parser.add_argument("--split", default="train", help="which rows (default: train)")
     parser.add_argument("--out", type=Path, required=True, help="the file, .safetensors")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="whose tokens and prompt (default: %(default)s)")
+    parser.add_argument("--model", default="smollm2", help="whose tokens and prompt (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     add_flags(parser, DataConfig)
 

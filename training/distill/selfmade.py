@@ -22,7 +22,6 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from blockrag.models import DEFAULT_MODEL
 from blockrag.models.adapter import Adapter
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.load import load_tokenizer
@@ -111,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seg", nargs="*", default=[], help="files of documents, in the schema of training/corpus.py")
     parser.add_argument("--split", default="train", help="which rows (default: train)")
     parser.add_argument("--out", type=Path, required=True, help="the file, .jsonl; what it holds already is kept")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="who asks and answers (default: %(default)s)")
+    parser.add_argument("--model", default="smollm2", help="who asks and answers (default: %(default)s)")
     parser.add_argument("--device", help="such as cpu or cuda (default: a GPU where there is one)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that cut documents")
     add_flags(parser, SelfMadeConfig)

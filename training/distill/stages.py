@@ -13,7 +13,6 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from blockrag.attention import gqa
-from blockrag.models import DEFAULT_MODEL
 from blockrag.models.adapter import Adapter, apply_changes, load_adapter, save_adapter
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.load import load_tokenizer
@@ -47,7 +46,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="file of `prepare`")
     parser.add_argument("--held-out", type=Path, help="file of `prepare`: the last divergence is measured on it too")
     parser.add_argument("--out", type=Path, required=True, help="folder for adapter, log and checkpoint")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="base: catalog name, hub name or folder")
+    parser.add_argument("--model", default="smollm2", help="base: catalog name, hub name or folder")
     parser.add_argument("--device", help="such as cpu or cuda (default: a GPU where there is one)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     add_flags(parser, DistillConfig)

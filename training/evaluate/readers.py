@@ -13,7 +13,6 @@ from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.key import kv_identity
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.tiered import TieredKV
-from blockrag.models import DEFAULT_MODEL
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.load import load_answer_model
 from blockrag.models.shipped import AUTO, adapter_folder, find_adapter
@@ -26,7 +25,7 @@ adapter has it; without an adapter the same as naive."""
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Who reads."""
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="base: catalog name, hub name or folder")
+    parser.add_argument("--model", default="smollm2", help="base: catalog name, hub name or folder")
     parser.add_argument("--adapter", default=AUTO, help="a folder, or none (default: the shipped one of the base)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 

@@ -74,7 +74,7 @@ def models_view(service: CollectionService) -> dict[str, str]:
     )
     embedder = strings.EMBEDDER_IN_USE.format(dimension=engine.embedder.dimension)
     described = {
-        "model": (names.model, model),
+        "model": (names.model, model + (strings.CHOSEN.format(reason=names.reason) if names.reason else "")),
         "adapter": _adapter(names.adapter, engine.model),
         "embedder": (names.embedder, embedder),
     }
