@@ -72,6 +72,23 @@ def test_many_queries_over_short_blocks_are_joined_first():
     assert not pays([], 1)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("sizes", [(1, 40, 300, 33), (2, 3, 2), ()], ids=["in place", "joined first", "prefix alone"])
+def test_in_bfloat16_every_path_is_near_float32(sizes):
+    """As far as rounding to 8 bits of mantissa lets it; the weights are the same."""
+    exact, rounded = tiny_model("qwen2"), tiny_model("qwen2")
+    rounded.network.bfloat16()
+    exact.network.load_state_dict(rounded.network.state_dict())
+    final, found = tokens(9), []
+    for model in (exact, rounded):
+        prefix = encode_prefix(model, PREFIX)
+        parts = [prefix, *encode_all(model, [tokens(n) for n in sizes], prefix)]
+        with PlainRunner(model).join(parts, 20) as joined:
+            logits = [joined.logits(final), joined.logits([5]), joined.logits([6, 7, 8])]
+        found.append(torch.stack(logits).float())
+    assert rounded.dtype == torch.bfloat16 and (found[0] - found[1]).abs().max() < 0.15 * found[0].std()
+
+
 @pytest.mark.weights
 def test_exact_with_the_real_smollm2(smollm2, smollm2_path):
     model = smollm2

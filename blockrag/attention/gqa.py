@@ -78,7 +78,8 @@ def attend_past_and_own(
     own_key, own_value = (t[:, :, past:].repeat_interleave(group, 1) for t in (key, value))
     own, own_weight = flash(query, own_key, own_value, is_causal=True, scale=scaling)
     share = torch.sigmoid(own_weight - weight.reshape(own_weight.shape))
-    return torch.lerp(before.reshape(query.shape), own, share[..., None]).transpose(1, 2)
+    mixed = torch.lerp(before.reshape(query.shape).float(), own.float(), share[..., None])
+    return mixed.to(query.dtype).transpose(1, 2)
 
 
 flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu

@@ -61,7 +61,7 @@ class InPlace:
             result, weight = flash(rotated.reshape(*rows, head_dim), *past, scale=scaling)
             results.append(result)
             weights.append(weight)
-        return _merge(results, weights).reshape(query.shape).transpose(1, 2)
+        return _merge(results, weights).to(query.dtype).reshape(query.shape).transpose(1, 2)
 
     def _rotated(self, query: torch.Tensor, layer: int) -> torch.Tensor:
         """The queries rotated for each part, shape ``(parts, heads, n_queries, head_dim)``."""
@@ -73,7 +73,7 @@ class InPlace:
 
 
 def _merge(results: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Combine results ``(..., rows, head_dim)`` by the logarithms of their weights ``(..., rows)``."""
+    """Combine results ``(..., rows, head_dim)`` by the logarithms of their weights ``(..., rows)``, in float32."""
     shares = torch.stack(list(weights)).softmax(0)[..., None]
     merged = results[0] * shares[0]
     for result, share in zip(results[1:], shares[1:], strict=True):

@@ -72,7 +72,7 @@ class Rope:
         cos, sin = (part.to(keys.device) for part in rotation)
         low, high = (part.float() for part in self._pairs(keys))
         for target, one, other, sign in zip(self._pairs(out), (low, high), (high, low), (-1, 1), strict=True):
-            rotated = target if out.dtype == torch.float32 else torch.empty_like(one)
+            rotated = target if out.dtype == torch.float32 else torch.empty(target.shape, device=out.device)
             torch.mul(one, cos, out=rotated).addcmul_(other, sin, value=sign)
             if rotated is not target:
                 target.copy_(rotated)
