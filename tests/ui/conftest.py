@@ -102,7 +102,7 @@ def address(browser):
 def held(browser, tmp_path):
     """A page over an engine that encodes a few blocks and then waits, and the event that releases it."""
     engine, gate = tiny_engine(), threading.Event()
-    engine.warm = hold(engine.warm, gate)
+    engine.warm_blocks = hold(engine.warm_blocks, gate)
     url, close = serve(engine, tmp_path)
     yield url, gate
     close()

@@ -36,16 +36,16 @@ HELD_AT = 2
 """Blocks that a held engine encodes before it waits."""
 
 
-def hold(warm, gate):
-    """Return an `Engine.warm` that waits at `HELD_AT` blocks until the gate is open, and can be stopped meanwhile."""
+def hold(warm_blocks, gate):
+    """Return an `Engine.warm_blocks` that waits at `HELD_AT` blocks until the gate is open, and can be stopped meanwhile."""
 
-    def held(texts, on_progress):
+    def held(blocks, on_progress):
         def report(step):
             on_progress(step)
             while step.done == HELD_AT and not gate.wait(0.05):
                 on_progress(step)
 
-        warm(texts, report)
+        warm_blocks(blocks, report)
 
     return held
 
