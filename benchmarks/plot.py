@@ -83,6 +83,19 @@ def draw_visitors(axes: Axes, result: dict[str, Any]) -> None:
     axes.set_ylabel("memory of the application, GB")
 
 
+def draw_retrieval(axes: Axes, result: dict[str, Any]) -> None:
+    """Stages of retrieval by the characters of the document."""
+    rows = [row for row in result["rows"] if row["documents"] == 1]
+    names, start = [f"{row['chars']:,}" for row in rows], [0.0] * len(rows)
+    for stage, name in {"embed_ms": "embedding", "faiss_ms": "search", "read_ms": "reading"}.items():
+        values = [row[stage] for row in rows]
+        axes.bar(names, values, bottom=start, label=name)
+        start = [before + value for before, value in zip(start, values, strict=True)]
+    axes.set_xlabel("characters of the document")
+    axes.set_ylabel("retrieval, ms")
+    axes.margins(y=0.2)
+
+
 DRAWINGS: dict[str, Callable[[Axes, dict[str, Any]], None]] = {
     "ttft": draw_ttft,
     "decode": draw_decode,
@@ -91,6 +104,7 @@ DRAWINGS: dict[str, Callable[[Axes, dict[str, Any]], None]] = {
     "quantize": draw_quantize,
     "compare": draw_compare,
     "visitors": draw_visitors,
+    "retrieval": draw_retrieval,
 }
 """Keyed by the first part of the file name, such as ``ttft-llama-3.1-8b.json``."""
 

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import common, machine, plot, shapes
 from benchmarks.machine import Machine
-from tests.tiny import tiny_model
+from tests.tiny import WordEmbedder, tiny_model
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +43,19 @@ def test_the_last_line_and_the_file_are_the_result(name, tmp_path, capsys):
     assert result["machine"]["copy_gb_per_s"] == 20.0
     assert all(COLUMNS[name] <= set(row) for row in result["rows"])
     assert {100, 512} <= {row["context"] for row in result["rows"]} or name in ("decode", "tiers")
+    assert plot.draw(path).stat().st_size > 5000
+
+
+def test_retrieval_prints_a_row_for_each_size_and_its_json(monkeypatch, tmp_path, capsys):
+    retrieval, path = importlib.import_module("benchmarks.retrieval"), tmp_path / "retrieval-tiny.json"
+    monkeypatch.setattr(retrieval, "local_path", lambda name: name)
+    monkeypatch.setattr(retrieval, "weights_sha256", lambda folder: "words")
+    monkeypatch.setattr(retrieval, "Embedder", lambda *args: WordEmbedder())
+    retrieval.main(["--lengths", "5000", "20000", "--blocks", "300", "--repeats", "3", "--json", str(path)])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result == json.loads(path.read_text())
+    assert [(row["chars"], row["blocks"]) for row in result["rows"]] == [(5000, 5), (20000, 20), (300_000, 300)]
+    assert all(row["retrieval_ms"] >= row["embed_ms"] + row["read_ms"] for row in result["rows"])
     assert plot.draw(path).stat().st_size > 5000
 
 
