@@ -1,7 +1,7 @@
 """Time of retrieval by the size of the document: ``python -m benchmarks.retrieval --json FILE``.
 
-Each row is an index of its own with one document of `chars` characters, in blocks of 1,000 with random vectors; the last
-has 100,000 blocks in 100 documents. A question is embedded (`embed_ms`), its vector is compared with all others
+Each row is an index of its own with one document of `chars` characters, in blocks of 1,000 with random vectors; the
+last has 100,000 blocks in 100 documents. A question is embedded (`embed_ms`), its vector is compared with all others
 (`faiss_ms`), and the best eight blocks are read (`read_ms`); `retrieval_ms` is all three. `open_ms` opens the index,
 and `add_ms` adds a document of 20 blocks to it, besides embedding and encoding.
 """
@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def measure(folder: Path, n_chars: int, n_documents: int, embedder: Embedder, re
     index = _open(folder, embedder)
     more = iter(range(n_documents, n_documents + 5))
     prepared = [_document(number, 20, index, generator) for number in more]
-    add_ms = [_ms(lambda made=made: index.add(*made)) for made in prepared]
+    add_ms = [_ms(partial(index.add, *made)) for made in prepared]
     vector = embedder.embed([QUESTION])[0]
     embed_ms = _median_ms(lambda: embedder.embed([QUESTION]), repeats)
     search_ms = _median_ms(lambda: index.search(vector, K), repeats)

@@ -18,6 +18,9 @@ from storage.store import Store
 BATCH = 8192
 """Vectors read at a time."""
 
+_VECTORS = (models.Vector.__table__.c.id, models.Vector.__table__.c.vector)
+"""Columns, not attributes of objects: a hundred thousand are read when an index is opened."""
+
 
 class RowIndex(Index):
     """One collection's index.
@@ -129,9 +132,10 @@ class RowIndex(Index):
         )
 
     def _load_vectors(self, first_id: int) -> Iterator[tuple[Sequence[int], np.ndarray]]:
-        query = self._mine(select(models.Vector.id, models.Vector.vector), models.Vector.id >= first_id)
+        query = self._mine(select(*_VECTORS), models.Vector.id >= first_id)
         with self._store.database.read() as session:
-            for rows in session.execute(query, execution_options={"yield_per": BATCH}).partitions():
+            found = session.connection().execution_options(yield_per=BATCH).execute(query)
+            for rows in found.partitions():
                 ids, blobs = zip(*rows, strict=True)
                 yield ids, np.frombuffer(b"".join(blobs), "<f4").reshape(len(ids), self._dimension)
 
