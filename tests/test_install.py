@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import blockrag
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
@@ -76,11 +78,15 @@ def test_the_sdist_holds_what_a_wheel_is_made_of(built):
     assert not [name for name in names if name.startswith(("ui", "storage", "training", ".ci"))]
 
 
-def test_the_wheel_is_typed_and_licensed(built):
+def test_the_wheel_holds_blockrag_alone(built):
     (wheel,) = built.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    assert "blockrag/py.typed" in names and any(name.endswith("licenses/LICENSE") for name in names)
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"blockrag"}
+    names = set(zipfile.ZipFile(wheel).namelist())
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "blockrag").rglob("*.py")}
+    shipped = {str(path.relative_to(ROOT)) for path in (ROOT / "blockrag").rglob("shipped/**/*") if path.is_file()}
+    assert "blockrag/segment/neural/shipped/model.safetensors" in shipped
+    info = f"blockrag-{blockrag.__version__}.dist-info"
+    assert {name for name in names if not name.startswith(f"{info}/")} == modules | shipped | {"blockrag/py.typed"}
+    assert {f"{info}/licenses/{name}" for name in ("LICENSE", "NOTICE")} <= names
 
 
 @pytest.mark.parametrize("kind", ["*.whl", *(["*.tar.gz"] if FULL else [])])
