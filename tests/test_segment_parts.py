@@ -15,9 +15,8 @@ from blockrag.segment import (
     find_candidates,
     make_segmenter,
 )
-from blockrag.segment.sizes import SpanSizes
-from blockrag.segment.splitter import Splitter, dyadic_rank
-from blockrag.segment.tree import build_tree
+from blockrag.segment.sizes import SpanSizes, dyadic_rank
+from blockrag.segment.tree import Splitter, build_tree
 from tests.segmenting import TEXT, ByteCounter, bpe, bpe_counter, embed, segment
 
 

@@ -1,9 +1,10 @@
 """A LlamaIndex LLM that reads blocks: each `CitableBlock` of a chat is one attention block."""
 
+import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -24,10 +25,13 @@ from blockrag.engine import Engine
 from blockrag.events import Mode, Source
 from blockrag.llamaindex.messages import Chat, read_chat, text_of
 from blockrag.llamaindex.responses import Run, chat_responses, completions, last
-from blockrag.llamaindex.threads import each_in_thread, in_thread
 from blockrag.models import DEFAULT_MODEL
 from blockrag.prompt import Framing, Message
 from blockrag.stopwatch import Stopwatch
+
+T = TypeVar("T")
+
+_END = object()
 
 
 class BlockAttentionLLM(CustomLLM):
@@ -148,12 +152,12 @@ class BlockAttentionLLM(CustomLLM):
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """See `chat`; runs in a thread."""
-        return await in_thread(lambda: last(chat_responses(self._chat(messages, **kwargs))))
+        return await _in_thread(lambda: last(chat_responses(self._chat(messages, **kwargs))))
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """See `stream_chat`."""
-        return each_in_thread(chat_responses(self._chat(messages, **kwargs)))
+        return _each_in_thread(chat_responses(self._chat(messages, **kwargs)))
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
@@ -181,12 +185,12 @@ class BlockAttentionLLM(CustomLLM):
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """See `complete`; runs in a thread."""
-        return await in_thread(lambda: last(completions(self._complete(prompt, formatted, **kwargs))))
+        return await _in_thread(lambda: last(completions(self._complete(prompt, formatted, **kwargs))))
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """See `stream_complete`."""
-        return each_in_thread(completions(self._complete(prompt, formatted, **kwargs)))
+        return _each_in_thread(completions(self._complete(prompt, formatted, **kwargs)))
 
     def _chat(self, messages: Sequence[ChatMessage], max_tokens: int | None = None) -> Run:
         chat, engine = read_chat(messages), self._engine
@@ -223,3 +227,17 @@ def _sources(engine: Engine, chat: Chat) -> tuple[Source, ...]:
         key = engine.identity.key(ids)
         sources.append(Source(number, block.source, block.source, 0, len(text), text, 0.0, len(ids), kv_key=key))
     return tuple(sources)
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Run `work` in a thread and return its result."""
+    return await asyncio.to_thread(work)
+
+
+async def _each_in_thread(items: Generator[T, Any, Any]) -> AsyncGenerator[T, None]:
+    """Yield each item as it comes; closing this generator closes `items`."""
+    try:
+        while (item := await asyncio.to_thread(next, items, _END)) is not _END:
+            yield item  # type: ignore[misc]
+    finally:
+        items.close()

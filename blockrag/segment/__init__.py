@@ -9,9 +9,8 @@ from blockrag.segment.candidates import find_candidates
 from blockrag.segment.fixed import FixedSize
 from blockrag.segment.segmentation import Block, Edit, Segmentation
 from blockrag.segment.similarity import Embed, Similarity
-from blockrag.segment.sizes import SizeBounds
+from blockrag.segment.sizes import HFTokenCounter, SizeBounds, TokenCounter
 from blockrag.segment.structural import Structural
-from blockrag.segment.tokens import HFTokenCounter, TokenCounter
 
 DEFAULT_SEGMENTER = "neural"
 DEFAULT_GRANULARITY = 0.5

@@ -5,9 +5,7 @@ import numpy as np
 from blockrag.errors import SegmentationError
 from blockrag.progress import OnProgress
 from blockrag.segment.base import Segmenter
-from blockrag.segment.sizes import SpanSizes
-from blockrag.segment.splitter import dyadic_rank
-from blockrag.segment.tokens import TokenCounter
+from blockrag.segment.sizes import SpanSizes, TokenCounter, dyadic_rank
 
 _RANKS = 4
 

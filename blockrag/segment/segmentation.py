@@ -14,10 +14,8 @@ from blockrag.errors import SegmentationError
 from blockrag.progress import OnProgress
 from blockrag.segment.base import Scored, Segmenter
 from blockrag.segment.candidates import is_grapheme_boundary
-from blockrag.segment.sizes import SizeBounds, SpanSizes
-from blockrag.segment.splitter import Splitter
-from blockrag.segment.tokens import TokenCounter
-from blockrag.segment.tree import FORCED, Tree, build_tree
+from blockrag.segment.sizes import SizeBounds, SpanSizes, TokenCounter
+from blockrag.segment.tree import FORCED, Splitter, Tree, build_tree
 
 
 @dataclass(frozen=True)

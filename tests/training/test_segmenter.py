@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from blockrag.errors import WeightsError
 from blockrag.segment import find_candidates
 from blockrag.segment.neural import Neural
-from blockrag.segment.neural.encoding import FIRST_MARKER, HEAD, N_MARKERS, TAIL, encode, join, marker
+from blockrag.segment.neural.encoding import FIRST_MARKER, HEAD, N_MARKERS, TAIL, encode, join, lay, marker
 from blockrag.segment.neural.segmenter import candidate_logits, read
 from blockrag.segment.neural.weights import Scale, load, save
-from blockrag.segment.neural.windows import lay
 from tests.training.tiny_segmenter import make_network, make_row, make_tokenizer, write_encoder
 from training.segmenter.__main__ import begin, main
 from training.segmenter.batches import logits, loss, make_batch

@@ -24,8 +24,7 @@ from blockrag.segment import (
     make_segmenter,
 )
 from blockrag.segment.neural import Neural
-from blockrag.segment.sizes import SpanSizes
-from blockrag.segment.splitter import dyadic_rank
+from blockrag.segment.sizes import SpanSizes, dyadic_rank
 from training.evaluate import outside
 from training.evaluate.outside import Embed
 

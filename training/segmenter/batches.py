@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from blockrag.segment.neural.encoding import lay
 from blockrag.segment.neural.network import SegmenterNetwork
-from blockrag.segment.neural.windows import lay
 from training.segmenter.config import SegmenterConfig
 from training.segmenter.examples import Example, Sampler
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from blockrag.segment.neural.encoding import lay
 from blockrag.segment.neural.network import SegmenterNetwork
 from blockrag.segment.neural.segmenter import candidate_logits, read
 from blockrag.segment.neural.weights import Scale
-from blockrag.segment.neural.windows import lay
 from training.segmenter.examples import Example
 
 _GRID = 10

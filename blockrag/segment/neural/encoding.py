@@ -1,4 +1,4 @@
-"""Turns text and candidates into tokens with a marker at every candidate."""
+"""Turns text and candidates into tokens with a marker at every candidate, in overlapping windows."""
 
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -23,6 +23,9 @@ N_DEPTHS = len(_INDENTS) + 1
 N_MARKERS = _GAPS * N_DEPTHS
 
 _PIECES_AT_ONCE = 4096
+
+PAD, CLS, SEP = 0, 101, 102
+"""BERT's ids."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,3 +114,47 @@ def marker(text: str, char: int) -> int:
     indent = gap[max(gap.rfind("\n"), gap.rfind("\r")) + 1 :].expandtabs(4) if lines else ""
     depth = sum(len(indent) >= least for least in _INDENTS)
     return FIRST_MARKER + lines * N_DEPTHS + depth
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Windows over one text.
+
+    Attributes
+    ----------
+    ids, cases : np.ndarray
+        int64 ``(windows, size)``; each row begins with CLS, ends with SEP, and is padded where the text is short.
+    rows, columns : np.ndarray
+        int64 ``(markers,)``: window and column in which each marker is read.
+    """
+
+    ids: np.ndarray
+    cases: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+
+
+def lay(encoded: Encoded, size: int, overlap: int) -> Windows:
+    """Windows of `size` tokens, neighbours sharing `overlap`; a marker is read in the window whose middle is nearest.
+
+    So at least ``overlap / 2`` tokens are visible on both sides of every marker, except at the ends of the text.
+    """
+    room, n_tokens = size - 2, len(encoded.ids)
+    step = room - overlap
+    n_windows = 1 + max(0, -(-(n_tokens - room) // step))
+    size = min(size, n_tokens + 2)
+    starts = np.arange(n_windows) * step
+    starts[-1] = max(0, n_tokens - room)  # the last one is full
+    index = starts[:, None] + np.arange(size - 2)
+    ids = np.full((n_windows, size), CLS, np.int64)
+    ids[:, 1:-1] = encoded.ids[index]
+    ids[:, -1] = SEP
+    cases = np.zeros_like(ids)
+    cases[:, 1:-1] = encoded.cases[index]
+    rows = _nearest(starts + (size - 2) / 2, encoded.markers)
+    return Windows(ids, cases, rows, encoded.markers - starts[rows] + 1)
+
+
+def _nearest(middles: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Index of the middle nearest to each position; middles increase."""
+    return np.searchsorted((middles[1:] + middles[:-1]) / 2, positions, "right")

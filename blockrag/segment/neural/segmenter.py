@@ -9,10 +9,9 @@ import torch
 from blockrag.models.load import cpu_multiplies_bfloat16
 from blockrag.progress import OnProgress, Progress, ignore
 from blockrag.segment.base import Segmenter
-from blockrag.segment.neural.encoding import encode
+from blockrag.segment.neural.encoding import Windows, encode, lay
 from blockrag.segment.neural.network import SegmenterNetwork
 from blockrag.segment.neural.weights import SHIPPED, load
-from blockrag.segment.neural.windows import Windows, lay
 
 _WINDOWS_AT_ONCE, _ON_GPU = 8, 128
 
