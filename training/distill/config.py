@@ -30,6 +30,7 @@ class DistillConfig:
         "finetune-both: answers in block and in full mode, as in arXiv 2409.15355",
     )
     steps: int = setting(400, "optimiser steps")
+    minutes: float = setting(0.0, "finish within this time, with a full schedule but fewer steps; 0: no limit")
     examples: int = setting(16, "examples in a step, over all processes")
     pack_tokens: int = setting(49152, "most tokens that go through the network at once; a step takes as many passes")
     lr: float = setting(4e-4, "highest learning rate; a teacher learns well at 1e-3")
@@ -68,7 +69,7 @@ class DistillConfig:
             within(name, getattr(self, name), 1, 1 << 40)
         for name in ("dropout", "lr_end", "checkpointing"):
             within(name, getattr(self, name), 0, 1)
-        for name in ("warmup", "save_every", "weight_floor"):
+        for name in ("warmup", "save_every", "weight_floor", "minutes"):
             within(name, getattr(self, name), 0, 1 << 40)
         for name in ("question_weight", "lifted_weight", "hidden_weight", "agreement", "gold_weight"):
             within(name, getattr(self, name), 0, 1 << 40)

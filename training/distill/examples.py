@@ -202,6 +202,23 @@ def load(path: Path) -> Examples:
     return Examples(tensors["prefix"], items, made_of)
 
 
+def load_all(paths: Sequence[Path]) -> Examples:
+    """Read several files as one.
+
+    Raises
+    ------
+    ValueError
+        If their prompts begin differently: they were prepared for other models or releases.
+    """
+    first, *others = map(load, paths)
+    if any(not np.array_equal(first.prefix, other.prefix) for other in others):
+        raise ValueError("these files have different prefixes; prepare them all for one model and release.")
+    if not others:
+        return first
+    items = [item for each in (first, *others) for item in each.items]
+    return Examples(first.prefix, items, {"files": [each.made_of for each in (first, *others)]})
+
+
 def collect(made: Iterable[tuple[list[Example], Counter[str]]], prefix: Ids, config: DataConfig, base: str) -> Examples:
     """All jobs' examples, shuffled."""
     items: list[Example] = []

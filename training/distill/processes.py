@@ -35,6 +35,12 @@ class Processes:
         """Over all processes."""
         return self._accelerator.reduce(tensor, "sum") if self._accelerator else tensor
 
+    def most(self, number: float) -> float:
+        """The largest of all processes, so that all of them decide alike."""
+        if self._accelerator is None:
+            return number
+        return float(self._accelerator.gather(torch.tensor([number], device=self.device)).max())
+
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Replace each gradient by its sum over all processes, in one message."""
         if self._accelerator is None:

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import random
 import re
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -37,8 +38,8 @@ from training.distill.stages import load_frozen
 from training.qa import QARow, read_questions
 from training.settings import add_flags, from_flags
 
-CHUNK = 512
-"""Conversations that are made together."""
+CHUNK = 256
+"""Conversations that are made, and written, together."""
 
 ASIDE = (
     "The question must be clear to someone who sees the text among many others: name what it is about, and do not "
@@ -72,6 +73,7 @@ class SelfMadeConfig:
     """
 
     n: int = setting(3200, "conversations")
+    minutes: float = setting(0.0, "begin no further conversations after this time; 0: no limit")
     asked: float = setting(0.4, "share of them over the documents of a given question, which is asked too")
     turns: tuple[int, int] = setting((3, 6), "fewest and most questions of a conversation")
     unsaid: float = setting(0.06, "share of the questions that are about another conversation's documents")
@@ -136,7 +138,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     chunks = [range(start, min(start + CHUNK, config.n)) for start in range(_n_made(args.out), config.n, CHUNK)]
     with ProcessPoolExecutor(args.workers, multiprocessing.get_context("spawn")) as pool, args.out.open("a") as file:
         work = partial(outline, tokenizer=load_tokenizer(args.model), config=config)
+        since = time.perf_counter()
         for chunk in tqdm(chunks, desc="conversations", unit=f"x{CHUNK}"):
+            if config.minutes and time.perf_counter() - since > 60 * config.minutes:
+                break
             jobs = [_job(index, questions, texts, config) for index in chunk]
             lines = maker.make([found for found in pool.map(work, *zip(*jobs, strict=True), chunksize=8) if found])
             file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

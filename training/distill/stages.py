@@ -19,7 +19,7 @@ from blockrag.models.load import load_tokenizer
 from blockrag.models.store import base_id, local_path, weights_sha256
 from training.commit import commit
 from training.distill.config import DistillConfig
-from training.distill.examples import load
+from training.distill.examples import load, load_all
 from training.distill.learner import Learner
 from training.distill.objectives import held_out
 from training.distill.processes import Processes
@@ -43,7 +43,7 @@ def add_student_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, required=True, help="file of `prepare`")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="files of `prepare`")
     parser.add_argument("--held-out", type=Path, help="file of `prepare`: the last divergence is measured on it too")
     parser.add_argument("--out", type=Path, required=True, help="folder for adapter, log and checkpoint")
     parser.add_argument("--model", default="smollm2", help="base: catalog name, hub name or folder")
@@ -93,7 +93,7 @@ def run_student(args: argparse.Namespace) -> dict[str, Any]:
 def _run(
     args: argparse.Namespace, config: DistillConfig, begun: Adapter, finished: Callable[[Learner], Adapter]
 ) -> dict[str, Any]:
-    processes, examples, since = Processes(args.device), load(args.data), time.perf_counter()
+    processes, examples, since = Processes(args.device), load_all(args.data), time.perf_counter()
     model = load_frozen(args.model, begun, processes.device)
     learner = Learner(model, config, block_mode=config.objective != "teacher")
     last = fit(Run(learner, examples, config, processes, args.out), resume=args.resume)

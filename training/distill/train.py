@@ -65,18 +65,25 @@ def fit(run: Run, *, resume: bool = False, keep: bool = True) -> dict[str, Any]:
     begun = checkpoint.restore(run.checkpoint, parameters, optimizer) if resuming else 0
     run.out.mkdir(parents=True, exist_ok=True)
     line: dict[str, Any] = {}
+    since = time.perf_counter()
     with _Log(run, begun) as log:
         for step, passes in _prefetched(run, begun):
-            _step(run, step, passes, optimizer, log)
-            line = log.close_step(step, optimizer)
-            due = step + 1 == config.steps or (config.save_every and (step + 1) % config.save_every == 0)
+            spent = run.processes.most((time.perf_counter() - since) / (60 * config.minutes)) if config.minutes else 0.0
+            _step(run, step, passes, optimizer, log, rate(step, config, spent))
+            last = step + 1 == config.steps or spent >= 1
+            line = log.close_step(step, optimizer, last=last) or line
+            due = last or (config.save_every and (step + 1) % config.save_every == 0)
             if keep and due and run.processes.is_first:
                 checkpoint.save(run.checkpoint, step + 1, parameters, optimizer)
+            if last:
+                break
     run.processes.wait()
     return line
 
 
-def _step(run: Run, step: int, passes: Sequence[Pass], optimizer: torch.optim.Optimizer, log: "_Log") -> None:
+def _step(
+    run: Run, step: int, passes: Sequence[Pass], optimizer: torch.optim.Optimizer, log: "_Log", lr: float
+) -> None:
     config = run.config
     optimizer.zero_grad(set_to_none=True)
     for a_pass in passes:
@@ -87,14 +94,14 @@ def _step(run: Run, step: int, passes: Sequence[Pass], optimizer: torch.optim.Op
     run.processes.sum_gradients(parameters)
     log.norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
     for group in optimizer.param_groups:
-        group["lr"] = rate(step, config)
+        group["lr"] = lr
     optimizer.step()
 
 
-def rate(step: int, config: DistillConfig) -> float:
-    """Learning rate of a step, counted from 0."""
+def rate(step: int, config: DistillConfig, spent: float = 0.0) -> float:
+    """Learning rate of a step, counted from 0. `spent` is the share of the time that has passed, if it is limited."""
     rising = min(1.0, (step + 1) / max(1, config.warmup))
-    done = max(0, step - config.warmup) / max(1, config.steps - config.warmup)
+    done = max(spent, max(0, step - config.warmup) / max(1, config.steps - config.warmup))
     falling = config.lr_end + (1 - config.lr_end) * (1 + math.cos(math.pi * min(1.0, done))) / 2
     return config.lr * rising * falling
 
@@ -174,10 +181,10 @@ class _Log:
         for name, values in found.items():
             self._sums[name] = self._sums.get(name, 0) + values
 
-    def close_step(self, step: int, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    def close_step(self, step: int, optimizer: torch.optim.Optimizer, *, last: bool) -> dict[str, Any]:
         """Count a step; the line, where one was due."""
         self._n_steps += 1
-        due = (step + 1) % LOG_EVERY == 0 or step + 1 == self._run.config.steps
+        due = (step + 1) % LOG_EVERY == 0 or last
         if not due:
             return {}
         line = self._line(step, optimizer.param_groups[0]["lr"])
