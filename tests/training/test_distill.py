@@ -114,6 +114,28 @@ def test_copies_of_the_prefix_are_seen_by_their_block_alone():
     assert torch.equal(visible(layout), block_mask(lengths, sees))
 
 
+def test_link_tokens_see_all_before_them_and_no_block_sees_them():
+    example = make_example(n_blocks=2)
+    layout = lay_blocks(PREFIX, [example], [[False] * 2], BlockRules(n_sinks=1, n_links=2))
+    seen, links = visible(layout), np.flatnonzero(layout.sinks.numpy() >= 1)
+    assert layout.sinks[links].tolist() == [1, 2, 1, 2], "links are numbered behind the sinks"
+    for row in links:
+        assert seen[row, : row + 1].all() and not seen[row, row + 1 :].any()
+    first, last = links[1] + 1, links[2]  # the second block, its sink included
+    assert not seen[first:last, :first].any(), "a block sees nothing before it"
+    assert seen[-1].all(), "the final block sees everything"
+    assert torch.equal(layout.positions, torch.arange(layout.n_tokens))
+
+
+def test_link_tokens_are_learned():
+    config = DistillConfig(n_links=2, dropout=0.0, rank=2, hidden_weight=1.0)
+    learner = make_learner(config)
+    a_pass = lay(PREFIX, [make_example()], [[False] * 3], learner, config)
+    found = losses(learner, a_pass, config).learned
+    found.sum().backward()
+    assert learner.parameters()["links"].grad.abs().sum() > 0
+
+
 def test_the_same_tokens_are_learned_from_in_both_modes():
     examples = [make_example(0, n_turns=2), make_example(1)]
     lifted = [[True, False, False], [False, False, True]]

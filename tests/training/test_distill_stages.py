@@ -6,8 +6,10 @@ import random
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,9 +20,10 @@ from blockrag.models.adapter import Change, load_adapter
 from blockrag.models.load import load_answer_model, load_tokenizer
 from blockrag.prompt import Prompt
 from tests.tiny import WordEmbedder, tiny_model, tiny_tokenizer
+from training.commit import commit
 from training.distill.__main__ import main as distill
 from training.distill.config import DataConfig
-from training.distill.examples import Tokeniser, load
+from training.distill.examples import Tokeniser, load, load_all, save
 from training.distill.shrink import lower
 from training.distill.sources import Draft
 from training.distill.tasks import TASKS, UNSAID, Asked, Passage, ask, ask_unsaid
@@ -122,6 +125,74 @@ def test_the_student_leaves_the_teacher_as_it_was(trained):
     for name, tensor in full.network.state_dict().items():
         assert torch.equal(tensor, alone.network.state_dict()[name]), name
     assert student.about["student"]["settings"]["n_sinks"] == 2 and "commit" in student.about["teacher"]
+
+
+def test_the_published_model_can_be_the_teacher(trained, tmp_path):
+    """Without --teacher full mode stays the base bit for bit, and the run says how far block mode is from it."""
+    examples = str(trained / "examples.safetensors")
+    run = ["--model", str(trained / "base"), "--data", examples, "--held-out", examples, "--device", "cpu"]
+    distill(["student", *run, "--out", str(tmp_path / "out"), "--steps", "3", "--examples", "2", "--rank", "2"])
+    adapter = load_adapter(tmp_path / "out")
+    assert not adapter.teacher and adapter.student
+    adapted = load_answer_model(str(trained / "base"), adapter=adapter)
+    published = load_answer_model(str(trained / "base"), adapter=None).network.state_dict()
+    for name, tensor in adapted.full.network.state_dict().items():
+        assert torch.equal(tensor, published[name]), name
+    found = adapter.about["student"]["held_out"]
+    assert set(found) == {"block_answer", "block_question", "naive_answer", "naive_question"}
+    assert all(value > 0 for value in found.values())
+
+
+def test_a_run_ends_within_its_minutes_with_its_schedule_complete(trained, tmp_path):
+    run = ["--model", str(trained / "base"), "--data", str(trained / "examples.safetensors"), "--device", "cpu"]
+    flags = [
+        "--steps",
+        "100000",
+        "--minutes",
+        "0.05",
+        "--warmup",
+        "0",
+        "--examples",
+        "2",
+        "--rank",
+        "2",
+        "--lr",
+        "1e-3",
+    ]
+    distill(["student", *run, "--out", str(tmp_path / "out"), *flags])
+    last = json.loads((tmp_path / "out" / "log.jsonl").read_text().splitlines()[-1])
+    assert last["step"] < 10000 and last["lr"] == pytest.approx(0.05 * 1e-3)
+
+
+def test_self_made_conversations_become_examples(trained, tmp_path):
+    turns = [
+        {"question": "Who?", "answer": "Ada", "kind": "fact", "complete": True},
+        {"question": "Why?", "answer": "Because", "kind": "explain", "complete": False},
+    ]
+    line = {"index": 0, "source": "towns", "blocks": ["Ada built it.", "It stood."], "turns": turns}
+    (tmp_path / "made.jsonl").write_text(json.dumps(line) + "\n")
+    made = tmp_path / "made.safetensors"
+    base = ["--model", str(trained / "base"), "--workers", "1"]
+    distill(["prepare", *base, "--made", str(tmp_path / "made.jsonl"), "--out", str(made)])
+    both = load_all([trained / "examples.safetensors", made])
+    assert len(both.items) == 25 and len(both.items[-1].blocks) == 2
+    end = load_tokenizer(str(trained / "base")).eos_token_id
+    (_, first), (_, second) = both.items[-1].turns
+    assert first[-1] == end and second[-1] != end, "an answer that was cut off has no end"
+    other = replace(load(made), prefix=np.array([1, 2], np.int32))
+    save(other, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="different prefixes"):
+        load_all([made, tmp_path / "other.safetensors"])
+
+
+def test_results_outside_of_a_checkout_name_the_release(monkeypatch):
+    monkeypatch.delenv("BLOCKRAG_COMMIT", raising=False)
+    monkeypatch.setattr(subprocess, "run", raise_no_checkout)
+    assert commit().startswith("unknown (release ")
+
+
+def raise_no_checkout(command: list[str], **_: object) -> None:
+    raise subprocess.CalledProcessError(128, command)
 
 
 def test_a_teacher_may_learn_both_modes(trained, tmp_path):

@@ -119,7 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Make the conversations; tells how many there are.
+    """Make the conversations; the result says how many there are.
 
     Raises
     ------
@@ -135,20 +135,48 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     model = load_frozen(args.model, Adapter(str(args.model), base_id(args.model), {}), device)
     maker = Maker(model, config)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    chunks = [range(start, min(start + CHUNK, config.n)) for start in range(_n_made(args.out), config.n, CHUNK)]
-    with ProcessPoolExecutor(args.workers, multiprocessing.get_context("spawn")) as pool, args.out.open("a") as file:
-        work = partial(outline, tokenizer=load_tokenizer(args.model), config=config)
+    with args.out.open("a", encoding="utf-8") as file:
         since = time.perf_counter()
-        for chunk in tqdm(chunks, desc="conversations", unit=f"x{CHUNK}"):
+        for outlines in _outlines(args, config, questions, texts, _n_made(args.out)):
+            file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in maker.make(outlines))
+            file.flush()
             if config.minutes and time.perf_counter() - since > 60 * config.minutes:
                 break
-            jobs = [_job(index, questions, texts, config) for index in chunk]
-            lines = maker.make([found for found in pool.map(work, *zip(*jobs, strict=True), chunksize=8) if found])
-            file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-            file.flush()
     rows = list(read_made(args.out))
     n_turns = sum(len(row["turns"]) for row in rows)
     return {"file": str(args.out), "n": len(rows), "turns": n_turns}
+
+
+def _outlines(
+    args: argparse.Namespace, config: SelfMadeConfig, questions: Sequence[QARow], texts: Sequence[Row], first: int
+) -> Iterator[list[Outline]]:
+    """Outlines in chunks; processes cut the next chunk's documents while the network works on this one."""
+    chunks = [range(start, min(start + CHUNK, config.n)) for start in range(first, config.n, CHUNK)]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(args.workers, context, _begin_worker, (args.model,)) as pool:
+
+        def submit(chunk: range) -> Iterator[Outline | None]:
+            jobs = [_job(index, questions, texts, config) for index in chunk]
+            return pool.map(partial(_work, config=config), *zip(*jobs, strict=True), chunksize=8)
+
+        coming = submit(chunks[0]) if chunks else iter(())
+        for number in tqdm(range(len(chunks)), desc="conversations", unit=f"x{CHUNK}"):
+            found = [made for made in coming if made is not None]
+            coming = submit(chunks[number + 1]) if number + 1 < len(chunks) else iter(())
+            if found:
+                yield found
+
+
+_TOKENIZER: list[PreTrainedTokenizerBase] = []
+"""A worker's tokenizer, loaded once: it is too large to travel with each outline."""
+
+
+def _begin_worker(model: str) -> None:
+    _TOKENIZER.append(load_tokenizer(model))
+
+
+def _work(index: int, asked: QARow | None, text: Row | None, config: SelfMadeConfig) -> Outline | None:
+    return outline(index, asked, text, _TOKENIZER[0], config)
 
 
 def read_made(path: Path) -> Iterator[dict[str, Any]]:
@@ -223,7 +251,7 @@ class Maker:
     def make(self, outlines: Sequence[Outline]) -> list[dict[str, Any]]:
         """One line for each outline with at least one answered question, in order."""
         self._write_questions(outlines)
-        draw = random.Random(f"{self._config.seed}/{outlines[0].index}/make" if outlines else "")
+        draw = random.Random(f"{self._config.seed}/{outlines[0].index}/make")
         for made, other in zip(outlines, [*outlines[1:], *outlines[:1]], strict=True):
             draw.shuffle(made.questions)
             if made.questions and other.questions and draw.random() < self._config.unsaid * len(made.questions):
