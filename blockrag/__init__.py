@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from blockrag.engine import Engine
     from blockrag.errors import BlockRAGError, DocumentError, Stopped
     from blockrag.events import Answer, Piece, Report, Retrieved, Source
+    from blockrag.generate import Sampling
     from blockrag.index import DocumentRecord
     from blockrag.pipeline import Pipeline
     from blockrag.progress import Progress
@@ -32,6 +33,7 @@ _HOME = {
     "Progress": "progress",
     "Report": "events",
     "Retrieved": "events",
+    "Sampling": "generate",
     "Segmentation": "segment",
     "SizeBounds": "segment",
     "Source": "events",
@@ -53,6 +55,7 @@ __all__ = [
     "Progress",
     "Report",
     "Retrieved",
+    "Sampling",
     "Segmentation",
     "SizeBounds",
     "Source",

@@ -1,9 +1,9 @@
 """Answers a question: waits for admission, takes the sources, then gathers, assembles, prefills and decodes."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 import torch
@@ -12,7 +12,7 @@ from blockrag.cite import cite
 from blockrag.engine import KV_READERS, NO_ADAPTER_NOTE, NO_MEMORY, Engine
 from blockrag.errors import DeviceMemoryError, KVCorruptError, KVTierError, PromptTooLongError
 from blockrag.events import Answer, Event, Mode, Piece, Queued, Report, Retrieved, Source
-from blockrag.generate import TextStream, end_tokens
+from blockrag.generate import GREEDY, Sampling, StopStrings, TextStream, end_tokens, sampled
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.streaming import begin
 from blockrag.kv.tiered import Lease, add_note
@@ -39,10 +39,12 @@ class Request:
     sources: tuple[Source, ...] = ()
     left_out: tuple[Source, ...] = ()
     framing: Framing | None = None
+    sampling: Sampling = GREEDY
     keys: list[str] = field(default_factory=list)
     n_prefill_tokens: int = 0
     n_tokens_saved: int = 0
     n_new_tokens: int = 0
+    is_cut_off: bool = False
     kv_hits: Counter[str] = field(default_factory=Counter)
     kv_misses: int = 0
     path: str = ""
@@ -123,12 +125,8 @@ def answer(engine: Engine, request: Request) -> Iterator[Piece | Answer]:
     Answer
         Last: the whole answer, with its report. Closing the generator earlier frees what the answer held.
     """
-    stream, pieces = TextStream(engine.model.tokenizer), []
-    for token in _tokens(engine, request):
-        if piece := stream.push(token):
-            pieces.append(piece)
-            yield Piece(piece)
-    if piece := stream.flush():
+    pieces = []
+    for piece in _text(engine, request):
         pieces.append(piece)
         yield Piece(piece)
     if request.mode == "block" and engine.adapter is None:
@@ -140,13 +138,28 @@ def answer(engine: Engine, request: Request) -> Iterator[Piece | Answer]:
         sources=request.sources,
         citations=cite(text, request.sources),
         report=_report(request),
-        stopped="length" if request.n_new_tokens == request.max_new_tokens else "end",
+        stopped="length" if request.is_cut_off else "end",
         left_out=request.left_out,
     )
 
 
-def _tokens(engine: Engine, request: Request) -> Iterator[int]:
-    """The answer's tokens by greedy decoding, without the end token."""
+def _text(engine: Engine, request: Request) -> Iterator[str]:
+    """The answer's text piece by piece, up to a stop string."""
+    stream, stop = TextStream(engine.model.tokenizer), StopStrings(request.sampling.stop)
+    with closing(_tokens(engine, request)) as tokens:
+        for token in tokens:
+            if piece := stop.push(stream.push(token)):
+                yield piece
+            if stop.found:
+                return
+    piece = stop.push(stream.flush())
+    if piece := piece if stop.found else piece + stop.flush():
+        yield piece
+    request.is_cut_off = request.n_new_tokens == request.max_new_tokens and not stop.found
+
+
+def _tokens(engine: Engine, request: Request) -> Generator[int]:
+    """The answer's tokens, without the end token."""
     with ExitStack() as held:
         token, following = _begin(engine, request, held)
         ends = end_tokens(engine.model)
@@ -191,7 +204,8 @@ def _first_token(engine: Engine, request: Request, held: ExitStack, streaming: b
         joined = held.enter_context(runner.join(parts, len(prompt_ids) + request.max_new_tokens))
     request.path = joined.path
     request.n_prefill_tokens += len(prompt_ids)
-    tokens = joined.greedy(prompt_ids)
+    sampling = request.sampling
+    tokens = joined.greedy(prompt_ids) if sampling.is_greedy else sampled(joined.logits, prompt_ids, sampling)
     with request.watch.stage("prefill"):
         token = next(tokens)
     for key, part in zip(request.keys, joined.parts[1:], strict=False):

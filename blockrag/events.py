@@ -115,7 +115,8 @@ class Piece:
 
 @dataclass(frozen=True)
 class Answer:
-    """Last event: the whole answer. `stopped` says why it ended: an end token, or `max_new_tokens` were reached."""
+    """Last event: the whole answer. `stopped` says why it ended: an end token or a stop string, or
+    `max_new_tokens` were reached."""
 
     question: str
     text: str

@@ -1,6 +1,7 @@
-"""Prefill and decode over a cache, and text from streamed tokens."""
+"""Prefill and decode over a cache, choice of the next token, and text from streamed tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -8,6 +9,101 @@ from transformers import PreTrainedTokenizerBase
 from blockrag.attention.gqa import UNMASKED, Attend, attend_past_and_own
 from blockrag.attention.kv_cache import PreallocatedCache
 from blockrag.models.answer_model import AnswerModel
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the tokens of an answer are chosen; as it stands, greedily.
+
+    Attributes
+    ----------
+    temperature : float
+        Divides the logits before a token is drawn; 0 takes the most likely one.
+    top_p : float
+        Share of the probability that is drawn from, the most likely tokens first (nucleus sampling, arXiv 1904.09751).
+    seed : int, optional
+        Makes draws repeatable on the same device; without it each answer differs.
+    stop : tuple of str
+        The answer ends before the first of these that it would contain.
+    repetition_penalty : float
+        Above 1, tokens that the answer has already become less likely (CTRL, arXiv 1909.05858). Tokens of documents and
+        question are exempt, since answers should use their words.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of bounds.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature is {self.temperature}; give a number from 0")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}; give a number above 0, up to 1")
+        if not 0 < self.repetition_penalty < float("inf"):
+            raise ValueError(
+                f"repetition_penalty is {self.repetition_penalty}; give a number above 0; 1 changes nothing"
+            )
+        if isinstance(self.stop, str) or not all(self.stop):
+            raise ValueError(f"stop is {self.stop!r}; give a sequence of strings, none empty")
+        object.__setattr__(self, "stop", tuple(self.stop))
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether every token is the most likely one, by the logits as they are."""
+        return self.temperature == 0 and self.repetition_penalty == 1
+
+
+GREEDY = Sampling()
+
+
+def sampled(
+    logits_of: Callable[[Sequence[int]], torch.Tensor], token_ids: Sequence[int], sampling: Sampling
+) -> Iterator[int]:
+    """Run `token_ids` with `logits_of`, then decode; yields tokens without end. Draws on the CPU."""
+    generator = torch.Generator()
+    if sampling.seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(sampling.seed)
+    answer: list[int] = []
+    while True:
+        token = next_token(logits_of(answer[-1:] or token_ids).float().cpu(), answer, sampling, generator)
+        answer.append(token)
+        yield token
+
+
+def next_token(logits: torch.Tensor, answer: Sequence[int], sampling: Sampling, generator: torch.Generator) -> int:
+    """Choose a token by `logits` ``(vocab_size,)``, float32; `answer` are the tokens chosen before."""
+    logits = penalized(logits, answer, sampling.repetition_penalty)
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    probabilities = nucleus((logits / sampling.temperature).softmax(-1), sampling.top_p)
+    return int(torch.multinomial(probabilities, 1, generator=generator))
+
+
+def penalized(logits: torch.Tensor, answer: Sequence[int], penalty: float) -> torch.Tensor:
+    """Logits with those of the tokens in `answer` divided by `penalty` if positive, else multiplied."""
+    if penalty == 1 or not answer:
+        return logits
+    ids = torch.tensor(sorted(set(answer)))
+    found = logits[ids]
+    return logits.index_put((ids,), torch.where(found > 0, found / penalty, found * penalty))
+
+
+def nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
+    """The most likely tokens that together reach `top_p`, the others at 0; not normalised."""
+    if top_p == 1:
+        return probabilities
+    ordered, order = probabilities.sort(descending=True)
+    before = ordered.cumsum(-1) - ordered
+    return torch.zeros_like(probabilities).scatter(-1, order, ordered.where(before < top_p, 0.0))
 
 
 def prefill(
@@ -79,3 +175,27 @@ class TextStream:
     def _show(self, text: str) -> str:
         piece, self._n_shown = text[self._n_shown :], max(self._n_shown, len(text))
         return piece
+
+
+class StopStrings:
+    """Ends streamed text before the first of some strings; holds back text that may be the beginning of one."""
+
+    def __init__(self, stop: Sequence[str]):
+        self._stop = stop
+        self._held = ""
+        self.found = False
+
+    def push(self, piece: str) -> str:
+        """Text that can be shown."""
+        text = self._held + piece
+        starts = [text.find(stop) for stop in self._stop if stop in text]
+        if starts:
+            self._held, self.found = "", True
+            return text[: min(starts)]
+        n_held = max((n for stop in self._stop for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
+        self._held = text[len(text) - n_held :]
+        return text[: len(text) - n_held]
+
+    def flush(self) -> str:
+        """Text that is still held back."""
+        return self._held

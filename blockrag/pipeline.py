@@ -18,6 +18,7 @@ from blockrag.documents import Document
 from blockrag.engine import Engine
 from blockrag.errors import IndexStoreError
 from blockrag.events import Event, Mode, Source
+from blockrag.generate import GREEDY, Sampling
 from blockrag.index import BlockRef, DocumentRecord, FileIndex, Hit, Index, IndexedBlock, labels
 from blockrag.progress import OnProgress, Progress, ignore
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Block, Segmentation, SizeBounds, make_segmenter
@@ -169,6 +170,7 @@ class Pipeline:
         search: str | None = None,
         pinned: Sequence[BlockRef] = (),
         excluded: Collection[BlockRef] = (),
+        sampling: Sampling = GREEDY,
     ) -> Iterator[Event]:
         """Answer from the `k` blocks nearest to the question.
 
@@ -187,6 +189,8 @@ class Pipeline:
             What to look for, where it is not the question itself.
         pinned, excluded : collections of BlockRef
             Blocks to give in any case, first, and blocks never to give.
+        sampling : Sampling
+            How tokens are chosen; greedily by default.
 
         Yields
         ------
@@ -206,7 +210,7 @@ class Pipeline:
         """
         if not self.index.n_vectors:
             raise IndexStoreError("the index is empty: add a document before asking")
-        request = Request(question, mode, max_new_tokens, Stopwatch(self.engine.model.device))
+        request = Request(question, mode, max_new_tokens, Stopwatch(self.engine.model.device), sampling=sampling)
         retrieve = partial(self.search, search or question, k, pinned, excluded)
         yield from queue_and_answer(self.engine, request, retrieve, client_id)
 

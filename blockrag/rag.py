@@ -14,6 +14,7 @@ from typing import Any
 from blockrag.documents import Document, load
 from blockrag.engine import Engine
 from blockrag.events import Answer, Event, Mode
+from blockrag.generate import GREEDY, Sampling
 from blockrag.index import DocumentRecord
 from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from blockrag.models.choose import choose_for_store, note_model
@@ -137,7 +138,15 @@ class BlockRAG:
         segmentation = self.pipeline.segment(document, segmenter, bounds, on_progress)
         return self.pipeline.add(segmentation, granularity, on_progress)
 
-    def ask(self, question: str, *, mode: Mode = "block", k: int = 8, max_new_tokens: int = 128) -> Answer:
+    def ask(
+        self,
+        question: str,
+        *,
+        mode: Mode = "block",
+        k: int = 8,
+        max_new_tokens: int = 128,
+        sampling: Sampling = GREEDY,
+    ) -> Answer:
         """Answer from the `k` blocks nearest to the question; see `Pipeline.ask`, whose last event this is.
 
         Returns
@@ -152,14 +161,22 @@ class BlockRAG:
         PromptTooLongError, BusyError, DeviceMemoryError
         """
         answer = None
-        for event in self.stream(question, mode=mode, k=k, max_new_tokens=max_new_tokens):
+        for event in self.stream(question, mode=mode, k=k, max_new_tokens=max_new_tokens, sampling=sampling):
             answer = event
         assert isinstance(answer, Answer), "an answer ends its stream"
         return answer
 
-    def stream(self, question: str, *, mode: Mode = "block", k: int = 8, max_new_tokens: int = 128) -> Iterator[Event]:
+    def stream(
+        self,
+        question: str,
+        *,
+        mode: Mode = "block",
+        k: int = 8,
+        max_new_tokens: int = 128,
+        sampling: Sampling = GREEDY,
+    ) -> Iterator[Event]:
         """The same, event by event: `Pipeline.ask`."""
-        return self.pipeline.ask(question, mode, k, max_new_tokens)
+        return self.pipeline.ask(question, mode, k, max_new_tokens, sampling=sampling)
 
     def documents(self) -> list[DocumentRecord]:
         """All documents, in the order they were added."""

@@ -6,9 +6,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from blockrag.cli import options
+from blockrag.errors import BlockRAGError
 from blockrag.events import Answer, Mode, Piece, Report, Source
 
 if TYPE_CHECKING:
+    from blockrag.generate import Sampling
     from blockrag.pipeline import Pipeline
 
 HELP = "Answer a question from the documents of an index."
@@ -34,9 +36,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=128,
         help="maximum length of the answer in tokens (default: %(default)s)",
     )
+    _add_sampling_options(parser)
     options.add_model_options(parser)
     options.add_kv_options(parser)
     options.add_json_option(parser)
+
+
+def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """``--temperature --top-p --seed --stop --repetition-penalty``."""
+    group = parser.add_argument_group("choice of tokens (default: the most likely one)")
+    group.add_argument("--temperature", type=float, default=0.0, help="above 0, tokens are drawn (default: 0)")
+    group.add_argument("--top-p", type=float, default=1.0, help="share of the probability drawn from (default: 1)")
+    group.add_argument("--seed", type=int, help="makes draws repeatable")
+    group.add_argument("--stop", action="append", default=[], help="end before this text; may be given several times")
+    group.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1, repeats are rarer (default: 1)")
+
+
+def _sampling(args: argparse.Namespace) -> "Sampling":
+    from blockrag.generate import Sampling
+
+    penalty = args.repetition_penalty
+    try:
+        return Sampling(args.temperature, args.top_p, args.seed, tuple(args.stop), repetition_penalty=penalty)
+    except ValueError as error:
+        raise BlockRAGError(str(error)) from error
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _ask(pipeline: "Pipeline", args: argparse.Namespace, mode: Mode) -> Answer:
     out = sys.stderr if args.json else sys.stdout
-    for event in pipeline.ask(args.question, mode, args.k, args.max_new_tokens):
+    for event in pipeline.ask(args.question, mode, args.k, args.max_new_tokens, sampling=_sampling(args)):
         if isinstance(event, Piece):
             print(event.text, end="", file=out, flush=True)
         elif isinstance(event, Answer):

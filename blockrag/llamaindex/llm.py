@@ -23,6 +23,7 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 from blockrag.answering import Request, queue_and_answer
 from blockrag.engine import Engine
 from blockrag.events import Mode, Source
+from blockrag.generate import Sampling
 from blockrag.llamaindex.messages import Chat, read_chat, text_of
 from blockrag.llamaindex.responses import Run, chat_responses, completions, last
 from blockrag.models import DEFAULT_MODEL
@@ -37,8 +38,9 @@ _END = object()
 class BlockAttentionLLM(CustomLLM):
     """Answers over blocks whose keys and values are cached; a prompt without blocks is answered as by any LLM.
 
-    Greedy decoding. `raw` of a response (the last one of a stream) holds ``usage`` in tokens, and under ``blockrag``
-    all fields of `blockrag.Report`, ``stopped``, and ``left_out``: the sources of blocks that did not fit the context.
+    Greedy decoding, unless `sampling` or a call says otherwise. `raw` of a response (the last one of a stream) holds
+    ``usage`` in tokens, and under ``blockrag`` all fields of `blockrag.Report`, ``stopped``, and ``left_out``: the
+    sources of blocks that did not fit the context.
 
     Parameters
     ----------
@@ -48,6 +50,8 @@ class BlockAttentionLLM(CustomLLM):
         Longest answer; a call may set its own.
     mode : "block" or "full"
         Answer chats with block KV, or, for comparison, with ordinary attention over the same prompt.
+    sampling : dict, optional
+        Arguments of `blockrag.Sampling`, such as ``{"temperature": 0.7, "seed": 1}``.
     kv_dir : path, optional
         The engine's folder, if it has one; see `BlockKVVectorStore`.
     """
@@ -57,6 +61,9 @@ class BlockAttentionLLM(CustomLLM):
     max_tokens: int = Field(default=256, gt=0, description="Most tokens of an answer.")
     mode: Mode = Field(default="block", description="How chats with blocks are answered.")
     kv_dir: str | None = Field(default=None, description="Where block KV is kept on disk.")
+    sampling: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments of Sampling; a call may override them."
+    )
     _engine: Engine = PrivateAttr()
 
     def __init__(
@@ -134,7 +141,7 @@ class BlockAttentionLLM(CustomLLM):
             Each `CitableBlock` in them is one attention block. Its KV depends on its text alone; its title, if any,
             follows the blocks. All blocks precede the conversation.
         **kwargs
-            Only ``max_tokens``: the longest answer of this call.
+            ``max_tokens``: the longest answer of this call; and the arguments of `blockrag.Sampling`.
 
         Raises
         ------
@@ -169,7 +176,7 @@ class BlockAttentionLLM(CustomLLM):
             The user's message; with `formatted`, the whole text that the model continues.
         formatted : bool
         **kwargs
-            Only ``max_tokens``: the longest answer of this call.
+            See `chat`.
 
         Raises
         ------
@@ -192,9 +199,9 @@ class BlockAttentionLLM(CustomLLM):
         """See `stream_complete`."""
         return _each_in_thread(completions(self._complete(prompt, formatted, **kwargs)))
 
-    def _chat(self, messages: Sequence[ChatMessage], max_tokens: int | None = None) -> Run:
+    def _chat(self, messages: Sequence[ChatMessage], max_tokens: int | None = None, **sampling: Any) -> Run:
         chat, engine = read_chat(messages), self._engine
-        request = self._request(chat.question, self.mode if chat.blocks else "full", max_tokens)
+        request = self._request(chat.question, self.mode if chat.blocks else "full", max_tokens, sampling)
         with request.watch.stage("assemble"):
             if chat.blocks:
                 fixed = engine.model.format.prefix_visible
@@ -203,8 +210,8 @@ class BlockAttentionLLM(CustomLLM):
                 request.framing = engine.prompt.alone(chat.messages)
         return Run(request, queue_and_answer(engine, request, lambda: _sources(engine, chat)))
 
-    def _complete(self, prompt: str, formatted: bool, max_tokens: int | None = None) -> Run:
-        request = self._request(prompt, "full", max_tokens)
+    def _complete(self, prompt: str, formatted: bool, max_tokens: int | None = None, **sampling: Any) -> Run:
+        request = self._request(prompt, "full", max_tokens, sampling)
         own = self._engine.prompt
         with request.watch.stage("assemble"):
             if formatted:
@@ -215,8 +222,9 @@ class BlockAttentionLLM(CustomLLM):
                 request.framing = own.alone([Message("user", prompt)])
         return Run(request, queue_and_answer(self._engine, request, tuple))
 
-    def _request(self, question: str, mode: Mode, max_tokens: int | None) -> Request:
-        return Request(question, mode, max_tokens or self.max_tokens, Stopwatch(self._engine.model.device))
+    def _request(self, question: str, mode: Mode, max_tokens: int | None, sampling: dict[str, Any]) -> Request:
+        watch, chosen = Stopwatch(self._engine.model.device), Sampling(**{**self.sampling, **sampling})
+        return Request(question, mode, max_tokens or self.max_tokens, watch, sampling=chosen)
 
 
 def _sources(engine: Engine, chat: Chat) -> tuple[Source, ...]:

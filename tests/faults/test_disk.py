@@ -23,7 +23,7 @@ RIVERS = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 
 @pytest.fixture
 def rag(tmp_path):
     """An index whose blocks are on disk alone."""
-    rag = Pipeline(tiny_engine(tmp_path / "kv", memory_bytes=0), tmp_path)
+    rag = Pipeline.open(tiny_engine(tmp_path / "kv", memory_bytes=0), tmp_path)
     rag.add(rag.segment(Document("rivers.txt", "text/plain", RIVERS)))
     rag.expected = answer(rag).text
     return rag
@@ -105,7 +105,7 @@ def test_a_disk_that_is_full_in_earnest(tmp_path):
     import signal  # noqa: PLC0415
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    rag = Pipeline(tiny_engine(tmp_path / "kv", memory_bytes=0), tmp_path)
+    rag = Pipeline.open(tiny_engine(tmp_path / "kv", memory_bytes=0), tmp_path)
     rag.add(rag.segment(Document("rivers.txt", "text/plain", RIVERS)))
     rag.expected = answer(rag).text
     for key in rag.engine.kv.tiers[1].keys():
@@ -148,7 +148,7 @@ def test_a_read_only_folder_can_still_be_read(rag, tmp_path, monkeypatch):
 
 def test_stored_blocks_are_the_same_to_the_bit_after_answers(tmp_path):
     """Rule 5, on every tier."""
-    rag = Pipeline(tiny_engine(tmp_path / "kv"), tmp_path)
+    rag = Pipeline.open(tiny_engine(tmp_path / "kv"), tmp_path)
     rag.add(rag.segment(Document("rivers.txt", "text/plain", RIVERS)))
     tiers = rag.engine.kv.tiers
     tiers.append(RemoteTier(f"file://{tmp_path}/team", rag.engine.identity.digest))

@@ -26,7 +26,7 @@ def resident_nbytes() -> int:
 def test_questions_in_a_row_leak_nothing(tmp_path, rounds):
     text = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 + "\n\n" for i in range(20))
     engine = tiny_engine(tmp_path / "kv", memory_bytes=200_000, disk_bytes=600_000)  # evicting all the time
-    rag = Pipeline(engine, tmp_path)
+    rag = Pipeline.open(engine, tmp_path)
     rag.add(rag.segment(Document("rivers.txt", "text/plain", text)))
     n, after_warm_up = rounds(60, 1000), None
     for i in range(n):

@@ -99,8 +99,8 @@ def test_a_flat_prompt_works_as_with_any_llm(llm):
 
 def test_max_tokens_of_a_call(llm):
     assert llm.chat(chat_of(), max_tokens=2).raw["usage"]["completion_tokens"] == 2
-    with pytest.raises(TypeError, match="temperature"):
-        llm.chat(chat_of(), temperature=0.7)
+    with pytest.raises(TypeError, match="n_beams"):
+        llm.chat(chat_of(), n_beams=2)
 
 
 def test_streams_are_the_answer_in_pieces(llm):
