@@ -1,4 +1,4 @@
-"""Real files of every rich format, made on the spot for the tests of documents."""
+"""Files of every rich format, created for tests of documents."""
 
 import io
 import zipfile

@@ -1,4 +1,4 @@
-"""The fast path in one call, for comparison with the reference."""
+"""Encode, assemble and prefill in one call, to compare with the reference."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from blockrag.models.answer_model import AnswerModel
 
 
 def encode_all(model: AnswerModel, blocks: Sequence[Sequence[int]], prefix: BlockKV | None = None) -> list[BlockKV]:
-    """KV of the blocks, in the order given."""
+    """KV of the blocks, in order."""
     return [e.kv for e in sorted(encode_blocks(model, blocks, prefix), key=lambda e: e.number)]
 
 
@@ -25,7 +25,7 @@ def cached_logits(
 
 @torch.inference_mode()
 def logits_over(model: AnswerModel, parts: Sequence[BlockKV], final: Sequence[int]) -> torch.Tensor:
-    """The same over parts that are encoded already."""
+    """`cached_logits` over encoded parts."""
     start = sum(part.n_tokens for part in parts)
     cache = assemble(parts, model.rope, model.kv_storage(start + len(final)))
     output = model.network(

@@ -1,4 +1,4 @@
-"""Counters, a fake embedding and texts for the tests of segmentation."""
+"""Token counters, a fake embedding and texts for tests of segmentation."""
 
 import zlib
 from functools import cache
@@ -36,7 +36,7 @@ At the quarters of the moon the two work against each other. The range is small.
 
 
 class ByteCounter:
-    """One token a byte of UTF-8: a tokenizer whose estimates are exact."""
+    """One token per UTF-8 byte, so that estimates are exact."""
 
     def starts(self, text: str) -> np.ndarray:
         return np.repeat(np.arange(len(text)), [len(c.encode()) for c in text])
@@ -46,7 +46,7 @@ class ByteCounter:
 
 
 class EdgeCounter(ByteCounter):
-    """Exaggerates what tokenizers do at the ends of a text: a span has other tokens alone than within the whole."""
+    """Exaggerates a property of tokenizers: a span has different tokens alone than within the text."""
 
     def count(self, text: str) -> int:
         ends_in_space, begins_visibly = text[-1].isspace(), not text[0].isspace()
@@ -55,7 +55,7 @@ class EdgeCounter(ByteCounter):
 
 @cache
 def bpe() -> PreTrainedTokenizerFast:
-    """Byte-level BPE with a few hundred merges, as the answering models have it."""
+    """Byte-level BPE with a few hundred merges, like that of answer models."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -84,7 +84,7 @@ def _word_vectors(sentence: str) -> np.ndarray:
 
 
 def segment(text: str, name: str = "structural", bounds: SizeBounds | None = None, counter=None) -> Segmentation:
-    """`text` segmented by the segmenter called `name`, measured by `bpe_counter` unless another is given."""
+    """Segment `text` with the segmenter `name`; `counter` defaults to `bpe_counter`."""
     counter = counter or bpe_counter()
     document = Document("text.md", "text/markdown", text)
     bounds = bounds or SizeBounds(8, 64)
@@ -105,6 +105,6 @@ PIECES = [
     "नमस्ते दुनिया। ", "👩‍👩‍👧 ", "🇩🇪🇫🇷", "e\u0301", "\u0301", "\u200d", "\ufe0f", "각", "ᄀ", "ᆨ", "\u2028", "\x85", "3.14 ",
     "a=1;" * 30, "。" * 9, "…", "?!", '." ', "zalgo" + "\u0316\u0317" * 12,
 ]  # fmt: skip
-"""What hypothesis makes texts of: prose, layout, code, scripts without spaces, and what breaks graphemes."""
+"""Pieces for generated texts: prose, layout, code, scripts without spaces, and combining characters."""
 
 soup = st.lists(st.sampled_from(PIECES), min_size=1, max_size=60).map("".join).filter(lambda text: not text.isspace())

@@ -1,4 +1,4 @@
-"""The measurements run, tell what they promise, and compare like with like; on a tiny model."""
+"""The benchmarks run on a tiny model, report every column, and compare the same prompts."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""The examples run, on a tiny model and a handful of questions of the form that their data have."""
+"""The examples run on a tiny model and a few questions."""
 
 import json
 import runpy

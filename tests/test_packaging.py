@@ -1,4 +1,4 @@
-"""What is installed, what imports what, and how quickly."""
+"""Direction of imports, imports without side effects, and requirements."""
 
 import ast
 import runpy

@@ -56,7 +56,7 @@ OTHER_FAMILIES = (
 """Tested with every RoPE type in one format, and in every format with one RoPE type."""
 
 ONE_ROPE_TYPE = ("phi3",)
-"""Families whose configuration allows no other than "default" of `ROPE`."""
+"""Families that only support "default" of `ROPE`."""
 
 OWN_SETTINGS = {
     "mistral": {"sliding_window": None},
@@ -69,7 +69,7 @@ OWN_SETTINGS = {
     "smollm3": {"no_rope_layer_interval": 2},
     "cohere": {"use_qk_norm": True, "logit_scale": 1.0},
 }
-"""What a family has beyond the settings of all, with values that matter."""
+"""Extra settings of a family, with values that have an effect."""
 
 
 def tiny_model(
@@ -118,7 +118,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         vocab_size=VOCABULARY,
         special_tokens=["<pad>", "<s>", "</s>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,  # it goes to standard output, where tests of commands look
+        show_progress=False,  # it prints to standard output, which tests of commands read
     )
     core.train_from_iterator(["the question and the documents that answer it, block by block. " * 20], trainer)
     return PreTrainedTokenizerFast(
@@ -131,7 +131,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 class WordEmbedder:
-    """Stands in for a sentence encoder: a unit vector of hashed words, so that shared words mean similarity."""
+    """Fake sentence encoder: unit vectors of hashed words, so that shared words mean similarity."""
 
     weights_id = "words"
     dimension = 64
@@ -145,7 +145,7 @@ class WordEmbedder:
 
 
 def tiny_engine(kv_dir=None, *, memory_bytes: int = 1 << 26, disk_bytes: int = 1 << 26, **model_settings) -> Engine:
-    """A whole engine in a tenth of a second."""
+    """A complete engine, created in a tenth of a second."""
     model = tiny_model(tokenizer=tiny_tokenizer(), **model_settings)
     tiers = [MemoryTier(memory_bytes)]
     if kv_dir is not None:
@@ -155,7 +155,7 @@ def tiny_engine(kv_dir=None, *, memory_bytes: int = 1 << 26, disk_bytes: int = 1
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """A context in which only what nothing refers to is freed: tensors in a cycle of references stay."""
+    """Disable the garbage collector, so that objects in reference cycles are not freed."""
     gc.collect()
     gc.disable()
     try:
@@ -165,13 +165,13 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 def tensor_nbytes() -> int:
-    """Bytes of all tensors that Python code can reach or has left to the garbage collector."""
+    """Bytes of all tensors known to the garbage collector."""
     storages = (o.untyped_storage() for o in gc.get_objects() if type(o) in (torch.Tensor, torch.nn.Parameter))
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 CHANGED = ("model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj")
-"""Layers that `make_changes` changes."""
+"""Layers changed by `make_changes`."""
 
 
 def make_changes(seed: int, network: torch.nn.Module) -> dict[str, Change]:

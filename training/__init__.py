@@ -1,1 +1,1 @@
-"""Reproduces what the library ships: the data set, the segmenter and, later, the adapter. Not installed with it."""
+"""Reproduces the weights that ship: data set, segmenter, adapters. Not installed with the library."""

@@ -1,4 +1,4 @@
-"""Which commit this is: results carry it."""
+"""The current commit, which results record."""
 
 import os
 import subprocess
@@ -8,8 +8,7 @@ from blockrag import __version__
 
 
 def commit() -> str:
-    """The checkout's commit, ``-dirty`` where files differ from it; outside of a checkout ``$BLOCKRAG_COMMIT``, or
-    ``unknown`` and the release, so that a run's results are kept wherever it runs."""
+    """``$BLOCKRAG_COMMIT``, or the checkout's commit (``-dirty`` if files differ), or ``unknown`` and the version."""
     given = os.environ.get("BLOCKRAG_COMMIT")
     if given:
         return given

@@ -1,8 +1,8 @@
-"""Rows of segmented documents: their schema, and the files they come from.
+"""Rows of segmented documents: schema and files.
 
 A row is a dict: ``{id, category, source, licence, split, text, boundaries: [{char, level}], headings: [[start,
-end]]}``. Offsets are characters of `text`; level 1 is the coarsest boundary; 0 is always one. A heading belongs to the
-block after it.
+end]]}``. Offsets are characters of `text`; level 1 is the coarsest; offset 0 is always a boundary. A heading belongs
+to the block after it.
 """
 
 import io
@@ -21,12 +21,12 @@ SPLITS = ("train", "dev", "test")
 
 
 def read_rows(paths: Iterable[Path | str]) -> Iterator[Row]:
-    """Rows of ``.jsonl``, ``.jsonl.zst`` and ``.parquet`` files, checked; without a ``dataset`` it is the file's name.
+    """Rows of ``.jsonl``, ``.jsonl.zst`` and ``.parquet`` files, checked. ``dataset`` defaults to the file's name.
 
     Raises
     ------
     ValueError
-        If a file is of another kind, or a row breaks the schema: with file, row and reason.
+        If a file has another type or a row violates the schema; names file, row and reason.
     """
     for path in map(Path, paths):
         for number, row in enumerate(read_file(path), 1):
@@ -38,7 +38,7 @@ def read_rows(paths: Iterable[Path | str]) -> Iterator[Row]:
 
 
 def check(row: Row) -> None:
-    """Raise `ValueError` if `row` breaks the schema."""
+    """Raise `ValueError` if `row` violates the schema."""
     missing = [field for field in FIELDS if field not in row]
     if missing:
         raise ValueError(f"it lacks {', '.join(missing)}")
@@ -52,7 +52,7 @@ def check(row: Row) -> None:
 
 
 def first_of_each(rows: Iterable[Row], n: int, *fields: str) -> Iterator[Row]:
-    """The first `n` rows of each value of `fields`; all of them where `n` is 0."""
+    """The first `n` rows for each value of `fields`; all if `n` is 0."""
     counts: Counter[tuple] = Counter()
     for row in rows:
         key = tuple(row.get(field) for field in fields)
@@ -62,7 +62,7 @@ def first_of_each(rows: Iterable[Row], n: int, *fields: str) -> Iterator[Row]:
 
 
 def some_documents(rows: Iterable[Row], split: str, n: int, most_chars: int) -> Iterator[Row]:
-    """Of one split the first `n` documents of each source that are not longer; 0 is no limit, of either."""
+    """The first `n` documents of each source in a split, of at most `most_chars` characters; 0 means no limit."""
     fitting = (row for row in rows if row["split"] == split and (not most_chars or len(row["text"]) <= most_chars))
     return first_of_each(fitting, n, "dataset")
 
@@ -70,7 +70,7 @@ def some_documents(rows: Iterable[Row], split: str, n: int, most_chars: int) -> 
 def read_file(path: Path) -> Iterator[Row]:
     """Rows of one file, unchecked."""
     if path.suffix == ".parquet":
-        import pyarrow.parquet  # noqa: PLC0415  (each kind of file needs its own library alone)
+        import pyarrow.parquet  # noqa: PLC0415  (only the library for this type of file)
 
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches(64):
             yield from batch.to_pylist()
@@ -91,7 +91,7 @@ def _parse(lines: Iterable[str], path: Path) -> Iterator[Row]:
         try:
             yield json.loads(line)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path.name}, row {number}: it is no JSON ({error})") from error
+            raise ValueError(f"{path.name}, row {number}: it is not JSON ({error})") from error
 
 
 def first_visible(text: str, char: int) -> int:

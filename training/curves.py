@@ -1,4 +1,4 @@
-"""``python -m training.curves RUNS --out FILE``: the logs of runs as a picture. Knows log lines only."""
+"""Plot the logs of runs: ``python -m training.curves RUNS --out FILE``."""
 
 import argparse
 import json
@@ -10,10 +10,10 @@ PANELS = ("loss", "divergence_answer", "damage_answer", "lr", "tokens_per_s")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the flags and draw."""
+    """Parse the flags and plot."""
     parser = argparse.ArgumentParser(prog="python -m training.curves", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders with a log.jsonl")
-    parser.add_argument("--out", type=Path, required=True, help="the picture, .png or .svg")
+    parser.add_argument("--out", type=Path, required=True, help="output file, .png or .svg")
     args = parser.parse_args(argv)
     draw({folder.name: read_log(folder) for folder in args.runs}, args.out)
 
@@ -24,8 +24,8 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def draw(logs: dict[str, list[dict[str, Any]]], out: Path) -> None:
-    """One panel a quantity, one line a run."""
-    import matplotlib  # noqa: PLC0415  (where there are curves to draw)
+    """Plot one panel per quantity, one line per run."""
+    import matplotlib  # noqa: PLC0415  (slow to import)
 
     matplotlib.use("agg")
     from matplotlib import pyplot  # noqa: PLC0415

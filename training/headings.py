@@ -1,8 +1,7 @@
-"""A text without its headings, and without a trace of where they were. Knows no files and no model.
+"""Remove headings from a text without leaving a trace of where they were.
 
-Where a heading's lines alone are removed, the blank line before it and the one after it meet; on the texts of
-SemanticSeg such a gap alone finds 95 to 100 % of the sections, so that whoever is judged there is judged at counting
-blank lines.
+Removing only a heading's lines would join the blank lines before and after it. On SemanticSeg this gap alone finds 95
+to 100 % of the sections, so an evaluation would measure the counting of blank lines.
 """
 
 import re
@@ -15,7 +14,7 @@ _SPACE = re.compile(r"\s+")
 
 
 def without_headings(row: Row) -> Row:
-    """The row with its text and its boundaries as `strip_headings` leaves them."""
+    """The row with text and boundaries from `strip_headings`."""
     text, boundaries = strip_headings(row["text"], row["boundaries"], row["headings"])
     return {**row, "text": text, "boundaries": boundaries, "headings": []}
 
@@ -23,15 +22,15 @@ def without_headings(row: Row) -> Row:
 def strip_headings(
     text: str, boundaries: Sequence[Boundary], headings: Sequence[Sequence[int]]
 ) -> tuple[str, list[Boundary]]:
-    """The text without its headings, and where its boundaries are then.
+    """The text without headings, and its boundaries at their new positions.
 
-    Headings go with the white space around them; what they parted is parted as the text's paragraphs mostly are. A
-    boundary at a heading moves to the first visible character after it. Of two that meet, the coarser stays; one at
-    the end of the text goes.
+    Headings are removed with the surrounding white space and replaced by the text's usual paragraph break. A boundary
+    at a heading moves to the next visible character. If two boundaries coincide, the coarser one is kept; one at the
+    end of the text is dropped.
     """
     runs = list(_runs(text, headings))
     usual = _usual_break(text, runs)
-    parts, moved, end = [], [], 0  # moved: (from where on, by how many characters)
+    parts, moved, end = [], [], 0  # moved: (start, end, new end) of each removed run
     n_chars = 0
     for begin, stop in runs:
         joint = _joint(text, begin, stop, usual)
@@ -49,7 +48,7 @@ def strip_headings(
 
 
 def _runs(text: str, headings: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:
-    """Headings with the white space around them; those with nothing visible between them are one."""
+    """Headings with surrounding white space; adjacent ones are merged."""
     begin, stop = -1, -1
     for first, last in sorted(map(tuple, headings)):
         first, last = len(text[:first].rstrip()), first_visible(text, last)
@@ -63,7 +62,7 @@ def _runs(text: str, headings: Sequence[Sequence[int]]) -> Iterator[tuple[int, i
 
 
 def _usual_break(text: str, runs: Sequence[tuple[int, int]]) -> int:
-    """Line ends of the commonest break between paragraphs that no heading is at; 0 where there is none."""
+    """Number of newlines in the most common paragraph break not next to a heading; 0 without any."""
     edges = {edge for run in runs for edge in run}
     gaps = (gap for gap in _SPACE.finditer(text) if gap.start() not in edges and gap.end() not in edges)
     counts = Counter(gap[0].count("\n") for gap in gaps if gap[0].count("\n") > 1)
@@ -71,7 +70,7 @@ def _usual_break(text: str, runs: Sequence[tuple[int, int]]) -> int:
 
 
 def _joint(text: str, begin: int, stop: int, usual: int) -> str:
-    """What stands in place of a run: a break between paragraphs, or the white space of a heading inside a line."""
+    """Replacement for a run: a paragraph break, or the white space of a heading inside a line."""
     run = text[begin:stop]
     before, after = run[: len(run) - len(run.lstrip())], run[len(run.rstrip()) :]
     indentation = after[after.rfind("\n") + 1 :] if "\n" in after else ""
@@ -85,7 +84,7 @@ def _joint(text: str, begin: int, stop: int, usual: int) -> str:
 
 
 def _moved(char: int, moved: Sequence[tuple[int, int, int]]) -> int:
-    """Where a character is afterwards; one inside a run is where the text after it begins."""
+    """New offset of a character; inside a run, that of the text after it."""
     for begin, stop, new_stop in reversed(moved):
         if char > begin or begin == 0:
             return new_stop + max(0, char - stop)

@@ -1,4 +1,4 @@
-"""Rows of questions about documents: their schema, and the texts of their blocks.
+"""Rows of questions about documents: schema, and the text of passages.
 
 A row is a dict: ``{id, question, answers: [...], documents: [{title, text, is_gold}], source, licence, split, meta}``.
 """
@@ -15,12 +15,12 @@ FIELDS = ("id", "question", "answers", "documents", "split")
 
 
 def read_questions(paths: Iterable[Path | str], split: str) -> Iterator[QARow]:
-    """Rows of that split, each with the file's name as its ``dataset``.
+    """Rows of a split, with the file's name as ``dataset``.
 
     Raises
     ------
     ValueError
-        If a row lacks a field: with file, row and field.
+        If a row lacks a field; names file, row and field.
     """
     for path in map(Path, paths):
         for number, row in enumerate(read_file(path), 1):
@@ -32,11 +32,11 @@ def read_questions(paths: Iterable[Path | str], split: str) -> Iterator[QARow]:
 
 
 def passage(document: dict[str, Any]) -> str:
-    """A document as the model reads it: its title, where it has one, on a line before its text."""
+    """A document as the model reads it: title, if any, on a line before the text."""
     return f"{document['title']}\n{document['text']}" if document["title"] else document["text"]
 
 
 def said_answer(row: QARow) -> str:
-    """The first answer that a gold document contains, or the first."""
+    """The first answer that a gold document contains, or else the first answer."""
     gold = "\n".join(d["text"] for d in row["documents"] if d["is_gold"]).casefold()
     return next((a for a in row["answers"] if a.strip().casefold() in gold), row["answers"][0]).strip()

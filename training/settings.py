@@ -1,4 +1,4 @@
-"""Settings of a run as flags: one flag for each field of a dataclass, and the dataclass from what was given."""
+"""Command-line flags from the fields of a dataclass, and the dataclass from parsed flags."""
 
 import argparse
 from dataclasses import fields
@@ -8,7 +8,7 @@ Settings = TypeVar("Settings")
 
 
 def add_flags(parser: argparse.ArgumentParser, settings: type) -> None:
-    """One flag a field; its ``help`` is the field's metadata."""
+    """Add one flag per field; the field's metadata has its ``help``."""
     for each in fields(settings):
         flag, default = "--" + each.name.replace("_", "-"), each.default
         options: dict[str, Any] = {"help": f"{each.metadata['help']} (default: {default})", "default": default}
@@ -22,12 +22,12 @@ def add_flags(parser: argparse.ArgumentParser, settings: type) -> None:
 
 
 def from_flags(args: argparse.Namespace, settings: type[Settings]) -> Settings:
-    """The settings that were given.
+    """The settings from parsed flags.
 
     Raises
     ------
     ValueError
-        What the dataclass raises where a value is out of its range.
+        From the dataclass, if a value is out of range.
     """
     given: dict[str, Any] = {}
     for each in fields(settings):  # type: ignore[arg-type]

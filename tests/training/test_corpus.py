@@ -48,7 +48,7 @@ def test_a_row_that_breaks_the_schema_says_which_and_why(tmp_path, change, reaso
 def test_a_row_that_is_no_json_says_which(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(ROW) + "\n{half")
-    with pytest.raises(ValueError, match=r"rows.jsonl, row 2: it is no JSON"):
+    with pytest.raises(ValueError, match=r"rows.jsonl, row 2: it is not JSON"):
         list(read_rows([path]))
 
 
