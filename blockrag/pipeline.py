@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ class Pipeline:
 
     @classmethod
     def open(cls, engine: Engine, directory: Path) -> "Pipeline":
-        """A pipeline over the index in a directory, which is made where it does not exist.
+        """A pipeline over the index in a directory, created if there is none.
 
         Raises
         ------
@@ -104,7 +105,7 @@ class Pipeline:
         encode their KV, then add all at once.
 
         `on_progress` is called with the stage ``"embed"``, then ``"encode"``. If it raises, the index stays as it was;
-        KV that is encoded by then is kept and used next time.
+        KV that is encoded by then stays, and is used next time.
         """
         document = segmentation.document
         prepared = self.prepare(document, segmentation.blocks(granularity), on_progress)
@@ -121,7 +122,7 @@ class Pipeline:
         on_progress: OnProgress | None = None,
         before_encoding: Callable[[list[str]], object] | None = None,
     ) -> Prepared:
-        """Embed the blocks that have no vector yet, and encode the KV that is not kept yet. Each block is tokenised
+        """Embed the blocks that have no vector yet, and encode the KV that is not cached. Each block is tokenised
         once. Adds nothing to the index; `before_encoding` is called with the KV keys before any KV is made."""
         texts = [document.text[block.start : block.end] for block in blocks]
         tokens = [self.engine.prompt.block_ids(text) for text in texts]
@@ -186,7 +187,7 @@ class Pipeline:
         client_id : str
             Who asks; where many do, they take turns.
         search : str, optional
-            What to look for, where it is not the question itself.
+            What to search for, if not for the question itself.
         pinned, excluded : collections of BlockRef
             Blocks to give in any case, first, and blocks never to give.
         sampling : Sampling
@@ -208,11 +209,16 @@ class Pipeline:
         DeviceMemoryError
             If the device's memory does not suffice.
         """
-        if not self.index.n_vectors:
-            raise IndexStoreError("the index is empty: add a document before asking")
         request = Request(question, mode, max_new_tokens, Stopwatch(self.engine.model.device), sampling=sampling)
-        retrieve = partial(self.search, search or question, k, pinned, excluded)
+        retrieve = partial(self._sources, search or question, k, pinned, excluded)
         yield from queue_and_answer(self.engine, request, retrieve, client_id)
+
+    def _sources(self, *search: Any) -> tuple[Source, ...]:
+        """`search`, which must have something to search in."""
+        found = self.search(*search)
+        if not found and not self.index.n_vectors:
+            raise IndexStoreError("the index is empty: add a document before asking")
+        return found
 
     def search(
         self, question: str, k: int, pinned: Sequence[BlockRef] = (), excluded: Collection[BlockRef] = ()

@@ -33,7 +33,7 @@ class BlockRAG:
     engine : Engine
         May be shared by many.
     directory : path
-        Of the index; made where it does not exist.
+        Folder of the index; made if it does not exist.
 
     Attributes
     ----------
@@ -69,11 +69,12 @@ class BlockRAG:
         model, embedder : str
             See `Engine.from_pretrained`; in a directory that holds an index, ``auto`` is the model that made it.
         directory : path, optional
-            Where index and block KV are kept; without it they last as long as this object.
+            Folder of the index and of block KV; without it they last as long as this object.
         device : str, optional
             Such as ``"cpu"`` or ``"cuda"``; by default a GPU where there is one.
         **settings
-            The others of `Engine.from_pretrained`: budgets in bytes, a store that a team shares, 8 bits at rest.
+            The other parameters of `Engine.from_pretrained`: budgets in bytes, a store that a team shares, 8 bits at
+            rest.
 
         Raises
         ------
@@ -122,7 +123,7 @@ class BlockRAG:
         DocumentError
             If a source cannot be read; those before it are indexed.
         SegmentationError
-            If there is no such segmenter, or the bounds cannot be kept.
+            If there is no such segmenter, or the bounds are impossible.
         """
         documents = (source if isinstance(source, Document) else load(source) for source in sources)
         return tuple(self._index(document, granularity, segmenter, bounds, on_progress) for document in documents)
@@ -193,7 +194,7 @@ class BlockRAG:
         self.pipeline.delete(document_id)
 
     def close(self) -> None:
-        """Close the index; what was kept without a directory is gone."""
+        """Close the index. Without a directory, index and KV are deleted."""
         self.pipeline.index.close()
         if self._temporary is not None:
             self._temporary.cleanup()

@@ -1,4 +1,4 @@
-"""What lasts: collections, documents, edits, blocks, conversations, settings, in a database. Knows no page.
+"""The application's database: collections, documents, edits, blocks with vectors, conversations, settings.
 
-The database is the truth. A collection's search index and block KV are made from it and can be made again.
+The database is the only truth. Block KV can be made again from it.
 """

@@ -13,7 +13,7 @@ from storage.store import Store
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0 done, 1 an error or trouble that is left."""
+    """Run a command. Returns the exit code: 0, or 1 after an error or if troubles are left."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     args = _parser().parse_args(argv)
@@ -25,35 +25,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def default_data_dir() -> Path:
-    """Where the application keeps its data unless told otherwise."""
+    """The default folder of the application's data."""
     from blockrag.models.store import home  # noqa: PLC0415  (imports model libraries)
 
     return home() / "app"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m storage", description="What the application keeps.")
+    parser = argparse.ArgumentParser(prog="python -m storage", description="Look after the application's database.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add = {}
     for name, run, text in (
-        ("doctor", _doctor, "find what disagrees; with --mend, mend it"),
-        ("migrate", _migrate, "bring the database to this program's version"),
+        ("doctor", _doctor, "find what contradicts the database; with --mend, repair it"),
+        ("migrate", _migrate, "upgrade the database to this version"),
         ("list", _list, "list the collections"),
         ("export", _export, "write a collection to a file"),
-        ("import", _import, "make a collection from such a file"),
+        ("import", _import, "create a collection from such a file"),
     ):
         add[name] = command = commands.add_parser(name, help=text)
         command.set_defaults(run=run)
-        command.add_argument("--data-dir", type=Path, help="the application's (default: in the cache folder)")
+        command.add_argument("--data-dir", type=Path, help="folder of the application (default: in the cache folder)")
         command.add_argument("--database", help="URL of the database (default: SQLite in the data folder)")
     for name in ("doctor", "export", "import"):
         options.add_model_options(add[name])
         options.add_kv_options(add[name])
-    add["doctor"].add_argument("--mend", action="store_true", help="mend what can be mended")
-    add["export"].add_argument("token", help="of the collection, see list")
+    add["doctor"].add_argument("--mend", action="store_true", help="repair what can be repaired")
+    add["export"].add_argument("token", help="token of the collection (see list)")
     for name in ("export", "import"):
         add[name].add_argument("file", type=Path)
-    add["import"].add_argument("--owner", default="local", help="whose it shall be (default: %(default)s)")
+    add["import"].add_argument("--owner", default="local", help="owner of the new collection (default: %(default)s)")
     return parser
 
 
@@ -84,7 +84,7 @@ def _doctor(args: argparse.Namespace) -> int:
     library, say = _library(args), logging.getLogger("storage").info
     found, left = mend(library) if args.mend else ([], list(examine(library)))
     for trouble in found or left:
-        say("%s: %s%s", trouble.where, trouble.what, "" if trouble.mend else " (cannot be mended)")
+        say("%s: %s%s", trouble.where, trouble.what, "" if trouble.mend else " (cannot be repaired)")
     say("%d found, %d left", len(found or left), len(left))
     library.close()
     return 1 if left else 0
@@ -92,7 +92,7 @@ def _doctor(args: argparse.Namespace) -> int:
 
 def _migrate(args: argparse.Namespace) -> int:
     database = Database(_url(args))
-    logging.getLogger("storage").info("the database is of version %s", database.version)
+    logging.getLogger("storage").info("the database has version %s", database.version)
     database.close()
     return 0
 

@@ -1,8 +1,8 @@
-"""A collection as one file: a zip of ``collection.json`` and ``documents/N.txt``. Vectors and KV are not in it: they
-are made again by indexing, by whatever models the importer uses.
+"""Export and import a collection as one file: a zip of ``collection.json`` and ``documents/N.txt``. It holds no vectors
+and no KV; indexing makes them again, with the importer's models.
 
-Nothing in a file to import is trusted: sizes are checked before anything is inflated, names before they are read,
-every text against its hash, every cut against its text; and it comes in whole or not at all.
+Nothing in a file to import is trusted. Sizes are checked before anything is inflated, names before they are read,
+each text against its hash, and each segmentation against its text. A file is imported whole or not at all.
 """
 
 import json
@@ -31,11 +31,11 @@ MAX_MANIFEST_BYTES = 256 << 20
 MAX_SOURCE = 4096
 """Characters of a document's source that are kept."""
 MAX_RATIO = 200
-"""Times that a member may be larger than its packed form; text packs to a fifth, a bomb to a thousandth."""
+"""How many times larger a member may be than its packed form; text packs to a fifth, a bomb to a thousandth."""
 
 
 def export(library: Library, collection: CollectionRecord, path: Path) -> None:
-    """Write a collection with its documents, cuts and edits to `path`."""
+    """Write a collection with its documents, segmentations and edits to `path`."""
     store, documents = library.store, []
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for number, record in enumerate(store.documents.of(collection.id)):
@@ -62,19 +62,19 @@ def export(library: Library, collection: CollectionRecord, path: Path) -> None:
 def import_(
     library: Library, owner: str, path: Path, name: str = "", most: int = 1_000, taken: Container[str] = ()
 ) -> CollectionRecord:
-    """A new collection from what `export` wrote, named `name` or as it was, with a number where that is `taken`.
+    """Create a collection from what `export` wrote, with the name `name` or its own, numbered where that is `taken`.
 
     Raises
     ------
     ArchiveError
-        If the file is not such an export, or is damaged, or exceeds what a collection may hold.
+        If the file is no such export, is damaged, or exceeds what a collection may hold.
     ConflictError, LimitError
-        As creating a collection does.
+        As `Collections.create` does.
     """
     title, parts = _read(library, path)
     name = _free(name or title, taken)
     collections, hidden = library.store.collections, secrets.token_hex(16)
-    collection = collections.create(IMPORTING, hidden)  # nobody's until it is whole
+    collection = collections.create(IMPORTING, hidden)  # no owner sees it until it is whole
     try:
         for document, cut, edits in parts:
             document_id = library.store.documents.add(collection.id, document, cut, library.quota)
@@ -97,16 +97,16 @@ def _encode(text: str) -> bytes:
 
 
 def _read(library: Library, path: Path) -> tuple[str, list[tuple[Document, NewSegmentation, list[Edit]]]]:
-    """All that is in a file, checked."""
+    """Read and check the whole file."""
     try:
         with zipfile.ZipFile(path) as archive:
             _check_sizes(archive, library.quota)
             manifest = json.loads(archive.read(MANIFEST))
             if manifest["format"] != FORMAT or manifest["version"] != VERSION:
-                raise ArchiveError("this file is of another format, or of a later version of BlockRAG")
+                raise ArchiveError("this file has another format, or is from a later version of BlockRAG")
             entries = manifest["documents"]
             if set(archive.namelist()) != {MANIFEST, *(f"documents/{i}.txt" for i in range(len(entries)))}:
-                raise ArchiveError("the file does not hold what it lists")
+                raise ArchiveError("the file does not contain what it lists")
             parts, taken = [], set[str]()
             for number, entry in enumerate(entries):
                 source = str(entry.get("source") or former_source(entry["name"], entry["sha256"], taken))
@@ -117,23 +117,25 @@ def _read(library: Library, path: Path) -> tuple[str, list[tuple[Document, NewSe
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         raise ArchiveError(f"the file is not an exported collection ({type(error).__name__})") from error
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-        raise ArchiveError(f"the file is damaged, or no exported collection ({error})") from error
+        raise ArchiveError(f"the file is damaged, or is no exported collection ({error})") from error
     except SegmentationError as error:
-        raise ArchiveError(f"a document of the file cannot be cut as it says: {error}") from error
+        raise ArchiveError(f"the blocks of a document in the file are impossible: {error}") from error
 
 
 def _check_sizes(archive: zipfile.ZipFile, quota: Quota) -> None:
     members = archive.infolist()
     if len(members) > quota.n_documents + 1:
-        raise ArchiveError(f"the file has {len(members)} members; at most {quota.n_documents + 1} are read")
+        raise ArchiveError(f"the file has {len(members)} members; at most {quota.n_documents + 1} are allowed")
     for member in members:
         if member.file_size > MAX_RATIO * max(member.compress_size, 1 << 10):
             raise ArchiveError(f"{member.filename[:80]!r} would grow more than {MAX_RATIO} times when unpacked")
         if member.filename == MANIFEST and member.file_size > MAX_MANIFEST_BYTES:
-            raise ArchiveError(f"its list of contents has {member.file_size:,} bytes; at most {MAX_MANIFEST_BYTES:,}")
+            raise ArchiveError(
+                f"its list of contents has {member.file_size:,} bytes; at most {MAX_MANIFEST_BYTES:,} are allowed"
+            )
     total = sum(member.file_size for member in members if member.filename != MANIFEST)
     if total > 4 * quota.n_chars:
-        raise ArchiveError(f"the file holds {total:,} bytes of text, more than a collection may")
+        raise ArchiveError(f"the file holds {total:,} bytes of text, more than a collection may hold")
 
 
 def _part(
@@ -142,13 +144,13 @@ def _part(
     text = data.decode("utf-8", "surrogatepass")
     document = Document(str(entry["name"])[:200], str(entry["media_type"])[:200], text, source)
     if document.sha256 != entry["sha256"]:
-        raise ArchiveError(f"the text of {document.name!r} is not the one that was exported")
+        raise ArchiveError(f"the text of {document.name!r} is not the text that was exported")
     bounds = SizeBounds(*(int(bound) for bound in entry["bounds"]))
     scored = Scored(entry["chars"], entry["scores"])
     edits = []
     for char, kind in entry["edits"]:
         if kind not in ("added", "removed"):
-            raise ArchiveError(f"an edit of {document.name!r} is of an unknown kind")
+            raise ArchiveError(f"an edit of {document.name!r} has an unknown kind")
         edits.append(Edit(int(char), kind))
     granularity = float(entry["granularity"])
     Segmentation.restore(document, scored, library.engine.token_counter, bounds, edits).blocks(granularity)

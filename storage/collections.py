@@ -1,8 +1,8 @@
-"""Collections: whose they are, and when they were used."""
+"""Collections, their owners, and when they were last used."""
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select, update
@@ -15,15 +15,15 @@ from storage.models import NAME_CHARS
 from storage.shared import keys_in_use, release
 
 IMPORTING = "importing"
-"""Owner of collections that are not whole yet; those of a killed process are removed by the doctor."""
+"""Owner of collections while they are imported. The doctor removes those that a killed process left."""
 
 MAX_COLLECTIONS = 1_000
-"""Of one owner, unless told otherwise."""
+"""Of one owner, by default."""
 
 
 @dataclass(frozen=True)
 class CollectionRecord:
-    """A collection as it was read."""
+    """A collection."""
 
     id: int
     token: str
@@ -36,13 +36,13 @@ class CollectionRecord:
 
 
 class Collections:
-    """All collections of a database.
+    """The collections of a database.
 
     Parameters
     ----------
     database : Database
     clock : callable
-        Seconds since 1970, for tests.
+        Returns the seconds since 1970.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time):
@@ -50,12 +50,12 @@ class Collections:
         self._clock = clock
 
     def create(self, owner: str, name: str, most: int = MAX_COLLECTIONS) -> CollectionRecord:
-        """A new, empty collection.
+        """Create an empty collection.
 
         Raises
         ------
         ConflictError
-            If the name is empty, too long, or one that the owner has used already.
+            If the name is empty or too long, or the owner has a collection of this name.
         LimitError
             If the owner has `most` already.
         """
@@ -70,7 +70,7 @@ class Collections:
             return _record(row)
 
     def get(self, owner: str | None, token: str) -> CollectionRecord:
-        """The collection called `token`, if it is `owner`'s (of anyone's, where `owner` is None); marks it as used.
+        """The collection with this token, if `owner` owns it (None: whoever owns it). Marks it as used.
 
         Raises
         ------
@@ -88,7 +88,7 @@ class Collections:
         return record
 
     def of(self, owner: str) -> list[CollectionRecord]:
-        """All of an owner's, by name."""
+        """An owner's collections, by name."""
         counted = select(models.Document.collection_id, func.count().label("n")).group_by(models.Document.collection_id)
         counts = counted.subquery()
         query = (
@@ -101,25 +101,23 @@ class Collections:
             return [_record(row, n) for row, n in session.execute(query)]
 
     def all(self) -> list[CollectionRecord]:
-        """Everyone's, in order of id."""
+        """The collections of all owners, in order of id."""
         with self._database.read() as session:
             return [_record(row) for row in session.scalars(select(models.Collection).order_by(models.Collection.id))]
 
     def count(self) -> int:
-        """Everyone's collections."""
+        """Number of collections of all owners."""
         with self._database.read() as session:
             return session.scalar(select(func.count()).select_from(models.Collection)) or 0
 
-    def idle_since(self, before_s: float, spared: Sequence[str] = ()) -> list[CollectionRecord]:
-        """Collections not used since then, of owners that are not `spared`."""
-        query = select(models.Collection).where(
-            models.Collection.used_s < before_s, models.Collection.owner.not_in(spared)
-        )
+    def idle_since(self, before_s: float) -> list[CollectionRecord]:
+        """Collections that were last used before this time."""
+        query = select(models.Collection).where(models.Collection.used_s < before_s)
         with self._database.read() as session:
             return [_record(row) for row in session.scalars(query)]
 
     def give(self, collection_id: int, owner: str, name: str, most: int = MAX_COLLECTIONS) -> None:
-        """Make a collection an owner's, under this name. Raises as `create` and `get` do."""
+        """Give a collection to an owner, under this name. Raises as `create` and `get` do."""
         name = _checked(name)
         with self._database.write() as session:
             row = session.get(models.Collection, collection_id)
@@ -129,7 +127,7 @@ class Collections:
             row.owner, row.name = owner, name
 
     def rename(self, collection_id: int, name: str) -> None:
-        """Raises ConflictError or NotFoundError, as `create` and `get` do."""
+        """Rename a collection. Raises ConflictError and NotFoundError, as `create` and `get` do."""
         name = _checked(name)
         with self._database.write() as session:
             row = session.get(models.Collection, collection_id)
@@ -140,8 +138,7 @@ class Collections:
                 row.name = name
 
     def delete(self, collection_id: int) -> list[str]:
-        """Remove a collection with all that belongs to it in the database; returns the KV keys that nobody's blocks
-        use any more."""
+        """Remove a collection with all its rows. Returns the KV keys that nothing uses any more."""
         with self._database.write() as session:
             keys = keys_in_use(session, collection_id)
             session.execute(delete(models.Collection).where(models.Collection.id == collection_id))
@@ -159,7 +156,7 @@ def _checked(name: str) -> str:
 
 def _admit(session: Session, owner: str, name: str, most: int) -> None:
     if _count(session, owner) >= most:
-        raise LimitError(f"there are {most} collections already, which is the most; delete one first")
+        raise LimitError(f"there are {most} collections already; delete one first")
     _refuse_taken(session, owner, name)
 
 

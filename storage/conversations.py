@@ -1,4 +1,4 @@
-"""Conversations: questions, their answers in each mode, and the blocks that the answers were given."""
+"""Conversations: questions, their answers in each mode, and the blocks that the model was given."""
 
 import json
 import time
@@ -19,7 +19,7 @@ TITLE_CHARS = 80
 
 @dataclass(frozen=True)
 class ConversationRecord:
-    """A conversation of a collection, by its first question."""
+    """A conversation; its title is its first question."""
 
     id: int
     title: str
@@ -28,7 +28,7 @@ class ConversationRecord:
 
 @dataclass(frozen=True)
 class TurnRecord:
-    """A question with what came of it. Sources of documents deleted since are gone."""
+    """A question with its answers and sources. Sources from deleted documents are gone."""
 
     id: int
     question: str
@@ -46,7 +46,7 @@ class Conversations:
         self._clock = clock
 
     def begin(self, collection_id: int, title: str) -> int:
-        """A new conversation; returns its id. Raises NotFoundError where there is no such collection."""
+        """Begin a conversation and return its id. Raises NotFoundError if there is no such collection."""
         with self._database.write() as session:
             if session.get(models.Collection, collection_id) is None:
                 raise NotFoundError("there is no such collection")
@@ -58,12 +58,12 @@ class Conversations:
             return row.id
 
     def add(self, collection_id: int, conversation_id: int, answers: Sequence[Answer]) -> int:
-        """Add a question with its answers (one a mode, all of the same question and sources); returns the turn's id.
+        """Add a question with its answers, one for each mode, all with the same sources. Returns the turn's id.
 
         Raises
         ------
         NotFoundError
-            If the conversation is gone, or not of this collection.
+            If this collection has no such conversation.
         """
         with self._database.write() as session:
             _owned(session, collection_id, conversation_id)
@@ -73,7 +73,7 @@ class Conversations:
             session.flush()
             known = _document_ids(session, collection_id, {s.document_id for s in (*first.sources, *first.left_out)})
             for source, left_out in [(s, False) for s in first.sources] + [(s, True) for s in first.left_out]:
-                if source.document_id in known:  # else deleted while the answer was written
+                if source.document_id in known:  # not deleted while the answer was written
                     session.add(
                         models.Source(
                             turn_id=turn.id,
@@ -93,7 +93,7 @@ class Conversations:
             return turn.id
 
     def of(self, collection_id: int) -> list[ConversationRecord]:
-        """A collection's conversations, the newest first."""
+        """A collection's conversations, newest first."""
         query = (
             select(models.Conversation)
             .where(models.Conversation.collection_id == collection_id)
@@ -103,15 +103,15 @@ class Conversations:
             return [ConversationRecord(row.id, row.title, row.created_s) for row in session.scalars(query)]
 
     def turns(self, collection_id: int, conversation_id: int) -> list[TurnRecord]:
-        """A conversation's turns, the oldest first. Raises NotFoundError."""
+        """A conversation's turns, oldest first. Raises NotFoundError."""
         query = select(models.Turn).where(models.Turn.conversation_id == conversation_id).order_by(models.Turn.id)
         with self._database.read() as session:
             _owned(session, collection_id, conversation_id)
             return [_turn(session, row) for row in session.scalars(query)]
 
     def saved(self, collection_id: int) -> tuple[int, int, float]:
-        """Answers of a collection in block mode, tokens that these did not compute, and milliseconds by which their
-        first tokens came sooner than those of full mode, where both were asked."""
+        """Number of a collection's answers in block mode, the tokens that they reused from the cache, and the
+        milliseconds that they saved before the first token, over questions that were answered in both modes."""
         query = (
             select(models.Answer.turn_id, models.Answer.mode, models.Answer.report)
             .join(models.Turn, models.Turn.id == models.Answer.turn_id)
@@ -151,7 +151,7 @@ def _document_ids(session: Session, collection_id: int, wanted: set[str]) -> dic
 
 
 def _text(text: str) -> str:
-    """PostgreSQL's text holds no NUL, and no encoding half a character."""
+    """Replace NUL, which PostgreSQL's text cannot hold, and halves of characters, which UTF-8 cannot."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 

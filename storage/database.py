@@ -1,7 +1,7 @@
-"""A database by URL: connections, transactions, the version of its tables. Knows no table by name.
+"""A database by URL: connections, transactions, the version of its tables.
 
-SQLite (in WAL mode: readers do not wait for a writer) or PostgreSQL. Every change is one transaction: `write` commits
-it whole or not at all. Safe to use from several threads and processes.
+SQLite (in WAL mode, so that readers do not wait for a writer) or PostgreSQL. Each change is one transaction, committed
+whole or not at all. Safe to use from several threads and processes.
 """
 
 from collections.abc import Iterator
@@ -24,13 +24,13 @@ DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg",
 
 
 def sqlite_url(path: Path) -> str:
-    """URL of a SQLite file; its folder is made where it does not exist."""
+    """URL of a SQLite file. Makes its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
 
 class Database:
-    """Opens the database at `url`, bringing its tables to this program's version first.
+    """Opens the database at `url` and upgrades its tables to this program's version.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Database:
     Raises
     ------
     StorageError
-        If the URL is of neither kind, the driver is not installed, the server cannot be reached, or the tables are of a
+        If the URL is of neither kind, the driver is not installed, the server cannot be reached, or the tables have a
         later version than this program knows.
     """
 
@@ -74,15 +74,15 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A session whose changes are committed at the end of the context, or, where it raises, undone."""
+        """A session whose changes are committed at the end of the context, or rolled back if it raises."""
         with self._failures(), Session(self._engine, expire_on_commit=False) as session:
             session.connection(execution_options={"writes": True})
             yield session
             session.commit()
 
     def wipe_deleted(self) -> None:
-        """Have what was deleted leave the write-ahead log too, so that no file holds it any more. PostgreSQL does
-        this in its own time (VACUUM)."""
+        """Empty SQLite's write-ahead log, so that no file holds what was deleted. PostgreSQL does this when it
+        vacuums."""
         if self.dialect == "sqlite":
             with self._failures(), self._engine.connect() as connection:
                 connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -97,7 +97,7 @@ class Database:
         try:
             yield
         except IntegrityError as error:
-            raise ConflictError(f"the database refused what contradicts its other contents: {error.orig}") from error
+            raise ConflictError(f"the database refused a change that contradicts its contents: {error.orig}") from error
         except OperationalError as error:
             raise StorageError(f"the database at {_shown(self.url)} cannot be used: {error.orig}") from error
         except SQLAlchemyError as error:
@@ -135,14 +135,14 @@ def _engine(url: URL) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    """Transactions are begun by us, see `_begin_sqlite`; deleted pages are overwritten, so that delete means gone."""
+    """Leave transactions to `_begin_sqlite`, and overwrite what is deleted."""
     connection.isolation_level = None
     for pragma in ("foreign_keys = ON", "journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    """A writer takes its turn at once: one that began as a reader could not be made to wait, only to fail."""
+    """Lock the database when a writer begins: a writer that began as a reader could not wait for another, only fail."""
     writes = connection.get_execution_options().get("writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 

@@ -1,8 +1,8 @@
-"""Finds what disagrees with the database, and mends it. Run it while nobody else writes: at the start, or by hand.
+"""Find what contradicts the database, and repair it. Run it while nothing else writes: at the start, or by hand.
 
     python -m storage doctor --data-dir FOLDER [--mend]
 
-The database is right; block KV and uploaded files follow from it.
+The database is right; block KV and uploaded files must follow it.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ LOST = "the file was lost; load it again"
 
 @dataclass(frozen=True)
 class Trouble:
-    """Something that disagrees: where, what, and, where it can be mended, how."""
+    """Something wrong: where, what, and how to repair it, if that is possible."""
 
     where: str
     what: str
@@ -33,13 +33,13 @@ class Trouble:
 
 
 def examine(library: Library) -> Iterator[Trouble]:
-    """Everything that disagrees."""
+    """Find every trouble."""
     yield from _database(library)
     for collection in library.store.collections.all():
         if collection.owner == IMPORTING:
             yield Trouble(
                 f"collection {collection.id}",
-                "it was imported in part",
+                "its import did not finish",
                 partial(library.delete_collection, collection),
             )
             continue
@@ -50,9 +50,9 @@ def examine(library: Library) -> Iterator[Trouble]:
 
 
 def mend(library: Library) -> tuple[list[Trouble], list[Trouble]]:
-    """Mend what can be mended; returns what was found, and what is left."""
+    """Repair what can be repaired. Returns what was found, and what is left."""
     found = []
-    for trouble in examine(library):  # what is mended early need not be mended in what follows from it
+    for trouble in examine(library):  # an early repair may prevent later troubles
         found.append(trouble)
         if trouble.mend is not None:
             trouble.mend()
@@ -79,7 +79,9 @@ def _document(library: Library, record: DocumentRecord) -> Iterator[Trouble]:
     try:
         library.restore(document, record.id, store.segmentations.get(record.id))
     except (NotFoundError, SegmentationError) as error:
-        yield Trouble(where, f"it cannot be cut as it was ({error})", partial(_segment, library, record, document))
+        yield Trouble(
+            where, f"its segmentation cannot be restored ({error})", partial(_segment, library, record, document)
+        )
     blocks = store.blocks.of(record.id)
     if blocks:
         edges = [0, *(block.end for block in blocks)]
@@ -114,4 +116,4 @@ def _kv(library: Library) -> Iterator[Trouble]:
         if isinstance(tier, DiskTier):
             for key in tier.keys():
                 if key not in known:
-                    yield Trouble(tier.name, f"KV {key[:16]} is of no block", partial(tier.delete, key))
+                    yield Trouble(tier.name, f"KV {key[:16]} belongs to no block", partial(tier.delete, key))

@@ -33,7 +33,7 @@ class DocumentRecord:
 
 @dataclass(frozen=True)
 class UploadRecord:
-    """A file that was received: waiting to be read, or failed for a reason."""
+    """An uploaded file: waiting to be read, or failed for a reason."""
 
     id: int
     collection_id: int
@@ -114,11 +114,9 @@ class Documents:
             self._database.wipe_deleted()
         return document_id
 
-    def of(self, collection_id: int, search: str = "") -> list[DocumentRecord]:
-        """A collection's documents in the order they came, those whose name contains `search` (as text)."""
+    def of(self, collection_id: int) -> list[DocumentRecord]:
+        """A collection's documents, in the order they were added."""
         query = select(models.Document).where(models.Document.collection_id == collection_id)
-        if search:
-            query = query.where(models.Document.name.icontains(search, autoescape=True))
         with self._database.read() as session:
             return [_record(row) for row in session.scalars(query.order_by(models.Document.id))]
 
@@ -151,7 +149,7 @@ class Documents:
         return orphans
 
     def totals(self, collection_id: int | None = None) -> tuple[int, int]:
-        """Number of documents and of their characters, of one collection or of all."""
+        """Number of documents and of their characters, in one collection or in all."""
         query = select(func.count(), func.coalesce(func.sum(models.Document.n_chars), 0)).select_from(models.Document)
         if collection_id is not None:
             query = query.where(models.Document.collection_id == collection_id)
@@ -160,7 +158,7 @@ class Documents:
             return int(n_documents), int(n_chars)
 
     def receive(self, collection_id: int, name: str, file: str, nbytes: int) -> int:
-        """Note a file that has been received; returns the upload's id."""
+        """Add an upload that waits to be read. Returns its id."""
         with self._database.write() as session:
             row = models.Upload(
                 collection_id=collection_id, name=name[: models.NAME_CHARS], file=file, nbytes=nbytes,
@@ -171,19 +169,19 @@ class Documents:
             return row.id
 
     def fail(self, upload_id: int, reason: str) -> None:
-        """Note why a file is no document; nothing happens where the upload is gone."""
+        """Record why an upload could not be read, unless the upload is gone."""
         with self._database.write() as session:
             row = session.get(models.Upload, upload_id)
             if row is not None:
                 row.state, row.reason = "failed", reason
 
     def dismiss(self, upload_id: int) -> None:
-        """Forget an upload."""
+        """Remove an upload."""
         with self._database.write() as session:
             session.execute(delete(models.Upload).where(models.Upload.id == upload_id))
 
     def uploads(self, collection_id: int | None = None) -> list[UploadRecord]:
-        """Uploads of one collection, or of all, in the order they came."""
+        """Uploads of one collection, or of all, in the order they arrived."""
         query = select(models.Upload).order_by(models.Upload.id)
         if collection_id is not None:
             query = query.where(models.Upload.collection_id == collection_id)
@@ -238,11 +236,11 @@ def _check(session: Session, collection_id: int, row: models.Document | None, n_
     if row is not None:
         n_documents, total = n_documents - 1, total - row.n_chars
     if n_documents >= quota.n_documents:
-        raise LimitError(f"this collection has {n_documents} documents, which is the most; delete some first")
+        raise LimitError(f"this collection has {n_documents} documents, the most allowed; delete some first")
     if total + n_chars > quota.n_chars:
         raise LimitError(
             f"with this document's {n_chars:,} characters the collection would have {total + n_chars:,}; at most "
-            f"{quota.n_chars:,} are kept: delete some first"
+            f"{quota.n_chars:,} are allowed; delete some first"
         )
 
 

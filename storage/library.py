@@ -1,4 +1,4 @@
-"""What is done to collections: their rows, and the block KV and the files that belong to the rows."""
+"""Operations on collections: on their rows, and on the block KV and files that belong to the rows."""
 
 import hashlib
 import logging
@@ -76,8 +76,7 @@ class Library:
         return Pipeline(self.engine, self.index_of(collection.id))
 
     def receive(self, collection_id: int, path: Path, name: str) -> int:
-        """Take a copy of a file into the folder of files received, so that it survives whatever comes; returns the
-        upload's id."""
+        """Copy a file into the folder of uploads, where it survives a restart. Returns the upload's id."""
         file = secrets.token_hex(16)
         kept = self.received / file
         shutil.copyfile(path, kept)
@@ -88,7 +87,7 @@ class Library:
         return self.received / Path(upload.file).name
 
     def dismiss(self, upload: UploadRecord) -> None:
-        """Forget an upload and its file."""
+        """Remove an upload and its file."""
         self.store.documents.dismiss(upload.id)
         self.upload_path(upload).unlink(missing_ok=True)
 
@@ -100,12 +99,12 @@ class Library:
         granularity: float = DEFAULT_GRANULARITY,
         on_progress: OnProgress | None = None,
     ) -> tuple[Segmentation, NewSegmentation]:
-        """Run a segmenter over a document; keeps nothing."""
+        """Run a segmenter over a document; saves nothing."""
         made = segment(self.engine, document, segmenter, bounds, on_progress)
         return made, NewSegmentation(segmenter, made.scored, made.bounds, granularity)
 
     def restore(self, document: Document, document_id: int, cut: SegmentationRecord) -> Segmentation:
-        """The segmentation that is kept."""
+        """A document's segmentation as it was saved."""
         scored = self.store.segmentations.scored(document_id)
         return Segmentation.restore(document, scored, self.engine.token_counter, cut.bounds, cut.edits)
 
@@ -138,7 +137,7 @@ class Library:
         self._delete_kv(orphans)
 
     def tiers_of(self, kv_key: str) -> tuple[str, ...]:
-        """Names of this machine's tiers that hold a block's KV now, fastest first."""
+        """Names of this machine's tiers that hold a block's KV, fastest first."""
         return tuple(tier.name for tier in self.engine.kv.local_tiers_with(kv_key))
 
     def delete_document(self, collection: CollectionRecord, record: DocumentRecord) -> None:

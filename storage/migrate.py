@@ -1,4 +1,4 @@
-"""Brings a database's tables to this program's version, by Alembic."""
+"""Upgrade a database's tables, by Alembic."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from storage.errors import StorageError
 
 _LOCK = 0x626C6F636B
-"""Of PostgreSQL's advisory locks; any number that others hardly use."""
+"""Number of PostgreSQL's advisory lock: any that others are unlikely to use."""
 
 _FOLDER = Path(__file__).parent / "migrations"
 
@@ -28,32 +28,32 @@ def _scripts() -> ScriptDirectory:
 
 
 VERSIONS = tuple(script.revision for script in reversed(list(_scripts().walk_revisions())))
-"""All versions, the oldest first."""
+"""All versions, oldest first."""
 
 HEAD = VERSIONS[-1]
 
 
 def current(connection: Connection) -> str | None:
-    """The version of a database's tables; None where it has none."""
+    """The version of a database's tables; None if it has no tables."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
 def upgrade(connection: Connection, version: str = HEAD) -> None:
-    """Bring the tables to `version`, in one transaction; nothing happens where they are of it already.
+    """Upgrade the tables to `version`, in one transaction.
 
-    SQLite changes a table by making it anew. Meanwhile it checks no references: dropping the old table would delete the
-    rows that point to it.
+    SQLite changes a table by making it again. Meanwhile it does not check references: dropping the old table would
+    delete the rows that point to it.
 
     Raises
     ------
     StorageError
-        If the database is of a version that this program does not know.
+        If the database has a version that this program does not know.
     """
     found = current(connection)
     connection.rollback()
     if found is not None and found not in VERSIONS:
         raise StorageError(
-            f"the database is of version {found}, which this program does not know; it knows {', '.join(VERSIONS)}. "
+            f"the database has version {found}, which this program does not know; it knows {', '.join(VERSIONS)}. "
             "Use a later BlockRAG, or a copy of the database from before it was upgraded."
         )
     if found == version:
@@ -70,6 +70,6 @@ def upgrade(connection: Connection, version: str = HEAD) -> None:
 
 
 def _pragma(connection: Connection, statement: str) -> None:
-    """Run what SQLite runs outside of transactions alone."""
+    """Run a statement that SQLite accepts only outside of a transaction."""
     if connection.dialect.name == "sqlite":
         connection.connection.execute(statement)

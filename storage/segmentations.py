@@ -47,22 +47,22 @@ class EditRecord:
 
 
 class Segmentations:
-    """The segmentations of a database. Every change gives the document a version that is higher than any before it in
-    its collection, that of a document since deleted included."""
+    """The segmentations of a database. Each change gives the document a version higher than any before in its
+    collection, those of deleted documents included."""
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time):
         self._database = database
         self._clock = clock
 
     def put(self, document_id: int, segmentation: NewSegmentation) -> int:
-        """Keep new scores, in place of what there was; edits stay. Returns the version. Raises NotFoundError."""
+        """Replace the scores; edits stay. Returns the version. Raises NotFoundError."""
         with self._database.write() as session:
             version = bump_version(session, document_id)
             session.merge(new_row(document_id, segmentation, version))
             return version
 
     def get(self, document_id: int) -> SegmentationRecord:
-        """Raises NotFoundError where the document is gone or was never segmented."""
+        """A document's segmentation. Raises NotFoundError if the document is gone or was never segmented."""
         with self._database.read() as session:
             return _get(session, document_id)
 
@@ -81,7 +81,7 @@ class Segmentations:
         return found
 
     def scored(self, document_id: int) -> Scored:
-        """The scores. Raises NotFoundError."""
+        """A document's boundary scores. Raises NotFoundError."""
         with self._database.read() as session:
             row = session.get(models.Segmentation, document_id, options=[undefer_group("scored")])
             if row is None:
@@ -89,7 +89,7 @@ class Segmentations:
             return Scored(np.frombuffer(row.chars, "<i8"), np.frombuffer(row.scores, "<f4"))
 
     def set_granularity(self, document_id: int, granularity: float) -> None:
-        """Raises NotFoundError."""
+        """Choose a granularity. Raises NotFoundError."""
         with self._database.write() as session:
             changed = session.execute(
                 update(models.Segmentation)
@@ -100,12 +100,12 @@ class Segmentations:
                 raise NotFoundError("this document has no segmentation")
 
     def edit(self, document_id: int, edits: list[Edit], expected_version: int | None = None) -> SegmentationRecord:
-        """Add edits to the history, all or none; what was undone can then no longer be redone.
+        """Add edits, all or none; what was undone can no longer be redone.
 
         Raises
         ------
         ConflictError
-            If the segmentation is no longer of the version that the edits were checked against.
+            If the segmentation no longer has the version that the edits were checked against.
         NotFoundError
         """
         with self._database.write() as session:
@@ -114,7 +114,7 @@ class Segmentations:
             if row is None:
                 raise NotFoundError("this document has no segmentation")
             if expected_version not in (None, row.version):
-                raise ConflictError("the blocks were changed meanwhile; look at them and try again")
+                raise ConflictError("the blocks have changed; look at them and try again")
             row.version = version
             session.execute(
                 update(models.Edit)
@@ -131,11 +131,11 @@ class Segmentations:
             return _get(session, document_id)
 
     def undo(self, document_id: int) -> SegmentationRecord:
-        """Take the last edit in force back; nothing happens where there is none. Raises NotFoundError."""
+        """Undo the last edit, if there is one. Raises NotFoundError."""
         return self._step(document_id, "done", "undone", func.max)
 
     def redo(self, document_id: int) -> SegmentationRecord:
-        """Make the edit again that was taken back last; nothing happens where there is none. Raises NotFoundError."""
+        """Redo the edit that was undone last, if there is one. Raises NotFoundError."""
         return self._step(document_id, "undone", "done", func.min)
 
     def _step(self, document_id: int, found: str, then: str, pick: Callable[..., object]) -> SegmentationRecord:
@@ -152,13 +152,13 @@ class Segmentations:
             return _get(session, document_id)
 
     def drop_edits(self, document_id: int) -> None:
-        """Put every edit out of force; the history keeps them. Raises NotFoundError."""
+        """Drop all edits; the history keeps them. Raises NotFoundError."""
         with self._database.write() as session:
             bump_version(session, document_id)
             session.execute(update(models.Edit).where(models.Edit.document_id == document_id).values(state="dropped"))
 
     def history(self, document_id: int) -> list[EditRecord]:
-        """All edits, whatever became of them, the oldest first."""
+        """All edits that were ever made, oldest first."""
         query = select(models.Edit).where(models.Edit.document_id == document_id).order_by(models.Edit.id)
         with self._database.read() as session:
             return [EditRecord(_edit(row), row.state, row.made_s) for row in session.scalars(query)]

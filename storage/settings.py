@@ -1,4 +1,4 @@
-"""Settings of owners and of the application: JSON values under short names. Knows not what they mean."""
+"""Settings of owners and of the application: JSON values under short names."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from storage import models
 from storage.database import Database
 
 APPLICATION = ""
-"""The owner of settings that are everyone's."""
+"""The owner of the application's settings."""
 
 
 class Settings:
@@ -25,7 +25,7 @@ class Settings:
             return {row.key: json.loads(row.value) for row in session.scalars(query)}
 
     def put(self, owner: str, values: dict[str, Any]) -> None:
-        """Set these, all or none; others stay."""
+        """Set these values, all or none."""
         with self._database.write() as session:
             for key, value in values.items():
                 session.merge(models.Setting(owner=owner, key=key, value=json.dumps(value)))

@@ -1,4 +1,4 @@
-"""All repositories of one database, together."""
+"""A database with its repositories."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from storage.settings import Settings
 
 @dataclass(frozen=True)
 class Store:
-    """The database and its repositories. Safe to use from several threads."""
+    """A database with its repositories. Safe to use from several threads."""
 
     database: Database
     collections: Collections

@@ -15,7 +15,7 @@ class BlockRAGRetriever(BaseRetriever):
     """Finds the blocks nearest to a question. Their KV was encoded when they were indexed.
 
     The nodes have the block's text and exact offsets; ids that are the same every time
-    (``<sha256 of the document>:<start>-<end>``); and as metadata ``file_name`` and, of documents with pages,
+    (``<id of the document>:<start>-<end>``); and as metadata ``file_name`` and, of documents with pages,
     ``page_label``, neither shown to an LLM unless taken from `excluded_llm_metadata_keys`.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Text to vectors, by sentence-transformers. Knows no index."""
+"""Embed text with sentence-transformers."""
 
 import threading
 from collections.abc import Sequence

@@ -71,7 +71,6 @@ def test_use_is_noted_and_idle_ones_are_found(store, collection, clock):
     clock.now += 3600
     store.collections.create("bert", "fresh")
     assert [c.name for c in store.collections.idle_since(clock.now - 1800)] == ["Rivers"]
-    assert store.collections.idle_since(clock.now - 1800, spared=["anna"]) == []
     store.collections.get("anna", collection.token)
     assert store.collections.idle_since(clock.now - 1800) == []
 
@@ -133,13 +132,6 @@ def test_another_text_of_a_source_replaces_the_one_before(store, collection, kep
     (turn,) = store.conversations.turns(collection.id, conversation)
     assert turn.sources == answer.sources, "a conversation shows what was read then"
     assert set(store.documents.delete(kept)) == {block.kv_key for block in blocks} and store.blocks.keys() == set()
-
-
-@pytest.mark.parametrize(
-    "search, n", [("river", 1), ("RIVERS", 1), ("%", 0), ("_", 0), ("' OR 1=1 --", 0), ("\\", 0), ("", 1)]
-)
-def test_a_search_is_text_and_no_pattern(store, collection, kept, search, n):
-    assert len(store.documents.of(collection.id, search)) == n
 
 
 def test_a_collection_holds_so_much(store, collection, kept):
@@ -220,7 +212,7 @@ def test_versions_only_grow_even_over_a_deletion(store, collection, kept):
 def test_an_edit_of_an_older_cut_is_refused_and_changes_nothing(store, kept):
     seen = store.segmentations.get(kept).version
     store.segmentations.edit(kept, [Edit(10, "added")], seen)
-    with pytest.raises(ConflictError, match="meanwhile"):
+    with pytest.raises(ConflictError, match="have changed"):
         store.segmentations.edit(kept, [Edit(20, "added")], seen)
     assert len(store.segmentations.history(kept)) == 1
 
