@@ -27,7 +27,7 @@ class Source:
     page : int or None
         Page of the block's first character, where the document has pages.
     kv_key : str
-        Key of the block's KV; empty where nobody computed it. Not compared: it follows from text and model.
+        Key of the block's KV; empty if it is not computed. Not compared: it follows from text and model.
     source : str
         Where the document is from; see `Document.source`.
     """

@@ -1,4 +1,4 @@
-"""How far long work is, told to a callback, which may stop it."""
+"""Progress of long work, reported to a callback, which may stop the work."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -277,7 +277,7 @@ def test_what_is_not_awaited_is_not_read_and_not_promoted(tmp_path):
         with tiers.lease() as lease:
             part = lease.open(key(1)).kv
             begin([part], readers)
-        assert all(arrival.cancelled() for arrival in part.arrivals) and key(1) not in memory
+        assert all(read.cancelled() for read in part.pending) and key(1) not in memory
         hold.set()
     assert len(os.listdir("/proc/self/fd")) == n_open
     with ThreadPoolExecutor(1) as readers, tiers.lease() as lease:

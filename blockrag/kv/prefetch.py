@@ -28,14 +28,14 @@ class Prefetch:
         self._device = device
         self._stream = torch.cuda.Stream(device)
         self._groups = [slice(start, min(start + GROUP, n_layers)) for start in range(0, n_layers, GROUP)]
-        self._arrived = [torch.cuda.Event(external=True) for _ in self._groups]
-        self._coming: list[tuple[BlockKV, BlockKV]] = []
+        self._copied = [torch.cuda.Event(external=True) for _ in self._groups]
+        self._loading: list[tuple[BlockKV, BlockKV]] = []
         self._n_sent = len(self._groups)
-        for event in self._arrived:
+        for event in self._copied:
             event.record(self._stream)
 
     @property
-    def arriving(self) -> bool:
+    def is_loading(self) -> bool:
         """Whether copies still wait for reads; such a pass cannot be a graph."""
         return self._n_sent < len(self._groups)
 
@@ -43,11 +43,11 @@ class Prefetch:
         """The parts on the device. Those already there stay as they are; copies of the others have begun, or begin when
         they are awaited."""
         moved = [part if part.keys.device == self._device else _like(part, self._device) for part in parts]
-        self._coming = [(part, new) for part, new in zip(parts, moved, strict=True) if new is not part]
-        self._n_sent = 0 if self._coming else len(self._groups)
-        if self._coming:
+        self._loading = [(part, new) for part, new in zip(parts, moved, strict=True) if new is not part]
+        self._n_sent = 0 if self._loading else len(self._groups)
+        if self._loading:
             self._stream.wait_stream(torch.cuda.current_stream(self._device))  # it used this memory before
-            if not any(isinstance(part, StreamingKV) for part, _ in self._coming):
+            if not any(isinstance(part, StreamingKV) for part, _ in self._loading):
                 self.send_all()
         return moved
 
@@ -59,19 +59,19 @@ class Prefetch:
         KVCorruptError, KVTierError
             See `StreamingKV.await_layer`.
         """
-        while self.arriving:
+        while self.is_loading:
             self._send()
 
     def _send(self) -> None:
         """Copy the next group, once it is read."""
         group = self._groups[self._n_sent]
-        for part, _ in self._coming:
+        for part, _ in self._loading:
             part.await_layer(group.start)
         with torch.cuda.stream(self._stream):
-            for part, new in self._coming:
+            for part, new in self._loading:
                 new.keys[group].copy_(part.keys[group], non_blocking=True)
                 new.values[group].copy_(part.values[group], non_blocking=True)
-            self._arrived[self._n_sent].record(self._stream)
+            self._copied[self._n_sent].record(self._stream)
         self._n_sent += 1
 
     def await_layer(self, layer: int) -> None:
@@ -80,11 +80,11 @@ class Prefetch:
             group = layer // GROUP
             while self._n_sent <= group:
                 self._send()
-            self._arrived[group].wait(torch.cuda.current_stream(self._device))
+            self._copied[group].wait(torch.cuda.current_stream(self._device))
 
     def settle(self) -> None:
         """Copy no more; make the current stream wait for all copies, so that their memory can be reused."""
-        self._coming, self._n_sent = [], len(self._groups)
+        self._loading, self._n_sent = [], len(self._groups)
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
 
 

@@ -27,13 +27,13 @@ class StreamingKV(BlockKV):
         Given a slice of layers, reads their keys and values and checks them.
     close : callable
         Called after the last read.
-    arrivals : list of Future
+    pending : list of Future
         One for each `GROUP` layers, once reading has begun.
     """
 
     read: Callable[[slice], None] = field(kw_only=True)
     close: Callable[[], None] = field(kw_only=True)
-    arrivals: list[Future[None]] = field(kw_only=True, default_factory=list)
+    pending: list[Future[None]] = field(kw_only=True, default_factory=list)
 
     def await_layer(self, layer: int) -> None:
         """Return once a layer is loaded.
@@ -43,14 +43,14 @@ class StreamingKV(BlockKV):
         KVCorruptError, KVTierError
             If it is damaged, or its tier fails.
         """
-        self.arrivals[layer // GROUP].result()
+        self.pending[layer // GROUP].result()
 
     def settle(self) -> bool:
         """Cancel pending reads, and wait for those under way. Return True if every layer is loaded."""
-        running = [arrival for arrival in self.arrivals if not arrival.cancel()]
+        running = [future for future in self.pending if not future.cancel()]
         wait(running)
         self.close()
-        return len(running) * GROUP >= len(self.keys) and not any(arrival.exception() for arrival in running)
+        return len(running) * GROUP >= len(self.keys) and not any(future.exception() for future in running)
 
     def whole(self) -> BlockKV:
         """Read all layers now."""
@@ -78,8 +78,8 @@ def _give_way() -> None:
 
 def begin(parts: Sequence[BlockKV], readers: Executor) -> None:
     """Start reading the `StreamingKV` among `parts`: the first layers of all, then the next."""
-    coming = [part for part in parts if isinstance(part, StreamingKV) and not part.arrivals]
-    n_layers = max((len(part.keys) for part in coming), default=0)
+    streamed = [part for part in parts if isinstance(part, StreamingKV) and not part.pending]
+    n_layers = max((len(part.keys) for part in streamed), default=0)
     for start in range(0, n_layers, GROUP):
-        for part in coming:
-            part.arrivals.append(readers.submit(part.read, slice(start, min(start + GROUP, n_layers))))
+        for part in streamed:
+            part.pending.append(readers.submit(part.read, slice(start, min(start + GROUP, n_layers))))

@@ -21,30 +21,30 @@ RIVERS = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 
 
 
 @pytest.fixture
-def rag(tmp_path):
+def pipeline(tmp_path):
     """An index whose blocks are on disk alone."""
-    rag = Pipeline.open(tiny_engine(tmp_path / "kv", memory_bytes=0), tmp_path)
-    rag.add(rag.segment(Document("rivers.txt", "text/plain", RIVERS)))
-    rag.expected = answer(rag).text
-    return rag
+    pipeline = Pipeline.open(tiny_engine(tmp_path / "kv", memory_bytes=0), tmp_path)
+    pipeline.add(pipeline.segment(Document("rivers.txt", "text/plain", RIVERS)))
+    pipeline.expected = answer(pipeline).text
+    return pipeline
 
 
-def answer(rag) -> Answer:
-    return [*rag.ask(QUESTION, k=3, max_new_tokens=6)][-1]
+def answer(pipeline) -> Answer:
+    return [*pipeline.ask(QUESTION, k=3, max_new_tokens=6)][-1]
 
 
 def files(tmp_path):
     return sorted((tmp_path / "kv").glob("*/*.safetensors"))
 
 
-def assert_encoded_anew(rag, word: str, misses: int = 3) -> None:
-    told = answer(rag)
-    assert told.text == rag.expected and told.report.kv_misses == misses
+def assert_encoded_anew(pipeline, word: str, misses: int = 3) -> None:
+    told = answer(pipeline)
+    assert told.text == pipeline.expected and told.report.kv_misses == misses
     assert any(word in note for note in told.report.notes), told.report.notes
 
 
 @pytest.mark.parametrize("damage", ["flipped bit", "truncated", "emptied", "version"])
-def test_an_altered_file_is_encoded_anew(rag, tmp_path, damage):
+def test_an_altered_file_is_encoded_anew(pipeline, tmp_path, damage):
     for path in files(tmp_path):
         whole = path.read_bytes()
         if damage == "flipped bit":
@@ -53,11 +53,11 @@ def test_an_altered_file_is_encoded_anew(rag, tmp_path, damage):
             path.write_bytes(whole.replace(f'"version":"{FORMAT_VERSION}"'.encode(), b'"version":"9"'))
         else:
             path.write_bytes(whole[: len(whole) // 2 if damage == "truncated" else 0])
-    assert_encoded_anew(rag, "not whole")
-    assert answer(rag).report.kv_misses == 0 and answer(rag).report.notes == ()
+    assert_encoded_anew(pipeline, "not whole")
+    assert answer(pipeline).report.kv_misses == 0 and answer(pipeline).report.notes == ()
 
 
-def test_a_disk_that_fails_while_layers_are_read(rag, monkeypatch):
+def test_a_disk_that_fails_while_layers_are_read(pipeline, monkeypatch):
     """The headers can still be read, what is behind them cannot."""
     preadv = os.preadv
 
@@ -67,17 +67,17 @@ def test_a_disk_that_fails_while_layers_are_read(rag, monkeypatch):
         return preadv(descriptor, rooms, offset)
 
     monkeypatch.setattr("blockrag.kv.reader.os.preadv", fail)
-    assert_encoded_anew(rag, "could not read it (Input/output error)")
+    assert_encoded_anew(pipeline, "could not read it (Input/output error)")
     monkeypatch.undo()
-    assert answer(rag).report.notes == () and answer(rag).report.kv_misses == 0
+    assert answer(pipeline).report.notes == () and answer(pipeline).report.kv_misses == 0
 
 
-def test_files_of_another_model_are_encoded_anew(rag, tmp_path):
+def test_files_of_another_model_are_encoded_anew(pipeline, tmp_path):
     other = DiskTier(tmp_path / "other", 1 << 26, "0" * 64)
     for path in files(tmp_path):
-        other.put(path.stem, rag.engine.kv.get(path.stem).kv)
+        other.put(path.stem, pipeline.engine.kv.get(path.stem).kv)
         shutil.copy(other._path(path.stem), path)
-    assert_encoded_anew(rag, "another model")
+    assert_encoded_anew(pipeline, "another model")
 
 
 def failing_writes(monkeypatch, error: int) -> None:
@@ -88,15 +88,15 @@ def failing_writes(monkeypatch, error: int) -> None:
 
 
 @pytest.mark.parametrize("error, word", [(errno.ENOSPC, "No space left"), (errno.EROFS, "Read-only")])
-def test_a_disk_that_takes_nothing(rag, monkeypatch, error, word):
-    rag.engine.kv.tiers[1].delete(rag.engine.kv.tiers[1].keys()[0])
-    for key in rag.engine.kv.tiers[1].keys():
-        rag.engine.kv.delete(key)
+def test_a_disk_that_takes_nothing(pipeline, monkeypatch, error, word):
+    pipeline.engine.kv.tiers[1].delete(pipeline.engine.kv.tiers[1].keys()[0])
+    for key in pipeline.engine.kv.tiers[1].keys():
+        pipeline.engine.kv.delete(key)
     failing_writes(monkeypatch, error)
     for _ in range(2):
-        assert_encoded_anew(rag, word)
+        assert_encoded_anew(pipeline, word)
     monkeypatch.undo()
-    assert answer(rag).report.notes == () and answer(rag).report.kv_misses == 0
+    assert answer(pipeline).report.notes == () and answer(pipeline).report.kv_misses == 0
 
 
 def test_a_disk_that_is_full_in_earnest(tmp_path):
@@ -105,42 +105,42 @@ def test_a_disk_that_is_full_in_earnest(tmp_path):
     import signal  # noqa: PLC0415
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    rag = Pipeline.open(tiny_engine(tmp_path / "kv", memory_bytes=0), tmp_path)
-    rag.add(rag.segment(Document("rivers.txt", "text/plain", RIVERS)))
-    rag.expected = answer(rag).text
-    for key in rag.engine.kv.tiers[1].keys():
-        rag.engine.kv.delete(key)
+    pipeline = Pipeline.open(tiny_engine(tmp_path / "kv", memory_bytes=0), tmp_path)
+    pipeline.add(pipeline.segment(Document("rivers.txt", "text/plain", RIVERS)))
+    pipeline.expected = answer(pipeline).text
+    for key in pipeline.engine.kv.tiers[1].keys():
+        pipeline.engine.kv.delete(key)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
-        assert_encoded_anew(rag, "disk tier: could not write")
+        assert_encoded_anew(pipeline, "disk tier: could not write")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list((tmp_path / "kv").glob("*/*.tmp")), "nothing half is left"
-    assert answer(rag).text == rag.expected and files(tmp_path)
+    assert answer(pipeline).text == pipeline.expected and files(tmp_path)
 
 
-def test_a_folder_deleted_while_running(rag, tmp_path):
+def test_a_folder_deleted_while_running(pipeline, tmp_path):
     shutil.rmtree(tmp_path / "kv")
-    told = answer(rag)
-    assert told.text == rag.expected and told.report.kv_misses == 3
-    assert answer(rag).report.kv_misses == 0, "it is made again"
+    told = answer(pipeline)
+    assert told.text == pipeline.expected and told.report.kv_misses == 3
+    assert answer(pipeline).report.kv_misses == 0, "it is made again"
 
 
-def test_a_file_where_the_folder_was(rag, tmp_path):
+def test_a_file_where_the_folder_was(pipeline, tmp_path):
     shutil.rmtree(tmp_path / "kv")
     (tmp_path / "kv").write_text("in the way")
-    assert_encoded_anew(rag, "disk tier: could not")
+    assert_encoded_anew(pipeline, "disk tier: could not")
     with pytest.raises(KVTierError, match="could not open it"):
         DiskTier(tmp_path / "kv", 1 << 20, "x")
 
 
-def test_a_read_only_folder_can_still_be_read(rag, tmp_path, monkeypatch):
+def test_a_read_only_folder_can_still_be_read(pipeline, tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr("blockrag.kv.disk.FileLock.__enter__", refuse)
-    tier = DiskTier(tmp_path / "kv", 1 << 26, rag.engine.identity.digest)
+    tier = DiskTier(tmp_path / "kv", 1 << 26, pipeline.engine.identity.digest)
     assert tier.keys() and tier.get(tier.keys()[0]) is not None
     with pytest.raises(KVTierError, match="Read-only"):
         tier.put("f" * 64, tier.get(tier.keys()[0]))
@@ -148,10 +148,10 @@ def test_a_read_only_folder_can_still_be_read(rag, tmp_path, monkeypatch):
 
 def test_stored_blocks_are_the_same_to_the_bit_after_answers(tmp_path):
     """Rule 5, on every tier."""
-    rag = Pipeline.open(tiny_engine(tmp_path / "kv"), tmp_path)
-    rag.add(rag.segment(Document("rivers.txt", "text/plain", RIVERS)))
-    tiers = rag.engine.kv.tiers
-    tiers.append(RemoteTier(f"file://{tmp_path}/team", rag.engine.identity.digest))
+    pipeline = Pipeline.open(tiny_engine(tmp_path / "kv"), tmp_path)
+    pipeline.add(pipeline.segment(Document("rivers.txt", "text/plain", RIVERS)))
+    tiers = pipeline.engine.kv.tiers
+    tiers.append(RemoteTier(f"file://{tmp_path}/team", pipeline.engine.identity.digest))
     for key in tiers[1].keys():
         tiers[2].put(key, tiers[1].get(key))
     before = {(t.name, key): t.get(key).keys.clone() for t in tiers for key in t.keys()}
@@ -160,7 +160,7 @@ def test_stored_blocks_are_the_same_to_the_bit_after_answers(tmp_path):
         for tier in tiers[:faster]:
             for key in tier.keys():
                 tier.delete(key)
-        used.append(list(rag.ask(question, k=4, max_new_tokens=8))[-1].report.kv_hits)
+        used.append(list(pipeline.ask(question, k=4, max_new_tokens=8))[-1].report.kv_hits)
     assert used == [{"memory": 4}, {"disk": 4}, {"remote": 4}]
     assert all(torch.equal(t.get(key).keys, before[t.name, key]) for t in tiers for key in t.keys())
     assert {t.name for t in tiers if t.keys()} >= {"memory", "remote"}

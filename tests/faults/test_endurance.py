@@ -26,11 +26,11 @@ def resident_nbytes() -> int:
 def test_questions_in_a_row_leak_nothing(tmp_path, rounds):
     text = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 + "\n\n" for i in range(20))
     engine = tiny_engine(tmp_path / "kv", memory_bytes=200_000, disk_bytes=600_000)  # evicting all the time
-    rag = Pipeline.open(engine, tmp_path)
-    rag.add(rag.segment(Document("rivers.txt", "text/plain", text)))
+    pipeline = Pipeline.open(engine, tmp_path)
+    pipeline.add(pipeline.segment(Document("rivers.txt", "text/plain", text)))
     n, after_warm_up = rounds(60, 1000), None
     for i in range(n):
-        (*_, last) = rag.ask(f"How long is river {i % 20}?", k=3, max_new_tokens=4)
+        (*_, last) = pipeline.ask(f"How long is river {i % 20}?", k=3, max_new_tokens=4)
         assert isinstance(last, Answer)
         assert all(tier.nbytes <= tier.budget_nbytes for tier in engine.kv.tiers)
         if i == n // 2:

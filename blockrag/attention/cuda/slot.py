@@ -121,7 +121,7 @@ class Slot:
         staged = torch.tensor([*token_ids, *padding, n - 1]).pin_memory()
         with Slot.launching:
             self._inputs[length].copy_(staged, non_blocking=True)
-            if not self._prefetch.arriving:
+            if not self._prefetch.is_loading:
                 return self._replay(length, n)
             self.write_counts()
             counts = self._counts.clone()
