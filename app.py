@@ -96,6 +96,7 @@ def make_server(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # no
     from ui.passwords import auth_of  # noqa: PLC0415
     from ui.server import Server  # noqa: PLC0415
 
+    auth = auth_of(args.users) if args.users else None
     data_dir = args.data_dir or home() / "app"
     demo = args.demo or bool(os.environ.get("SPACE_ID"))
     if is_zerogpu():
@@ -119,7 +120,7 @@ def make_server(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # no
     names = ModelNames(model.name, args.adapter, args.embedder, model.reason)
     service = CollectionService(library, access_of(args, demo), args.segmenter, limits, expire=demo, model_names=names)
     restore_budgets(service)
-    return Server(service, data_dir, auth_of(args.users) if args.users else None, mcp=args.mcp)
+    return Server(service, data_dir, auth, mcp=args.mcp)
 
 
 def access_of(args: argparse.Namespace, demo: bool):  # type: ignore[no-untyped-def]  # noqa: ANN201

@@ -5,6 +5,7 @@ import hmac
 import json
 import logging
 import os
+import re
 import secrets
 import threading
 from collections.abc import Callable
@@ -13,10 +14,18 @@ from pathlib import Path
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from blockrag.errors import BlockRAGError
+
 _LOG = logging.getLogger(__name__)
 _HASHER = PasswordHasher()  # RFC 9106, second recommended option: 64 MiB, 3 passes, 4 lanes
 
+_SCRYPT_HASH = re.compile(r"[0-9a-f]{32}:[0-9a-f]{64}")
+
 Auth = Callable[[str, str], bool]
+
+
+class UsersFileError(BlockRAGError):
+    """The file of `--users` cannot be used."""
 
 
 def hash_password(password: str) -> str:
@@ -27,23 +36,44 @@ def hash_password(password: str) -> str:
 def auth_of(users_file: Path) -> Auth:
     """Return a function that checks a name and a password against a JSON file of ``{name: hash_password(password)}``.
 
-    A successful login replaces a hash that is older or weaker than `hash_password` makes today, also in the file.
+    A successful login replaces a hash that is older or weaker than `hash_password` makes today, also in the file. One
+    password is hashed at a time: each needs 64 MiB, and anyone can send many.
+
+    Raises
+    ------
+    UsersFileError
+        If the file cannot be read, or has something other than hashes in it.
     """
-    users: dict[str, str] = json.loads(users_file.read_text(encoding="utf-8"))
+    users = _read(users_file)
     nobody = hash_password(secrets.token_hex(16))
     lock = threading.Lock()
 
     def check(name: str, password: str) -> bool:
-        stored = users.get(name, nobody)  # an unknown name costs as much time as a wrong password
-        if not _verify(stored, password) or name not in users:
-            return False
-        if _is_outdated(stored):
-            with lock:
+        with lock:
+            stored = users.get(name, nobody)  # an unknown name costs as much time as a wrong password
+            if not _verify(stored, password) or name not in users:
+                return False
+            if _is_outdated(stored):
                 users[name] = hash_password(password)
                 _replace(users_file, name, stored, users[name])
-        return True
+            return True
 
     return check
+
+
+def _read(users_file: Path) -> dict[str, str]:
+    try:
+        users = json.loads(users_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsersFileError(f"{users_file} cannot be read: {error}") from error
+    if not isinstance(users, dict):
+        raise UsersFileError(f"{users_file} is not a JSON object of names and password hashes")
+    for name, stored in users.items():
+        if not isinstance(stored, str) or not (stored.startswith("$argon2") or _SCRYPT_HASH.fullmatch(stored)):
+            raise UsersFileError(
+                f"{users_file} has no valid hash for {name!r}; make one: python app.py --hash-password"
+            )
+    return users
 
 
 def _verify(stored: str, password: str) -> bool:

@@ -1,11 +1,14 @@
 """Passwords: hashes that carry their parameters, and hashes of earlier versions."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import argon2
 import pytest
 
-from ui.passwords import auth_of, hash_password
+from ui import passwords
+from ui.passwords import UsersFileError, auth_of, hash_password
 
 SCRYPT = (  # of "pass", as versions before Argon2 wrote it
     "000102030405060708090a0b0c0d0e0f:0505335511f8f63ac1bbbd116d41128efcf60747bec86dd58ad17eb8f1b278b4"
@@ -62,3 +65,36 @@ def test_a_login_stands_where_the_file_cannot_be_written(users, caplog, monkeypa
     monkeypatch.setattr("pathlib.Path.replace", refuse)
     assert auth_of(users)("anna", "pass") and "was not written" in caplog.text
     assert list(users.parent.iterdir()) == [users]
+
+
+def test_one_password_is_hashed_at_a_time(users, monkeypatch):
+    check, verify, running, most = auth_of(users), passwords._verify, threading.Semaphore(1), []
+
+    def counted(stored, password):
+        most.append(running.acquire(blocking=False))
+        try:
+            return verify(stored, password)
+        finally:
+            running.release()
+
+    monkeypatch.setattr(passwords, "_verify", counted)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda i: check("cleo", "pass"), range(4))) == [True] * 4
+    assert most == [True] * 4
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{", "cannot be read"),
+        ('["anna"]', "not a JSON object"),
+        ('{"anna": "pass"}', "no valid hash for 'anna'"),
+        ('{"anna": null}', "no valid hash"),
+    ],
+)
+def test_a_users_file_that_holds_no_hashes_is_refused(tmp_path, text, message):
+    (tmp_path / "users.json").write_text(text)
+    with pytest.raises(UsersFileError, match=message):
+        auth_of(tmp_path / "users.json")
+    with pytest.raises(UsersFileError, match="cannot be read"):
+        auth_of(tmp_path / "none.json")
