@@ -93,6 +93,15 @@ def test_every_tab_works_without_the_store(service, network, collection):
     assert documents.view(collection)["rows"] == [] and service.engine.kv.tiers[0].keys() == []
 
 
+def test_a_slow_store_costs_time_alone(service, network, collection):
+    network.delay_s = 0.02
+    assert indexed(collection)["state"] == "done"
+    first = answer(collection).answers["block"]
+    clear_local_tiers(service)
+    second = answer(collection).answers["block"]
+    assert second.text == first.text and second.report.kv_hits == {"remote": 4} and not second.report.notes
+
+
 def test_an_answer_survives_a_store_that_fails_midway(service, network, collection):
     assert indexed(collection)["state"] == "done"
     first = answer(collection).answers["block"]
