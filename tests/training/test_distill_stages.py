@@ -269,6 +269,19 @@ def test_answers_are_judged_in_all_modes(trained, capsys):
     assert result["by_passages"][0]["n_passages"] == 4
 
 
+@pytest.mark.parametrize("rows", [2, 8])
+def test_answers_decoded_together_are_those_decoded_alone(trained, rows):
+    flags = ["--model", str(trained / "base"), "--adapter", str(trained / "student"), "--device", "cpu"]
+    data = ["--data", str(trained / "towns.jsonl"), "--max-new-tokens", "4", "--show", "3"]
+    found = {}
+    for each in (0, rows):
+        evaluate(["qa", *data, *flags, "--rows", str(each), "--json", str(trained / f"rows-{each}.json")])
+        found[each] = json.loads((trained / f"rows-{each}.json").read_text())
+    assert found[0]["answers"] == found[rows]["answers"] and found[0]["rows"] == found[rows]["rows"]
+    agreement = {row["mode"]: row["agreement"] for row in found[0]["rows"]}
+    assert agreement["full"] == 1 and agreement["block"] <= 1
+
+
 def test_long_text_is_judged_by_the_distance_from_a_boundary(trained):
     out = trained / "long.json"
     flags = ["--model", str(trained / "base"), "--adapter", str(trained / "student"), "--device", "cpu"]

@@ -13,8 +13,10 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from blockrag.attention.assemble import assemble
 from blockrag.attention.gqa import UNMASKED
-from blockrag.generate import end_tokens
+from blockrag.generate import end_tokens, prefill
+from blockrag.kv.block_kv import BlockKV
 from blockrag.models.answer_model import AnswerModel
 from training.distill.attention import flash
 
@@ -90,6 +92,7 @@ class BatchDecoder:
         self._temperatures = torch.zeros(n_rows, device=model.device)
         self._rows = torch.arange(n_rows, device=model.device)
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, torch.Tensor]] = {}
+        self._active: dict[int, _Row] = {}
         torch.manual_seed(seed)
 
     @torch.inference_mode()
@@ -102,38 +105,80 @@ class BatchDecoder:
             If a request can take more tokens than a row holds.
         """
         waiting = iter(requests)
-        active: dict[int, _Row] = {}
         while True:
-            active |= self._admit(waiting, [row for row in range(self._n_rows) if row not in active])
-            if not active:
+            self._admit(waiting)
+            if not self._active:
                 return
-            finished = [row for row, state in active.items() if state.done]
-            for row in finished:
-                yield active.pop(row).completion
-            if finished:
-                continue
-            sampled = self._step(active)
-            for row, state in active.items():
-                state.take(sampled[row])
+            yield from self._advance()
 
-    def _admit(self, waiting: Iterator[Request], free: list[int]) -> dict[int, "_Row"]:
+    @torch.inference_mode()
+    def submit(self, request: Request, parts: Sequence[BlockKV]) -> list[Completion]:
+        """Begin a request whose prompt stands behind block KVs; returns the requests that finished to make room.
+
+        Parameters
+        ----------
+        request : Request
+            Its prompt is the final block.
+        parts : sequence of BlockKV
+            Prefix first, then the blocks, in prompt order.
+
+        Raises
+        ------
+        ValueError
+            If the request can take more tokens than a row holds.
+        """
+        finished: list[Completion] = []
+        while len(self._active) == self._n_rows:
+            finished += self._advance()
+        n_before = sum(part.n_tokens for part in parts)
+        self._check_room(n_before + request.n_tokens)
+        row = self._free()[0]
+        cache = assemble(parts, self._model.rope, self._model.kv_storage(n_before + len(request.prompt_ids)))
+        logits = prefill(self._model, request.prompt_ids, cache)
+        self._storage[:, :, row, :, : cache.n_tokens] = cache.storage[:, :, 0, :, : cache.n_tokens]
+        self._temperatures[row] = request.temperature
+        first = int(_sample(logits[None], self._temperatures[row : row + 1]))
+        self._active[row] = _Row(request, self._ends, first, n_before)
+        return finished
+
+    @torch.inference_mode()
+    def drain(self) -> Iterator[Completion]:
+        """Finish what was submitted."""
+        while self._active:
+            yield from self._advance()
+
+    def _advance(self) -> list[Completion]:
+        """Take finished requests out of their rows, or, where there are none, decode one token of each."""
+        finished = [row for row, state in self._active.items() if state.done]
+        if not finished:
+            sampled = self._step(self._active)
+            for row, state in self._active.items():
+                state.take(sampled[row])
+        return [self._active.pop(row).completion for row in finished]
+
+    def _free(self) -> list[int]:
+        return [row for row in range(self._n_rows) if row not in self._active]
+
+    def _check_room(self, n_tokens: int) -> None:
+        if n_tokens > self._capacity:
+            raise ValueError(f"a request can take {n_tokens} tokens; a row holds {self._capacity}.")
+
+    def _admit(self, waiting: Iterator[Request]) -> None:
         """Prefill requests into free rows, as many as there are."""
-        admitted: dict[int, _Row] = {}
+        free = self._free()
         while free:
             batch: list[Request] = []
             while len(batch) < len(free) and sum(len(r.prompt_ids) for r in batch) < PREFILL_TOKENS:
                 request = next(waiting, None)
                 if request is None:
                     break
-                if request.n_tokens > self._capacity:
-                    raise ValueError(f"a request can take {request.n_tokens} tokens; a row holds {self._capacity}.")
+                self._check_room(request.n_tokens)
                 batch.append(request)
             if not batch:
-                break
+                return
             rows, free = free[: len(batch)], free[len(batch) :]
             for row, request, token in zip(rows, batch, self._prefill(batch, rows), strict=True):
-                admitted[row] = _Row(request, self._ends, token)
-        return admitted
+                self._active[row] = _Row(request, self._ends, token)
 
     def _prefill(self, batch: Sequence[Request], rows: Sequence[int]) -> list[int]:
         """Write the prompts' KV into their rows; returns the first token of each answer."""
@@ -219,13 +264,13 @@ def _sample(logits: torch.Tensor, temperatures: torch.Tensor) -> torch.Tensor:
 class _Row:
     """A request while it is decoded: which token comes next, and at which position."""
 
-    def __init__(self, request: Request, ends: frozenset[int] | set[int], first: int):
+    def __init__(self, request: Request, ends: frozenset[int], first: int, n_before: int = 0):
         self._request, self._ends = request, ends
         self._further = deque(request.further)
         self._forced: deque[int] = deque()
         self._answer: list[int] = []
         self.completion, self.done = Completion(request.key), False
-        self.position, self.token = len(request.prompt_ids) - 1, -1
+        self.position, self.token = n_before + len(request.prompt_ids) - 1, -1
         self.take(first)
 
     def take(self, sampled: int) -> None:

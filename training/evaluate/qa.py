@@ -3,25 +3,29 @@
 import argparse
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from blockrag.kv.block_kv import BlockKV
 from training.commit import commit
 from training.corpus import first_of_each
 from training.evaluate import blocks, readers
 from training.evaluate.answers import contains, exact, f1
 from training.evaluate.bootstrap import interval, share_interval
-from training.evaluate.readers import Reader, open_readers
+from training.evaluate.readers import Reader, Writer, open_readers
 from training.qa import QARow, passage, read_questions, said_answer
 
-METRICS = ("contains", "exact", "f1", "nll", "kl")
+METRICS = ("contains", "exact", "f1", "agreement", "nll", "kl")
 POSITIONS = ("first third", "middle third", "last third")
 MOST_FORCED = 64
 """Tokens of a given answer whose likelihood is looked at."""
+
+MOST_AROUND = 1024
+"""Room for the prefix, the sinks and the question, in tokens."""
 
 Scores = dict[str, float]
 
@@ -59,11 +63,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if not rows:
         raise ValueError(f"these files have no questions of the split {args.split!r}.")
     chooser = Chooser(args, opened[modes[0]])
-    measured: list[Answered] = []
-    for row in tqdm(rows, desc="questions", file=sys.stderr):
+    asked: dict[tuple[int, str], tuple[dict[str, Any], Scores]] = {}
+    answers: dict[Hashable, str] = {}
+    writer = Writer(args.rows, args.max_tokens + 4 * args.max_new_tokens + MOST_AROUND)
+    for number, row in enumerate(tqdm(rows, desc="questions", file=sys.stderr)):
         chosen, about = chooser.choose(row)
-        for mode, answer, scores in ask_all(opened, row, chosen, args.max_new_tokens):
-            measured.append(Answered(row, mode, about, answer, scores))
+        for mode, parts, final, scores in force_all(opened, row, chosen):
+            asked[number, mode] = about, scores
+            most = longest(row, args.max_new_tokens)
+            answers |= dict(writer.answer((number, mode), opened[mode], parts, final, most))
+    answers |= dict(writer.rest())
+    measured = []
+    for (number, mode), (about, scores) in asked.items():
+        said, row = answers[number, mode], rows[number]
+        scores |= of_answer(said, row["answers"], answers.get((number, "full")))
+        measured.append(Answered(row, mode, about, said, scores))
     settings = {name: getattr(args, name) for name in ("split", "passages", "granularity", "segmenter", "device")}
     about_run = {"commit": commit(), **readers.about(args), **settings}
     return {**summarise(measured), "answers": shown(measured, args.show), **about_run}
@@ -99,11 +113,24 @@ class Chooser:
         return [text] if text.strip() and is_short else self._cutter.cut(text)
 
 
-def ask_all(
-    opened: dict[str, Reader], row: QARow, chosen: Sequence[Sequence[int]], most: int
-) -> Iterator[tuple[str, str, Scores]]:
-    """Each mode's answer to one question and its scores; divergence only where full mode reads too."""
-    most = 4 * most if row.get("meta", {}).get("long_form") else most
+def longest(row: QARow, most: int) -> int:
+    """Most tokens of an answer: four times as many for a long-form question."""
+    return 4 * most if row.get("meta", {}).get("long_form") else most
+
+
+def of_answer(answer: str, golds: Sequence[str], full: str | None) -> Scores:
+    """Scores of an answer against the right ones, and its F1 against full mode's answer where there is one."""
+    scores = {name: function(answer, golds) for name, function in _OF_ANSWER.items()}
+    return scores if full is None else scores | {"agreement": f1(answer, [full])}
+
+
+def force_all(
+    opened: dict[str, Reader], row: QARow, chosen: Sequence[Sequence[int]]
+) -> Iterator[tuple[str, list[BlockKV], list[int], Scores]]:
+    """Each mode's KV of the blocks, the final block's tokens, and the likelihood of the given answer.
+
+    The scores hold the divergence where full mode reads too.
+    """
     full: torch.Tensor | None = None
     for mode, reader in sorted(opened.items(), key=lambda item: item[0] != "full"):
         final = reader.prompt.final_ids(row["question"])
@@ -111,15 +138,13 @@ def ask_all(
         ids.append(reader.model.tokenizer.eos_token_id)
         parts = reader.read(chosen)
         said = reader.log_probabilities(parts, final, ids)
-        answer = reader.generate(parts, final, most)
         nll = -said.gather(1, torch.tensor(ids, device=said.device)[:, None]).mean()
-        scores = {name: function(answer, row["answers"]) for name, function in _OF_ANSWER.items()}
-        scores["nll"] = float(nll)
+        scores = {"nll": float(nll)}
         if mode == "full":
             full = said
         if full is not None:
             scores["kl"] = float((full.exp() * (full - said)).sum(-1).mean())
-        yield mode, answer, scores
+        yield mode, parts, final, scores
 
 
 _OF_ANSWER: dict[str, Callable[[str, Sequence[str]], float]] = {"contains": contains, "exact": exact, "f1": f1}
@@ -180,9 +205,9 @@ def means(scores: Sequence[Scores], names: Sequence[str]) -> dict[str, float | N
 
 def table(result: dict[str, Any]) -> str:
     """The rows, for reading."""
-    lines = ["| data | mode | n | contains | exact | F1 | NLL | KL from full |", "|---" * 8 + "|"]
+    lines = ["| data | mode | n | contains | exact | F1 | F1 to full | NLL | KL from full |", "|---" * 9 + "|"]
     for row in result["rows"]:
-        cells = [_cell(row, name, 100 if name in _OF_ANSWER else 1) for name in METRICS]
+        cells = [_cell(row, name, 100 if name in (*_OF_ANSWER, "agreement") else 1) for name in METRICS]
         lines.append(f"| {row['data']} | {row['mode']} | {row['n']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -1,7 +1,8 @@
 """One mode of reading, by the library's own path: encode, store, assemble, generate. Knows tokens, no scores."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import cache, partial
 
 import torch
 
@@ -17,6 +18,7 @@ from blockrag.models.answer_model import AnswerModel
 from blockrag.models.load import load_answer_model
 from blockrag.models.shipped import AUTO, adapter_folder, find_adapter
 from blockrag.prompt import Prompt
+from training.distill.generation import BatchDecoder, Completion, Request
 
 MODES = ("full", "naive", "block")
 """Full: the teacher's weights, ordinary attention. Naive: the same weights block by block, without sinks. Block: as the
@@ -28,6 +30,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="smollm2", help="base: catalog name, hub name or folder")
     parser.add_argument("--adapter", default=AUTO, help="a folder, or none (default: the shipped one of the base)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    rows = 32 if torch.cuda.is_available() else 0
+    parser.add_argument("--rows", type=int, default=rows, help="answers decoded at once; 0: one (default: %(default)s)")
 
 
 class Reader:
@@ -37,15 +41,15 @@ class Reader:
     ----------
     model : AnswerModel
         Whose weights and format the mode has.
-    runner : Runner
-        Made for this model.
+    runner : callable
+        Gives the runner that was made for this model; called when a question is answered alone.
     whole : bool
         Read prefix and blocks as one text: full mode.
     store_nbytes : int
         Budget of the store of block KV.
     """
 
-    def __init__(self, model: AnswerModel, runner: Runner, *, whole: bool, store_nbytes: int = 1 << 30):
+    def __init__(self, model: AnswerModel, runner: Callable[[], Runner], *, whole: bool, store_nbytes: int = 1 << 30):
         self.model, self.prompt, self._whole = model, Prompt(model.tokenizer), whole
         self._identity = kv_identity(model)
         self._kv = TieredKV([MemoryTier(store_nbytes, model.device)])
@@ -70,7 +74,7 @@ class Reader:
     def generate(self, parts: Sequence[BlockKV], final_ids: Sequence[int], most: int) -> str:
         """The most likely answer of at most `most` tokens."""
         tokens: list[int] = []
-        with self._runner.join(parts, len(final_ids) + most) as joined:
+        with self._runner().join(parts, len(final_ids) + most) as joined:
             for token in joined.greedy(final_ids):
                 if token in self._ends:
                     break
@@ -88,6 +92,44 @@ class Reader:
         storage = self.model.kv_storage(sum(part.n_tokens for part in parts) + len(ids))
         cache = assemble(parts, self.model.rope, storage)
         return last_logits(self.model, ids, cache, len(answer_ids)).float().log_softmax(-1)
+
+
+class Writer:
+    """Has readers answer: one question at a time by the library's own path, or many at once.
+
+    Parameters
+    ----------
+    rows : int
+        Answers that are decoded at once with one network; 0 decodes each alone.
+    capacity : int
+        Most tokens of a question's prompt and answer together.
+    """
+
+    def __init__(self, rows: int, capacity: int):
+        self._rows, self._capacity = rows, capacity
+        self._decoders: dict[int, tuple[Reader, BatchDecoder]] = {}
+
+    def answer(
+        self, key: Hashable, reader: Reader, parts: Sequence[BlockKV], final_ids: Sequence[int], most: int
+    ) -> Iterator[tuple[Hashable, str]]:
+        """Have a question answered greedily; yields the keys and answers of questions that are answered by now."""
+        if not self._rows:
+            yield key, reader.generate(parts, final_ids, most)
+            return
+        network = id(reader.model)
+        if network not in self._decoders:
+            self._decoders[network] = reader, BatchDecoder(reader.model, self._rows, self._capacity)
+        yield from self._texts(reader, self._decoders[network][1].submit(Request(key, final_ids, (), most), parts))
+
+    def rest(self) -> Iterator[tuple[Hashable, str]]:
+        """The answers that are still being decoded."""
+        for reader, decoder in self._decoders.values():
+            yield from self._texts(reader, decoder.drain())
+
+    @staticmethod
+    def _texts(reader: Reader, completions: Iterable[Completion]) -> Iterator[tuple[Hashable, str]]:
+        for each in completions:
+            yield each.key, reader.model.tokenizer.decode(each.answers[0], skip_special_tokens=True)
 
 
 def about(args: argparse.Namespace) -> dict[str, str | None]:
@@ -111,5 +153,7 @@ def open_readers(modes: Sequence[str], base: str, adapter: str, device: str) -> 
     model = load_answer_model(base, device=device, adapter=find_adapter(adapter, base))
     full = model.full or model
     of_mode = {"full": full, "naive": full, "block": model}
-    runners = {id(network): make_runner(network) for network in ((full,) if model is full else (full, model))}
+    runners = {
+        id(network): cache(partial(make_runner, network)) for network in ((full,) if model is full else (full, model))
+    }
     return {mode: Reader(of_mode[mode], runners[id(of_mode[mode])], whole=mode == "full") for mode in modes}
