@@ -14,7 +14,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from blockrag.documents import Document
+from blockrag.documents import MAX_NOTE, MAX_NOTES, Document
 from blockrag.errors import SegmentationError
 from blockrag.index.upgrade import former_source
 from blockrag.segment import Edit, Scored, Segmentation, SizeBounds
@@ -46,6 +46,8 @@ def export(library: Library, collection: CollectionRecord, path: Path) -> None:
                     "name": record.name,
                     "source": record.source,
                     "media_type": record.media_type,
+                    "encoding": record.encoding,
+                    "notes": record.notes,
                     "sha256": record.sha256,
                     "segmenter": cut.segmenter,
                     "bounds": [cut.bounds.minimum, cut.bounds.maximum],
@@ -142,7 +144,11 @@ def _part(
     library: Library, entry: dict[str, Any], source: str, data: bytes
 ) -> tuple[Document, NewSegmentation, list[Edit]]:
     text = data.decode("utf-8", "surrogatepass")
-    document = Document(str(entry["name"])[:200], str(entry["media_type"])[:200], text, source)
+    said = (
+        str(entry.get("encoding", ""))[:64],
+        tuple(str(note)[:MAX_NOTE] for note in entry.get("notes", ())[:MAX_NOTES]),
+    )
+    document = Document(str(entry["name"])[:200], str(entry["media_type"])[:200], text, source, *said)
     if document.sha256 != entry["sha256"]:
         raise ArchiveError(f"the text of {document.name!r} is not the text that was exported")
     bounds = SizeBounds(*(int(bound) for bound in entry["bounds"]))

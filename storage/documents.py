@@ -1,5 +1,6 @@
 """Documents of collections, and uploaded files that are not documents yet."""
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from storage.shared import document_row, keys_of_document, lock_collection, rele
 @dataclass(frozen=True)
 class DocumentRecord:
     """A document without its text. `id` is its row; `document_id`, the hash of its source, is what pages and programs
-    call it by; `sha256` is its version."""
+    call it by; `sha256` is its version; `encoding` and `notes` are what its reader said of the file."""
 
     id: int
     document_id: str
@@ -29,6 +30,8 @@ class DocumentRecord:
     media_type: str
     n_chars: int
     added_s: float
+    encoding: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ class Documents:
                 _drop_text(session, collection, row)
             row.name, row.media_type, row.sha256 = document.name, document.media_type, document.sha256
             row.n_chars, row.added_s = len(document.text), self._clock()
+            row.encoding, row.notes = document.encoding, json.dumps(document.notes)
             session.flush()
             _write_text(session, row.id, document.text)
             if segmentation is not None:
@@ -134,7 +138,8 @@ class Documents:
             row = session.get(models.Document, id)
             if row is None:
                 raise NotFoundError("there is no such document")
-            return Document(row.name, row.media_type, read_span(session, id, 0, row.n_chars), row.source)
+            text = read_span(session, id, 0, row.n_chars)
+            return Document(row.name, row.media_type, text, row.source, row.encoding or "", _notes(row))
 
     def delete(self, id: int) -> list[str]:
         """Remove a document with its edits, blocks and the sources that point to it; returns the KV keys that nothing
@@ -246,5 +251,10 @@ def _check(session: Session, collection_id: int, row: models.Document | None, n_
 
 def _record(row: models.Document) -> DocumentRecord:
     return DocumentRecord(
-        row.id, row.document_id, row.source, row.sha256, row.name, row.media_type, row.n_chars, row.added_s
-    )
+        row.id, row.document_id, row.source, row.sha256, row.name, row.media_type, row.n_chars, row.added_s,
+        row.encoding or "", _notes(row),
+    )  # fmt: skip
+
+
+def _notes(row: models.Document) -> tuple[str, ...]:
+    return tuple(json.loads(row.notes or "[]"))

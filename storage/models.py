@@ -51,7 +51,8 @@ class Collection(Base):
 
 
 class Document(Base):
-    """A text in a collection, one of each source. `document_id` is the source's hash, `sha256` the text's."""
+    """A text in a collection, one of each source. `document_id` is the source's hash, `sha256` the text's, `notes` a
+    JSON list of what the reader left out or guessed."""
 
     __tablename__ = "documents"
     __table_args__ = (UniqueConstraint("collection_id", "document_id"), _FOREVER)
@@ -65,6 +66,8 @@ class Document(Base):
     media_type: Mapped[str] = mapped_column(String(NAME_CHARS))
     n_chars: Mapped[int]
     added_s: Mapped[float]
+    encoding: Mapped[str | None] = mapped_column(String(TOKEN_CHARS))
+    notes: Mapped[str | None]
 
 
 class DocumentPart(Base):

@@ -6,12 +6,24 @@ import struct
 import sys
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from blockrag.documents import SUFFIXES, Document, Limits, load, load_many, sandbox, worker, zips
-from blockrag.documents.worker import READERS
+from blockrag.documents import (
+    MAX_NOTE,
+    MAX_NOTES,
+    SUFFIXES,
+    Content,
+    Document,
+    Limits,
+    load,
+    load_many,
+    readers,
+    sandbox,
+    worker,
+    zips,
+)
+from blockrag.documents.readers import READERS
 from blockrag.errors import DocumentError
 from tests.document_files import epub, pdf, slides, unzipped, word, zipped
 
@@ -21,7 +33,7 @@ READABLE = {
     "a.py": (b"def f():\n    return 1\n", "def f():\n    return 1\n"),
     "a.rst": (b"Head\n====\n", "Head\n====\n"),
     "noname": (b"just text", "just text"),
-    "a.unknown": (b"still text", "still text"),
+    "call Mr. Smith": (b"still text", "still text"),
 }
 
 
@@ -166,6 +178,7 @@ BAD = {
     "picture.md": (b"\x89PNG\r\n" + bytes(100), "a PNG picture"),
     "binary.txt": (bytes(range(256)) * 20, "binary"),
     "zeros.csv": (bytes(1000), "binary"),
+    "a.unknown": (b"still text", "files of the type .unknown are not read"),
     "archive.zip": (zipped({"a": "b"}), "a zip archive"),
     "bomb.docx": (bomb("word/document.xml"), "inflates to more than 20 MB"),
     "liar.docx": (lying_bomb(), "damaged .*CRC"),
@@ -306,33 +319,47 @@ def test_a_parser_that_wants_too_much_memory_is_an_error():
 
 
 def test_what_a_parser_prints_is_not_taken_for_its_answer(monkeypatch):
-    noisy = "html.read = lambda *given: os.system('echo noise') or print('noise') or 'text'"
-    code = f"import os; from blockrag.documents import html, worker; {noisy}; worker.main()"
+    noisy = "html.read = lambda *given: os.system('echo noise') or print('noise') or Content('text', notes=('n',))"
+    code = f"import os; from blockrag.documents import Content, html, worker; {noisy}; worker.main()"
     monkeypatch.setattr(sandbox, "COMMAND", python(code))
-    assert load(b"<p>a", "a.html").text == "text"
+    document = load(b"<p>a", "a.html")
+    assert (document.text, document.notes) == ("text", ("n",))
 
 
 @pytest.mark.parametrize(
     "text, error, answer",
     [
-        ("text", None, {"text": "text"}),
+        ("text", None, {"text": "text", "encoding": "", "notes": ()}),
         ("longer text", None, {"reason": "11 characters of text; at most 5 are allowed; split it"}),
         ("", DocumentError("f", "it is encrypted"), {"reason": "it is encrypted"}),
         ("", MemoryError(), {"reason": "reading it needs more than 2048 MB"}),
         ("", KeyError("x"), {"reason": "the file is damaged (KeyError: 'x')"}),
     ],
 )
-def test_the_worker_answers_whatever_happens(text, error, answer):
+def test_the_worker_answers_whatever_happens(monkeypatch, text, error, answer):
     def read(*given):
         if error:
             raise error
-        return text
+        return Content(text)
 
-    assert worker._answer(SimpleNamespace(read=read), "f", b"", Limits(max_chars=5)) == answer
+    monkeypatch.setattr(readers, "load", lambda media_type: read)
+    assert worker._answer("a type", "f", b"", Limits(max_chars=5)) == answer
+
+
+def test_notes_are_few_short_and_on_one_line(monkeypatch):
+    notes = ("one\nline", "one\nline", "n" * 5000, "half \ud800", *map(str, range(99)))
+    monkeypatch.setattr(readers, "load", lambda media_type: lambda *given: Content("text", "cp1252", notes))
+    document = load(b"text", "a.txt")
+    assert document.encoding == "cp1252" and document.notes[:3] == ("one line", "n" * MAX_NOTE, "half \ufffd")
+    assert len(document.notes) == MAX_NOTES and document.notes[-1] == "53 more notes."
 
 
 def test_the_worker_imports_what_this_process_does(monkeypatch):
-    monkeypatch.setattr(sandbox, "COMMAND", python("import os; print('{\"text\": \"%s\"}' % os.environ['PYTHONPATH'])"))
+    monkeypatch.setattr(
+        sandbox,
+        "COMMAND",
+        python('import os; print(\'{"text": "%s", "encoding": "", "notes": []}\' % os.environ[\'PYTHONPATH\'])'),
+    )
     monkeypatch.setattr(sys, "path", ["", "/elsewhere"])
     root = str(Path(sandbox.__file__).parents[2])
     assert load(b"<p>a", "a.html").text.split(os.pathsep) == [root, "/elsewhere"]

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blockrag.documents import SUFFIXES, load, media
-from blockrag.documents.worker import READERS
+from blockrag.documents.readers import IN_PROCESS, READERS
 from blockrag.errors import DocumentError
 from tests.document_files import epub, pdf, slides, unzipped, word, zipped
 
 pytestmark = pytest.mark.slow
 
-IN_PROCESS = sorted(suffix for suffix, kind in SUFFIXES.items() if kind != media.HTML)
+HERE = sorted(suffix for suffix, kind in SUFFIXES.items() if kind in IN_PROCESS or kind in media.RICH)
 HEADS = [b"", b"PK\x03\x04", b"PK\x05\x06", b"%PDF-", b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf", b"[{", b"user,text\n"]
 MAKERS = {"docx": word, "pptx": slides, "epub": epub}
 
@@ -26,7 +26,7 @@ def is_read_or_refused(data: bytes, name: str) -> None:
 
 
 @settings(max_examples=250, deadline=None)
-@given(st.sampled_from(HEADS), st.binary(max_size=300), st.sampled_from(IN_PROCESS))
+@given(st.sampled_from(HEADS), st.binary(max_size=300), st.sampled_from(HERE))
 def test_any_bytes(head, data, suffix):
     if b"%PDF-" in head + data and suffix in ("", ".pdf"):
         suffix = ".txt"  # a process each; below
@@ -70,5 +70,5 @@ def test_mutated_members(suffix, at, member):
     is_read_or_refused(zipped({**files, name: flipped(files[name], at)}), f"f.{suffix}")
 
 
-def test_every_rich_type_has_its_reader():
-    assert {*READERS} == {*media.RICH, media.HTML}
+def test_every_accepted_suffix_has_a_reader():
+    assert {*READERS} == {*SUFFIXES.values()} and {*media.RICH, media.HTML}.isdisjoint(IN_PROCESS)

@@ -21,11 +21,11 @@ W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 
 
 def read_pdf(data: bytes) -> str:
-    return pdf_module.read("f.pdf", data, LIMITS)
+    return pdf_module.read("f.pdf", data, LIMITS).text
 
 
 def read_word(document) -> str:
-    return word_module.read("f.docx", saved(document), LIMITS)
+    return word_module.read("f.docx", saved(document), LIMITS).text
 
 
 # PDF
@@ -105,7 +105,7 @@ def test_characters_of_two_units_do_not_shift_the_lines():
 
 
 def test_docx_keeps_headings_tables_and_order():
-    assert word_module.read("h.docx", word(), LIMITS) == (
+    assert word_module.read("h.docx", word(), LIMITS).text == (
         "# The harbour\n\nShips come in at high tide.\n\n| tide | high |\n\n## The pier\n\nIt is long.\n"
     )
 
@@ -148,7 +148,7 @@ def test_docx_text_is_read_wherever_it_stands_and_once(xml, text):
 
 
 def test_pptx_slides_are_pages_with_titles_lists_and_notes():
-    assert powerpoint.read("s.pptx", slides(), LIMITS) == (
+    assert powerpoint.read("s.pptx", slides(), LIMITS).text == (
         f"# First\n\n- One point.\n{PAGE_BREAK}# Second\n\n- Another point.\n\nSpeak slowly.\n"
     )
 
@@ -165,7 +165,7 @@ def test_pptx_groups_tables_and_levels_are_read_in_order():
     box.text_frame.text = "in a group\vof shapes"
     table = slide.shapes.add_table(1, 2, 0, 0, Inches(2), Inches(1)).table
     table.cell(0, 0).text, table.cell(0, 1).text = "a", "b"
-    assert powerpoint.read("s.pptx", saved(deck), LIMITS) == (
+    assert powerpoint.read("s.pptx", saved(deck), LIMITS).text == (
         "# Tide tables\n\n- high\n  - higher\n\nin a group\nof shapes\n\n| a | b |\n"
     )
 
@@ -174,7 +174,7 @@ def test_pptx_groups_tables_and_levels_are_read_in_order():
 
 
 def read_epub(data: bytes) -> str:
-    return epub_module.read("b.epub", data, LIMITS)
+    return epub_module.read("b.epub", data, LIMITS).text
 
 
 def test_chapters_come_in_reading_order_and_whole():
@@ -204,7 +204,7 @@ ARTICLE = """<html><head><title>T</title><meta charset="utf-8"><script>steal()</
 
 
 def test_an_article_is_kept_without_what_stands_around_it():
-    text = html.read("a.html", ARTICLE.encode(), LIMITS)
+    text = html.read("a.html", ARTICLE.encode(), LIMITS).text
     for kept in ("## Tides\n", LONG.strip(), "the wind & the waves", "- spring tide\n- neap tide\n", "| Brest | 7 |"):
         assert kept in text
     for left in ("steal", "{", "Home", "rights reserved"):
@@ -257,7 +257,7 @@ def test_levels_beyond_the_parser_are_an_error_and_no_loss():
     ],
 )
 def test_a_declared_charset_is_believed_where_it_fits(data, text):
-    assert html.read("a.html", data, LIMITS) == text + "\n"
+    assert html.read("a.html", data, LIMITS).text == text + "\n"
 
 
 # Markdown

@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"blockrag: {document}", file=sys.stderr)
             errors.append({"document": document.name, "reason": document.reason})
         else:
+            options.print_notes(document)
             added.append(_add(pipeline, document, args))
     if args.json:
         options.print_json(
@@ -62,6 +63,8 @@ def _add(pipeline: "Pipeline", document: Document, args: argparse.Namespace) -> 
         "source": record.source,
         "document_id": record.id,
         "sha256": record.sha256,
+        "encoding": document.encoding,
+        "notes": document.notes,
         "n_blocks": record.n_blocks,
         "n_tokens": record.n_tokens,
         "n_reused": bars.n_reused,

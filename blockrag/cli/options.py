@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blockrag.documents import Document
 from blockrag.models import AUTO, DEFAULT_EMBEDDER, DEFAULT_MODEL, choose_model
 from blockrag.models.choose import Choice, choose_for_store, note_model
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, SEGMENTERS, SizeBounds
@@ -143,6 +144,12 @@ def pick_model(model: str, device: str | None, store: Path | None = None) -> Cho
 def print_json(result: dict[str, Any]) -> None:
     """Print the result as the last line."""
     print(json.dumps(result, ensure_ascii=False), flush=True)
+
+
+def print_notes(document: Document) -> None:
+    """Print on standard error what was left out of a document, or guessed."""
+    for note in document.notes:
+        print(f"blockrag: {document.name}: {note}", file=sys.stderr)
 
 
 def positive(text: str) -> int:

@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from blockrag.models.load import load_tokenizer
 
     document = load(args.file)
+    options.print_notes(document)
     counter = HFTokenCounter(load_tokenizer(args.model))
     segmenter = make_segmenter(
         args.segmenter, counter=counter, embed=lambda texts: _embedder(args.embedder, args.device).embed(texts)
@@ -53,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     options.print_json(
         {
             "document": document.name,
+            "encoding": document.encoding,
+            "notes": document.notes,
             "granularity": args.granularity,
             "segmenter": args.segmenter,
             "n_blocks": len(blocks),

@@ -6,8 +6,11 @@ Each format is recognised by its keys. Any other JSON or CSV is left unchanged.
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+
+from blockrag.documents.document import Content, Limits
+from blockrag.documents.text import decode
 
 SPEAKERS = ("user_profile", "role", "author", "from", "sender", "speaker", "user", "username", "user_name")
 """Keys of the speaker, most specific first: Slack's ``user`` is an id, its ``user_profile`` has the name."""
@@ -23,6 +26,21 @@ _CSV_BESIDE = {
     "channel", "thread",
 }  # fmt: skip
 """Columns that a table of turns may lose. With any other column it stays a table, so that nothing is lost."""
+
+
+def read_json(name: str, data: bytes, limits: Limits) -> Content:
+    """Turns of a chat export, or the decoded text of any other file."""
+    return _read(name, data, turns_of_json)
+
+
+def read_jsonl(name: str, data: bytes, limits: Limits) -> Content:
+    """See `read_json`; one JSON value per line."""
+    return _read(name, data, turns_of_jsonl)
+
+
+def read_csv(name: str, data: bytes, limits: Limits) -> Content:
+    """See `read_json`; a table with a speaker and a text column."""
+    return _read(name, data, turns_of_csv)
 
 
 def turns_of_json(text: str) -> str | None:
@@ -58,6 +76,11 @@ def turns_of_csv(text: str) -> str | None:
         return None
     turns = [f"{row[speaker].strip()}: {row[content].strip()}" for row in rows if row[content].strip()]
     return "\n\n".join(turns) + "\n" if turns else None
+
+
+def _read(name: str, data: bytes, turns: Callable[[str], str | None]) -> Content:
+    text = decode(name, data)
+    return Content(turns(text) or text)
 
 
 def _joined(value: Any) -> str | None:

@@ -1,4 +1,5 @@
-"""`Document`, immutable text with a name, a media type, a source and a sha256; and `Limits` on reading one."""
+"""`Document`, immutable text with a name, a media type, a source and a sha256; `Content`, what a reader found in a
+file; and `Limits` on reading one."""
 
 import hashlib
 import re
@@ -8,6 +9,12 @@ from functools import cached_property
 
 PAGE_BREAK = "\f"
 """Separates pages and slides in `Document.text`, so that an offset determines its page."""
+
+MAX_NOTES = 50
+"""Most notes of one document; the last one says how many more there were."""
+
+MAX_NOTE = 300
+"""Most characters of a note."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +36,18 @@ class Document:
         Hash of `source` (derived): the same for every version of the text.
     sha256 : str
         Hash of `text` in UTF-8 (derived): the version of the document.
+    encoding : str
+        Of the file's characters, such as ``utf-8``; empty for formats that have none, or if it is unknown.
+    notes : tuple of str
+        Sentences that say what was left out or guessed: "Page 3 has no text (scanned?)."
     """
 
     name: str
     media_type: str
     text: str
     source: str = ""
+    encoding: str = field(default="", compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
     id: str = field(init=False)
     sha256: str = field(init=False)
 
@@ -61,6 +74,15 @@ def source_id(source: str) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a reader found in a file; see `Document` for the fields."""
+
+    text: str
+    encoding: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from urllib.parse import unquote
 
 import lxml.etree
 
-from blockrag.documents.document import PAGE_BREAK, Limits
+from blockrag.documents.document import PAGE_BREAK, Content, Limits
 from blockrag.documents.html import body_text
 from blockrag.documents.text import decode
 from blockrag.documents.zips import check_inflated
 from blockrag.errors import DocumentError
 
 
-def read(name: str, data: bytes, limits: Limits) -> str:
+def read(name: str, data: bytes, limits: Limits) -> Content:
     """Chapters joined by `PAGE_BREAK`, each with its whole body, since a book has no menus to remove.
 
     Raises
@@ -33,7 +33,7 @@ def read(name: str, data: bytes, limits: Limits) -> str:
             if member not in book.namelist():
                 raise DocumentError(name, f"the EPUB is damaged: its chapter {member} is missing")
             chapters.append(body_text(decode(name, book.read(member))))
-    return PAGE_BREAK.join(chapter for chapter in chapters if chapter.strip())
+    return Content(PAGE_BREAK.join(chapter for chapter in chapters if chapter.strip()))
 
 
 def _spine(book: zipfile.ZipFile) -> Iterator[str]:

@@ -8,7 +8,7 @@ import trafilatura
 from lxml.html import HtmlElement
 
 from blockrag.documents import markdown
-from blockrag.documents.document import Limits
+from blockrag.documents.document import Content, Limits
 from blockrag.documents.text import decode
 
 MAIN_SHARE = 0.5
@@ -26,9 +26,9 @@ _ROWS = lxml.etree.XPath("//tr[td or th][not(.//table)][count(.//p) <= count(td 
 """Rows of data. A row with a nested table, or with several paragraphs in a cell, is layout."""
 
 
-def read(name: str, data: bytes, limits: Limits) -> str:
+def read(name: str, data: bytes, limits: Limits) -> Content:
     """The page's main text as Markdown; see `html_text`."""
-    return html_text(_decode(name, data))
+    return Content(html_text(_decode(name, data)))
 
 
 def html_text(html: str) -> str:

@@ -7,18 +7,16 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from blockrag.documents import media
-from blockrag.documents.chat import turns_of_csv, turns_of_json, turns_of_jsonl
-from blockrag.documents.document import Document, Limits
+from blockrag.documents import media, readers
+from blockrag.documents.document import MAX_NOTE, MAX_NOTES, Content, Document, Limits
 from blockrag.documents.sandbox import parse_apart
-from blockrag.documents.text import check_length, decode
+from blockrag.documents.text import check_length
 from blockrag.errors import DocumentError
 
 MAX_NAME = 200
-_TURNS = {media.JSON: turns_of_json, media.JSONL: turns_of_jsonl, media.CSV: turns_of_csv}
 _DEFAULT = Limits()
 _SURROGATE = re.compile("[\\ud800-\\udfff]")
-"""Half of a character, which JSON can express (an export that split an emoji) but no encoding can store."""
+"""Half of a character. JSON can express it (an export that split an emoji), but no encoding can store it."""
 
 
 def load(source: str | os.PathLike[str] | bytes, name: str | None = None, limits: Limits = _DEFAULT) -> Document:
@@ -47,11 +45,12 @@ def load(source: str | os.PathLike[str] | bytes, name: str | None = None, limits
     if not data:
         raise DocumentError(name, "the file is empty")
     kind = media.media_type(name, data)
-    text = _text(name, kind, data, limits)
+    content = _content(name, kind, data, limits)
+    text = _SURROGATE.sub("\ufffd", content.text)
     if not text.strip():
         raise DocumentError(name, "it contains no text")
     check_length(name, text, limits)
-    return Document(name, kind, text, origin)
+    return Document(name, kind, text, origin, content.encoding, _brief(content.notes))
 
 
 def load_many(
@@ -102,9 +101,15 @@ def _read(name: str, path: Path, limits: Limits) -> bytes:
         raise DocumentError(name, f"this is not a valid path ({error})") from error
 
 
-def _text(name: str, kind: str, data: bytes, limits: Limits) -> str:
-    if kind in media.RICH or kind == media.HTML:
-        return parse_apart(name, kind, data, limits)
-    text = decode(name, data)
-    turns = _TURNS[kind](text) if kind in _TURNS else None
-    return _SURROGATE.sub("\ufffd", turns) if turns else text
+def _brief(notes: tuple[str, ...]) -> tuple[str, ...]:
+    """The notes within `MAX_NOTES` and `MAX_NOTE`, each on one line."""
+    brief = [" ".join(_SURROGATE.sub("\ufffd", note).split())[:MAX_NOTE] for note in dict.fromkeys(notes)]
+    if len(brief) > MAX_NOTES:
+        brief = [*brief[: MAX_NOTES - 1], f"{len(brief) - MAX_NOTES + 1} more notes."]
+    return tuple(brief)
+
+
+def _content(name: str, kind: str, data: bytes, limits: Limits) -> Content:
+    if kind in readers.IN_PROCESS:
+        return readers.load(kind)(name, data, limits)
+    return parse_apart(name, kind, data, limits)

@@ -3,6 +3,7 @@
 A file whose content contradicts its name is refused.
 """
 
+import re
 from pathlib import PurePath
 
 from blockrag.documents.text import decode
@@ -58,6 +59,8 @@ _MAGIC = (
     (b"SQLite format 3\0", "a SQLite database"),
     (b"{\\rtf", "an RTF file; save it as .docx"),
 )
+_SUFFIX = re.compile(r"\.[a-z][a-z0-9]{0,9}")
+"""What names a type: "notes.bak", but not "version 2.5" or "call Mr. Smith"."""
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _ZIP_MEMBERS = (("word/document.xml", DOCX), ("ppt/presentation.xml", PPTX), ("META-INF/container.xml", EPUB))
 
@@ -76,6 +79,8 @@ def media_type(name: str, data: bytes) -> str:
         if claimed in RICH:
             looks = f"the content looks like {_looks_like(name, data)}"
             raise DocumentError(name, f"the name says {suffix}, but {looks}: it is damaged or disguised")
+        if claimed is None and _SUFFIX.fullmatch(suffix):
+            raise DocumentError(name, f"files of the type {suffix} are not read; save it as text, PDF or Word")
         return claimed or TEXT
     if found not in RICH:
         raise DocumentError(name, f"this is {found}, which cannot be read as a document")

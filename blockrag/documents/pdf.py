@@ -9,7 +9,7 @@ from statistics import median
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
-from blockrag.documents.document import PAGE_BREAK, Limits
+from blockrag.documents.document import PAGE_BREAK, Content, Limits
 from blockrag.errors import DocumentError
 
 PARAGRAPH_GAP = 1.25
@@ -20,7 +20,7 @@ _HYPHEN = "\ufffe"
 _ITEM = re.compile(r"\d{1,3}[.)]\s")
 
 
-def read(name: str, data: bytes, limits: Limits) -> str:
+def read(name: str, data: bytes, limits: Limits) -> Content:
     """Pages joined by `PAGE_BREAK`, with the lines of each paragraph joined.
 
     Raises
@@ -39,7 +39,7 @@ def read(name: str, data: bytes, limits: Limits) -> str:
     pages = [_page_text(pdf[i]) for i in range(len(pdf))]
     if not any(page.strip() for page in pages):
         raise DocumentError(name, "the PDF has no text layer (scanned pages only); run it through OCR first")
-    return PAGE_BREAK.join(pages)
+    return Content(PAGE_BREAK.join(pages))
 
 
 def unwrap(page: str) -> str:

@@ -11,18 +11,18 @@ from pptx.shapes.group import GroupShape
 from pptx.slide import Slide
 
 from blockrag.documents import markdown
-from blockrag.documents.document import PAGE_BREAK, Limits
+from blockrag.documents.document import PAGE_BREAK, Content, Limits
 from blockrag.documents.zips import check_inflated
 
 _LISTS = {PP_PLACEHOLDER.BODY, PP_PLACEHOLDER.OBJECT, PP_PLACEHOLDER.VERTICAL_BODY}
 """Placeholders whose paragraphs PowerPoint shows as a list."""
 
 
-def read(name: str, data: bytes, limits: Limits) -> str:
+def read(name: str, data: bytes, limits: Limits) -> Content:
     """Slides joined by `PAGE_BREAK`: title as a heading, other shapes in order, speaker notes."""
     check_inflated(name, data, limits)
     slides = pptx.Presentation(io.BytesIO(data)).slides
-    return PAGE_BREAK.join(markdown.paragraphs(_parts(slide)) for slide in slides)
+    return Content(PAGE_BREAK.join(markdown.paragraphs(_parts(slide)) for slide in slides))
 
 
 def _parts(slide: Slide) -> Iterator[str]:

@@ -10,7 +10,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from blockrag.documents.document import Limits
+from blockrag.documents.document import Content, Limits
 from blockrag.errors import DocumentError
 
 COMMAND = (sys.executable, "-P", "-m", "blockrag.documents.worker")
@@ -19,8 +19,8 @@ COMMAND = (sys.executable, "-P", "-m", "blockrag.documents.worker")
 _ROOT = Path(__file__).parents[2]
 
 
-def parse_apart(name: str, media_type: str, data: bytes, limits: Limits) -> str:
-    """Text of a file in a rich format.
+def parse_apart(name: str, media_type: str, data: bytes, limits: Limits) -> Content:
+    """Content of a file in a rich format.
 
     Raises
     ------
@@ -47,4 +47,4 @@ def parse_apart(name: str, media_type: str, data: bytes, limits: Limits) -> str:
     answer = json.loads(done.stdout)
     if "reason" in answer:
         raise DocumentError(name, answer["reason"])
-    return answer["text"]
+    return Content(answer["text"], answer["encoding"], tuple(answer["notes"]))

@@ -4,7 +4,7 @@ import codecs
 
 from charset_normalizer import from_bytes
 
-from blockrag.documents.document import Limits
+from blockrag.documents.document import Content, Limits
 from blockrag.errors import DocumentError
 
 MAX_CONTROLS = 0.01
@@ -19,6 +19,11 @@ _MARKS = (
 )
 _SAMPLE_BYTES = 1 << 20
 _CONTROLS = [chr(c) for c in range(32) if chr(c) not in "\t\n\r\f\x1b"]
+
+
+def read(name: str, data: bytes, limits: Limits) -> Content:
+    """The decoded text, unchanged."""
+    return Content(decode(name, data))
 
 
 def decode(name: str, data: bytes) -> str:

@@ -11,7 +11,7 @@ from docx.styles.style import ParagraphStyle
 from lxml.etree import XPath, _Element
 
 from blockrag.documents import markdown
-from blockrag.documents.document import Limits
+from blockrag.documents.document import Content, Limits
 from blockrag.documents.zips import check_inflated
 
 _NAMESPACES = {
@@ -32,7 +32,7 @@ _DEPTH = XPath("string(./w:pPr/w:numPr/w:ilvl/@w:val)", namespaces=_NAMESPACES)
 _SIGNS = {qn("w:tab"): "\t", qn("w:br"): "\n", qn("w:cr"): "\n", qn("w:noBreakHyphen"): "-"}
 
 
-def read(name: str, data: bytes, limits: Limits) -> str:
+def read(name: str, data: bytes, limits: Limits) -> Content:
     """Paragraphs and tables in order. Heading styles become headings; tracked insertions are included, deletions not.
 
     Reads the XML directly: python-docx's paragraphs omit tracked insertions, content controls, formulas and text boxes.
@@ -42,7 +42,7 @@ def read(name: str, data: bytes, limits: Limits) -> str:
     styles = [style for style in document.styles if style.type == WD_STYLE_TYPE.PARAGRAPH]
     levels = {style.style_id: _level(style) for style in styles}
     lists = {style.style_id for style in styles if (style.name or "").startswith("List")}
-    return markdown.paragraphs(_block(block, levels, lists) for block in _BLOCKS(document.element.body))
+    return Content(markdown.paragraphs(_block(block, levels, lists) for block in _BLOCKS(document.element.body)))
 
 
 def _level(style: ParagraphStyle) -> int:

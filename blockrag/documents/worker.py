@@ -3,22 +3,13 @@
 import json
 import os
 import sys
-from importlib import import_module
+from dataclasses import asdict
 from typing import Any
 
-from blockrag.documents import media
+from blockrag.documents import readers
 from blockrag.documents.document import Limits
 from blockrag.documents.text import check_length
 from blockrag.errors import DocumentError
-
-READERS = {
-    media.PDF: "pdf",
-    media.DOCX: "word",
-    media.PPTX: "powerpoint",
-    media.EPUB: "epub",
-    media.HTML: "html",
-}
-"""Module for each media type, imported on use; its ``read(name, data, limits)`` returns the text."""
 
 
 def main() -> None:
@@ -28,23 +19,23 @@ def main() -> None:
     task = json.loads(sys.stdin.buffer.readline())
     limits = Limits(**task["limits"])
     data = sys.stdin.buffer.read()
-    reader = import_module(f"blockrag.documents.{READERS[task['media_type']]}")
+    readers.load(task["media_type"])  # imports need more memory than the limit may allow
     _bound(limits)
     with answers:
-        answers.write(json.dumps(_answer(reader, task["name"], data, limits)))
+        answers.write(json.dumps(_answer(task["media_type"], task["name"], data, limits)))
 
 
-def _answer(reader: Any, name: str, data: bytes, limits: Limits) -> dict[str, str]:
+def _answer(media_type: str, name: str, data: bytes, limits: Limits) -> dict[str, Any]:
     try:
-        text = reader.read(name, data, limits)
-        check_length(name, text, limits)
+        content = readers.load(media_type)(name, data, limits)
+        check_length(name, content.text, limits)
     except DocumentError as error:
         return {"reason": error.reason}
     except (MemoryError, SystemError):  # how native modules report that memory ran out
         return {"reason": f"reading it needs more than {limits.memory_bytes >> 20} MB"}
     except Exception as error:  # parsers raise anything on malicious bytes; all of it is reported
         return {"reason": f"the file is damaged ({type(error).__name__}: {str(error)[:200]})"}
-    return {"text": text}
+    return asdict(content)
 
 
 def _bound(limits: Limits) -> None:

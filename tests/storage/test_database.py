@@ -43,6 +43,7 @@ OLD_ROWS = {
         'INSERT INTO blocks (id, document_id, vector_id, start, "end", n_tokens, is_estimate, score) '
         "VALUES (12, 6, 3, 0, 2, 1, {false}, 1.0)",
     ],
+    "0005": ["UPDATE documents SET encoding = 'cp1252', notes = '[\"One left out.\"]' WHERE id = 6"],
 }
 """What a database of each version may hold, beyond that of the version before."""
 
@@ -76,7 +77,8 @@ def test_a_database_of_every_version_becomes_one_of_this(url, version):
     collection = store.collections.get("anna", "token")
     record, *later = store.documents.of(collection.id)
     assert [r.source for r in later] == (["/a/new.txt"] if version >= "0004" else [])
-    assert store.documents.read(record.id).text == "hi"
+    assert [r.notes for r in later] == ([("One left out.",) if version >= "0005" else ()] if later else [])
+    assert store.documents.read(record.id).text == "hi" and (record.encoding, record.notes) == ("", ())
     assert [e.char for e in store.segmentations.get(record.id).edits] == [1]
     assert store.blocks.vectors("models", ["key"])["key"].tolist() == [1.0]
     (block,) = store.blocks.of(record.id, "models")

@@ -23,6 +23,12 @@ draw((value) => {
     item.dataset.name = row.name.toLowerCase();
     item.append(make("b", "name", row.name), make("span", "kind", row.kind), make("span", "size", row.size));
     item.append(make("span", "state", row.state));
+    if (row.notes.length) {
+      const notes = make("details", "notes"), all = make("ul", "");
+      notes.append(make("summary", "", row.notes.length === 1 ? "1 note" : row.notes.length + " notes"), all);
+      all.append(...row.notes.map((note) => make("li", "", note)));
+      item.append(notes);
+    }
     if (row.id) {
       const remove = make("button", "remove", "×");
       remove.title = "Remove";

@@ -10,13 +10,15 @@ Lines = dict[str, list[tuple[float, float]]]
 
 
 class DocumentRow(TypedDict):
-    """A document, or an uploaded file that is not one (yet); `id` is empty where nothing can be removed."""
+    """A document, or an uploaded file that is not one (yet); `id` is empty where nothing can be removed. `notes` say
+    what was left out or guessed."""
 
     id: str
     name: str
     kind: str
     size: str
     state: str
+    notes: list[str]
     failed: bool
     busy: bool
 

@@ -10,7 +10,7 @@ from blockrag.documents import load
 from blockrag.errors import BlockRAGError, DocumentError, Stopped
 from blockrag.index import labels
 from blockrag.progress import OnProgress
-from storage.documents import UploadRecord
+from storage.documents import DocumentRecord, UploadRecord
 from ui import strings
 from ui.collection_document import CollectionDocument
 from ui.components.payloads import DocumentRow, DocumentsPayload
@@ -131,9 +131,15 @@ def _document_row(document: CollectionDocument, name: str) -> DocumentRow:
         "kind": record.media_type.rsplit("/", 1)[-1].rsplit(".", 1)[-1].removeprefix("x-"),
         "size": strings.CHARACTERS.format(n=record.n_chars),
         "state": strings.READY_TO_INDEX if document.indexed_starts is None else strings.INDEXED,
+        "notes": _notes(record),
         "failed": False,
         "busy": False,
     }
+
+
+def _notes(record: DocumentRecord) -> list[str]:
+    encoding = [] if record.encoding in ("", "utf-8", "ascii") else [strings.ENCODING.format(name=record.encoding)]
+    return [*encoding, *record.notes]
 
 
 def _upload_row(upload: UploadRecord, state: str) -> DocumentRow:
@@ -144,6 +150,7 @@ def _upload_row(upload: UploadRecord, state: str) -> DocumentRow:
         "kind": "",
         "size": "",
         "state": upload.reason if failed else state,
+        "notes": [],
         "failed": failed,
         "busy": not failed,
     }

@@ -1,0 +1,31 @@
+"""The reader of each media type."""
+
+from collections.abc import Callable
+from importlib import import_module
+
+from blockrag.documents import media
+from blockrag.documents.document import Content, Limits
+
+READERS = {
+    media.TEXT: "text.read",
+    media.MARKDOWN: "text.read",
+    media.CODE: "text.read",
+    media.JSON: "chat.read_json",
+    media.JSONL: "chat.read_jsonl",
+    media.CSV: "chat.read_csv",
+    media.PDF: "pdf.read",
+    media.DOCX: "word.read",
+    media.PPTX: "powerpoint.read",
+    media.EPUB: "epub.read",
+    media.HTML: "html.read",
+}
+"""Module and function for each media type, imported on use; ``read(name, data, limits)`` returns a `Content`."""
+
+IN_PROCESS = {media.TEXT, media.MARKDOWN, media.CODE, media.JSON, media.JSONL, media.CSV}
+"""Types whose readers only decode text. All others are parsed in the sandbox."""
+
+
+def load(media_type: str) -> Callable[[str, bytes, Limits], Content]:
+    """Import the reader of a media type."""
+    module, _, function = READERS[media_type].partition(".")
+    return getattr(import_module(f"blockrag.documents.{module}"), function)
