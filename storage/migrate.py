@@ -1,5 +1,6 @@
 """Upgrade a database's tables, by Alembic."""
 
+import sqlite3
 from pathlib import Path
 
 from alembic import command
@@ -72,4 +73,7 @@ def upgrade(connection: Connection, version: str = HEAD) -> None:
 def _pragma(connection: Connection, statement: str) -> None:
     """Run a statement that SQLite accepts only outside of a transaction."""
     if connection.dialect.name == "sqlite":
-        connection.connection.execute(statement)
+        try:
+            connection.connection.execute(statement)
+        except sqlite3.Error as error:
+            raise StorageError(f"SQLite could not run {statement}: {error}") from error

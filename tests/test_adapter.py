@@ -130,8 +130,8 @@ def make_engine(adapter: Adapter) -> Engine:
 
 
 def answers(engine: Engine, folder, mode: str) -> str:
-    rag = Pipeline.open(engine, folder)
-    return next(e.text for e in rag.ask("How long is river 3?", mode, 3, 12) if isinstance(e, Answer))
+    pipeline = Pipeline.open(engine, folder)
+    return next(e.text for e in pipeline.ask("How long is river 3?", mode, 3, 12) if isinstance(e, Answer))
 
 
 def test_full_mode_is_the_teacher_and_block_mode_the_student():
@@ -147,10 +147,10 @@ def test_full_mode_is_the_teacher_and_block_mode_the_student():
 
 def test_both_modes_at_once_say_what_each_says_alone(tmp_path):
     engine = make_engine(make_adapter())
-    rag = Pipeline.open(engine, tmp_path)
+    pipeline = Pipeline.open(engine, tmp_path)
     path = tmp_path / "rivers.md"
     path.write_text(TEXT)
-    rag.add(rag.segment(load(path)), granularity=1.0)
+    pipeline.add(pipeline.segment(load(path)), granularity=1.0)
     alone = {mode: answers(engine, tmp_path, mode) for mode in ("block", "full")}
     with ThreadPoolExecutor(4) as pool:
         modes = ["block", "full"] * 4

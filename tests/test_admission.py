@@ -71,46 +71,46 @@ def test_no_place_is_lost_whatever_comes_and_goes(events, slots):
 
 
 @pytest.fixture
-def rag(tmp_path):
+def pipeline(tmp_path):
     engine = tiny_engine()
     engine.queue = FairQueue(slots=1, max_waiting=2, max_wait_s=20)
-    rag = Pipeline.open(engine, tmp_path)
+    pipeline = Pipeline.open(engine, tmp_path)
     text = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 + "\n\n" for i in range(6))
-    rag.add(rag.segment(Document("rivers.txt", "text/plain", text)))
-    return rag
+    pipeline.add(pipeline.segment(Document("rivers.txt", "text/plain", text)))
+    return pipeline
 
 
-def test_questions_wait_are_told_so_and_are_answered_alike(rag, monkeypatch):
+def test_questions_wait_are_told_so_and_are_answered_alike(pipeline, monkeypatch):
     monkeypatch.setattr("blockrag.answering.WAIT_STEP_S", 0.01)
-    (*_, alone) = rag.ask("How long is river 3?", k=2, max_new_tokens=8)
+    (*_, alone) = pipeline.ask("How long is river 3?", k=2, max_new_tokens=8)
     answers, places = [], []
 
     def ask() -> None:
-        for event in rag.ask("How long is river 3?", k=2, max_new_tokens=8):
+        for event in pipeline.ask("How long is river 3?", k=2, max_new_tokens=8):
             if isinstance(event, Queued):
                 places.append(event.ahead)
             elif isinstance(event, Answer):
                 answers.append(event.text)
 
-    running = rag.ask("Which river is long?", k=2, max_new_tokens=8)
+    running = pipeline.ask("Which river is long?", k=2, max_new_tokens=8)
     next(running)
     threads = [threading.Thread(target=ask) for _ in range(2)]
     for thread in threads:
         thread.start()
     time.sleep(0.1)
     with pytest.raises(BusyError, match="are waiting"):
-        next(rag.ask("One more?"))
+        next(pipeline.ask("One more?"))
     list(running)
     for thread in threads:
         thread.join()
     assert answers == [alone.text] * 2 and {0, 1} <= set(places)
 
 
-def test_a_cancelled_question_frees_its_place_waiting_or_not(rag):
-    running, waiting = rag.ask("Which river is long?"), rag.ask("How long is river 3?")
+def test_a_cancelled_question_frees_its_place_waiting_or_not(pipeline):
+    running, waiting = pipeline.ask("Which river is long?"), pipeline.ask("How long is river 3?")
     next(running)
     assert isinstance(next(waiting), Queued)
     waiting.close()
     running.close()
-    assert rag.engine.queue._free == 1
-    assert isinstance([*rag.ask("How long is river 3?", max_new_tokens=4)][-1], Answer)
+    assert pipeline.engine.queue._free == 1
+    assert isinstance([*pipeline.ask("How long is river 3?", max_new_tokens=4)][-1], Answer)

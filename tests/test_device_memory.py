@@ -14,15 +14,15 @@ QUESTION = "How long is river 3?"
 
 
 @pytest.fixture
-def rag(tmp_path):
-    rag = Pipeline.open(tiny_engine(tmp_path / "kv"), tmp_path)
+def pipeline(tmp_path):
+    pipeline = Pipeline.open(tiny_engine(tmp_path / "kv"), tmp_path)
     text = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 + "\n\n" for i in range(6))
-    rag.add(rag.segment(Document("rivers.txt", "text/plain", text)))
-    return rag
+    pipeline.add(pipeline.segment(Document("rivers.txt", "text/plain", text)))
+    return pipeline
 
 
-def answer(rag, mode="block") -> Answer:
-    return [*rag.ask(QUESTION, mode, k=3, max_new_tokens=6)][-1]
+def answer(pipeline, mode="block") -> Answer:
+    return [*pipeline.ask(QUESTION, mode, k=3, max_new_tokens=6)][-1]
 
 
 def out_of_memory(monkeypatch, owner, name: str, times: int) -> None:
@@ -39,36 +39,36 @@ def out_of_memory(monkeypatch, owner, name: str, times: int) -> None:
 
 
 @pytest.mark.parametrize("mode", ["block", "full"])
-def test_joining_is_tried_again_with_the_device_cleared(rag, monkeypatch, mode):
-    expected = answer(rag, mode).text
-    assert rag.engine.kv.tiers[0].nbytes
-    out_of_memory(monkeypatch, rag.engine.runner, "join", 1)
-    again = answer(rag, mode)
+def test_joining_is_tried_again_with_the_device_cleared(pipeline, monkeypatch, mode):
+    expected = answer(pipeline, mode).text
+    assert pipeline.engine.kv.tiers[0].nbytes
+    out_of_memory(monkeypatch, pipeline.engine.runner, "join", 1)
+    again = answer(pipeline, mode)
     assert again.text == expected and "memory was full" in again.report.notes[0]
     if mode == "block":
         assert sum(again.report.kv_hits.values()) == 3 and again.report.n_tokens_saved > 0, "counted once"
 
 
-def test_a_second_failure_is_a_clear_error_and_the_next_question_works(rag, monkeypatch):
-    expected = answer(rag).text
-    out_of_memory(monkeypatch, rag.engine.runner, "join", 2)
+def test_a_second_failure_is_a_clear_error_and_the_next_question_works(pipeline, monkeypatch):
+    expected = answer(pipeline).text
+    out_of_memory(monkeypatch, pipeline.engine.runner, "join", 2)
     with pytest.raises(DeviceMemoryError, match="Ask for fewer blocks"):
-        answer(rag)
-    assert answer(rag).text == expected
+        answer(pipeline)
+    assert answer(pipeline).text == expected
 
 
-def test_encoding_goes_on_where_it_stopped(rag, monkeypatch):
-    expected = answer(rag).text
-    for key in rag.engine.kv.tiers[1].keys():
-        rag.engine.kv.delete(key)
+def test_encoding_goes_on_where_it_stopped(pipeline, monkeypatch):
+    expected = answer(pipeline).text
+    for key in pipeline.engine.kv.tiers[1].keys():
+        pipeline.engine.kv.delete(key)
     out_of_memory(monkeypatch, AnswerModel, "embed", 1)
-    again = answer(rag)
+    again = answer(pipeline)
     assert again.text == expected and again.report.kv_misses == 3 and "memory was full" in again.report.notes[0]
 
 
-def test_encoding_that_never_fits_is_a_clear_error(rag, monkeypatch):
+def test_encoding_that_never_fits_is_a_clear_error(pipeline, monkeypatch):
     out_of_memory(monkeypatch, AnswerModel, "embed", 10**6)
     with pytest.raises(DeviceMemoryError):
-        rag.engine.warm(["a block that is not known"])
+        pipeline.engine.warm(["a block that is not known"])
     monkeypatch.undo()
-    rag.engine.warm(["a block that is not known"])
+    pipeline.engine.warm(["a block that is not known"])
