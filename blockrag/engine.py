@@ -153,8 +153,9 @@ class Engine:
             Form of block KV on disk and in the store; 8 bits take a quarter of float32's room and are not exact.
         device : str, optional
             Such as ``"cpu"`` or ``"cuda"``; by default a GPU where there is one.
-        dtype : "auto", "float32" or "bfloat16"
-            Type to compute in; see `blockrag.models.load.best_dtype`.
+        dtype : "auto", "float32", "bfloat16" or "int8"
+            Type to compute in (see `blockrag.models.load.best_dtype`), or weights in 8 bits, with which a CPU decodes
+            faster, but not exactly (see `blockrag.models.int8`).
         allow_unverified : bool
             See `check_supported`.
 

@@ -1,5 +1,7 @@
 """Which models are accepted; every refusal names what was found and what to do."""
 
+from pathlib import Path
+
 import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -19,6 +21,11 @@ def config(family: str = "llama", **changes):
 
 def test_every_verified_family_is_in_the_exactness_tests():
     assert sorted([*FAMILIES, *OTHER_FAMILIES]) == sorted(VERIFIED)
+
+
+def test_the_guide_names_every_verified_family():
+    guide = (Path(__file__).parent.parent / "docs" / "guides" / "models.md").read_text(encoding="utf-8")
+    assert [family for family in VERIFIED if f"`{family}`" not in guide] == []
 
 
 @pytest.mark.parametrize("family", OTHER_FAMILIES)

@@ -27,6 +27,7 @@ from blockrag.errors import UnsupportedModelError, WeightsError
 from blockrag.models import local_path, remove, weights_sha256
 from blockrag.models.catalog import CATALOG, HubFile, Wheel
 from blockrag.models.fetch import sha256
+from blockrag.models.int8 import Int8Linear, use_int8
 from blockrag.models.load import best_dtype, load_answer_model
 from blockrag.models.store import base_id
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -558,6 +559,37 @@ def test_bfloat16_is_used_where_it_is_stored_and_multiplied(folder, monkeypatch)
     multiplies(False)
     assert load_answer_model(str(folder)).dtype == torch.float32
     assert best_dtype("cuda", torch.float32) == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("n_tokens", [1, 16, 17])
+def test_an_8_bit_layer_is_near_the_layer_for_few_and_many_tokens(dtype, n_tokens):
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(64, 96).to(dtype)
+    layer.weight.data[3] = 0
+    inputs = torch.randn(2, n_tokens, 64, dtype=dtype)
+    found, expected = Int8Linear(layer)(inputs), layer(inputs)
+    assert found.dtype == dtype and found.shape == expected.shape
+    assert (found - expected).float().std() < 0.02 * expected.float().std()
+
+
+def test_weights_in_8_bits_load_by_setting_and_have_kv_of_their_own(folder):
+    exact, model = load_answer_model(str(folder)), load_answer_model(str(folder), dtype=torch.int8)
+    assert model.dtype == torch.float32 and model.weights_id == f"{exact.weights_id}-int8"
+    layers = [m for m in model.network.modules() if isinstance(m, Int8Linear)]
+    assert len(layers) == 2 * 7 + 1 and not any(isinstance(m, torch.nn.Linear) for m in model.network.modules())
+    with torch.no_grad():
+        near, whole = (m.network(torch.arange(9)[None]).logits for m in (model, exact))
+    assert 0 < (near - whole).std() < 0.1 * whole.std()
+    with pytest.raises(UnsupportedModelError, match="for a CPU, not for cuda"):
+        load_answer_model(str(folder), device="cuda", dtype=torch.int8)
+
+
+def test_networks_that_share_weights_share_them_in_8_bits():
+    shared = torch.nn.Linear(8, 8)
+    one, other = torch.nn.Sequential(shared, torch.nn.Linear(8, 8)), torch.nn.Sequential(shared)
+    use_int8(one, other)
+    assert one[0] is other[0] and one[0].weight.dtype == torch.int8 == one[1].weight.dtype
 
 
 def test_the_command_lists_fetches_and_removes(home, index, capsys):

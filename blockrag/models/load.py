@@ -19,10 +19,11 @@ from blockrag.errors import UnsupportedModelError, WeightsError
 from blockrag.models.adapter import Adapter, apply_changes
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.families import check_supported
+from blockrag.models.int8 import use_int8
 from blockrag.models.store import base_id, local_path, weights_sha256
 
-DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
-"""Settings of the type to compute in."""
+DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
+"""Settings of the type to compute in; int8 is that of the weights alone, on a CPU."""
 
 FEWEST_TOKENS = 100
 """Smallest vocabulary that is taken for a real one."""
@@ -45,7 +46,7 @@ def load_answer_model(
     device : str
         Such as ``"cpu"`` or ``"cuda:0"``.
     dtype : torch.dtype, optional
-        By default `best_dtype`.
+        By default `best_dtype`; with int8, that of everything but the weights (see `blockrag.models.int8`).
     allow_unverified : bool
         See `check_supported`; the family is checked before any weights are read.
     adapter : Adapter, optional
@@ -66,11 +67,20 @@ def load_answer_model(
         )
     config = _config(folder, name)
     check_supported(config, allow_unverified=allow_unverified)
-    tokenizer = load_tokenizer(name)
-    network = _network(folder, name, dtype or best_dtype(device, config.dtype)).to(device)
-    if adapter is not None:
-        return adapted(network, tokenizer, weights_sha256(folder), adapter, allow_unverified=allow_unverified)
-    return AnswerModel(network, tokenizer, weights_sha256(folder), allow_unverified=allow_unverified)
+    if dtype == torch.int8 and not device.startswith("cpu"):
+        raise UnsupportedModelError(f"weights in 8 bits are for a CPU, not for {device}; use --dtype auto.")
+    tokenizer, weights_id = load_tokenizer(name), weights_sha256(folder)
+    if dtype == torch.int8:
+        weights_id += "-int8"
+    computed_in = best_dtype(device, config.dtype) if dtype in (None, torch.int8) else dtype
+    network = _network(folder, name, computed_in).to(device)
+    if adapter is None:
+        model = AnswerModel(network, tokenizer, weights_id, allow_unverified=allow_unverified)
+    else:
+        model = adapted(network, tokenizer, weights_id, adapter, allow_unverified=allow_unverified)
+    if dtype == torch.int8:
+        use_int8(model.network, (model.full or model).network)
+    return model
 
 
 def best_dtype(device: str, stored: torch.dtype | None) -> torch.dtype:
