@@ -12,6 +12,7 @@ COMMANDS = {
     "speed": "how long segmenters take",
     "examples": "good and bad cuts with the text around",
     "qa": "answers in full, naive block and block mode",
+    "ruler": "make questions with needles and variables in long text",
     "perplexity": "long text in full, naive block and block mode",
     "curve": "what block sizes and segmenters cost: results of perplexity side by side",
 }

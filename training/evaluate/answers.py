@@ -20,6 +20,11 @@ def contains(answer: str, golds: Sequence[str]) -> float:
     return float(any(f" {normalise(gold)} " in said for gold in golds if normalise(gold)))
 
 
+def contains_all(answer: str, golds: Sequence[str]) -> float:
+    """Share of the right answers that the answer contains, as words."""
+    return sum(contains(answer, [gold]) for gold in golds) / len(golds)
+
+
 def exact(answer: str, golds: Sequence[str]) -> float:
     """1 where the answer is one of the right ones."""
     return float(any(normalise(answer) == normalise(gold) for gold in golds))

@@ -14,7 +14,7 @@ from blockrag.kv.block_kv import BlockKV
 from training.commit import commit
 from training.corpus import first_of_each
 from training.evaluate import blocks, readers
-from training.evaluate.answers import contains, exact, f1
+from training.evaluate.answers import contains, contains_all, exact, f1
 from training.evaluate.bootstrap import interval, share_interval
 from training.evaluate.readers import Reader, Writer, open_readers
 from training.qa import QARow, passage, read_questions, said_answer
@@ -48,6 +48,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", help="which rows (default: test)")
     parser.add_argument("--limit", type=int, default=0, help="most questions of a file (default: all)")
     parser.add_argument("--passages", type=int, default=5, help="of a question, gold ones first; 0: all (default: 5)")
+    parser.add_argument(
+        "--places", action="store_true", help="ask each question once for each place that its gold passage can have"
+    )
     parser.add_argument("--max-tokens", type=int, default=2048, help="most of a question's blocks (default: 2048)")
     parser.add_argument("--max-new-tokens", type=int, default=32, help="longest answer; four times that if long-form")
     parser.add_argument("--show", type=int, default=0, help="also tell the answers to a file's first questions")
@@ -62,6 +65,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     rows = list(first_of_each(read_questions(args.data, args.split), args.limit, "dataset"))
     if not rows:
         raise ValueError(f"these files have no questions of the split {args.split!r}.")
+    if args.places:
+        rows = [moved for row in rows for moved in in_all_places(row, args.passages)]
     chooser = Chooser(args, opened[modes[0]])
     asked: dict[tuple[int, str], tuple[dict[str, Any], Scores]] = {}
     answers: dict[Hashable, str] = {}
@@ -76,11 +81,29 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     measured = []
     for (number, mode), (about, scores) in asked.items():
         said, row = answers[number, mode], rows[number]
-        scores |= of_answer(said, row["answers"], answers.get((number, "full")))
+        scores |= of_answer(said, row, answers.get((number, "full")))
         measured.append(Answered(row, mode, about, said, scores))
     settings = {name: getattr(args, name) for name in ("split", "passages", "granularity", "segmenter", "device")}
     about_run = {"commit": commit(), **readers.about(args), **settings}
     return {**summarise(measured), "answers": shown(measured, args.show), **about_run}
+
+
+def in_all_places(row: QARow, n_passages: int) -> Iterator[QARow]:
+    """The question with its first gold document in each place in turn among `n_passages`; 0 takes all passages.
+
+    Raises
+    ------
+    ValueError
+        If the row has no gold document.
+    """
+    gold = next((document for document in row["documents"] if document["is_gold"]), None)
+    if gold is None:
+        raise ValueError(f"question {row['id']} has no gold document, whose place could change.")
+    others = [document for document in row["documents"] if not document["is_gold"]]
+    others = others[: n_passages - 1] if n_passages else others
+    for place in range(len(others) + 1):
+        documents = [*others[:place], gold, *others[place:]]
+        yield {**row, "id": f"{row['id']}@{place}", "documents": documents, "place": place}
 
 
 class Chooser:
@@ -105,7 +128,10 @@ class Chooser:
         kept.sort(key=lambda each: each[:2])
         gold = [i for i, (number, _, _) in enumerate(kept) if documents[number]["is_gold"]]
         position = POSITIONS[min(2, 3 * gold[0] // len(kept))] if gold else None
-        return [ids for _, _, ids in kept], {"n_passages": len({n for n, _, _ in kept}), "position": position}
+        numbers = {number for number, _, _ in kept}
+        n_gold = sum(bool(documents[number]["is_gold"]) for number in numbers)
+        about = {"n_passages": len(numbers), "n_gold": n_gold, "position": position, "place": row.get("place")}
+        return [ids for _, _, ids in kept], about
 
     def _cut(self, text: str) -> Sequence[str]:
         """A passage is one block; a long text is cut by the segmenter."""
@@ -113,14 +139,21 @@ class Chooser:
         return [text] if text.strip() and is_short else self._cutter.cut(text)
 
 
+def _wants_all(row: QARow) -> bool:
+    """Whether each of the answers must be found, not any of them."""
+    return bool(row.get("meta", {}).get("all_answers"))
+
+
 def longest(row: QARow, most: int) -> int:
     """Most tokens of an answer: four times as many for a long-form question."""
     return 4 * most if row.get("meta", {}).get("long_form") else most
 
 
-def of_answer(answer: str, golds: Sequence[str], full: str | None) -> Scores:
+def of_answer(answer: str, row: QARow, full: str | None) -> Scores:
     """Scores of an answer against the right ones, and its F1 against full mode's answer where there is one."""
-    scores = {name: function(answer, golds) for name, function in _OF_ANSWER.items()}
+    scores = {name: function(answer, row["answers"]) for name, function in _OF_ANSWER.items()}
+    if _wants_all(row):
+        scores["contains"] = contains_all(answer, row["answers"])
     return scores if full is None else scores | {"agreement": f1(answer, [full])}
 
 
@@ -134,16 +167,17 @@ def force_all(
     full: torch.Tensor | None = None
     for mode, reader in sorted(opened.items(), key=lambda item: item[0] != "full"):
         final = reader.prompt.final_ids(row["question"])
-        ids = reader.model.tokenizer(said_answer(row), add_special_tokens=False).input_ids[:MOST_FORCED]
+        said = ", ".join(row["answers"]) if _wants_all(row) else said_answer(row)
+        ids = reader.model.tokenizer(said, add_special_tokens=False).input_ids[:MOST_FORCED]
         ids.append(reader.model.tokenizer.eos_token_id)
         parts = reader.read(chosen)
-        said = reader.log_probabilities(parts, final, ids)
-        nll = -said.gather(1, torch.tensor(ids, device=said.device)[:, None]).mean()
+        found = reader.log_probabilities(parts, final, ids)
+        nll = -found.gather(1, torch.tensor(ids, device=found.device)[:, None]).mean()
         scores = {"nll": float(nll)}
         if mode == "full":
-            full = said
+            full = found
         if full is not None:
-            scores["kl"] = float((full.exp() * (full - said)).sum(-1).mean())
+            scores["kl"] = float((full.exp() * (full - found)).sum(-1).mean())
         yield mode, parts, final, scores
 
 
@@ -151,14 +185,24 @@ _OF_ANSWER: dict[str, Callable[[str, Sequence[str]], float]] = {"contains": cont
 
 
 def summarise(measured: Sequence[Answered]) -> dict[str, Any]:
-    """``rows``, a mean over questions with its 95 % interval for each file and mode; the same by number of documents
-    and by the place of the first gold block; and ``of_full``, each mode's score as a share of full mode's."""
+    """What was measured, as means over questions with 95 % intervals.
+
+    ``rows`` for each file and mode; ``by_passages``, ``by_gold`` and ``by_position`` the same by number of documents,
+    the number of gold ones and where the first gold block stands, ``by_place`` by its place with --places; ``of_full``
+    each mode's score as a share of full mode's.
+    """
     return {
         "rows": _rows(measured, lambda about: {}),
         "of_full": _shares(measured),
         "by_passages": _rows(measured, lambda about: {"n_passages": about["n_passages"]}),
+        "by_gold": _rows(measured, lambda about: {"n_gold": about["n_gold"]}),
         "by_position": _rows(measured, lambda about: {"position": about["position"]}),
+        "by_place": _rows([each for each in measured if each.about["place"] is not None], _place),
     }
+
+
+def _place(about: dict[str, Any]) -> dict[str, Any]:
+    return {"place": about["place"]}
 
 
 def shown(measured: Sequence[Answered], n: int) -> list[dict[str, Any]]:
