@@ -90,7 +90,7 @@ def test_in_bfloat16_every_path_is_as_near_float32_as_one_dense_pass(sizes):
 def test_exact_with_the_real_smollm2(smollm2, smollm2_path):
     model = smollm2
     ids = model.tokenizer((smollm2_path / "tokenizer.json").read_text()[:2000]).input_ids
-    blocks = [ids[:1], ids[1:100], ids[100:300], ids[300:550]]
+    blocks = [ids[:1], ids[1:60], ids[60:230], ids[230:400]]
     final = model.tokenizer("Question: what is this?<|im_end|>\n<|im_start|>assistant\n").input_ids
     parts = encode_all(model, blocks)
     assert pays(parts, 3 * len(final))

@@ -226,7 +226,7 @@ def test_the_four_steps_on_a_real_pdf_with_a_real_answer(open_page, tmp_path, sc
 
 def harbours(path: Path) -> Path:
     """Write a PDF of a few pages about fictional harbours."""
-    towns = ["Norwick", "Elmsea", "Tarbet Quay", "Saltholm", "Grimsund", "Ravenscar", "Oxwich", "Lundey", "Port Ansel"]
+    towns = ["Norwick", "Elmsea", "Tarbet Quay", "Saltholm", "Grimsund"]
     pdf = FPDF()
     for i, town in enumerate(towns):
         pdf.add_page()
