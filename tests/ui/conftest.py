@@ -143,7 +143,7 @@ def is_own(url: str, address: str) -> bool:
 def rivers(tmp_path):
     """A Markdown file for the page."""
     path = tmp_path / "rivers.md"
-    path.write_text(steps.TEXT)
+    path.write_text(TEXT)
     return path
 
 

@@ -29,7 +29,10 @@ ARGUMENTS = [
 ]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long.\n\n" for i in range(12))
+TEXT = "".join(
+    f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long. Many boats sail on it every day.\n\n"
+    for i in range(12)
+)
 SECRET = {"secret": "s" * 40}
 
 HELD_AT = 2

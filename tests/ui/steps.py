@@ -7,10 +7,6 @@ from playwright.sync_api import Locator, Page, expect
 
 TABS = ("Documents", "Blocks", "Index", "Ask", "Cache", "Benchmarks", "Settings")
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-TEXT = "".join(
-    f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long. Many boats sail on it every day.\n\n"
-    for i in range(12)
-)
 
 _CALM = """async () => {
   for (let i = 0; i < 3; i++) {

@@ -8,9 +8,8 @@ from fpdf import FPDF
 from playwright.sync_api import expect
 
 from blockrag.engine import Engine
-from tests.ui.serving import HELD_AT, serve
+from tests.ui.serving import HELD_AT, TEXT, serve
 from tests.ui.steps import (
-    TEXT,
     ask,
     calm,
     count_blocks,

@@ -24,7 +24,7 @@ def test_indexing_reports_every_block_once(collection, monkeypatch):
     assert views[-1]["rows"][0]["state"] == "done" and "KV: " in views[-1]["rows"][0]["text"]
     assert set(views[-1]["rows"][0]["cells"]) == {"memory"}
     assert list(index.index_all(collection)) == [index.overview(collection)], "nothing is left to do"
-    collection.set_granularity(document_id, 0.0)
+    collection.set_granularity(document_id, 1.0)
     assert "changed since" in index.overview(collection)["rows"][0]["text"]
 
 
