@@ -57,7 +57,7 @@ class Library:
         self.received = folder / "uploads"
         self.received.mkdir(parents=True, exist_ok=True, mode=0o700)
         if (folder / "indexes").is_dir():
-            _LOG.info("removing the search indexes that versions before 0.2 kept beside the database")
+            _LOG.info("removing the search indexes that earlier versions kept beside the database")
             shutil.rmtree(folder / "indexes")
 
     def index_of(self, collection_id: int) -> RowIndex:

@@ -132,7 +132,7 @@ class Vector(Base):
 
 
 class Block(Base):
-    """An indexed block. `n_tokens` is what it takes in a prompt, or, where `is_estimate`, what a version before 0.2
+    """An indexed block. `n_tokens` is what it takes in a prompt, or, where `is_estimate`, what an earlier version
     counted. `page` is that of its first character."""
 
     __tablename__ = "blocks"

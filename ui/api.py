@@ -158,7 +158,8 @@ class _Calls:
         with user_errors():
             opened = self._open(collection, request)
             known = opened.find(id) is not None
-            opened.remove(id)
+            if known:
+                opened.remove(id)
             return {"deleted": known}
 
     def _open(self, collection: str, request: gr.Request | None) -> OpenCollection:

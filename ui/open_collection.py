@@ -189,9 +189,8 @@ class OpenCollection:
         return made
 
     def remove(self, document_id: str) -> None:
-        """Delete a document, its blocks and their KV."""
-        if document := self.find(document_id):
-            self.library.delete_document(self.record, document.record)
+        """Delete a document, its blocks and their KV. Raises NotFoundError."""
+        self.library.delete_document(self.record, self.store.documents.get(self.record.id, document_id))
 
     def index(self, document: CollectionDocument, on_progress: OnProgress | None = None) -> None:
         """Index a document's blocks as they are now. If `on_progress` raises, the index stays as it was. Ends early if

@@ -37,7 +37,7 @@ class IndexedBlock:
     page : int or None
         Page of its first character, where the document has pages.
     is_estimate : bool
-        Whether a version before 0.2 counted `n_tokens`, without the end that a block has in a prompt.
+        Whether an earlier version counted `n_tokens`, without the end that a block has in a prompt.
     """
 
     start: int

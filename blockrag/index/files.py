@@ -71,7 +71,7 @@ class FileIndex(Index):
             self._check_meta({"format": FORMAT_VERSION, **made_by})
         if upgraded:
             self._sql.execute("VACUUM")
-        (self.directory / "vectors.faiss").unlink(missing_ok=True)  # of versions before 0.2
+        (self.directory / "vectors.faiss").unlink(missing_ok=True)  # of format 1
 
     def _check_meta(self, expected: dict[str, str]) -> None:
         found = dict(self._sql.execute("SELECT key, value FROM meta"))
@@ -116,7 +116,7 @@ class FileIndex(Index):
         return number, found is not None and found[0] != document.sha256
 
     def _adopt(self, document: Document) -> None:
-        """Versions before 0.2 kept no source. A document of theirs that has this name and text gets the source now."""
+        """Format 1 kept no source. A document from then that has this name and text gets its source now."""
         self._sql.execute(
             "UPDATE documents SET document_id = ?, source = ?, is_source_unknown = 0 WHERE id = (SELECT min(id) FROM "
             "documents WHERE is_source_unknown AND name = ? AND sha256 = ?) "

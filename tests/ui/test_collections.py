@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from storage.errors import NotFoundError
 from tests.tiny import tiny_engine
 from tests.ui.serving import SECRET, answered, make_service, only_document, visitor
 from ui.collection_service import CollectionService
@@ -17,7 +18,8 @@ def test_visitors_share_nothing(service, collection):
     assert other.token != collection.token and len(other.token) >= 32 and other.documents == {}
     list(index.index_all(collection))
     assert len(other.pipeline.index) == 0
-    other.remove(only_document(collection)[0])
+    with pytest.raises(NotFoundError, match="no such document"):
+        other.remove(only_document(collection)[0])
     assert len(collection.pipeline.index) > 0 and len(collection.documents) == 1
 
 
