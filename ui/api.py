@@ -177,7 +177,7 @@ class _Calls:
 
 def _answer(answer: Answer) -> dict[str, Any]:
     report = answer.report.to_dict()
-    report["way"] = report.pop("path")  # Gradio's client takes an object with a path for a file, and downloads it
+    report["runner"] = report.pop("path")  # Gradio's client takes an object with a path for a file, and downloads it
     return {
         "answer": answer.text,
         "sources": [
