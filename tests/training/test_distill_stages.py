@@ -1,5 +1,6 @@
 """The command line of distillation, from rows to an adapter that answers; tasks; the judge of answers."""
 
+import argparse
 import json
 import os
 import random
@@ -21,6 +22,7 @@ from blockrag.models.load import load_answer_model, load_tokenizer
 from blockrag.prompt import Prompt
 from tests.tiny import WordEmbedder, tiny_model, tiny_tokenizer
 from training.commit import commit
+from training.distill import adapt, selfmade
 from training.distill.__main__ import main as distill
 from training.distill.config import DataConfig
 from training.distill.examples import Tokeniser, load, load_all, save
@@ -183,6 +185,34 @@ def test_self_made_conversations_become_examples(trained, tmp_path):
     save(other, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="different prefixes"):
         load_all([made, tmp_path / "other.safetensors"])
+
+
+def test_an_adapter_for_ones_own_model_is_one_command(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(selfmade, "clean", lambda said: "When was the mill built?")  # random weights write no questions
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    for i in range(3):
+        text = "".join(
+            f"Mill {i} was built in year {100 * i + j}. Its miller was called {NAMES[j % 8]}.\n\n" for j in range(40)
+        )
+        (folder / f"mill{i}.md").write_text(text)
+    (folder / "short.txt").write_text("Too short.")
+    (folder / "bad.pdf").write_bytes(b"%PDF-1.4 nothing")
+    flags = ["--model", str(trained / "base"), "--documents", str(folder), "--out", str(tmp_path / "adapter")]
+    small = ["--minutes", "0.1", "--conversations", "8", "--max-tokens", "128", "--examples", "2", "--rank", "2"]
+    result = adapt.run(parsed(adapt, [*flags, *small, "--device", "cpu"]))
+    assert load_adapter(tmp_path / "adapter").student and len(result["left_out"]) == 2
+    assert any("short.txt: it has 10 characters" in reason for reason in result["left_out"])
+    card = (tmp_path / "adapter" / "README.md").read_text()
+    assert card.startswith("---\nbase_model:") and f"{result['held_out']['block_answer']:.3f}" in card
+    with pytest.raises(ValueError, match="holds 0 documents"):
+        adapt.run(parsed(adapt, ["--model", "x", "--documents", str(tmp_path / "none"), "--out", str(tmp_path / "o")]))
+
+
+def parsed(module, flags: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    return parser.parse_args(flags)
 
 
 def test_results_outside_of_a_checkout_name_the_release(monkeypatch):

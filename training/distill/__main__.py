@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from training.distill import prepare, questions, selfmade, shrink, stages, timing
+from training.distill import adapt, prepare, questions, selfmade, shrink, stages, timing
 
 COMMANDS = {
+    "adapt": ("an adapter for your own model from your own documents", adapt.add_arguments, adapt.run),
     "selfmade": ("a model's own questions and answers about documents", selfmade.add_arguments, selfmade.run),
     "prepare": ("rows of data sets -> a file of examples", prepare.add_arguments, prepare.run),
     "questions": ("rows of questions, as plain lines", questions.add_arguments, questions.run),

@@ -62,6 +62,10 @@ def _jobs(args: argparse.Namespace, config: DataConfig) -> Iterator[Job]:
     if not questions and not texts:
         if made:
             return
+        if args.made:
+            raise ValueError(
+                "the files of --made hold no conversations: the model wrote no question that could be used."
+            )
         raise ValueError(f"these files have no rows of the split {args.split!r}; give others by --qa and --seg.")
     n_jobs = -(-config.n // PER_JOB)
     for number in range(n_jobs):

@@ -6,14 +6,16 @@ several full answers, and the answers are those that full mode would give. Each 
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
 import random
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -152,19 +154,27 @@ def _outlines(
 ) -> Iterator[list[Outline]]:
     """Outlines in chunks; processes cut the next chunk's documents while the network works on this one."""
     chunks = [range(start, min(start + CHUNK, config.n)) for start in range(first, config.n, CHUNK)]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(args.workers, context, _begin_worker, (args.model,)) as pool:
-
-        def submit(chunk: range) -> Iterator[Outline | None]:
-            jobs = [_job(index, questions, texts, config) for index in chunk]
-            return pool.map(partial(_work, config=config), *zip(*jobs, strict=True), chunksize=8)
-
-        coming = submit(chunks[0]) if chunks else iter(())
-        for number in tqdm(range(len(chunks)), desc="conversations", unit=f"x{CHUNK}"):
+    with _pool(args) as begin:
+        work = partial(_work, config=config)
+        jobs = ([_job(index, questions, texts, config) for index in chunk] for chunk in chunks)
+        coming = begin(work, next(jobs, []))
+        for _ in tqdm(chunks, desc="conversations", unit=f"x{CHUNK}"):
             found = [made for made in coming if made is not None]
-            coming = submit(chunks[number + 1]) if number + 1 < len(chunks) else iter(())
+            coming = begin(work, next(jobs, []))
             if found:
                 yield found
+
+
+@contextmanager
+def _pool(args: argparse.Namespace) -> Iterator[Callable[..., Iterator[Outline | None]]]:
+    """A function that begins work on several jobs in `args.workers` processes; with one, in this process when read."""
+    if args.workers == 1:
+        _begin_worker(args.model)
+        yield lambda work, jobs: itertools.starmap(work, jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(args.workers, context, _begin_worker, (args.model,)) as pool:
+        yield lambda work, jobs: pool.map(work, *zip(*jobs, strict=True), chunksize=8) if jobs else iter(())
 
 
 _TOKENIZER: list[PreTrainedTokenizerBase] = []
@@ -172,7 +182,7 @@ _TOKENIZER: list[PreTrainedTokenizerBase] = []
 
 
 def _begin_worker(model: str) -> None:
-    _TOKENIZER.append(load_tokenizer(model))
+    _TOKENIZER[:] = [load_tokenizer(model)]
 
 
 def _work(index: int, asked: QARow | None, text: Row | None, config: SelfMadeConfig) -> Outline | None:
