@@ -56,9 +56,7 @@ class Library:
         self._lock = threading.Lock()
         self.received = folder / "uploads"
         self.received.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if (folder / "indexes").is_dir():
-            _LOG.info("removing the search indexes that earlier versions kept beside the database")
-            shutil.rmtree(folder / "indexes")
+        _remove_former_indexes(folder / "indexes")
 
     def index_of(self, collection_id: int) -> RowIndex:
         """A collection's index. The first search fills it."""
@@ -161,3 +159,15 @@ class Library:
     def close(self) -> None:
         """Close the database."""
         self.store.close()
+
+
+def _remove_former_indexes(folder: Path) -> None:
+    """Earlier versions kept a search index of each collection beside the database, made from it."""
+    if not folder.is_dir():
+        return
+    former = [path.parent for path in folder.glob("*/index.sqlite")]
+    for path in former:
+        shutil.rmtree(path)
+    _LOG.info("removed %d search indexes that earlier versions kept beside the database", len(former))
+    if not any(folder.iterdir()):
+        folder.rmdir()

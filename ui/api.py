@@ -4,6 +4,7 @@ In shared mode an empty `collection` is the first collection. Elsewhere it must 
 caller's own, which `new_collection` returns.
 """
 
+import hashlib
 import secrets
 from typing import Any
 
@@ -72,7 +73,8 @@ class _Calls:
         """Add a text as a document, split it into blocks and index them.
 
         Parameters:
-            name: File name, such as notes.md; its suffix tells the format. A document of that name is replaced.
+            name: File name, such as notes.md; its suffix tells the format. A document of that name is replaced. An
+                empty name is replaced by a hash of the text.
             text: The text, at most four million characters.
             collection: Token of the collection; may be empty in shared mode.
         Returns:
@@ -81,7 +83,8 @@ class _Calls:
         with user_errors():
             opened = self._open(collection, request)
             opened.limiter.upload(opened.owner, 1)
-            content = load(text[: MAX_CHARS + 1].encode("utf-8", "replace"), name=name or "text.txt")
+            data = text[: MAX_CHARS + 1].encode("utf-8", "replace")
+            content = load(data, name=name or f"text-{hashlib.sha256(data).hexdigest()[:12]}.txt")
             with opened.limiter.job(opened.owner):
                 opened.add(content)
                 document = opened.find(content.id)

@@ -173,6 +173,15 @@ def test_two_programs_see_each_others_changes(library, folder, collection):
     other.close()
 
 
+def test_of_the_folder_of_former_indexes_only_indexes_are_removed(folder):
+    for name in ("token-a", "token-b"):
+        (folder / "indexes" / name).mkdir(parents=True)
+        (folder / "indexes" / name / "index.sqlite").touch()
+    (folder / "indexes" / "mine.txt").touch()
+    open_library(folder).close()
+    assert [path.name for path in (folder / "indexes").iterdir()] == ["mine.txt"]
+
+
 def test_of_many_collections_those_used_last_stay_in_memory(library, collection, monkeypatch):
     index(library, collection, add(library, collection))
     found = search(library, collection)

@@ -187,6 +187,16 @@ def test_sql_is_text(served, text):
     assert client.predict(token, api_name="/list_documents") == before
 
 
+def test_texts_without_a_name_do_not_replace_each_other(served):
+    _, _, token, client = served
+    before = client.predict(token, api_name="/list_documents")
+    texts = ("One text, said in a sentence.", "Another text, said in a sentence.")
+    ids = [client.predict("", text, token, api_name="/add_text")["id"] for text in (*texts, texts[0])]
+    assert len(set(ids)) == 2 and len(client.predict(token, api_name="/list_documents")) == len(before) + 2
+    for id in set(ids):
+        client.predict(id, token, api_name="/delete_document")
+
+
 def test_numbers_out_of_bounds_are_clipped(served):
     _, _, token, client = served
     assert len(client.predict("river", 10**6, token, api_name="/search_blocks")) <= 32
