@@ -53,3 +53,16 @@ def smollm2(smollm2_path):
 def minilm_path():
     """Folder of the real MiniLM."""
     return local_path("minilm")
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    """A clock in seconds; set `now` to move it."""
+    return Clock()

@@ -21,9 +21,8 @@ from blockrag.models.merge import BLOCK_FORMAT
 from blockrag.models.shipped import find_adapter, shipped_adapters
 from blockrag.models.store import base_id
 from blockrag.pipeline import Pipeline
+from tests.samples import RIVER_SECTIONS
 from tests.tiny import CHANGED, WordEmbedder, make_adapter, make_changes, tiny_model, tiny_tokenizer
-
-TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long and wide.\n\n" for i in range(9))
 
 
 @pytest.fixture
@@ -149,7 +148,7 @@ def test_both_modes_at_once_say_what_each_says_alone(tmp_path):
     engine = make_engine(make_adapter())
     pipeline = Pipeline.open(engine, tmp_path)
     path = tmp_path / "rivers.md"
-    path.write_text(TEXT)
+    path.write_text(RIVER_SECTIONS)
     pipeline.add(pipeline.segment(load(path)), granularity=1.0)
     alone = {mode: answers(engine, tmp_path, mode) for mode in ("block", "full")}
     with ThreadPoolExecutor(4) as pool:

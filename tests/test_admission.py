@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blockrag.admission import FairQueue
-from blockrag.documents import Document
 from blockrag.errors import BusyError
 from blockrag.events import Answer, Queued
 from blockrag.pipeline import Pipeline
+from tests.samples import RIVERS
 from tests.tiny import tiny_engine
 
 
@@ -75,8 +75,7 @@ def pipeline(tmp_path):
     engine = tiny_engine()
     engine.queue = FairQueue(slots=1, max_waiting=2, max_wait_s=20)
     pipeline = Pipeline.open(engine, tmp_path)
-    text = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 + "\n\n" for i in range(6))
-    pipeline.add(pipeline.segment(Document("rivers.txt", "text/plain", text)))
+    pipeline.add(pipeline.segment(RIVERS))
     return pipeline
 
 

@@ -10,15 +10,14 @@ from fpdf import FPDF
 from blockrag.cli import COMMANDS, main, options
 from blockrag.pipeline import Pipeline
 from blockrag.segment import SEGMENTERS
+from tests.samples import RIVER_SECTIONS
 from tests.tiny import tiny_engine, tiny_tokenizer
-
-TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long and wide.\n\n" for i in range(9))
 
 
 @pytest.fixture
 def document(tmp_path):
     path = tmp_path / "rivers.md"
-    path.write_text(TEXT)
+    path.write_text(RIVER_SECTIONS)
     return str(path)
 
 
@@ -40,7 +39,9 @@ def test_segment_gives_tiles(capsys, document, store):
         code, result = run(capsys, "segment", document, "--granularity", "0.4", "--segmenter", segmenter)
         assert code == 0 and result["document"] == "rivers.md" and result["granularity"] == 0.4
         blocks = result["blocks"]
-        assert result["n_blocks"] == len(blocks) and blocks[0]["start"] == 0 and blocks[-1]["end"] == len(TEXT)
+        assert (
+            result["n_blocks"] == len(blocks) and blocks[0]["start"] == 0 and blocks[-1]["end"] == len(RIVER_SECTIONS)
+        )
         assert all(a["end"] == b["start"] for a, b in zip(blocks, blocks[1:], strict=False))
         assert all({"start", "end", "n_tokens", "score"} <= b.keys() and b["n_tokens"] <= 512 for b in blocks)
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from blockrag.documents import Document
 from blockrag.errors import DeviceMemoryError
 from blockrag.events import Answer
 from blockrag.models.answer_model import AnswerModel
 from blockrag.pipeline import Pipeline
+from tests.samples import RIVERS
 from tests.tiny import tiny_engine
 
 QUESTION = "How long is river 3?"
@@ -16,8 +16,7 @@ QUESTION = "How long is river 3?"
 @pytest.fixture
 def pipeline(tmp_path):
     pipeline = Pipeline.open(tiny_engine(tmp_path / "kv"), tmp_path)
-    text = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 + "\n\n" for i in range(6))
-    pipeline.add(pipeline.segment(Document("rivers.txt", "text/plain", text)))
+    pipeline.add(pipeline.segment(RIVERS))
     return pipeline
 
 

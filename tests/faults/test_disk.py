@@ -7,24 +7,23 @@ import shutil
 import pytest
 import torch
 
-from blockrag.documents import Document
 from blockrag.errors import KVTierError
 from blockrag.events import Answer
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.key import FORMAT_VERSION
 from blockrag.kv.remote import RemoteTier
 from blockrag.pipeline import Pipeline
+from tests.samples import RIVERS
 from tests.tiny import tiny_engine
 
 QUESTION = "How long is river 3?"
-RIVERS = "".join(f"River {i} is {i} kilometres long and flows to the sea. " * 4 + "\n\n" for i in range(6))
 
 
 @pytest.fixture
 def pipeline(tmp_path):
     """An index whose blocks are on disk alone."""
     pipeline = Pipeline.open(tiny_engine(tmp_path / "kv", memory_bytes=0), tmp_path)
-    pipeline.add(pipeline.segment(Document("rivers.txt", "text/plain", RIVERS)))
+    pipeline.add(pipeline.segment(RIVERS))
     pipeline.expected = answer(pipeline).text
     return pipeline
 
@@ -106,7 +105,7 @@ def test_a_disk_that_is_full_in_earnest(tmp_path):
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     pipeline = Pipeline.open(tiny_engine(tmp_path / "kv", memory_bytes=0), tmp_path)
-    pipeline.add(pipeline.segment(Document("rivers.txt", "text/plain", RIVERS)))
+    pipeline.add(pipeline.segment(RIVERS))
     pipeline.expected = answer(pipeline).text
     for key in pipeline.engine.kv.tiers[1].keys():
         pipeline.engine.kv.delete(key)
@@ -149,7 +148,7 @@ def test_a_read_only_folder_can_still_be_read(pipeline, tmp_path, monkeypatch):
 def test_stored_blocks_are_the_same_to_the_bit_after_answers(tmp_path):
     """Rule 5, on every tier."""
     pipeline = Pipeline.open(tiny_engine(tmp_path / "kv"), tmp_path)
-    pipeline.add(pipeline.segment(Document("rivers.txt", "text/plain", RIVERS)))
+    pipeline.add(pipeline.segment(RIVERS))
     tiers = pipeline.engine.kv.tiers
     tiers.append(RemoteTier(f"file://{tmp_path}/team", pipeline.engine.identity.digest))
     for key in tiers[1].keys():

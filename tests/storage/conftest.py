@@ -67,18 +67,6 @@ def url(request, tmp_path):
     return request.getfixturevalue("empty_postgresql")
 
 
-class Clock:
-    now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def store(url, clock):
     store = Store.open(url, clock)

@@ -7,9 +7,10 @@ from blockrag.events import Answer, Citation, Report, Source
 from blockrag.index import IndexedBlock
 from blockrag.segment import HFTokenCounter, Scored, Segmentation, SizeBounds, Structural
 from storage.segmentations import NewSegmentation
+from tests.samples import RIVER_SECTIONS
 from tests.tiny import tiny_tokenizer
 
-TEXT = "".join(f"# River {i}\n\nThe river {i} flows to the sea. It is {i} miles long.\n\n" for i in range(12))
+TEXT = RIVER_SECTIONS
 
 
 def document(name: str = "rivers.md", text: str = TEXT) -> Document:

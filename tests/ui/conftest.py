@@ -25,19 +25,6 @@ from tests.ui.serving import (
 )
 
 
-class Clock:
-    now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    """Seconds; set `now` to move on."""
-    return Clock()
-
-
 @pytest.fixture
 def service(tmp_path, clock):
     """The collections of a folder, each visitor with their own."""
