@@ -9,7 +9,7 @@ import torch
 from blockrag.generate import end_tokens
 from tests.tiny import tiny_model, tiny_tokenizer
 from training.distill.generation import BatchDecoder, Request
-from training.distill.selfmade import Maker, Outline, SelfMadeConfig, clean
+from training.distill.selfmade import MOST_MIXED, Maker, Outline, SelfMadeConfig, _job, clean, outline
 
 
 def slow(model, request):
@@ -83,3 +83,20 @@ def test_a_conversation_keeps_only_answered_turns():
     assert all(turn["answer"] for turn in line["turns"])
     assert all(turn["complete"] for turn in line["turns"][:-1]), "an answer that was cut off is the last"
     json.dumps(line)
+
+
+def test_mixed_conversations_have_passages_of_many_documents():
+    texts = [
+        {"dataset": f"s{i % 2}", "text": f"Mill {i} stands at Arden. " * 60, "boundaries": [], "headings": []}
+        for i in range(12)
+    ]
+    config = SelfMadeConfig(mixed=1.0, asked=0.0, max_tokens=600)
+    for index in range(5):
+        number, asked, rows = _job(index, [], texts, config)
+        assert number == index and asked is None and 6 <= len(rows) <= MOST_MIXED
+        made = outline(index, asked, rows, tiny_tokenizer(), config)
+        mills = {block.split(" stands")[0].strip() for block in made.blocks}
+        assert made.source == "mixed" and len(mills) > 1
+        assert sum(len(tiny_tokenizer()(block).input_ids) for block in made.blocks) <= 600
+    alone = _job(0, [], texts, SelfMadeConfig(mixed=0.0, asked=0.0))
+    assert len(alone[2]) == 1

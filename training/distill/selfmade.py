@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,9 @@ from training.distill.sources import Drafter
 from training.distill.stages import load_frozen
 from training.qa import QARow, read_questions
 from training.settings import add_flags, from_flags
+
+MOST_MIXED = 20
+"""Most documents whose passages stand in one conversation."""
 
 CHUNK = 256
 """Conversations that are made, and written, together."""
@@ -76,7 +79,8 @@ class SelfMadeConfig:
 
     n: int = setting(3200, "conversations")
     minutes: float = setting(0.0, "begin no further conversations after this time; 0: no limit")
-    asked: float = setting(0.4, "share of them over the documents of a given question, which is asked too")
+    asked: float = setting(0.3, "share of them over the documents of a given question, which is asked too")
+    mixed: float = setting(0.5, "share of the others over short passages of many documents, in any order")
     turns: tuple[int, int] = setting((3, 6), "fewest and most questions of a conversation")
     unsaid: float = setting(0.06, "share of the questions that are about another conversation's documents")
     whole: float = setting(0.06, "share of the questions that are about all blocks")
@@ -89,7 +93,7 @@ class SelfMadeConfig:
     seed: int = setting(0, "of everything random")
 
     def __post_init__(self) -> None:
-        for name in ("asked", "unsaid", "whole", "both", "sampled"):
+        for name in ("asked", "mixed", "unsaid", "whole", "both", "sampled"):
             within(name, getattr(self, name), 0, 1)
         for name in ("n", "answer_tokens", "max_tokens", "rows"):
             within(name, getattr(self, name), 1, 1 << 40)
@@ -177,6 +181,12 @@ def _pool(args: argparse.Namespace) -> Iterator[Callable[..., Iterator[Outline |
         yield lambda work, jobs: pool.map(work, *zip(*jobs, strict=True), chunksize=8) if jobs else iter(())
 
 
+def _shorten(blocks: list[str], room: int, counter: HFTokenCounter) -> None:
+    """Remove the last blocks, as many as do not fit."""
+    while blocks and sum(map(counter.count, blocks)) > room:
+        blocks.pop()
+
+
 _TOKENIZER: list[PreTrainedTokenizerBase] = []
 """A worker's tokenizer, loaded once: it is too large to travel with each outline."""
 
@@ -185,8 +195,8 @@ def _begin_worker(model: str) -> None:
     _TOKENIZER[:] = [load_tokenizer(model)]
 
 
-def _work(index: int, asked: QARow | None, text: Row | None, config: SelfMadeConfig) -> Outline | None:
-    return outline(index, asked, text, _TOKENIZER[0], config)
+def _work(index: int, asked: QARow | None, texts: Sequence[Row], config: SelfMadeConfig) -> Outline | None:
+    return outline(index, asked, texts, _TOKENIZER[0], config)
 
 
 def read_made(path: Path) -> Iterator[dict[str, Any]]:
@@ -205,30 +215,37 @@ def _n_made(path: Path) -> int:
 
 def _job(
     index: int, questions: Sequence[QARow], texts: Sequence[Row], config: SelfMadeConfig
-) -> tuple[int, QARow | None, Row | None]:
-    """A row to make the conversation of; each source of texts is drawn as often as any other."""
+) -> tuple[int, QARow | None, list[Row]]:
+    """Rows to make the conversation of: a question, or one document, or several of one source or of all.
+
+    Each source is drawn as often as any other.
+    """
     draw = random.Random(f"{config.seed}/{index}")
     if questions and (not texts or draw.random() < config.asked):
-        return index, draw.choice(questions), None
+        return index, draw.choice(questions), []
     source = draw.choice(sorted({row["dataset"] for row in texts}))
-    return index, None, draw.choice([row for row in texts if row["dataset"] == source])
+    of_source = [row for row in texts if row["dataset"] == source]
+    if draw.random() >= config.mixed:
+        return index, None, [draw.choice(of_source)]
+    return index, None, draw.choices(of_source if draw.random() < 0.5 else texts, k=draw.randint(6, MOST_MIXED))
 
 
 def outline(
-    index: int, asked: QARow | None, text: Row | None, tokenizer: PreTrainedTokenizerBase, config: SelfMadeConfig
+    index: int, asked: QARow | None, texts: Sequence[Row], tokenizer: PreTrainedTokenizerBase, config: SelfMadeConfig
 ) -> Outline | None:
-    """The blocks of a conversation and what its questions are about; None where a row has no blocks."""
-    draw = random.Random(f"{config.seed}/{index}/outline")
-    drafter = Drafter(
-        HFTokenCounter(tokenizer), DataConfig(max_tokens=config.max_tokens, unsaid=0, more_turns=0, seed=config.seed)
-    )
-    made = Outline(index, str((asked or text or {})["dataset"]), [])
+    """The blocks of a conversation and what its questions are about; None where the rows have no blocks."""
+    draw, counter = random.Random(f"{config.seed}/{index}/outline"), HFTokenCounter(tokenizer)
+    data = DataConfig(max_tokens=config.max_tokens, unsaid=0, more_turns=0, seed=config.seed)
     if asked is not None:
-        draft = drafter.of_question(asked, draw)
-        made.blocks = draft.blocks if draft else []
-        made.questions = [("given", asked["question"])]
-    elif text is not None:
-        made.blocks = [passage.text for passage in drafter.part(text, draw)]
+        draft = Drafter(counter, data).of_question(asked, draw)
+        made = Outline(index, asked["dataset"], draft.blocks if draft else [], [("given", asked["question"])])
+    else:
+        made = Outline(index, texts[0]["dataset"] if len(texts) == 1 else "mixed", [])
+        room = 2 * config.max_tokens // len(texts)
+        short = replace(data, max_tokens=room, block_tokens=(16, max(32, room // 4)))  # at least one block fits
+        parts = [Drafter(counter, short if len(texts) > 1 else data).part(text, draw) for text in texts]
+        made.blocks = [passage.text for part in parts for passage in (part if len(parts) == 1 else part[:1])]
+        _shorten(made.blocks, config.max_tokens, counter)
     if not made.blocks:
         return None
     for _ in range(draw.randint(*config.turns) - len(made.questions)):
