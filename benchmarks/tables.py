@@ -46,6 +46,22 @@ def compare() -> Iterable[Sequence[str]]:
         yield f"{mode} mode", *stages, f"**{report['ttft_ms']:,.0f} ms**"
 
 
+def retrieval() -> Iterable[Sequence[str]]:
+    """Retrieval time by the size of the collection, on two CPU cores."""
+    yield "characters", "blocks", "embed", "search", "read 8 blocks", "retrieval", "open index", "add a document"
+    for row in _load(MEASURED / "retrieval-cpu.json")["rows"]:
+        stages = (f"{row[f'{stage}_ms']:,.1f} ms" for stage in ("embed", "faiss", "read"))
+        total = f"**{row['retrieval_ms']:,.0f} ms**"
+        yield (
+            f"{row['chars']:,}",
+            f"{row['blocks']:,}",
+            *stages,
+            total,
+            f"{row['open_ms']:,.0f} ms",
+            f"{row['add_ms']:,.0f} ms",
+        )
+
+
 def ttft() -> Iterable[Sequence[str]]:
     """Time to first token on a GPU, by context length."""
     yield (
@@ -116,6 +132,7 @@ def _cut_cells(row: dict[str, float] | None) -> tuple[str, str, str]:
 
 TABLES: dict[str, Callable[[], Iterable[Sequence[str]]]] = {
     "compare": compare,
+    "retrieval": retrieval,
     "ttft": ttft,
     "answers": answers,
     "segmentation": segmentation,
