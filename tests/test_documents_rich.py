@@ -5,8 +5,6 @@ import pptx
 import pytest
 from docx.oxml import parse_xml
 from fpdf import FPDF
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pptx.util import Inches
 
 from blockrag.documents import PAGE_BREAK, Limits, html, markdown, powerpoint
@@ -65,16 +63,9 @@ def test_a_word_parted_at_the_end_of_a_line_is_whole():
     )
 
 
-def test_unwrapping_keeps_paragraphs_and_mends_hyphens():
-    page = "A line that is as wide as the others of this para-\ngraph and goes on.\nShort.\n\nNext paragraph\n- item\n"
-    assert pdf_module.unwrap(page) == (
-        "A line that is as wide as the others of this paragraph and goes on.\nShort.\n\nNext paragraph\n- item\n"
-    )
-
-
 def test_an_item_begins_a_line_even_after_a_full_one():
-    page = "These are the three rules of the harbour here\n1. The first of them is that nobody runs here\n2. Quiet"
-    assert pdf_module.unwrap(page) == page + "\n"
+    page = f"{LONG}{LONG[:-20]}\n1. The first of them is that nobody runs here\n2. Quiet"
+    assert read_pdf(pdf(page)).splitlines()[-2:] == ["1. The first of them is that nobody runs here", "2. Quiet"]
 
 
 def test_reading_stops_at_what_is_no_readable_pdf():
@@ -86,19 +77,6 @@ def test_reading_stops_at_what_is_no_readable_pdf():
     ):
         with pytest.raises(DocumentError, match=reason):
             pdf_module.read("f.pdf", data, limits)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.text(alphabet="aZé9.- \n\ufffe", max_size=200))
-def test_unwrapping_loses_nothing_but_hyphens_and_space(page):
-    def bare(text: str) -> str:
-        return "".join(c for c in text if c not in "- \n\ufffe")
-
-    assert bare(pdf_module.unwrap(page)) == bare(page)
-
-
-def test_characters_of_two_units_do_not_shift_the_lines():
-    assert pdf_module._n_units("a😀b") == 4
 
 
 # Word

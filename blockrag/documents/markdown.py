@@ -1,6 +1,6 @@
 """Markdown that all rich formats are converted to: headings, list items, table rows, paragraphs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MAX_LEVEL = 6
 
@@ -18,6 +18,13 @@ def item(text: str, depth: int = 0) -> str:
 def row(cells: Iterable[str]) -> str:
     """A row of a table, every cell on one line."""
     return "| " + " | ".join(" ".join(cell.split()) for cell in cells) + " |"
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """A table whose first row is its head; short rows are filled up."""
+    width = max(map(len, rows), default=0)
+    lines = [row([*(cell.replace("|", "\\|") for cell in cells), *[""] * (width - len(cells))]) for cells in rows]
+    return "\n".join([*lines[:1], "|" + " --- |" * width, *lines[1:]]) if lines else ""
 
 
 def paragraphs(parts: Iterable[str]) -> str:

@@ -1,101 +1,140 @@
-"""PDF to text, page by page, through PDFium. Paragraphs are found by the distance of lines."""
+"""PDF to text, page by page, through PDFium: columns, tables, wrapped lines, forms. Running heads are left out."""
 
 import re
-from collections.abc import Sequence
-from ctypes import byref, c_double
-from itertools import accumulate
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
 import pypdfium2 as pdfium
-import pypdfium2.raw as pdfium_c
 
 from blockrag.documents.document import PAGE_BREAK, Content, Limits
+from blockrag.documents.pdf_layout import PARAGRAPH_GAP, Row, rows_of, text_of
+from blockrag.documents.pdf_words import segments
 from blockrag.errors import DocumentError
 
-PARAGRAPH_GAP = 1.25
-"""A paragraph ends where baselines are further apart than this, in multiples of the page's usual distance."""
+MIN_REPEATS = 3
+"""A line at the same height on this many pages is a running head or foot."""
 
-_HYPHEN = "\ufffe"
-"""PDFium's mark for a hyphen at the end of a line, whose line break it has removed."""
-_ITEM = re.compile(r"\d{1,3}[.)]\s")
+_N_EDGE_ROWS = 3
+"""Lines at the top and at the bottom of a page that may be running heads and feet."""
+
+_HYPHENATED = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 
 
 def read(name: str, data: bytes, limits: Limits) -> Content:
-    """Pages joined by `PAGE_BREAK`, with the lines of each paragraph joined.
+    """Pages joined by `PAGE_BREAK`, each in reading order.
 
     Raises
     ------
     DocumentError
         If it is encrypted, damaged, too long, or has no text layer.
     """
+    pdf = _open(name, data)
+    if len(pdf) > limits.max_pages:
+        raise DocumentError(name, f"the PDF has {len(pdf)} pages; at most {limits.max_pages} are read")
+    pages, widths, invisible = _pages(pdf)
+    if not any(pages):
+        raise DocumentError(name, "the PDF has no text layer (scanned pages only); run it through OCR first")
+    empty = [i for i, rows in enumerate(pages, start=1) if not rows]
+    heads = _running_heads(pages)
+    vocabulary = _vocabulary(pages)
+    texts = [text_of(rows, width, vocabulary) for rows, width in zip(pages, widths, strict=True)]
+    text = PAGE_BREAK.join(text + "\n" if text else "" for text in texts)
+    return Content(text, notes=tuple(_notes(empty, invisible, heads)))
+
+
+def _open(name: str, data: bytes) -> pdfium.PdfDocument:
     try:
         pdf = pdfium.PdfDocument(data)
     except pdfium.PdfiumError as error:
         if "password" in str(error).lower() or b"/Encrypt" in data:
             raise DocumentError(name, "the PDF is encrypted; save it without a password") from error
         raise DocumentError(name, f"the PDF is damaged ({error})") from error
-    if len(pdf) > limits.max_pages:
-        raise DocumentError(name, f"the PDF has {len(pdf)} pages; at most {limits.max_pages} are read")
-    pages = [_page_text(pdf[i]) for i in range(len(pdf))]
-    if not any(page.strip() for page in pages):
-        raise DocumentError(name, "the PDF has no text layer (scanned pages only); run it through OCR first")
-    return Content(PAGE_BREAK.join(pages))
+    pdf.init_forms()
+    return pdf
 
 
-def unwrap(page: str) -> str:
-    """Join lines that the page's width broke, and words that a hyphen divided.
+def _pages(pdf: pdfium.PdfDocument) -> tuple[list[list[Row]], list[float], dict[int, int]]:
+    """Lines of each page, its width along its text, and the number of invisible characters by page."""
+    pages, widths, invisible = [], [], {}
+    for i in range(len(pdf)):
+        page = pdf[i]
+        found, n_invisible = segments(page, pdf.formenv)
+        pages.append(rows_of(found))
+        width, height = page.get_size()
+        turned = bool(found) and (found[0].turn + page.get_rotation() // 90) % 2 == 1
+        widths.append(height if turned else width)
+        if n_invisible:
+            invisible[i + 1] = n_invisible
+        page.close()
+    return pages, widths, invisible
 
-    A line continues if the next one begins in lower case, if it is wide and does not end a sentence, or if it is almost
-    full; never across a blank line or into a list item. A hyphen is removed only before lower case: "Anglo-" + "Saxon"
-    keeps it, "well-" + "known" loses it, because a page does not distinguish the two kinds.
-    """
-    page = re.sub(rf"(?<=[^\W\d_]){_HYPHEN}(?=[a-zß-öø-ÿ])", "", page).replace(_HYPHEN, "-")
-    lines = [line.rstrip() for line in page.split("\n")]
-    widest = max(map(len, lines))
-    text = ""
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
-        wide = len(line) >= 0.9 * widest or (len(line) >= 0.75 * widest and line[-1:] not in ".!?:")
-        lower = following[:1].islower()
-        goes_on = bool(line) and (lower or (wide and following[:1].isalnum() and not _ITEM.match(following)))
-        if goes_on and lower and re.search(r"[^\W\d_]-$", line):
-            text += line[:-1]
+
+def _vocabulary(pages: Iterable[list[Row]]) -> frozenset[str]:
+    """Words that stand whole on a line, compounds with their hyphens."""
+    return frozenset(
+        word.lower() for rows in pages for row in rows for word in _HYPHENATED.findall(row.text.rpartition(" ")[0])
+    )
+
+
+def _running_heads(pages: list[list[Row]]) -> list[tuple[str, int]]:
+    """Remove lines above or below the text that repeat at the same height on several pages; returns each with its
+    number of pages."""
+    found: dict[tuple[str, int], list[tuple[int, Row]]] = {}
+    for number, rows in enumerate(pages):
+        for row in _margins(rows):
+            key = (re.sub(r"\d+", "#", row.text), round(row.middle / 2))
+            found.setdefault(key, []).append((number, row))
+    heads = []
+    for places in found.values():
+        if len(places) >= MIN_REPEATS and _counts_pages(places):
+            heads.append((places[0][1].text, len(places)))
+            for number, row in places:
+                pages[number].remove(row)
+    return heads
+
+
+def _margins(rows: list[Row]) -> list[Row]:
+    """Lines at the top and bottom of a page that a wide gap parts from the text; all of a page with few lines."""
+    gaps = [above.middle - below.middle for above, below in zip(rows, rows[1:], strict=False)]
+    wide = PARAGRAPH_GAP * median([gap for gap in gaps if gap > 0] or [0])
+    if len(rows) <= _N_EDGE_ROWS:
+        return rows
+    top = next((i + 1 for i in reversed(range(_N_EDGE_ROWS)) if i < len(gaps) and gaps[i] > wide), 0)
+    bottom = next((j + 1 for j in range(len(gaps) - _N_EDGE_ROWS, len(gaps)) if j >= 0 and gaps[j] > wide), len(rows))
+    return rows[:top] + rows[max(bottom, top) :]
+
+
+def _counts_pages(places: Sequence[tuple[int, Row]]) -> bool:
+    """Whether each number in a repeated line is always the same, or grows with the pages."""
+    numbers = [[int(digits[:18]) for digits in re.findall(r"\d+", row.text)] for _, row in places]
+    for column in zip(*numbers, strict=True):
+        constant = all(number == column[0] for number in column)
+        pages = [page for page, _ in places]
+        growing = all(0 < column[i + 1] - column[i] <= max(pages[i + 1] - pages[i], 1) for i in range(len(column) - 1))
+        if not (constant or growing):
+            return False
+    return True
+
+
+def _notes(empty: list[int], invisible: dict[int, int], heads: list[tuple[str, int]]) -> Iterator[str]:
+    if empty:
+        subject = f"Page {_ranges(empty)} has" if len(empty) == 1 else f"Pages {_ranges(empty)} have"
+        yield f"{subject} no text (scanned?)."
+    for text, n_pages in Counter(dict(heads)).most_common():
+        yield f'The line "{text[:100]}", repeated on {n_pages} pages, was left out.'
+    if invisible:
+        n_chars, places = sum(invisible.values()), _ranges(sorted(invisible))
+        pages = f"page {places}" if len(invisible) == 1 else f"pages {places}"
+        yield f"{n_chars:,} characters on {pages} are drawn invisibly, as under a scan; they were read."
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Numbers as "3, 5-9"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1] = [runs[-1][0], number]
         else:
-            text += line + (" " if goes_on else "\n")
-    return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
-
-
-def _page_text(page: pdfium.PdfPage) -> str:
-    textpage = page.get_textpage()
-    lines = textpage.get_text_range().replace("\r\n", "\n").split("\n")
-    text = unwrap("\n".join(_parted(lines, _baselines(textpage, lines))))
-    textpage.close()
-    page.close()
-    return text
-
-
-def _baselines(textpage: pdfium.PdfTextPage, lines: Sequence[str]) -> list[float]:
-    """Height of each line's first visible character above the bottom of the page, in points."""
-    x, y = c_double(), c_double()
-    heights = []
-    starts = accumulate((_n_units(line) + 2 for line in lines), initial=0)  # 2 for the line's \r\n
-    for line, start in zip(lines, starts, strict=False):
-        first = start + len(line) - len(line.lstrip())
-        char = pdfium_c.FPDFText_GetCharIndexFromTextIndex(textpage, first)
-        pdfium_c.FPDFText_GetCharOrigin(textpage, char, byref(x), byref(y))  # no such char: y stays
-        heights.append(y.value)
-    return heights
-
-
-def _n_units(text: str) -> int:
-    """Length in UTF-16 units, which PDFium counts in."""
-    return len(text) + sum(char > "\uffff" for char in text)
-
-
-def _parted(lines: Sequence[str], heights: Sequence[float]) -> list[str]:
-    """Lines with a blank line inserted at each larger gap."""
-    gaps = [above - below for above, below in zip(heights, heights[1:], strict=False)]
-    usual = median([gap for gap in gaps if gap > 0] or [0])
-    parted = list(lines[:1])
-    for line, gap in zip(lines[1:], gaps, strict=True):
-        parted += ["", line] if usual and gap > PARAGRAPH_GAP * usual else [line]
-    return parted
+            runs.append([number])
+    return ", ".join("-".join(map(str, run)) for run in runs)

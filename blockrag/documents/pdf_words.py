@@ -1,0 +1,185 @@
+"""Words of a PDF page with their boxes, form values and notes included, through PDFium."""
+
+import math
+import re
+from collections.abc import Iterator
+from ctypes import byref, c_int, create_string_buffer
+from dataclasses import dataclass
+
+import pypdfium2 as pdfium
+import pypdfium2.raw as pdfium_c
+
+HYPHEN = "\ufffe"
+"""Ends a word whose hyphen PDFium takes for one of a line's end."""
+
+SPLIT_GAP = 0.9
+"""Words further apart than this, in multiples of their height, are of different segments."""
+
+_HYPHENS = "\x02\ufffe"
+_TOKEN = re.compile(rf"[^\s\0{_HYPHENS}]+[{_HYPHENS}]?")
+_READ_AS: dict[int, str | None] = {
+    **dict.fromkeys(map(ord, _HYPHENS + "\xad\ufeff\uffff")),
+    **{0xFB00 + i: text for i, text in enumerate(("ff", "fi", "fl", "ffi", "ffl", "st", "st"))},
+}
+"""Ligatures are read as their letters; soft hyphens and marks of byte order are dropped."""
+
+_INVISIBLE = 3
+"""PDF's text render mode that draws nothing."""
+
+_FIXED_PITCH = 1
+"""Bit of a PDF font's flags, which the standard fonts lack."""
+
+_MONO_NAME, _NAME_BYTES = re.compile(rb"(?i)courier|mono|consol|menlo|typewriter"), 128
+
+_NOTES = (pdfium_c.FPDF_ANNOT_FREETEXT, pdfium_c.FPDF_ANNOT_TEXT, pdfium_c.FPDF_ANNOT_HIGHLIGHT)
+_CHECKED = (pdfium_c.FPDF_FORMFIELD_CHECKBOX, pdfium_c.FPDF_FORMFIELD_RADIOBUTTON)
+_TICKED, _EMPTY = "[x]", "[ ]"
+
+
+@dataclass(slots=True)
+class Segment:
+    """Words side by side on one line.
+
+    `x0` to `x1` runs along the line and `bottom` to `top` across it, in points, whichever way the text is turned;
+    `turn` is the text's angle in quarters. `field` marks a form's value, which belongs to the text before it; `mono`,
+    a font whose letters are all of one width.
+    """
+
+    text: str
+    x0: float
+    x1: float
+    bottom: float
+    top: float
+    turn: int = 0
+    field: bool = False
+    mono: bool = False
+
+    @property
+    def height(self) -> float:
+        """Of the letters, in points."""
+        return self.top - self.bottom
+
+    @property
+    def middle(self) -> float:
+        """Height of the line's middle above the page's edge."""
+        return (self.top + self.bottom) / 2
+
+
+def segments(page: pdfium.PdfPage, form: pdfium.PdfFormEnv | None) -> tuple[list[Segment], int]:
+    """Text of a page in the order of the file, then the values of its form; and the number of invisible characters."""
+    textpage = page.get_textpage()
+    found: list[Segment] = []
+    n_invisible = 0
+    handle = textpage.raw
+    for text, first, last in _tokens(textpage):
+        word = _word(handle, text, first, last)
+        if pdfium_c.FPDFTextObj_GetTextRenderMode(pdfium_c.FPDFText_GetTextObject(handle, first)) == _INVISIBLE:
+            n_invisible += len(text)
+        if found and _beside(found[-1], word):
+            _append(found[-1], word)
+        else:
+            word.mono = _is_mono(handle, first)
+            found.append(word)
+    textpage.close()
+    return found + list(_annotations(page, form)), n_invisible
+
+
+def _tokens(textpage: pdfium.PdfTextPage) -> Iterator[tuple[str, int, int]]:
+    """Runs of characters without white space, with the indices of their first and last character."""
+    for found in _TOKEN.finditer(_characters(textpage)):
+        token = found[0]
+        text = token.translate(_READ_AS)
+        if text:
+            yield text + (HYPHEN if token[-1] in _HYPHENS else ""), found.start(), found.end() - 1
+
+
+def _characters(textpage: pdfium.PdfTextPage) -> str:
+    """One character for each of PDFium's, so that offsets are its indices."""
+    n_chars = textpage.count_chars()
+    text = textpage.get_text_range() if n_chars else ""
+    if len(text) == n_chars:
+        return text
+    codes = (pdfium_c.FPDFText_GetUnicode(textpage.raw, i) for i in range(n_chars))
+    return "".join(chr(c) if c < 0xD800 or 0xE000 <= c <= 0x10FFFF else "\ufffd" for c in codes)
+
+
+def _word(handle: object, text: str, first: int, last: int) -> Segment:
+    turn = round(pdfium_c.FPDFText_GetCharAngle(handle, first) / (math.pi / 2)) % 4
+    a, b = pdfium_c.FS_RECTF(), pdfium_c.FS_RECTF()
+    pdfium_c.FPDFText_GetLooseCharBox(handle, first, byref(a))
+    pdfium_c.FPDFText_GetLooseCharBox(handle, last, byref(b))
+    outer = min(a.left, b.left), min(a.bottom, b.bottom), max(a.right, b.right), max(a.top, b.top)
+    return _turned(text, outer, turn)
+
+
+def _is_mono(handle: object, char: int) -> bool:
+    flags, name = c_int(), create_string_buffer(_NAME_BYTES)
+    pdfium_c.FPDFText_GetFontInfo(handle, char, name, _NAME_BYTES, byref(flags))
+    return bool(flags.value & _FIXED_PITCH or _MONO_NAME.search(name.value))
+
+
+def _turned(text: str, box: tuple[float, float, float, float], turn: int) -> Segment:
+    """A box (left, bottom, right, top) in the coordinates of its text."""
+    left, bottom, right, top = box
+    if not turn:
+        return Segment(text, left, right, bottom, top)
+    x0, x1, y0, y1 = {
+        1: (-top, -bottom, left, right),
+        2: (-right, -left, -top, -bottom),
+        3: (bottom, top, -right, -left),
+    }[turn]
+    return Segment(text, x0, x1, y0, y1, turn)
+
+
+def _beside(before: Segment, word: Segment) -> bool:
+    gap = max(word.x0 - before.x1, before.x0 - word.x1)  # either way of writing
+    overlap = min(before.top, word.top) - max(before.bottom, word.bottom)
+    height = min(before.height, word.height)
+    return (
+        word.turn == before.turn
+        and not before.text.endswith(HYPHEN)
+        and overlap > 0.5 * height
+        and -height < gap < SPLIT_GAP * max(before.height, word.height)
+    )
+
+
+def _append(segment: Segment, word: Segment) -> None:
+    segment.text += " " + word.text
+    segment.x0, segment.x1 = min(segment.x0, word.x0), max(segment.x1, word.x1)
+    segment.bottom, segment.top = min(segment.bottom, word.bottom), max(segment.top, word.top)
+
+
+def _annotations(page: pdfium.PdfPage, form: pdfium.PdfFormEnv | None) -> Iterator[Segment]:
+    box = pdfium_c.FS_RECTF()
+    for i in range(pdfium_c.FPDFPage_GetAnnotCount(page)):
+        annotation = pdfium_c.FPDFPage_GetAnnot(page, i)
+        kind = pdfium_c.FPDFAnnot_GetSubtype(annotation)
+        text = ""
+        if kind == pdfium_c.FPDF_ANNOT_WIDGET and form is not None:
+            text = _value(form, annotation)
+        elif kind in _NOTES:
+            text = _string(pdfium_c.FPDFAnnot_GetStringValue, annotation, b"Contents")
+        if text.strip() and pdfium_c.FPDFAnnot_GetRect(annotation, byref(box)):
+            field = kind == pdfium_c.FPDF_ANNOT_WIDGET
+            yield Segment(" ".join(text.split()), box.left, box.right, box.bottom, box.top, 0, field)
+        pdfium_c.FPDFPage_CloseAnnot(annotation)
+
+
+def _value(form: pdfium.PdfFormEnv, annotation: object) -> str:
+    """Value of a form's field as the reader sees it; a field without one is empty."""
+    kind = pdfium_c.FPDFAnnot_GetFormFieldType(form, annotation)
+    if kind in _CHECKED:
+        label = _string(pdfium_c.FPDFAnnot_GetFormFieldName, form, annotation)
+        return f"{_TICKED if pdfium_c.FPDFAnnot_IsChecked(form, annotation) else _EMPTY} {label}"
+    if kind == pdfium_c.FPDF_FORMFIELD_PUSHBUTTON:
+        return ""
+    return _string(pdfium_c.FPDFAnnot_GetFormFieldValue, form, annotation)
+
+
+def _string(function: object, *arguments: object) -> str:
+    """A string that PDFium writes into a buffer, whose size it tells first."""
+    n_bytes = function(*arguments, None, 0)  # type: ignore[operator]
+    buffer = create_string_buffer(max(n_bytes, 2))
+    pointer = pdfium_c.FPDF_WCHAR.from_buffer(buffer)
+    function(*arguments, byref(pointer), n_bytes)  # type: ignore[operator]
+    return buffer.raw[: max(n_bytes - 2, 0)].decode("utf-16-le", "replace")

@@ -1,0 +1,199 @@
+"""PDF: lines, columns, tables, running heads, hyphens, forms; and properties of its layout."""
+
+import re
+from pathlib import Path
+
+import pytest
+from fpdf import FPDF
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blockrag.documents import PAGE_BREAK, Limits, load
+from blockrag.documents import pdf as pdf_module
+from blockrag.documents.document import Content
+from blockrag.documents.pdf_layout import rows_of, text_of
+from blockrag.documents.pdf_words import HYPHEN, Segment
+from blockrag.errors import DocumentError
+from tests.document_files import pdf
+
+FIELD = Path(__file__).parent / "fixtures" / "field"
+
+
+SENTENCE = "The tide tables are printed every year by the harbour office and sold in all the shops of the town. "
+
+
+def read(data: bytes) -> Content:
+    return pdf_module.read("f.pdf", data, Limits())
+
+
+def page(size: int = 12, font: str = "helvetica") -> FPDF:
+    document = FPDF()
+    document.add_page()
+    document.set_font(font, size=size)
+    return document
+
+
+def text(document: FPDF) -> str:
+    return read(bytes(document.output())).text
+
+
+def cells(document: FPDF, rows, widths=(60, 40, 40)) -> None:
+    for row in rows:
+        for width, cell in zip(widths, row, strict=False):
+            document.cell(width, 6, cell)
+        document.ln(6)
+
+
+# Files of the field
+
+FIELD_TEXTS = {
+    "c05a_owner_only": ["The manual may be read by anyone. The pump needs oil every 200 hours."],
+    "c14a_ligature": ["The office confirmed the flow of the effort.\n"],
+    "c14b_softhyphen": ["whole transportation network", "the inhabitants", "the well-known", "Anglo-Saxon", "the station."],
+    "c14c_hyphen_ru": ["а, и транспортировка грузов", "без задержек,", "в контору порта заранее"],
+    "c14d_hyphen_pl": ["nieświadomy", "poźniejszego"],
+    "c14f_hyphen_de": ["Warenübergabe", "Tages- und Wochenkarten", "E-Mail-Adresse", "Größenordnung", "Ölwechsel"],
+    "c15a_twocol_rowmajor": ["in good order. It thanked the treasurer for his work.\n\nFishing licences are now issued at the"],
+    "c15b_twocol_colmajor": ["in good order. It thanked the treasurer for his work.\n\nFishing licences are now issued at the"],
+    "c16a_rotated90": ["Rotated table of the tides\nHigh water at 06:12 and 18:40\nLow water at 00:05 and 12:20\n"],
+    "c16b_rotated180": ["Upside page first line of text second line of text here third line of text here\n"],
+    "c23_acroform": ["Name of applicant: Marta Quill\nBoat registration: HB-4471\n", "Approved on 3 May by the warden"],
+    "c30_invisible": ["total is 120 crowns.\n", "orders and say the total is zero."],
+    "c31_table": ["| Port | Depth | Fee |\n| --- | --- | --- |\n| Alda | 4.5 m | 12 |\n| Brim | 6.0 m | 18 |\n| Corr | 3.2 m | 9 |\n"],
+    "c31b_table": [
+        "as of spring.\n\n| Port | Depth at low water | Fee per night | Warden |\n| --- | --- | --- | --- |\n| Alda | 2.0 m |",
+        "| Elver | 4.0 m | 16 crowns | Nils Aas |\n\nFees are due on entry.\n",
+    ],
+    "c31c_numeric_table": ["| Year | Income | Costs | Result |\n", "| 2019 | 183.90 | 145.95 | 38.95 |\n"],
+    "c32_pagecross": ["shall report to the\n", "before noon. A vessel without a master is towed at the expense of its\n"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIELD_TEXTS)
+def test_files_of_the_field(name):
+    found = read((FIELD / f"{name}.pdf").read_bytes()).text
+    for expected in FIELD_TEXTS[name]:
+        assert expected in found
+
+
+def test_what_was_left_out_or_guessed_is_noted():
+    (note,) = load(FIELD / "c30_invisible.pdf").notes
+    assert note == "43 characters on page 1 are drawn invisibly, as under a scan; they were read."
+    document = load(FIELD / "c32_pagecross.pdf")
+    assert "Harbour Rules" not in document.text and "Page 1 of 3" not in document.text
+    assert document.notes == tuple(
+        f'The line "{line}", repeated on 3 pages, was left out.'
+        for line in ("Harbour Rules 2024 - CONFIDENTIAL", "Page 1 of 3")
+    )
+    assert load(pdf("One.", "", "Three.", "", ""), "a.pdf").notes == ("Pages 2, 4-5 have no text (scanned?).",)
+
+
+def test_an_encrypted_file_is_refused_as_such():
+    with pytest.raises(DocumentError, match="encrypted; save it without a password"):
+        load(FIELD / "c05c_user_password.pdf")
+
+
+# Lines
+
+
+def test_verse_stays_lines():
+    verse = "The wind blew hard, the sails were torn,\nThe captain stood upon the deck,\nAnd from the night until the morn\nHe saw the floating wreck."
+    document = page()
+    document.multi_cell(0, 6, verse)
+    assert text(document) == verse + "\n"
+
+
+def test_code_keeps_its_lines_and_indentation():
+    code = "def main():\n    for i in range(10):\n        print(i)  # one\n    return 0\nx = 1      # first\nyy = 2     # second\nzzz = 3    # third"
+    document = page(font="courier")
+    document.multi_cell(0, 6, code)
+    assert text(document) == code + "\n"
+
+
+def test_labels_and_values_stay_lines():
+    document = page()
+    cells(document, [("Invoice no:", "2024-17"), ("Date:", "3 May 2024"), ("Customer:", "Ida Berg")])
+    assert text(document) == "Invoice no: 2024-17\nDate: 3 May 2024\nCustomer: Ida Berg\n"
+
+
+def test_a_numbered_list_is_no_table():
+    document = page()
+    cells(document, [("1.", "Bread"), ("2.", "Salt"), ("3.", "Fish")], widths=(15, 60))
+    assert text(document) == "1. Bread\n2. Salt\n3. Fish\n"
+
+
+def test_compounds_that_the_document_knows_are_kept():
+    document = page()
+    document.multi_cell(
+        0, 6, f"The dry-dock of the port is old. {SENTENCE}\nA ship lies in the dry-\ndock for a life-\nboat."
+    )
+    assert text(document).endswith("A ship lies in the dry-dock for a lifeboat.\n")
+
+
+# Tables and columns
+
+
+def test_a_table_between_paragraphs():
+    document = page()
+    document.multi_cell(0, 6, SENTENCE * 4 + "\n")
+    cells(document, [("Item", "Qty", "Price"), ("Rope | 20 m", "2", "14.00"), ("Anchor", "", "80.50")])
+    document.ln(6)
+    document.multi_cell(0, 6, SENTENCE * 3)
+    assert text(document) == (
+        f"{(SENTENCE * 4).strip()}\n\n| Item | Qty | Price |\n| --- | --- | --- |\n| Rope \\| 20 m | 2 | 14.00 |\n"
+        f"| Anchor |  | 80.50 |\n\n{(SENTENCE * 3).strip()}\n"
+    )
+
+
+def test_columns_with_a_title_and_lines_at_other_heights():
+    document = page(10)
+    document.set_font("helvetica", size=16)
+    document.cell(0, 10, "A title across both of the columns of this page", align="C")
+    document.ln(14)
+    top = document.get_y()
+    document.set_font("helvetica", size=10)
+    document.multi_cell(85, 5, SENTENCE * 6)
+    document.set_xy(110, top + 2)
+    document.multi_cell(85, 5, SENTENCE.replace("tide", "star") * 5)
+    assert text(document) == (
+        f"A title across both of the columns of this page\n\n{(SENTENCE * 6).strip()}\n\n"
+        f"{(SENTENCE.replace('tide', 'star') * 5).strip()}\n"
+    )
+
+
+def test_text_that_repeats_within_the_page_is_no_running_head():
+    document = FPDF()
+    document.set_auto_page_break(False)
+    for number in range(4):
+        document.add_page()
+        document.set_font("helvetica", size=12)
+        document.cell(0, 6, "Annual report", align="C")
+        document.ln(12)
+        document.multi_cell(0, 6, SENTENCE * 5)
+        document.set_y(-20)
+        document.cell(0, 6, f"{number + 1} / 4", align="C")
+    assert read(bytes(document.output())).text == PAGE_BREAK.join([(SENTENCE * 5).strip() + "\n"] * 4)
+
+
+# Properties
+
+SEGMENTS = st.lists(
+    st.builds(
+        lambda text, x, y, width, turn: Segment(text, x, x + width, y, y + 10, turn),
+        st.text(alphabet="abZé9.-:" + HYPHEN, min_size=1, max_size=12),
+        st.integers(0, 500),
+        st.integers(0, 800),
+        st.integers(1, 300),
+        st.sampled_from([0, 0, 0, 1, 2, 3]),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(SEGMENTS)
+def test_the_layout_loses_nothing_but_hyphens_and_space(found):
+    def bare(parts: str) -> list[str]:
+        return sorted(re.sub(r"[^abZé9.:]", "", parts))
+
+    assert bare(text_of(rows_of(found), 595)) == bare("".join(segment.text for segment in found))
