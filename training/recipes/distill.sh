@@ -39,7 +39,7 @@ ship() {  # name; writes the adapter in 8 bits, as shipped
     python -m training.distill shrink --adapter "$out/$1" --out "$out/shipped"
 }
 
-judge() {  # name of the result, adapter, split, flags
+evaluate() {  # name of the result, adapter, split, flags
     local name=$1 adapter=$2 split=$3
     shift 3
     python -m training.evaluate qa --model "$model" --adapter "$out/$adapter" --split "$split" --json "$out/$name.json" \
@@ -48,7 +48,7 @@ judge() {  # name of the result, adapter, split, flags
 }
 
 at_once() {  # jobs per GPU; reads commands from standard input, one per line
-    export -f student ship judge
+    export -f student ship evaluate
     export model data out flags
     devices="${gpus[*]}" xargs -P $(($1 * ${#gpus[@]})) --process-slot-var=slot -I{} bash -c '
         set -euo pipefail
@@ -96,7 +96,7 @@ for phase in "$@"; do
     tables)
         for adapter in $adapters; do
             for file in qmsum nq_open_20doc hotpotqa_distractor covidqa 2wikimultihopqa; do
-                echo "judge $adapter-test-$file $adapter test --limit $limit --data $data/qa/$file.jsonl"
+                echo "evaluate $adapter-test-$file $adapter test --limit $limit --data $data/qa/$file.jsonl"
             done
         done | at_once 5
         ;;
@@ -109,7 +109,7 @@ for phase in "$@"; do
         for seed in $seeds; do
             variants | sed -E "s/^([^ ]+).*/\1-$seed/"
         done | while read -r name; do
-            echo "judge $name-dev $name dev --limit $short_limit --modes full,block --data" \
+            echo "evaluate $name-dev $name dev --limit $short_limit --modes full,block --data" \
                 "$data"/qa/{nq_open_20doc,hotpotqa_distractor,covidqa}.jsonl
         done | at_once 6
         ;;
