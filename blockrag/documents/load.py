@@ -1,5 +1,6 @@
 """Load a document from a path or bytes: determine its type, read it, check that it has text."""
 
+import codecs
 import hashlib
 import os
 import re
@@ -10,16 +11,19 @@ from pathlib import Path
 from blockrag.documents import media, readers
 from blockrag.documents.document import MAX_NOTE, MAX_NOTES, Content, Document, Limits
 from blockrag.documents.sandbox import parse_apart
-from blockrag.documents.text import check_length
+from blockrag.documents.text import check_length, decode_as, without_surrogates
 from blockrag.errors import DocumentError
 
 MAX_NAME = 200
 _DEFAULT = Limits()
-_SURROGATE = re.compile("[\\ud800-\\udfff]")
-"""Half of a character. JSON can express it (an export that split an emoji), but no encoding can store it."""
 
 
-def load(source: str | os.PathLike[str] | bytes, name: str | None = None, limits: Limits = _DEFAULT) -> Document:
+def load(
+    source: str | os.PathLike[str] | bytes,
+    name: str | None = None,
+    limits: Limits = _DEFAULT,
+    encoding: str | None = None,
+) -> Document:
     """Read a document.
 
     Parameters
@@ -31,6 +35,8 @@ def load(source: str | os.PathLike[str] | bytes, name: str | None = None, limits
         characters are removed from it. It also becomes the document's source, folders kept; without it, the source is
         the absolute path, or a hash of the bytes.
     limits : Limits
+    encoding : str, optional
+        Of the file's characters, for a format of text; by default it is found, or guessed and told in the notes.
 
     Raises
     ------
@@ -45,21 +51,23 @@ def load(source: str | os.PathLike[str] | bytes, name: str | None = None, limits
     if not data:
         raise DocumentError(name, "the file is empty")
     kind = media.media_type(name, data)
+    if encoding is not None:
+        data = _transcoded(name, kind, data, encoding)
     content = _content(name, kind, data, limits)
-    text = _SURROGATE.sub("\ufffd", content.text)
+    text = without_surrogates(content.text)
     if not text.strip():
         raise DocumentError(name, "it contains no text")
     check_length(name, text, limits)
-    return Document(name, kind, text, origin, content.encoding, _brief(content.notes))
+    return Document(name, kind, text, origin, encoding or content.encoding, _brief(content.notes))
 
 
 def load_many(
-    sources: Iterable[str | os.PathLike[str] | bytes], limits: Limits = _DEFAULT
+    sources: Iterable[str | os.PathLike[str] | bytes], limits: Limits = _DEFAULT, encoding: str | None = None
 ) -> Iterator[Document | DocumentError]:
     """Read documents one by one. A document that cannot be read is yielded as its error, and the rest follow."""
     for source in sources:
         try:
-            yield load(source, limits=limits)
+            yield load(source, limits=limits, encoding=encoding)
         except DocumentError as error:
             yield error
 
@@ -103,10 +111,17 @@ def _read(name: str, path: Path, limits: Limits) -> bytes:
 
 def _brief(notes: tuple[str, ...]) -> tuple[str, ...]:
     """The notes within `MAX_NOTES` and `MAX_NOTE`, each on one line."""
-    brief = [" ".join(_SURROGATE.sub("\ufffd", note).split())[:MAX_NOTE] for note in dict.fromkeys(notes)]
+    brief = [" ".join(without_surrogates(note).split())[:MAX_NOTE] for note in dict.fromkeys(notes)]
     if len(brief) > MAX_NOTES:
         brief = [*brief[: MAX_NOTES - 1], f"{len(brief) - MAX_NOTES + 1} more notes."]
     return tuple(brief)
+
+
+def _transcoded(name: str, kind: str, data: bytes, encoding: str) -> bytes:
+    """`data` in UTF-8 with a mark, which every reader of text takes before any declaration in the file."""
+    if kind in media.RICH:
+        raise DocumentError(name, f"{media.RICH[kind]} names its own encodings; leave the encoding out")
+    return codecs.BOM_UTF8 + without_surrogates(decode_as(name, data, encoding)).encode("utf-8")
 
 
 def _content(name: str, kind: str, data: bytes, limits: Limits) -> Content:

@@ -1,8 +1,10 @@
 """Markdown that all rich formats are converted to: headings, list items, table rows, paragraphs."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 MAX_LEVEL = 6
+_ITEM = re.compile(r" *(?:-|[0-9A-Za-z]{1,6}\.) ")
 
 
 def heading(text: str, level: int) -> str:
@@ -31,7 +33,7 @@ def paragraphs(parts: Iterable[str]) -> str:
     """Parts separated by a blank line, list items by a newline; empty parts are dropped."""
     text, before = "", ""
     for part in (part.rstrip() for part in parts if part.strip()):
-        tight = before.lstrip().startswith("- ") and part.lstrip().startswith("- ")
+        tight = _ITEM.match(before) is not None and _ITEM.match(part) is not None
         text += ("\n" if tight else "\n\n" if before else "") + part
         before = part
     return text + "\n" if text else ""

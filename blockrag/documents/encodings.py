@@ -1,0 +1,199 @@
+"""Which encoding some bytes are in: by mark, by structure, by what the decoded text would look like."""
+
+import codecs
+import re
+import unicodedata
+from dataclasses import dataclass
+from itertools import groupby
+
+from charset_normalizer import from_bytes
+
+SAMPLE_BYTES = 1 << 20
+"""Bytes of a file that a guess is made from."""
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark is a prefix of it
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_ESCAPES = ((re.compile(rb"\x1b\$(?:[@B]|\([@BCD])"), "iso2022_jp_2"), (re.compile(rb"\x1b\$\)C"), "iso2022_kr"))
+"""Sequences that switch a 7-bit text to a character set of two bytes."""
+
+_LEADS = {
+    # preferred name: (decoder, first bytes of punctuation, syllables and the most frequent ideographs)
+    "shift_jis": ("cp932", ((0x81, 0x83), (0x88, 0x97))),
+    "euc_kr": ("cp949", ((0xA1, 0xA3), (0xB0, 0xC8))),
+    "euc_jp": ("euc_jp", ((0xA1, 0xA5), (0xB0, 0xCF))),
+    "gbk": ("gb18030", ((0xA1, 0xA3), (0xB0, 0xD7))),
+    "big5": ("cp950", ((0xA1, 0xA3), (0xA4, 0xC6))),
+}
+"""East Asian encodings, each with the region of its table that ordinary text comes from. Of equal scores the first wins:
+the region of Korean syllables is the smallest that also lies inside the Japanese and the Chinese one."""
+
+_SINGLE_BYTE = [
+    "cp1252", "cp1251", "cp1250", "cp1254", "cp1253", "cp1255", "cp1256", "cp1257", "cp1258", "koi8_r", "koi8_u", "cp866",
+    "mac_roman", "cp850", "cp852", "iso8859_2", "iso8859_5", "iso8859_7", "iso8859_15", "cp874", "mac_cyrillic",
+    "mac_latin2", "mac_greek", "mac_turkish", "cp437", "cp737", "cp775", "cp855", "cp857", "cp862", "cp864",
+]  # fmt: skip
+"""The most common first; of equally likely ones the first is taken."""
+_TYPOGRAPHIC = re.compile(
+    rb"(?<![A-Za-z])[\x80\x82\x84\x85\x91\x93-\x97\x99]|[\x85\x93\x94\x96\x97\x99](?![A-Za-z])"
+    rb"|\x92(?:(?=(?:[stdm]|ll|re|ve)\b|[aeiouhAEIOUH])|(?![A-Za-z]))"
+)
+"""Quotation marks, dashes, dots and the euro sign of Windows, where such marks stand."""
+_WORD = re.compile(r"[^\W\d_]+")
+_SAMPLE_CHARS = 4_000
+_LEAST_COMMON = 0.7
+"""Smallest share of ordinary characters in a text that is really in an encoding of `_LEADS`."""
+_TIE = 0.1
+_NULS = 0.4
+"""Smallest share of NULs among every other byte of UTF-16 text in a Latin script."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """An encoding, and the others that fit as well."""
+
+    encoding: str
+    others: tuple[str, ...] = ()
+
+
+def marked(data: bytes) -> str:
+    """The encoding that the bytes themselves tell: a byte order mark, the escapes of ISO-2022, or the NULs of UTF-16 and
+    UTF-32. Empty if they tell none."""
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return encoding
+    return _escaped(data) or (_wide(data) if b"\0" in data[:SAMPLE_BYTES] else "")
+
+
+def guess(sample: bytes) -> Guess | None:
+    """The likeliest encoding of bytes that are not UTF-8, or None if none fits."""
+    return _guess_east_asian(sample) or _guess_single_byte(sample)
+
+
+def same_text(sample: bytes, one: str, other: str) -> bool:
+    """Whether both encodings make the same text of `sample`."""
+    try:
+        return sample.decode(one) == sample.decode(other)
+    except (UnicodeDecodeError, LookupError):
+        return False
+
+
+def _escaped(data: bytes) -> str:
+    for escape, encoding in _ESCAPES:
+        if escape.search(data) and _decodes(data, encoding):
+            return "iso2022_jp" if encoding == "iso2022_jp_2" and _decodes(data, "iso2022_jp") else encoding
+    return ""
+
+
+def _wide(data: bytes) -> str:
+    """UTF-16 or UTF-32 without a mark, if the bytes are that."""
+    sample = data[: SAMPLE_BYTES // 4 * 4]
+    if len(data) % 4 == 0:
+        for encoding in ("utf-32-le", "utf-32-be"):  # four bytes are hardly ever a character by chance
+            if _decodes(sample, encoding):
+                return encoding
+    if len(data) % 2:
+        return ""
+    half = max(1, len(sample) // 2)
+    even, odd = sample[::2].count(0) / half, sample[1::2].count(0) / half
+    for encoding, most, least in (("utf-16-le", odd, even), ("utf-16-be", even, odd)):
+        is_latin = most >= _NULS and least <= most / 20
+        if most and _decodes(sample, encoding) and (is_latin or _is_wide_script(sample.decode(encoding))):
+            return encoding
+    return ""
+
+
+def _is_wide_script(text: str) -> bool:
+    """Whether `text` reads as one script with white space and punctuation, as chance pairs of bytes do not."""
+    visible = [c for c in text[:_SAMPLE_CHARS] if not c.isspace()]
+    has_space = any(c in " \n\r" for c in text)
+    blocks = {ord(c) >> 8 for c in visible if ord(c) > 0x7F}
+    ideographs = sum(0x4E00 <= ord(c) <= 0x9FA5 or 0x3000 <= ord(c) <= 0x30FF or 0xFF00 <= ord(c) for c in visible)
+    hangul = sum(0xAC00 <= ord(c) <= 0xD7A3 for c in visible)
+    is_printable = all(c.isprintable() for c in visible)
+    return is_printable and has_space and (len(blocks) <= 3 or max(ideographs, hangul) > 0.8 * len(visible))
+
+
+def _guess_east_asian(sample: bytes) -> Guess | None:
+    scores = {name: _commonness(sample, decoder, leads) for name, (decoder, leads) in _LEADS.items()}
+    best = max(scores, key=lambda name: scores[name])
+    if scores[best] < _LEAST_COMMON:
+        return None
+    others = tuple(name for name, score in scores.items() if name != best and score >= scores[best] - _TIE)
+    return Guess(_narrowest(sample, best), others)
+
+
+def _narrowest(sample: bytes, name: str) -> str:
+    """The standard's own name if the bytes need no vendor's extension."""
+    decoder = _LEADS[name][0]
+    return name if same_text(sample, name, decoder) else decoder
+
+
+def _commonness(sample: bytes, decoder: str, leads: tuple[tuple[int, int], ...]) -> float:
+    """Share of ordinary characters among those beyond ASCII; 0 if the bytes are not in this encoding, or if these
+    characters stand alone between Latin letters, as accented ones do."""
+    try:
+        text = sample.decode(decoder)
+    except UnicodeDecodeError as error:
+        if error.start < len(sample) - 4 or len(sample) < SAMPLE_BYTES // 2:  # else the sample ends in half a character
+            return 0.0
+        text = sample[: error.start].decode(decoder)
+    first = next((i for i, c in enumerate(text) if ord(c) > 0x7F), 0)
+    runs = ["".join(run) for is_wide, run in groupby(text[first : first + _SAMPLE_CHARS], _is_wide) if is_wide]
+    wide = "".join(runs)
+    if not wide or 2 * sum(len(run) for run in runs if len(run) > 1) < len(wide):
+        return 0.0
+    firsts = [c.encode(decoder)[0] if len(c.encode(decoder)) == 2 else 0 for c in wide]
+    return sum(any(low <= byte <= high for low, high in leads) for byte in firsts) / len(firsts)
+
+
+def _is_wide(character: str) -> bool:
+    return ord(character) > 0x7F
+
+
+def _guess_single_byte(sample: bytes) -> Guess | None:
+    """By charset_normalizer; of equally likely ones by how the words look, then the most common one."""
+    if _TYPOGRAPHIC.sub(b"", sample).isascii():
+        return Guess("cp1252")
+    matches = from_bytes(sample, cp_isolation=_SINGLE_BYTE)
+    best = matches.best()
+    if best is None:
+        return None
+    rivals = {m.encoding: m for m in matches if (m.chaos, m.coherence) == (best.chaos, best.coherence)}
+    for match in [*rivals.values()]:
+        rivals |= {name: match for name in match.could_be_from_charset if name in _SINGLE_BYTE}
+    order = sorted(rivals, key=_SINGLE_BYTE.index)
+    if best.language == "Turkish" and "cp1254" in rivals:
+        return Guess("cp1254")
+    looks = {name: _word_likeness(sample.decode(name)[:_SAMPLE_CHARS]) for name in order}
+    encoding = max(order, key=lambda name: looks[name])
+    tied = [name for name in order if looks[name] == looks[encoding] and not same_text(sample, name, encoding)]
+    return Guess(encoding, tuple(tied))
+
+
+def _word_likeness(text: str) -> float:
+    """Share of the characters beyond ASCII that are in words of one script with ordinary capitals."""
+    n_good = sum(
+        sum(c > "\x7f" for c in word) for word in _WORD.findall(text) if _is_one_script(word) and _is_ordinary(word)
+    )
+    return n_good / max(1, sum(c > "\x7f" for c in text))
+
+
+def _is_ordinary(word: str) -> bool:
+    return word.islower() or word.isupper() or word.istitle() or not (word.lower() != word.upper())
+
+
+def _is_one_script(word: str) -> bool:
+    return len({unicodedata.name(c, "").partition(" ")[0] for c in word}) == 1
+
+
+def _decodes(data: bytes, encoding: str) -> bool:
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True

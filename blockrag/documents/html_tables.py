@@ -1,0 +1,56 @@
+"""Tables of HTML: rows of data with every cell under its head, spans filled in."""
+
+import lxml.etree
+from lxml.html import HtmlElement
+
+from blockrag.documents import html_inline, markdown
+
+_ROWS = lxml.etree.XPath("./tr | ./thead/tr | ./tbody/tr | ./tfoot/tr")
+_IS_LAYOUT = lxml.etree.XPath("boolean(.//table) or count(.//p) > count(td | th) or boolean(.//pre[contains(., '\ufdd0')])")
+_MAX_COLUMNS = 200
+
+
+def write(root: HtmlElement) -> None:
+    """Write each row of data on one line. A row with a table in it, or with several paragraphs in a cell, is layout: its
+    cells become paragraphs."""
+    for table in list(root.iter("table")):
+        rows = _ROWS(table)
+        for row, cells in zip(rows, _grid(rows), strict=True):
+            if cells is not None:
+                html_inline.replace(row, markdown.row(cells) if any(cells) else "")
+                row.tail = "\n"
+
+
+def _grid(rows: list[HtmlElement]) -> list[list[str] | None]:
+    """Texts of the cells of each row, those that reach into it from above and from the left repeated; None for rows of
+    layout and for empty ones."""
+    written: list[list[str] | None] = []
+    from_above: dict[int, tuple[int, str]] = {}
+    for i, row in enumerate(rows):
+        own = [cell for cell in row if cell.tag in ("td", "th")]
+        cells: list[str] = []
+        is_data = bool(own) and not _IS_LAYOUT(row)
+        for cell in own if is_data else ():
+            _fill(cells, from_above)
+            text = " ".join(cell.text_content().split())
+            n_rows = _span(cell, "rowspan") or len(rows)
+            for _ in range(min(_span(cell, "colspan") or 1, max(1, _MAX_COLUMNS - len(cells)))):
+                if n_rows > 1:
+                    from_above[len(cells)] = (min(n_rows, len(rows) - i), text)
+                cells.append(text)
+        _fill(cells, from_above)
+        from_above = {column: (n - 1, text) for column, (n, text) in from_above.items() if n > 1}
+        written.append(cells if is_data else None)
+    return written
+
+
+def _fill(cells: list[str], from_above: dict[int, tuple[int, str]]) -> None:
+    """Add the cells that reach in from above at the next columns."""
+    while len(cells) in from_above:
+        cells.append(from_above[len(cells)][1])
+
+
+def _span(cell: HtmlElement, name: str) -> int:
+    text = (cell.get(name) or "1").strip()
+    return min(int(text), _MAX_COLUMNS if name == "colspan" else 65534) if text.isascii() and text.isdigit() else 1
+
