@@ -2,10 +2,14 @@
 
 import io
 import zipfile
+from pathlib import Path
 
 import docx
 import pptx
 from fpdf import FPDF
+
+FIELD = Path(__file__).with_name("field")
+"""Small files of the kinds that people bring; made for this project."""
 
 
 def pdf(*pages: str, password: str | None = None) -> bytes:

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("files", nargs="+", help="documents to add")
     options.add_store_option(parser)
+    options.add_encoding_option(parser)
     options.add_segment_options(parser)
     options.add_model_options(parser)
     options.add_kv_options(parser)
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """Index the files. Files that cannot be read are reported and skipped."""
     pipeline = options.open_store(args)
     added, errors = [], []
-    for document in load_many(args.files):
+    for document in load_many(args.files, encoding=args.encoding):
         if isinstance(document, DocumentError):
             print(f"blockrag: {document}", file=sys.stderr)
             errors.append({"document": document.name, "reason": document.reason})

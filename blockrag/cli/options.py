@@ -103,6 +103,13 @@ def add_store_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", type=Path, required=True, help="folder of the index and its block KV")
 
 
+def add_encoding_option(parser: argparse.ArgumentParser) -> None:
+    """``--encoding``."""
+    parser.add_argument(
+        "--encoding", help="encoding of text files, such as cp1252 or shift_jis (default: found in each)"
+    )
+
+
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """``--json``."""
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")

@@ -2,11 +2,10 @@
 
 import codecs
 import re
-import unicodedata
-from dataclasses import dataclass
 from itertools import groupby
 
-from charset_normalizer import from_bytes
+from blockrag.documents import single_byte
+from blockrag.documents.single_byte import Guess
 
 SAMPLE_BYTES = 1 << 20
 """Bytes of a file that a guess is made from."""
@@ -29,21 +28,9 @@ _LEADS = {
     "gbk": ("gb18030", ((0xA1, 0xA3), (0xB0, 0xD7))),
     "big5": ("cp950", ((0xA1, 0xA3), (0xA4, 0xC6))),
 }
-"""East Asian encodings, each with the region of its table that ordinary text comes from. Of equal scores the first wins:
-the region of Korean syllables is the smallest that also lies inside the Japanese and the Chinese one."""
+"""East Asian encodings, each with the region of its table that ordinary text comes from. Of equal scores the first
+wins: the region of Korean syllables is the smallest that also lies inside the Japanese and the Chinese one."""
 
-_SINGLE_BYTE = [
-    "cp1252", "cp1251", "cp1250", "cp1254", "cp1253", "cp1255", "cp1256", "cp1257", "cp1258", "koi8_r", "koi8_u", "cp866",
-    "mac_roman", "cp850", "cp852", "iso8859_2", "iso8859_5", "iso8859_7", "iso8859_15", "cp874", "mac_cyrillic",
-    "mac_latin2", "mac_greek", "mac_turkish", "cp437", "cp737", "cp775", "cp855", "cp857", "cp862", "cp864",
-]  # fmt: skip
-"""The most common first; of equally likely ones the first is taken."""
-_TYPOGRAPHIC = re.compile(
-    rb"(?<![A-Za-z])[\x80\x82\x84\x85\x91\x93-\x97\x99]|[\x85\x93\x94\x96\x97\x99](?![A-Za-z])"
-    rb"|\x92(?:(?=(?:[stdm]|ll|re|ve)\b|[aeiouhAEIOUH])|(?![A-Za-z]))"
-)
-"""Quotation marks, dashes, dots and the euro sign of Windows, where such marks stand."""
-_WORD = re.compile(r"[^\W\d_]+")
 _SAMPLE_CHARS = 4_000
 _LEAST_COMMON = 0.7
 """Smallest share of ordinary characters in a text that is really in an encoding of `_LEADS`."""
@@ -52,17 +39,9 @@ _NULS = 0.4
 """Smallest share of NULs among every other byte of UTF-16 text in a Latin script."""
 
 
-@dataclass(frozen=True)
-class Guess:
-    """An encoding, and the others that fit as well."""
-
-    encoding: str
-    others: tuple[str, ...] = ()
-
-
 def marked(data: bytes) -> str:
-    """The encoding that the bytes themselves tell: a byte order mark, the escapes of ISO-2022, or the NULs of UTF-16 and
-    UTF-32. Empty if they tell none."""
+    """The encoding that the bytes themselves tell: a byte order mark, the escapes of ISO-2022, or the NULs of UTF-16
+    and UTF-32. Empty if they tell none."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return encoding
@@ -71,7 +50,7 @@ def marked(data: bytes) -> str:
 
 def guess(sample: bytes) -> Guess | None:
     """The likeliest encoding of bytes that are not UTF-8, or None if none fits."""
-    return _guess_east_asian(sample) or _guess_single_byte(sample)
+    return _guess_east_asian(sample) or single_byte.guess(sample)
 
 
 def same_text(sample: bytes, one: str, other: str) -> bool:
@@ -153,42 +132,6 @@ def _commonness(sample: bytes, decoder: str, leads: tuple[tuple[int, int], ...])
 
 def _is_wide(character: str) -> bool:
     return ord(character) > 0x7F
-
-
-def _guess_single_byte(sample: bytes) -> Guess | None:
-    """By charset_normalizer; of equally likely ones by how the words look, then the most common one."""
-    if _TYPOGRAPHIC.sub(b"", sample).isascii():
-        return Guess("cp1252")
-    matches = from_bytes(sample, cp_isolation=_SINGLE_BYTE)
-    best = matches.best()
-    if best is None:
-        return None
-    rivals = {m.encoding: m for m in matches if (m.chaos, m.coherence) == (best.chaos, best.coherence)}
-    for match in [*rivals.values()]:
-        rivals |= {name: match for name in match.could_be_from_charset if name in _SINGLE_BYTE}
-    order = sorted(rivals, key=_SINGLE_BYTE.index)
-    if best.language == "Turkish" and "cp1254" in rivals:
-        return Guess("cp1254")
-    looks = {name: _word_likeness(sample.decode(name)[:_SAMPLE_CHARS]) for name in order}
-    encoding = max(order, key=lambda name: looks[name])
-    tied = [name for name in order if looks[name] == looks[encoding] and not same_text(sample, name, encoding)]
-    return Guess(encoding, tuple(tied))
-
-
-def _word_likeness(text: str) -> float:
-    """Share of the characters beyond ASCII that are in words of one script with ordinary capitals."""
-    n_good = sum(
-        sum(c > "\x7f" for c in word) for word in _WORD.findall(text) if _is_one_script(word) and _is_ordinary(word)
-    )
-    return n_good / max(1, sum(c > "\x7f" for c in text))
-
-
-def _is_ordinary(word: str) -> bool:
-    return word.islower() or word.isupper() or word.istitle() or not (word.lower() != word.upper())
-
-
-def _is_one_script(word: str) -> bool:
-    return len({unicodedata.name(c, "").partition(" ")[0] for c in word}) == 1
 
 
 def _decodes(data: bytes, encoding: str) -> bool:

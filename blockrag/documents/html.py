@@ -50,8 +50,8 @@ def html_text(html: str) -> str:
 def main_text(html: str) -> tuple[str, bool]:
     """The main part of a page, and whether that is all of it.
 
-    The main part is what the page marks as such, or its only article, or else all but what is marked as navigation, side
-    bar or footer, and menus: lists of links.
+    The main part is what the page marks as such, or its only article, or else all but what is marked as navigation,
+    side bar or footer, and menus: lists of links.
     """
     if not html.strip():
         return "", True
@@ -81,10 +81,12 @@ def body_text(html: str) -> str:
 
 def _parsed(html: str) -> HtmlElement:
     parser = lxml.html.HTMLParser(encoding="utf-8", huge_tree=True)
-    root = lxml.html.document_fromstring(html.replace(_KEPT_BREAK, "").encode("utf-8", "replace"), parser=parser)
+    root = lxml.etree.fromstring(html.replace(_KEPT_BREAK, "").encode("utf-8", "replace"), parser)
     fatal = parser.error_log.filter_from_fatals()
     if fatal:  # such as elements nested thousands deep, after which text would be missing silently
         raise ValueError(fatal[0].message)
+    if root is None:  # nothing but end tags
+        return lxml.html.Element("html")
     html_hidden.remove(root)
     return root
 
@@ -175,4 +177,3 @@ def _fence(root: HtmlElement) -> None:
 def _keep_on_one_line(heading: HtmlElement) -> None:
     for element in heading.iter("br"):
         element.tail = " " + (element.tail or "").lstrip()
-

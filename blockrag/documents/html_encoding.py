@@ -37,7 +37,9 @@ _LABELS = {
     **dict.fromkeys("x-mac-cyrillic x-mac-ukrainian".split(), "mac_cyrillic"),
     **dict.fromkeys("x-euc-jp euc-jp cseucpkdfmtjapanese".split(), "euc_jp"),
     **{f"x-cp{number}": f"cp{number}" for number in range(1250, 1259)},
-    **dict.fromkeys("utf-8 utf8 unicode-1-1-utf-8 x-unicode20utf8 utf-16 utf-16le utf-16be utf-7 unicode".split(), "utf-8"),
+    **dict.fromkeys(
+        "utf-8 utf8 unicode-1-1-utf-8 x-unicode20utf8 utf-16 utf-16le utf-16be utf-7 unicode".split(), "utf-8"
+    ),
 }
 """Python's codec for labels that browsers take otherwise than Python does. A page whose bytes are ASCII up to its
 declaration cannot be UTF-16, whatever it declares."""
@@ -69,7 +71,7 @@ def page_text(name: str, data: bytes) -> Content:
         return Content(content.text, content.encoding, (*content.notes, _contradiction(label, content.encoding)))
     content = cleaned(name, text)
     damage = (f"{n_damaged:,} characters are damaged.",) if n_damaged else ()
-    return Content(content.text, codecs.lookup(encoding).name, (*content.notes, *damage))
+    return Content(content.text, encoding, (*content.notes, *damage))
 
 
 def _contradiction(label: str, encoding: str) -> str:

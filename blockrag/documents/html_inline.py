@@ -5,7 +5,9 @@ import re
 from lxml.html import HtmlElement
 
 _ORDINALS = frozenset("st nd rd th er re e ère ème eme o a º ª tm sm ® ™".split())
-_TYPED = frozenset({"", "text", "search", "email", "tel", "url", "number", "date", "time", "month", "week", "datetime-local"})
+_TYPED = frozenset(
+    {"", "text", "search", "email", "tel", "url", "number", "date", "time", "month", "week", "datetime-local"}
+)
 _ONE_SIGN = re.compile(r"[-+−]?\w+")
 _TEX = "application/x-tex"
 
@@ -91,7 +93,8 @@ def _grouped(text: str) -> str:
 
 def _ruby(element: HtmlElement) -> str:
     """The base text as one word, then its reading in brackets."""
-    base, reading = [element.text or ""], []
+    base: list[str] = [element.text or ""]
+    reading: list[str] = []
     for child in element:
         if isinstance(child.tag, str):
             (reading if child.tag in ("rt", "rtc") else base).append(child.text_content().strip())

@@ -6,13 +6,15 @@ from lxml.html import HtmlElement
 from blockrag.documents import html_inline, markdown
 
 _ROWS = lxml.etree.XPath("./tr | ./thead/tr | ./tbody/tr | ./tfoot/tr")
-_IS_LAYOUT = lxml.etree.XPath("boolean(.//table) or count(.//p) > count(td | th) or boolean(.//pre[contains(., '\ufdd0')])")
+_IS_LAYOUT = lxml.etree.XPath(
+    "boolean(.//table) or count(.//p) > count(td | th) or boolean(.//pre[contains(., '\ufdd0')])"
+)
 _MAX_COLUMNS = 200
 
 
 def write(root: HtmlElement) -> None:
-    """Write each row of data on one line. A row with a table in it, or with several paragraphs in a cell, is layout: its
-    cells become paragraphs."""
+    """Write each row of data on one line. A row with a table in it, or with several paragraphs in a cell, is layout:
+    its cells become paragraphs."""
     for table in list(root.iter("table")):
         rows = _ROWS(table)
         for row, cells in zip(rows, _grid(rows), strict=True):
@@ -53,4 +55,3 @@ def _fill(cells: list[str], from_above: dict[int, tuple[int, str]]) -> None:
 def _span(cell: HtmlElement, name: str) -> int:
     text = (cell.get(name) or "1").strip()
     return min(int(text), _MAX_COLUMNS if name == "colspan" else 65534) if text.isascii() and text.isdigit() else 1
-

@@ -3,7 +3,6 @@
 import codecs
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path

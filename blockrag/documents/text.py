@@ -4,7 +4,8 @@ import codecs
 import re
 
 from blockrag.documents.document import Content, Limits
-from blockrag.documents.encodings import SAMPLE_BYTES, Guess, guess, marked
+from blockrag.documents.encodings import SAMPLE_BYTES, guess, marked
+from blockrag.documents.single_byte import Guess
 from blockrag.errors import DocumentError
 
 MAX_CONTROLS = 0.01
@@ -41,7 +42,7 @@ def decode_content(name: str, data: bytes) -> Content:
     found = _detect(name, data)
     content = cleaned(name, _strictly(name, data, found.encoding))
     notes = content.notes if not found.others else (*content.notes, _tie(found))
-    return Content(content.text, codecs.lookup(found.encoding).name.removesuffix("-sig"), notes)
+    return Content(content.text, found.encoding.removesuffix("-sig"), notes)
 
 
 def decode_as(name: str, data: bytes, encoding: str) -> str:
@@ -57,7 +58,9 @@ def decode_as(name: str, data: bytes, encoding: str) -> str:
     except LookupError:
         is_text = False
     if not is_text:
-        raise DocumentError(name, f"there is no text encoding {encoding!r}; give one such as utf-8, cp1252 or shift_jis")
+        raise DocumentError(
+            name, f"there is no text encoding {encoding!r}; give one such as utf-8, cp1252 or shift_jis"
+        )
     try:
         return data.decode(encoding).removeprefix("\ufeff")
     except UnicodeError as error:
