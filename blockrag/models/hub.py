@@ -58,10 +58,10 @@ def fetch_gguf_from_hub(repository: str, file: str) -> Path:
         ) from error
 
 
-def fetch_hub_file(source: HubFile, folder: Path, tell: Callable[[int, int], None]) -> Path:
+def fetch_hub_file(source: HubFile, folder: Path, report: Callable[[int, int], None]) -> Path:
     """Fetch one file into `folder`, going on from where an earlier try broke off.
 
-    `tell` is called with the bytes that are here, and the bytes in all.
+    `report` is called with the bytes that are here, and the bytes in all.
 
     Raises
     ------
@@ -78,15 +78,15 @@ def fetch_hub_file(source: HubFile, folder: Path, tell: Callable[[int, int], Non
         return Path(cached)
     try:
         hub.get_hf_file_metadata(hub.hf_hub_url(**where), timeout=TIMEOUT_S)  # hf_hub_download tries for 20 s and more
-        return Path(hub.hf_hub_download(**where, local_dir=folder, tqdm_class=_bar_that_tells(tell)))
+        return Path(hub.hf_hub_download(**where, local_dir=folder, tqdm_class=_reporting_bar(report)))
     except Exception as error:  # the classes depend on the hub's HTTP library, which differs from release to release
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
         raise WeightsError(f"the Hugging Face hub did not give {source.repository}/{source.file}: {error}.") from error
 
 
-def _bar_that_tells(tell: Callable[[int, int], None]) -> type[tqdm]:
-    """A progress bar that draws nothing and calls `tell`."""
+def _reporting_bar(report: Callable[[int, int], None]) -> type[tqdm]:
+    """A progress bar that draws nothing and calls `report`."""
 
     class Bar(tqdm):
         def __init__(self, *args: Any, **settings: Any):
@@ -96,7 +96,7 @@ def _bar_that_tells(tell: Callable[[int, int], None]) -> type[tqdm]:
 
         def update(self, n: float | None = 1) -> bool | None:
             self.n_here += int(n or 0)
-            tell(self.n_here, max(self.n_total, self.n_here))
+            report(self.n_here, max(self.n_total, self.n_here))
             return None
 
     return Bar

@@ -109,12 +109,12 @@ def _config(folder: Path, name: str) -> PreTrainedConfig:
 
 def _network(folder: Path, name: str, dtype: torch.dtype) -> PreTrainedModel:
     try:
-        network, told = AutoModelForCausalLM.from_pretrained(
+        network, info = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, attn_implementation=gqa.NAME, output_loading_info=True
         )
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise WeightsError(f"{name}: its weights are incomplete or damaged: {error}. Fetch the model again.") from error
-    missing = sorted(told["missing_keys"])
+    missing = sorted(info["missing_keys"])
     if missing:  # transformers has made them up
         raise WeightsError(
             f"{name}: {len(missing)} tensors are missing, first {missing[0]}; the checkpoint is incomplete. Fetch the "

@@ -1,4 +1,4 @@
-"""Base and adapter -> an ordinary checkpoint, for engines that know no adapters. Knows files and networks."""
+"""Merge a base model and its adapter into an ordinary checkpoint, for engines that do not know our adapters."""
 
 import json
 from pathlib import Path
@@ -18,10 +18,10 @@ BLOCK_FORMAT = "block_format.json"
 
 
 def merge(model: str, adapter: Adapter, mode: Literal["full", "block"], out: Path) -> None:
-    """Write the weights of one mode as a checkpoint of its own.
+    """Write the weights of one mode as a checkpoint.
 
-    Learned sinks become tokens of the vocabulary; `BLOCK_FORMAT` says which tokens stand before every block and whether
-    blocks see the prefix.
+    Learned sinks become tokens of the vocabulary. For block mode, the file `BLOCK_FORMAT` names the tokens that precede
+    every block and says whether blocks see the prefix.
 
     Parameters
     ----------
@@ -30,38 +30,38 @@ def merge(model: str, adapter: Adapter, mode: Literal["full", "block"], out: Pat
     adapter : Adapter
     mode : "full" or "block"
     out : Path
-        A folder that is not there yet.
+        A folder that does not exist yet.
 
     Raises
     ------
     WeightsError
-        If the adapter was made for another model, or `out` is there.
+        If the adapter was made for another model, or `out` exists.
     """
     if adapter.base_id != base_id(model):
         raise WeightsError(f"this adapter was made for {adapter.base}, not for {model}; name that model (--model).")
     if out.exists():
-        raise WeightsError(f"{out} is there already; name a new folder.")
+        raise WeightsError(f"{out} exists already; name a new folder.")
     base = AutoModelForCausalLM.from_pretrained(local_path(model), dtype="auto", attn_implementation=gqa.NAME)
     tokenizer = load_tokenizer(model)
     both = adapted(base, tokenizer, "", adapter, allow_unverified=True)
     assert both.full is not None
     network = both.network if mode == "block" else both.full.network
     if mode == "block":
-        told = {"sinks": _sink_tokens(network, tokenizer, adapter), "prefix_visible": adapter.prefix_visible}
+        block_format = {"sinks": _sink_tokens(network, tokenizer, adapter), "prefix_visible": adapter.prefix_visible}
     network.save_pretrained(out)
     tokenizer.save_pretrained(out)
     if mode == "block":
-        (out / BLOCK_FORMAT).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        (out / BLOCK_FORMAT).write_text(json.dumps(block_format, indent=1) + "\n", encoding="utf-8")
 
 
 def _sink_tokens(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, adapter: Adapter) -> list[int]:
-    """Ids of the sinks; learned ones get rows of their own behind the vocabulary."""
+    """Return the sinks' token ids; learned sinks get new rows at the end of the vocabulary."""
     learned = adapter.sink_embeddings
     if learned is None:
         return list(adapter.sink_ids)
     first = network.get_input_embeddings().num_embeddings
     names = [SINK_TOKEN.format(number) for number in range(len(learned))]
-    unused = [f"<|unused_{number}|>" for number in range(first - len(tokenizer))]  # rows of the table without a token
+    unused = [f"<|unused_{number}|>" for number in range(first - len(tokenizer))]  # rows that have no token
     tokenizer.add_special_tokens({"additional_special_tokens": unused + names})
     network.resize_token_embeddings(first + len(learned), mean_resizing=False)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Which adapter a name means: one that came with this release, a folder, or none. Knows no network."""
+"""Find an adapter by name: one that ships with this release, a folder, or none."""
 
 import json
 from pathlib import Path
@@ -8,39 +8,39 @@ from blockrag.models.adapter import ABOUT, Adapter, load_adapter
 from blockrag.models.store import base_id
 
 SHIPPED = Path(__file__).parent / "shipped"
-"""Folder of the adapters that come with this release, each in a folder of its name."""
+"""Folder of the adapters that ship with this release, each in a folder of its name."""
 
 AUTO, NONE = "auto", "none"
 
 
 def shipped_adapters(folder: Path = SHIPPED) -> dict[str, Path]:
-    """Those that came with this release, by name."""
+    """Folders of the shipped adapters by name."""
     return {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{ABOUT}"))}
 
 
 def find_adapter(name: str, model: str, folder: Path = SHIPPED) -> Adapter | None:
-    """The adapter for a model; see `adapter_folder`."""
+    """Load the adapter for a model; see `adapter_folder`."""
     found = adapter_folder(name, model, folder)
     return load_adapter(found) if found else None
 
 
 def adapter_folder(name: str, model: str, folder: Path = SHIPPED) -> Path | None:
-    """Where the adapter for a model is; None where it has none.
+    """Return the folder of the adapter for a model, or None.
 
     Parameters
     ----------
     name : str
-        ``auto``: the shipped one that was made for this model, or none where there is none; ``none``; the name of a
-        shipped one; or a folder.
+        ``auto`` for the shipped adapter that was made for this model, if any; ``none``; the name of a shipped adapter;
+        or a folder.
     model : str
         See `blockrag.models.local_path`.
     folder : Path
-        Of the shipped ones.
+        Of the shipped adapters.
 
     Raises
     ------
     WeightsError
-        If there is no such adapter.
+        If no adapter has this name.
     """
     shipped = shipped_adapters(folder)
     if name == AUTO:
@@ -52,7 +52,7 @@ def adapter_folder(name: str, model: str, folder: Path = SHIPPED) -> Path | None
         return shipped[name]
     if Path(name).is_dir():
         return Path(name)
-    raise WeightsError(f"there is no adapter {name!r}; give one of {', '.join([AUTO, NONE, *shipped])}, or a folder.")
+    raise WeightsError(f"no adapter is named {name!r}; give one of {', '.join([AUTO, NONE, *shipped])}, or a folder.")
 
 
 def _base_id_of(folder: Path) -> str:

@@ -62,7 +62,7 @@ def home() -> Path:
 
 
 def local_path(name: str | os.PathLike[str], on_progress: OnProgress | None = None) -> Path:
-    """Folder of a model, fetching or converting it where it is absent.
+    """Folder of a model, fetched or converted if it is absent.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def local_path(name: str | os.PathLike[str], on_progress: OnProgress | None = No
         ``auto`` (see `choose_model`), a name of the catalog, a folder, a GGUF file or a folder with one, a name on the
         Hugging Face hub (``org/name``) or a GGUF file there (``org/name/file.gguf``), in this order.
     on_progress : OnProgress, optional
-        Told how far the fetching of a model of the catalog is; by default a bar on standard error is drawn.
+        Reports the download of a model of the catalog; by default a bar is drawn on standard error.
 
     Raises
     ------
@@ -108,21 +108,20 @@ def list_models() -> list[CatalogEntry]:
 
 
 def list_converted() -> list[ConvertedFile]:
-    """GGUF files of the user's own that were converted, and what each takes."""
+    """The user's own GGUF files that were converted, and the size of each."""
     return [
-        ConvertedFile(folder.name, json.loads((folder / _SOURCE).read_text())["weights"]["name"], _nbytes(folder))
+        ConvertedFile(folder.name, (_published_file(folder.name) or {}).get("name", "?"), _nbytes(folder))
         for folder in sorted(_folder("").glob(f"{_CONVERTED}*"))
     ]
 
 
 def remove(name: str) -> None:
-    """Delete a model of the catalog or a converted file, and parts of it that were fetched; nothing happens where it is
-    not here.
+    """Delete a model of the catalog or a converted file, and fetched parts of it, if they are here.
 
     Raises
     ------
     WeightsError
-        If there is no such name, or the folder may not be changed.
+        If the name is unknown, or the folder may not be changed.
     """
     if name not in CATALOG and name not in [file.name for file in list_converted()]:
         raise WeightsError(f"{name!r} is not in the catalog, which has {', '.join(CATALOG)}.")
@@ -159,7 +158,7 @@ def _remembered(files: list[Path], compute: Callable[[], str]) -> str:
     if memo.exists():
         return memo.read_text()
     result = compute()
-    with _disk_errors_told(f"hash of {files[0].parent if files else 'no file'}"):
+    with _explain_disk_errors(f"hash of {files[0].parent if files else 'no file'}"):
         write_aside(memo, result)
     return result
 
@@ -189,13 +188,17 @@ def _nbytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _is_here(name: str, file_sha256: str) -> bool:
-    """Whether the kept folder was made of this file, by this release's rules."""
+def _published_file(name: str) -> dict[str, str] | None:
+    """Name and hash of the file that a kept folder was made of; None if absent, damaged or of another format."""
     try:
-        told = json.loads((_folder(name) / _SOURCE).read_text())
-        return told["format"] == KEPT_FORMAT and told["weights"]["sha256"] == file_sha256
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError):  # absent or damaged: made anew
-        return False
+        source = json.loads((_folder(name) / _SOURCE).read_text())
+        return source["weights"] if source["format"] == KEPT_FORMAT else None
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError):
+        return None
+
+
+def _is_here(name: str, file_sha256: str) -> bool:
+    return (_published_file(name) or {}).get("sha256") == file_sha256
 
 
 def _model_in(folder: Path, name: str) -> Path:
@@ -220,7 +223,11 @@ def _install(weights: Weights, on_progress: OnProgress | None) -> None:
         if _is_here(weights.name, weights.weights_sha256):  # another process fetched it meanwhile
             return
         downloads.mkdir(exist_ok=True)
-        file = fetch(weights, downloads, on_progress)
+        try:
+            file = fetch(weights, downloads, on_progress)
+        except WeightsError as error:
+            others = [e.weights.name for e in list_models() if e.nbytes and e.weights.kind == weights.kind]
+            raise WeightsError(f"{error} Here already: {', '.join(others)}." if others else str(error)) from error
         _keep(file, weights.name, weights.weights_sha256, weights.dtype)
         shutil.rmtree(downloads)
 
@@ -248,8 +255,8 @@ def _keep(file: Path, name: str, file_sha256: str, dtype: str) -> None:
 
             made = work / "converted"
             convert_gguf(file, made, dtype)
-        told = {"format": KEPT_FORMAT, "weights": {"name": file.name, "sha256": file_sha256}}
-        (made / _SOURCE).write_text(json.dumps(told, indent=2))
+        source = {"format": KEPT_FORMAT, "weights": {"name": file.name, "sha256": file_sha256}}
+        (made / _SOURCE).write_text(json.dumps(source, indent=2))
         if _folder(name).exists():
             os.rename(_folder(name), work / "outdated")
         os.rename(made, _folder(name))
@@ -259,7 +266,7 @@ def _keep(file: Path, name: str, file_sha256: str, dtype: str) -> None:
 def _locked(name: str) -> Iterator[Path]:
     """Lock a model against other processes and threads; gives the folder of its downloads, which need not exist."""
     downloads = home() / "downloads" / name
-    with _disk_errors_told(name):
+    with _explain_disk_errors(name):
         downloads.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(downloads.with_name(f"{name}.lock")):
             yield downloads
@@ -285,7 +292,7 @@ def _remove_if_stale(work: Path) -> None:
 
 
 @contextmanager
-def _disk_errors_told(what: str) -> Iterator[None]:
+def _explain_disk_errors(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:  # the latter is what a full disk raises in safetensors
