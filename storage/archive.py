@@ -39,7 +39,7 @@ def export(library: Library, collection: CollectionRecord, path: Path) -> None:
     store, documents = library.store, []
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for number, record in enumerate(store.documents.of(collection.id)):
-            cut, scored = store.segmentations.get(record.id), store.segmentations.scored(record.id)
+            saved, scored = store.segmentations.get(record.id), store.segmentations.scored(record.id)
             archive.writestr(f"documents/{number}.txt", _encode(store.documents.read(record.id).text))
             documents.append(
                 {
@@ -49,12 +49,12 @@ def export(library: Library, collection: CollectionRecord, path: Path) -> None:
                     "encoding": record.encoding,
                     "notes": record.notes,
                     "sha256": record.sha256,
-                    "segmenter": cut.segmenter,
-                    "bounds": [cut.bounds.minimum, cut.bounds.maximum],
-                    "granularity": cut.granularity,
+                    "segmenter": saved.segmenter,
+                    "bounds": [saved.bounds.minimum, saved.bounds.maximum],
+                    "granularity": saved.granularity,
                     "chars": scored.chars.tolist(),
                     "scores": [round(float(score), 6) for score in scored.scores],
-                    "edits": [[edit.char, edit.kind] for edit in cut.edits],
+                    "edits": [[edit.char, edit.kind] for edit in saved.edits],
                 }
             )
         manifest = {"format": FORMAT, "version": VERSION, "name": collection.name, "documents": documents}
@@ -78,8 +78,8 @@ def import_(
     collections, hidden = library.store.collections, secrets.token_hex(16)
     collection = collections.create(IMPORTING, hidden)  # no owner sees it until it is whole
     try:
-        for document, cut, edits in parts:
-            document_id = library.store.documents.add(collection.id, document, cut, library.quota)
+        for document, saved, edits in parts:
+            document_id = library.store.documents.add(collection.id, document, saved, library.quota)
             if edits:
                 library.store.segmentations.edit(document_id, edits)
         collections.give(collection.id, owner, name, most)

@@ -90,9 +90,9 @@ def _document(library: Library, record: DocumentRecord) -> Iterator[Trouble]:
 
 
 def _segment(library: Library, record: DocumentRecord, document: Document) -> None:
-    _, cut = library.segment(document)
+    _, segmentation = library.segment(document)
     library.store.segmentations.drop_edits(record.id)
-    library.store.segmentations.put(record.id, cut)
+    library.store.segmentations.put(record.id, segmentation)
 
 
 def _uploads(library: Library) -> Iterator[Trouble]:

@@ -101,10 +101,10 @@ class Library:
         made = segment(self.engine, document, segmenter, bounds, on_progress)
         return made, NewSegmentation(segmenter, made.scored, made.bounds, granularity)
 
-    def restore(self, document: Document, document_id: int, cut: SegmentationRecord) -> Segmentation:
+    def restore(self, document: Document, document_id: int, saved: SegmentationRecord) -> Segmentation:
         """A document's segmentation as it was saved."""
         scored = self.store.segmentations.scored(document_id)
-        return Segmentation.restore(document, scored, self.engine.token_counter, cut.bounds, cut.edits)
+        return Segmentation.restore(document, scored, self.engine.token_counter, saved.bounds, saved.edits)
 
     def index(
         self,

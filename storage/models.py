@@ -25,7 +25,7 @@ _FOREVER = {"sqlite_autoincrement": True}
 
 
 class Base(DeclarativeBase):
-    """Names every constraint, so that migrations can speak of it."""
+    """Names every constraint, so that migrations can refer to it."""
 
     metadata = MetaData(naming_convention=NAMING)
 
@@ -81,7 +81,8 @@ class DocumentPart(Base):
 
 
 class Segmentation(Base):
-    """How a document is cut now: candidates (int64) with scores (float32), both little-endian, bounds, granularity.
+    """How a document is divided into blocks: candidates (int64) and their scores (float32), both little-endian, size
+    bounds, and granularity.
 
     `version` is the collection's clock at its last change.
     """
@@ -99,8 +100,8 @@ class Segmentation(Base):
 
 
 class Edit(Base):
-    """What a user did to a boundary, in order of id, forever: ``done``, ``undone`` (can be redone), or ``dropped``
-    (undone, and then something else was done)."""
+    """A user's change of a boundary, in order of id, kept forever: ``done``, ``undone`` (can be redone), or ``dropped``
+    (undone before another edit, or made to an earlier text)."""
 
     __tablename__ = "edits"
     __table_args__ = (
@@ -150,7 +151,7 @@ class Block(Base):
 
 
 class Encoding(Base):
-    """KV that belongs to a document without a block: its indexing began and has not ended, or its text was replaced and
+    """KV that belongs to a document but to none of its blocks: its indexing has not ended, or its text was replaced and
     is not indexed yet. The next indexing uses it or releases it."""
 
     __tablename__ = "encodings"
@@ -160,9 +161,9 @@ class Encoding(Base):
 
 
 class Upload(Base):
-    """A file that was received and is not read yet, or could not be: ``waiting`` or ``failed``.
+    """An uploaded file that is not read yet (``waiting``) or could not be read (``failed``).
 
-    `file` is its name in the folder of uploads, made by this program.
+    `file` is its name in the folder of uploads, chosen by this program.
     """
 
     __tablename__ = "uploads"
@@ -191,7 +192,7 @@ class Conversation(Base):
 
 
 class Turn(Base):
-    """A question."""
+    """A question of a conversation, with its answers and sources."""
 
     __tablename__ = "turns"
     __table_args__ = (_FOREVER,)

@@ -1,4 +1,4 @@
-"""Documents and cuts to store."""
+"""Documents, segmentations and answers to store."""
 
 import numpy as np
 
@@ -17,18 +17,18 @@ def document(name: str = "rivers.md", text: str = TEXT) -> Document:
     return Document(name, "text/markdown", text)
 
 
-def cut_of(text: str = TEXT, granularity: float = 0.5) -> NewSegmentation:
+def segmentation_of(text: str = TEXT, granularity: float = 0.5) -> NewSegmentation:
     return NewSegmentation("structural", Structural().boundaries(text), SizeBounds(16, 128), granularity)
 
 
-def no_cut() -> NewSegmentation:
+def other_segmentation() -> NewSegmentation:
     return NewSegmentation("fixed", Scored(np.array([5, 9]), np.array([0.25, 1.0])), SizeBounds(1, 16), 0.3)
 
 
 def blocks_of(text: str = TEXT, granularity: float = 0.5, edits=()):
     counter = HFTokenCounter(tiny_tokenizer())
-    cut = cut_of(text)
-    return Segmentation.restore(document(text=text), cut.scored, counter, cut.bounds, edits).blocks(granularity)
+    saved = segmentation_of(text)
+    return Segmentation.restore(document(text=text), saved.scored, counter, saved.bounds, edits).blocks(granularity)
 
 
 def indexed(blocks, keys) -> list[IndexedBlock]:

@@ -10,7 +10,16 @@ from blockrag.segment import Edit
 from storage.collections import IMPORTING
 from storage.documents import Quota
 from storage.errors import ConflictError, LimitError, NotFoundError
-from tests.storage.samples import TEXT, answer_of, blocks_of, cut_of, document, indexed, no_cut, vectors
+from tests.storage.samples import (
+    TEXT,
+    answer_of,
+    blocks_of,
+    document,
+    indexed,
+    other_segmentation,
+    segmentation_of,
+    vectors,
+)
 
 
 @pytest.fixture
@@ -21,7 +30,7 @@ def collection(store):
 @pytest.fixture
 def kept(store, collection):
     """Id of a document in the collection."""
-    return store.documents.add(collection.id, document(), cut_of())
+    return store.documents.add(collection.id, document(), segmentation_of())
 
 
 def index(store, document_id, granularity=0.5, keys=None, made_by="models"):
@@ -87,9 +96,9 @@ def test_what_is_imported_becomes_its_owners_at_once(store):
 
 
 def test_ids_are_not_used_again(store, collection):
-    first = store.documents.add(collection.id, document(), cut_of())
+    first = store.documents.add(collection.id, document(), segmentation_of())
     store.documents.delete(first)
-    assert store.documents.add(collection.id, document(), cut_of()) > first
+    assert store.documents.add(collection.id, document(), segmentation_of()) > first
     store.collections.delete(collection.id)
     assert store.collections.create("anna", "Rivers").id > collection.id
 
@@ -99,18 +108,20 @@ def test_ids_are_not_used_again(store, collection):
 
 @pytest.mark.parametrize("text", [TEXT, "a\x00b\ud83dc \U0001f30a" * 9, "x" * 300_000])
 def test_a_document_comes_back_as_it_was(store, collection, text):
-    kept = store.documents.add(collection.id, document(text=text), no_cut())
+    kept = store.documents.add(collection.id, document(text=text), other_segmentation())
     assert store.documents.read(kept) == document(text=text)
     assert store.documents.get(collection.id, document().id).n_chars == len(text)
     assert store.collections.get("anna", collection.token).n_documents == 1
 
 
 def test_a_document_is_its_source(store, collection, kept):
-    assert store.documents.add(collection.id, document(), no_cut()) == kept, "the same text again changes nothing"
+    assert store.documents.add(collection.id, document(), other_segmentation()) == kept, (
+        "the same text again changes nothing"
+    )
     assert store.segmentations.get(kept).segmenter == "structural"
-    assert store.documents.add(collection.id, document("other name.txt"), no_cut()) != kept
+    assert store.documents.add(collection.id, document("other name.txt"), other_segmentation()) != kept
     elsewhere = store.collections.create("anna", "Elsewhere")
-    assert store.documents.add(elsewhere.id, document(), cut_of()) != kept
+    assert store.documents.add(elsewhere.id, document(), segmentation_of()) != kept
     records = store.documents.of(collection.id)
     assert [r.name for r in records] == ["rivers.md", "other name.txt"] and records[0].sha256 == records[1].sha256
 
@@ -122,7 +133,7 @@ def test_another_text_of_a_source_replaces_the_one_before(store, collection, kep
     store.conversations.add(collection.id, conversation, [answer])
     before = store.segmentations.edit(kept, [Edit(10, "added")]).version
     new = document(text="The whole is new. " * 5)
-    assert store.documents.add(collection.id, new, no_cut()) == kept
+    assert store.documents.add(collection.id, new, other_segmentation()) == kept
     assert store.documents.read(kept) == new and store.documents.totals() == (1, len(new.text))
     segmentation = store.segmentations.get(kept)
     assert (segmentation.segmenter, segmentation.edits) == ("fixed", ()) and segmentation.version > before
@@ -136,26 +147,26 @@ def test_another_text_of_a_source_replaces_the_one_before(store, collection, kep
 
 def test_a_collection_holds_so_much(store, collection, kept):
     with pytest.raises(LimitError, match="1 documents"):
-        store.documents.add(collection.id, document("b", "b" * 50), no_cut(), Quota(1, 10_000))
+        store.documents.add(collection.id, document("b", "b" * 50), other_segmentation(), Quota(1, 10_000))
     with pytest.raises(LimitError, match="characters"):
-        store.documents.add(collection.id, document("b", "b" * 50), no_cut(), Quota(5, len(TEXT) + 49))
-    assert store.documents.add(collection.id, document(), cut_of(), Quota(1, 1)) == kept, "what is there stays"
+        store.documents.add(collection.id, document("b", "b" * 50), other_segmentation(), Quota(5, len(TEXT) + 49))
+    assert store.documents.add(collection.id, document(), segmentation_of(), Quota(1, 1)) == kept, "what is there stays"
     with pytest.raises(LimitError, match="characters"):
-        store.documents.add(collection.id, document(text="b" * 50), no_cut(), Quota(1, 49))
+        store.documents.add(collection.id, document(text="b" * 50), other_segmentation(), Quota(1, 49))
     assert store.documents.totals(collection.id) == (1, len(TEXT)) == store.documents.totals()
 
 
 def test_nothing_is_kept_of_a_document_whose_collection_is_gone(store, collection):
     store.collections.delete(collection.id)
     with pytest.raises(NotFoundError):
-        store.documents.add(collection.id, document(), cut_of())
+        store.documents.add(collection.id, document(), segmentation_of())
     assert store.documents.totals() == (0, 0)
 
 
 def test_an_upload_ends_as_a_document_or_with_a_reason(store, collection):
     one = store.documents.receive(collection.id, "a.pdf", "f1", 10)
     two = store.documents.receive(collection.id, "b.pdf", "f2", 20)
-    store.documents.add(collection.id, document("a.pdf"), cut_of(), upload_id=one)
+    store.documents.add(collection.id, document("a.pdf"), segmentation_of(), upload_id=one)
     store.documents.fail(two, "it is damaged")
     store.documents.fail(9999, "nothing happens")
     (left,) = store.documents.uploads(collection.id)
@@ -165,12 +176,12 @@ def test_an_upload_ends_as_a_document_or_with_a_reason(store, collection):
     assert store.documents.uploads() == []
 
 
-# Cuts and edits
+# Segmentations and edits
 
 
-def test_a_cut_comes_back_as_it_was(store, kept):
-    cut, made = store.segmentations.get(kept), cut_of()
-    assert (cut.segmenter, cut.bounds, cut.granularity, cut.edits, cut.n_redo) == (
+def test_a_segmentation_comes_back_as_it_was(store, kept):
+    saved, made = store.segmentations.get(kept), segmentation_of()
+    assert (saved.segmenter, saved.bounds, saved.granularity, saved.edits, saved.n_redo) == (
         "structural", made.bounds, 0.5, (), 0,
     )  # fmt: skip
     scored = store.segmentations.scored(kept)
@@ -193,7 +204,7 @@ def test_edits_are_undone_redone_and_never_forgotten(store, kept):
     assert [(e.edit, e.state) for e in segmentations.history(kept)] == [
         (one, "done"), (two, "dropped"), (three, "done"),
     ]  # fmt: skip
-    segmentations.put(kept, no_cut())
+    segmentations.put(kept, other_segmentation())
     assert segmentations.get(kept).edits == (one, three), "another segmenter leaves the edits"
     segmentations.drop_edits(kept)
     assert segmentations.get(kept).edits == () and len(segmentations.history(kept)) == 3
@@ -203,13 +214,13 @@ def test_versions_only_grow_even_over_a_deletion(store, collection, kept):
     versions = [store.segmentations.get(kept).version]
     versions.append(store.segmentations.edit(kept, [Edit(10, "added")]).version)
     versions.append(store.segmentations.undo(kept).version)
-    versions.append(store.segmentations.put(kept, no_cut()))
+    versions.append(store.segmentations.put(kept, other_segmentation()))
     store.documents.delete(kept)
-    versions.append(store.segmentations.get(store.documents.add(collection.id, document(), cut_of())).version)
+    versions.append(store.segmentations.get(store.documents.add(collection.id, document(), segmentation_of())).version)
     assert versions == sorted(set(versions))
 
 
-def test_an_edit_of_an_older_cut_is_refused_and_changes_nothing(store, kept):
+def test_an_edit_of_an_older_version_is_refused_and_changes_nothing(store, kept):
     seen = store.segmentations.get(kept).version
     store.segmentations.edit(kept, [Edit(10, "added")], seen)
     with pytest.raises(ConflictError, match="have changed"):
@@ -223,14 +234,14 @@ def test_edits_at_once_are_all_kept(store, kept):
     assert {edit.char for edit in store.segmentations.get(kept).edits} == set(range(1, 25))
 
 
-def test_what_is_gone_cannot_be_cut(store, kept):
+def test_what_is_gone_cannot_be_changed(store, kept):
     store.documents.delete(kept)
     for use in (
         lambda: store.segmentations.get(kept),
         lambda: store.segmentations.scored(kept),
         lambda: store.segmentations.edit(kept, [Edit(1, "added")]),
         lambda: store.segmentations.undo(kept),
-        lambda: store.segmentations.put(kept, no_cut()),
+        lambda: store.segmentations.put(kept, other_segmentation()),
         lambda: store.segmentations.set_granularity(kept, 0.1),
         lambda: store.documents.read(kept),
         lambda: store.documents.delete(kept),
@@ -271,7 +282,7 @@ def test_only_blocks_that_changed_get_new_vectors(store, kept):
 
 def test_kv_goes_with_the_last_block_that_uses_it(store, collection, kept):
     blocks, _ = index(store, kept)
-    other = store.documents.add(store.collections.create("bert", "Own").id, document(), cut_of())
+    other = store.documents.add(store.collections.create("bert", "Own").id, document(), segmentation_of())
     index(store, other, keys=["shared"] + [f"own-{i}" for i in range(len(blocks) - 1)])
     index(store, kept, keys=["shared"] + [f"anna-{i}" for i in range(len(blocks) - 1)])
     orphans = store.documents.delete(kept)

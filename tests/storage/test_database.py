@@ -15,7 +15,7 @@ from storage.errors import StorageError
 from storage.migrate import HEAD, VERSIONS, current, upgrade
 from storage.models import Base
 from storage.store import Store
-from tests.storage.samples import cut_of, document
+from tests.storage.samples import document, segmentation_of
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -165,7 +165,7 @@ def test_deleted_text_is_in_no_file_any_more(tmp_path):
     store = Store.open(sqlite_url(tmp_path / "x.sqlite"))
     collection = store.collections.create("anna", "c")
     secret = "the password of the harbour master is swordfish. "
-    kept = store.documents.add(collection.id, document(text=secret * 900), cut_of(secret * 900))
+    kept = store.documents.add(collection.id, document(text=secret * 900), segmentation_of(secret * 900))
 
     def in_files() -> bool:
         return any(b"swordfish" in path.read_bytes() for path in tmp_path.iterdir())

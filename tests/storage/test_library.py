@@ -54,13 +54,13 @@ def fresh(library, collection):
 
 def add(library, collection, doc=None, granularity=0.5) -> int:
     doc = doc or document()
-    _, cut = library.segment(doc, "structural", BOUNDS, granularity)
-    return library.store.documents.add(collection.id, doc, cut, library.quota)
+    _, saved = library.segment(doc, "structural", BOUNDS, granularity)
+    return library.store.documents.add(collection.id, doc, saved, library.quota)
 
 
 def index(library, collection, document_id, granularity=None):
-    doc, cut = library.store.documents.read(document_id), library.store.segmentations.get(document_id)
-    blocks = library.restore(doc, document_id, cut).blocks(cut.granularity if granularity is None else granularity)
+    doc, saved = library.store.documents.read(document_id), library.store.segmentations.get(document_id)
+    blocks = library.restore(doc, document_id, saved).blocks(saved.granularity if granularity is None else granularity)
     steps = []
     library.index(fresh(library, collection), document_id, doc, blocks, steps.append)
     return steps, blocks
@@ -129,14 +129,14 @@ def test_two_sources_with_one_text_are_computed_once(library, folder, collection
 
 def test_a_document_replaced_while_it_is_indexed_is_not_indexed(library, folder, collection):
     kept = add(library, collection)
-    doc, cut = library.store.documents.read(kept), library.store.segmentations.get(kept)
+    doc, saved = library.store.documents.read(kept), library.store.segmentations.get(kept)
 
     def replace(step):
         if step.stage == "encode":
             add(library, collection, document(text="Another text altogether. " * 9))
 
     with pytest.raises(ConflictError, match="replaced"):
-        library.index(collection, kept, doc, library.restore(doc, kept, cut).blocks(0.5), replace)
+        library.index(collection, kept, doc, library.restore(doc, kept, saved).blocks(0.5), replace)
     assert library.store.blocks.of(kept) == []
     index(library, collection, kept)
     assert "Another" in search(library, collection)[0]
@@ -228,8 +228,8 @@ def test_equal_blocks_of_two_collections_share_kv_until_the_last_goes(library, f
 
 def test_a_document_deleted_while_it_is_indexed_stays_deleted(library, folder, collection):
     kept = add(library, collection)
-    doc, cut = library.store.documents.read(kept), library.store.segmentations.get(kept)
-    blocks = library.restore(doc, kept, cut).blocks(cut.granularity)
+    doc, saved = library.store.documents.read(kept), library.store.segmentations.get(kept)
+    blocks = library.restore(doc, kept, saved).blocks(saved.granularity)
 
     def delete(step):
         for record in library.store.documents.of(collection.id):
@@ -242,8 +242,8 @@ def test_a_document_deleted_while_it_is_indexed_stays_deleted(library, folder, c
 
 def test_stopped_indexing_keeps_its_kv_and_deleting_removes_it(library, folder, collection):
     kept = add(library, collection)
-    doc, cut = library.store.documents.read(kept), library.store.segmentations.get(kept)
-    blocks = library.restore(doc, kept, cut).blocks(1.0)
+    doc, saved = library.store.documents.read(kept), library.store.segmentations.get(kept)
+    blocks = library.restore(doc, kept, saved).blocks(1.0)
 
     def stop(step):
         if step.stage == "encode" and step.done == 2:

@@ -1,4 +1,4 @@
-"""Collections, documents, how they are cut, and their blocks."""
+"""Collections, documents, their segmentations, and their blocks."""
 
 import sqlalchemy as sa
 from alembic import op
