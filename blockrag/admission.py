@@ -7,10 +7,14 @@ refuses questions instead of growing.
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+from weakref import WeakSet
 
 from blockrag.errors import BusyError
+
+T = TypeVar("T")
 
 
 class Ticket:
@@ -49,14 +53,62 @@ class Ticket:
         """
         if self._admitted.wait(min(seconds, max(0.0, self._deadline - time.monotonic()))):
             return True
-        if time.monotonic() >= self._deadline:
+        self._queue.close_unread()
+        if time.monotonic() >= self._deadline and not self._admitted.is_set():
             raise BusyError(f"not admitted within {self._queue.max_wait_s:g} seconds; ask again a little later.")
-        return False
+        return self._admitted.is_set()
 
     def admit(self) -> None:
         """Called by the queue."""
         self._admitted_at = time.monotonic()
         self._admitted.set()
+
+
+class Stream(Iterator[T]):
+    """Items of a generator that holds a ticket. `close` gives the slot back, and so does dropping the stream. If nobody
+    reads it while others wait, the queue closes it. Safe to use from several threads.
+
+    Raises
+    ------
+    BusyError
+        By `next`, if the queue has closed the stream.
+    """
+
+    def __init__(self, queue: "FairQueue", items: Generator[T]):
+        self._queue, self._items = queue, items
+        self._lock = threading.Lock()
+        self._read_at: float | None = None
+        self._was_unread = False
+        queue.watch(self)
+
+    def __next__(self) -> T:
+        with self._lock:
+            if self._was_unread:
+                raise BusyError(
+                    f"this stream was closed: nobody read it for {self._queue.max_idle_s:g} seconds while others "
+                    "waited. Read a stream to its end or close it."
+                )
+            try:
+                return next(self._items)
+            finally:
+                self._read_at = time.monotonic()
+
+    def close(self) -> None:
+        """Stop, and give the slot back."""
+        with self._lock:
+            self._items.close()
+
+    def close_if_unread(self, seconds: float) -> None:
+        """Close if the last item was read so long ago and no other is being made."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            is_open = self._items.gi_frame is not None  # type: ignore[attr-defined]
+            if is_open and self._read_at is not None and time.monotonic() - self._read_at > seconds:
+                self._items.close()
+                self._was_unread = True
+        finally:
+            self._lock.release()
 
 
 class FairQueue:
@@ -70,10 +122,13 @@ class FairQueue:
         Tickets that may wait.
     max_wait_s : float
         Seconds after which a ticket gives up.
+    max_idle_s : float
+        Seconds after which a stream that nobody reads is closed, if others wait.
     """
 
-    def __init__(self, slots: int, max_waiting: int = 64, max_wait_s: float = 120.0):
-        self.max_waiting, self.max_wait_s = max_waiting, max_wait_s
+    def __init__(self, slots: int, max_waiting: int = 64, max_wait_s: float = 120.0, max_idle_s: float = 10.0):
+        self.max_waiting, self.max_wait_s, self.max_idle_s = max_waiting, max_wait_s, max_idle_s
+        self._streams: WeakSet[Stream] = WeakSet()
         self._free = slots
         self._lock = threading.Lock()
         self._waiting: OrderedDict[str, deque[Ticket]] = OrderedDict()  # the next client first
@@ -98,6 +153,18 @@ class FairQueue:
             yield ticket
         finally:
             self._leave(ticket)
+
+    def watch(self, stream: Stream) -> None:
+        """Close this stream when it is left unread."""
+        with self._lock:
+            self._streams.add(stream)
+
+    def close_unread(self) -> None:
+        """Close the streams that nobody has read for `max_idle_s`."""
+        with self._lock:
+            streams = list(self._streams)
+        for stream in streams:
+            stream.close_if_unread(self.max_idle_s)
 
     def ahead_of(self, ticket: Ticket) -> int:
         """Tickets that will be admitted before `ticket`."""

@@ -1,13 +1,17 @@
 """Answers a question: waits for admission, takes the sources, then gathers, assembles, prefills and decodes."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from typing import get_args
 
 import torch
 
+from blockrag import arguments
+from blockrag.admission import Stream
 from blockrag.cite import cite
 from blockrag.engine import KV_READERS, NO_ADAPTER_NOTE, NO_MEMORY, Engine
 from blockrag.errors import DeviceMemoryError, KVCorruptError, KVTierError, PromptTooLongError
@@ -18,6 +22,8 @@ from blockrag.kv.streaming import begin
 from blockrag.kv.tiered import Lease, add_note
 from blockrag.prompt import Framing
 from blockrag.stopwatch import Stopwatch
+
+_LOG = logging.getLogger(__name__)
 
 WAIT_STEP_S = 0.25
 """How often a waiting question yields its position."""
@@ -30,6 +36,11 @@ class Request:
     """A question being answered, and its cost so far.
 
     `framing` replaces the prompt's own prefix and the plain question around the blocks.
+
+    Raises
+    ------
+    ArgumentError
+        If `mode` or `max_new_tokens` is not allowed.
     """
 
     question: str
@@ -53,10 +64,14 @@ class Request:
     token_ids: dict[str, list[int]] = field(default_factory=dict)
     """Tokens of the blocks that had to be tokenised, by text."""
 
+    def __post_init__(self) -> None:
+        arguments.one_of("mode", self.mode, get_args(Mode))
+        self.max_new_tokens = arguments.whole("max_new_tokens", self.max_new_tokens)
+
 
 def queue_and_answer(
     engine: Engine, request: Request, find: Callable[[], tuple[Source, ...]], client_id: str = ""
-) -> Iterator[Event]:
+) -> Stream[Event]:
     """Wait for admission, find the sources, and stream the answer.
 
     Parameters
@@ -72,12 +87,18 @@ def queue_and_answer(
     Yields
     ------
     Queued while others go first, Retrieved, then Piece for each piece of text, then Answer
-        Closing the generator stops the answer.
+        Closing the stream stops the answer; a stream that nobody reads is closed once others wait for its slot.
 
     Raises
     ------
     PromptTooLongError, BusyError, DeviceMemoryError
     """
+    return Stream(engine.queue, _events(engine, request, find, client_id))
+
+
+def _events(
+    engine: Engine, request: Request, find: Callable[[], tuple[Source, ...]], client_id: str
+) -> Generator[Event]:
     with engine.queue.ticket(client_id) as ticket:
         while not ticket.wait(WAIT_STEP_S):
             yield Queued(ticket.ahead)
@@ -113,6 +134,12 @@ def fit(engine: Engine, request: Request, found: tuple[Source, ...]) -> None:
         room -= n_tokens if fits else 0
         (kept if fits else left_out).append(source)
     request.sources, request.left_out = tuple(kept), tuple(left_out)
+    if left_out:
+        numbers = ", ".join(str(source.number) for source in left_out)
+        request.notes.append(f"Left out because the model's context is full: blocks {numbers}.")
+    if found and not kept:
+        request.notes.append("No block fits the model's context: the answer is from no document.")
+        _LOG.warning("no block fits the context of %d tokens; index the documents in smaller blocks", model.max_tokens)
 
 
 def answer(engine: Engine, request: Request) -> Iterator[Piece | Answer]:

@@ -5,6 +5,10 @@ class BlockRAGError(Exception):
     """Base of all errors that BlockRAG raises on purpose."""
 
 
+class ArgumentError(BlockRAGError, ValueError):
+    """An argument has a value that is not allowed."""
+
+
 class Stopped(BlockRAGError):
     """Work was stopped before its end. Raise it from ``on_progress`` to stop."""
 

@@ -6,7 +6,7 @@ for event in pipeline.ask("Who wrote it?"): ...
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from blockrag import arguments
+from blockrag.admission import Stream
 from blockrag.answering import Request, queue_and_answer
 from blockrag.documents import Document
 from blockrag.engine import Engine
@@ -172,7 +174,7 @@ class Pipeline:
         pinned: Sequence[BlockRef] = (),
         excluded: Collection[BlockRef] = (),
         sampling: Sampling = GREEDY,
-    ) -> Iterator[Event]:
+    ) -> Stream[Event]:
         """Answer from the `k` blocks nearest to the question.
 
         Parameters
@@ -196,10 +198,12 @@ class Pipeline:
         Yields
         ------
         Queued while others go first, Retrieved, then Piece for each piece of text, then Answer
-            Closing the generator stops the answer.
+            Closing the stream stops the answer; see `Stream`.
 
         Raises
         ------
+        ArgumentError
+            At once, if an argument has a value that is not allowed.
         IndexStoreError
             If the index is empty.
         PromptTooLongError
@@ -209,9 +213,11 @@ class Pipeline:
         DeviceMemoryError
             If the device's memory does not suffice.
         """
+        arguments.filled("question", question)
+        arguments.whole("k", k)
         request = Request(question, mode, max_new_tokens, Stopwatch(self.engine.model.device), sampling=sampling)
         retrieve = partial(self._sources, search or question, k, pinned, excluded)
-        yield from queue_and_answer(self.engine, request, retrieve, client_id)
+        return queue_and_answer(self.engine, request, retrieve, client_id)
 
     def _sources(self, *search: Any) -> tuple[Source, ...]:
         """`search`, which must have something to search in."""
@@ -223,7 +229,15 @@ class Pipeline:
     def search(
         self, question: str, k: int, pinned: Sequence[BlockRef] = (), excluded: Collection[BlockRef] = ()
     ) -> tuple[Source, ...]:
-        """The `k` blocks nearest to the question, best first behind those that are pinned, numbered from 1."""
+        """The `k` blocks nearest to the question, best first behind those that are pinned, numbered from 1.
+
+        Raises
+        ------
+        ArgumentError
+            If `question` is empty or `k` below 1.
+        """
+        arguments.filled("question", question)
+        k = arguments.whole("k", k)
         hits = self._retrieve(question, k, pinned, excluded)
         names = labels([(hit.name, hit.source) for hit in hits])
         return tuple(self._source(n, hit, name) for n, (hit, name) in enumerate(zip(hits, names, strict=True), start=1))

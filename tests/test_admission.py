@@ -113,3 +113,34 @@ def test_a_cancelled_question_frees_its_place_waiting_or_not(pipeline):
     running.close()
     assert pipeline.engine.queue._free == 1
     assert isinstance([*pipeline.ask("How long is river 3?", max_new_tokens=4)][-1], Answer)
+
+
+def test_streams_that_nobody_reads_give_their_slots_up(pipeline, monkeypatch):
+    monkeypatch.setattr("blockrag.answering.WAIT_STEP_S", 0.01)
+    pipeline.engine.queue.max_idle_s = 0.05
+    left = pipeline.ask("Which river is long?", max_new_tokens=8)
+    next(left)
+    asked = time.monotonic()
+    assert isinstance([*pipeline.ask("How long is river 3?", max_new_tokens=4)][-1], Answer)
+    assert time.monotonic() - asked < 10
+    with pytest.raises(BusyError, match="nobody read it"):
+        next(left)
+    assert pipeline.engine.queue._free == 1
+
+
+def test_a_slow_reader_keeps_its_slot_while_nobody_waits(pipeline):
+    pipeline.engine.queue.max_idle_s = 0.01
+    slow = pipeline.ask("Which river is long?", max_new_tokens=4)
+    events = []
+    for event in slow:
+        events.append(event)
+        time.sleep(0.03)
+    assert isinstance(events[-1], Answer) and list(slow) == []
+
+
+def test_a_stream_that_is_dropped_frees_its_slot(pipeline):
+    stream = pipeline.ask("Which river is long?")
+    next(stream)
+    assert pipeline.engine.queue._free == 0
+    del stream
+    assert pipeline.engine.queue._free == 1

@@ -72,6 +72,27 @@ def test_statements_are_cited_to_the_source_that_contains_them():
     assert cited[0].support == 1.0 > cited[1].support >= 0.5
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "The documents do not say.",
+        "The documents don't say who built the tower.",
+        "It is not mentioned in the documents.",
+        "The text does not mention the Seine.",
+        "I don't know.",
+    ],
+)
+def test_a_refusal_cites_nothing(refusal):
+    sources = [
+        source(1, "The documents do not say who built it; the text does not mention it. I don't know."),
+        source(2, refusal),
+    ]
+    assert cite(refusal, sources) == ()
+    assert [
+        c.number for c in cite(f"{refusal} The tower stands by the sea.", [source(1, "The tower stands by the sea.")])
+    ] == [1]
+
+
 def test_nothing_is_cited_without_text_or_sources():
     assert cite("", [source(1, "a")]) == () == cite("A statement.", [])
 

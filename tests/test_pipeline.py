@@ -242,8 +242,18 @@ def test_blocks_beyond_the_context_are_left_out_and_named(tmp_path):
     assert {s.number for s in answer.sources} | {s.number for s in answer.left_out} == set(
         range(1, 1 + len(pipeline.index))
     )
+    assert f"blocks {answer.left_out[0].number}" in answer.report.notes[0]
     used = answer.report.n_prefill_tokens + answer.report.n_tokens_saved + len(pipeline.engine.prompt.prefix_ids)
     assert used + 8 <= 400
+
+
+def test_an_answer_from_no_block_says_so(tmp_path):
+    pipeline = Pipeline.open(tiny_engine(max_position_embeddings=400), tmp_path)
+    long = Document("long.txt", "text/plain", "The river flows through the city and on to the sea. " * 60)
+    pipeline.add(pipeline.segment(long, bounds=SizeBounds(16, 2000)), 0.0)
+    answer = ask(pipeline)
+    assert answer.sources == () and answer.left_out
+    assert "the answer is from no document" in answer.report.notes[-1]
 
 
 def test_questions_at_once_do_not_disturb_each_other(pipeline):

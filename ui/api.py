@@ -10,11 +10,12 @@ from typing import Any
 
 import gradio as gr
 
+from blockrag import arguments
 from blockrag.documents import load
-from blockrag.events import Answer, Mode
+from blockrag.events import Answer
 from ui import strings
 from ui.collection_service import LOCAL, CollectionService
-from ui.handlers.ask import MAX_K, MAX_NEW_TOKENS, admit, clip
+from ui.handlers.ask import MAX_K, MAX_NEW_TOKENS, admit
 from ui.open_collection import GoneError, OpenCollection
 from ui.session import JOBS, QUESTIONS, user_errors, user_of
 
@@ -104,6 +105,8 @@ class _Calls:
             One object per block, best first: document, id, start, end, similarity, text.
         """
         with user_errors():
+            arguments.filled("question", question)
+            k = arguments.whole("k", k, 1, MAX_K)
             opened = self._open(collection, request)
             opened.limiter.question(opened.owner)
             vector = opened.library.engine.embedder.embed([question[:MAX_QUESTION_CHARS]])[0]
@@ -116,7 +119,7 @@ class _Calls:
                     "similarity": round(found.similarity, 4),
                     "text": found.text,
                 }
-                for found in opened.pipeline.index.search(vector, clip(k, MAX_K))
+                for found in opened.pipeline.index.search(vector, k)
             ]
 
     def ask(
@@ -140,12 +143,14 @@ class _Calls:
             The answer, its sources (number, document, start, end, text), its citations, and a report of its cost.
         """
         with user_errors():
+            arguments.filled("question", question)
+            chosen = arguments.one_of("mode", mode, ("block", "full"))
+            k = arguments.whole("k", k, 1, MAX_K)
+            limit = arguments.whole("max_new_tokens", max_new_tokens, 1, MAX_NEW_TOKENS)
             opened = self._open(collection, request)
             admit(opened, question)
-            chosen: Mode = "full" if mode == "full" else "block"
             with opened.limiter.job(opened.owner):
-                limit = clip(max_new_tokens, MAX_NEW_TOKENS)
-                events = opened.pipeline.ask(question, chosen, clip(k, MAX_K), limit, client_id=opened.owner)
+                events = opened.pipeline.ask(question, chosen, k, limit, client_id=opened.owner)
                 (answer,) = [event for event in events if isinstance(event, Answer)]
             return _answer(answer)
 

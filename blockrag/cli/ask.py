@@ -88,8 +88,6 @@ def _ask(pipeline: "Pipeline", args: argparse.Namespace, mode: Mode) -> Answer:
 
 def _summary(answer: Answer) -> str:
     lines = [_source_line(source) for source in answer.sources]
-    if answer.left_out:
-        lines.append(f"{len(answer.left_out)} blocks did not fit the model's context.")
     return "\n".join([*lines, _cost_line(answer.report), *answer.report.notes])
 
 

@@ -169,7 +169,7 @@ def _detail(state: QuestionState, reports: dict[Mode, Report]) -> str:
         tiers = ", ".join(hits) or strings.NO_HITS
         notes.append(strings.TOKENS_REUSED.format(n=report.n_tokens_saved, total=total, tiers=tiers))
         notes += report.notes
-    if state.left_out:
+    elif state.left_out:
         numbers = ", ".join(str(source.number) for source in state.left_out)
         notes.append(strings.LEFT_OUT.format(numbers=numbers))
     return " ".join(notes)

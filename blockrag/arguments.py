@@ -1,0 +1,87 @@
+"""Checks of arguments where they enter the library. Each error says what was given and what is allowed."""
+
+import operator
+import os
+import re
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+from blockrag.errors import ArgumentError
+
+_UNITS = {
+    "": 1,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "KI": 1 << 10,
+    "MI": 1 << 20,
+    "GI": 1 << 30,
+    "TI": 1 << 40,
+}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?\s*", re.IGNORECASE)
+
+
+def one_of(name: str, value: Any, allowed: Collection[str]) -> Any:
+    """Return `value` if it is one of the strings `allowed`."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ArgumentError(f"{name} is {value!r}; give one of {', '.join(map(repr, allowed))}")
+    return value
+
+
+def whole(name: str, value: Any, low: int = 1, high: int | None = None) -> int:
+    """Return `value` as an int if it is a whole number in [low, high]."""
+    bounds = f"from {low} up" if high is None else f"from {low} to {high}"
+    try:
+        number = int(value) if isinstance(value, float) and value.is_integer() else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < low or (high is not None and number > high):
+        raise ArgumentError(f"{name} is {value!r}; give a whole number {bounds}")
+    return number
+
+
+def fraction(name: str, value: Any) -> float:
+    """Return `value` as a float if it is a number in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ArgumentError(f"{name} is {value!r}; give a number from 0 to 1")
+    return float(value)
+
+
+def filled(name: str, value: Any) -> str:
+    """Return `value` if it is a string with more than white space."""
+    if not isinstance(value, str) or not value.strip():
+        raise ArgumentError(f"{name} is {value!r}; give a text that is not empty")
+    return value
+
+
+def folder(name: str, value: Any) -> Path:
+    """Return a path to a folder, with ``~`` expanded. It need not exist; a file is refused."""
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ArgumentError(f"{name} is {value!r}; give the path of a folder")
+    path = Path(value).expanduser()
+    if path.exists() and not path.is_dir():
+        raise ArgumentError(f"{name} is {str(value)!r}, which is a file; give the path of a folder")
+    return path
+
+
+def nbytes(name: str, value: Any) -> int | None:
+    """Return a number of bytes given as an int, as text such as ``"2GB"`` or ``"512 MiB"``, or as None (no limit)."""
+    if value is None:
+        return None
+    if isinstance(value, str) and (size := _SIZE.fullmatch(value)):
+        return int(float(size[1]) * _UNITS[(size[2] or "").upper()])
+    if isinstance(value, (str, bool)) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        raise ArgumentError(f"{name} is {value!r}; give bytes as a number, a size such as '2GB', or None for no limit")
+    return int(value)
+
+
+def known(function: str, given: Iterable[str], allowed: Collection[str], hint: str = "") -> None:
+    """Raise TypeError in the name of a public `function` if a keyword argument is not `allowed`."""
+    for name in given:
+        if name not in allowed:
+            raise TypeError(
+                f"{function}() got an unexpected keyword argument {name!r}; it takes {', '.join(sorted(allowed))}"
+                + (f". {hint}" if hint else "")
+            )
