@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from blockrag.attention.encode import encode_blocks, encode_prefix
 from blockrag.attention.format import BlockFormat
 from blockrag.kv.block_kv import BlockKV
+from blockrag.models.int8 import use_int8
 from tests.paths import encode_all, logits_over
 from tests.tiny import OTHER_FAMILIES, VOCABULARY, tiny_model
 
@@ -40,6 +41,18 @@ def test_no_familys_blocks_move_a_bit_of_one_another(family):
     block, others = [7] * 40, [[5 + n] * n for n in (1, 33, 60, 90)]
     kv = encode_all(model, [*others, block])[-1]
     assert same_bits(kv, encode_all(model, [block, [9] * 50])[0])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8 and float32", "int8 and bfloat16"])
+def test_in_16_and_8_bits_too_blocks_move_no_bit_of_one_another(dtype):
+    model = tiny_model("qwen2", hidden_size=256, intermediate_size=512, head_dim=64)
+    if "bfloat16" in dtype:
+        model.network.bfloat16()
+    if "int8" in dtype:
+        use_int8(model.network)
+    for block in ([7] * 40, [5], [9] * 300):
+        kv = encode_all(model, [[5 + n] * n for n in (1, 33, 60, 90)] + [block])[-1]
+        assert same_bits(kv, encode_all(model, [block, [9] * 50])[0])
 
 
 def test_a_block_of_its_own_changes_with_its_tokens():
