@@ -246,6 +246,9 @@ def test_a_file_that_is_cut_off_says_so(home, tmp_path, kept):
         ({"tokenizer.ggml.model": "t5"}, UnsupportedModelError, "of kind 't5'"),
         ({"tokenizer.ggml.pre": "tekken"}, UnsupportedModelError, "rule 'tekken'"),
         ({"tokenizer.ggml.eos_token_id": None}, WeightsError, "no end token"),
+        ({"llama.attention.head_count": 0}, WeightsError, "contradict themselves.*zero"),
+        ({"tokenizer.ggml.merges": ["nowhere tobefound"]}, WeightsError, "contradict themselves.*out of vocabulary"),
+        ({"tokenizer.ggml.token_type": [5] * 400}, WeightsError, "contradict themselves"),
     ],
 )
 def test_what_cannot_be_converted_is_refused_by_name(home, tmp_path, fields, error, message):
@@ -265,6 +268,20 @@ def test_missing_tensors_and_tensors_of_another_architecture_are_named(home, tmp
     write_gguf(tmp_path / "c.gguf", drop=["token_embd.weight"])
     with pytest.raises(WeightsError, match=r"lacks tensor token_embd\.weight"):
         local_path(tmp_path / "c.gguf")
+
+
+def test_a_tensor_type_that_is_not_known_is_named(home, tmp_path):
+    write_gguf(tmp_path / "m.gguf")
+    data = bytearray((tmp_path / "m.gguf").read_bytes())
+    at = (
+        data.index(b"output_norm.weight") + len(b"output_norm.weight") + 4 + 8
+    )  # behind the number of dimensions, and one
+    data[at : at + 4] = (999).to_bytes(4, "little")
+    (tmp_path / "m.gguf").write_bytes(data)
+    with pytest.raises(
+        WeightsError, match="not a whole GGUF file that this release can read: .*999.*common tensor types"
+    ):
+        local_path(tmp_path / "m.gguf")
 
 
 def test_a_tensor_type_that_cannot_be_dequantised_is_named(home, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from gguf import GGUFReader, ReaderTensor, dequantize
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedConfig
 
-from blockrag.errors import UnsupportedModelError, WeightsError
+from blockrag.errors import BlockRAGError, UnsupportedModelError, WeightsError
 from blockrag.models.gguf_tokenizer import GGUFFields, make_tokenizer
 
 CHUNK = 1 << 22
@@ -87,9 +87,17 @@ def convert_gguf(file: Path, target: Path, dtype_name: str = "bfloat16") -> None
     reader, fields = _open(file)
     architecture = _architecture(fields, file)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
-    config = _config(fields, tensors, file, dtype)
+    try:
+        config = _config(fields, tensors, file, dtype)
+        tokenizer, end_ids = make_tokenizer(fields, architecture.end_tokens, has_bos=architecture.has_bos)
+    except BlockRAGError:
+        raise
+    except Exception as error:  # tokenizers raises no narrower class
+        raise WeightsError(
+            f"{file}: its settings or its tokenizer contradict themselves ({error}). Fetch the file again, or give the "
+            "model's Hugging Face name or folder."
+        ) from error
     names = _names(config, tensors, file)
-    tokenizer, end_ids = make_tokenizer(fields, architecture.end_tokens, has_bos=architecture.has_bos)
     target.mkdir()
     heads = _permuted_heads(config) if architecture.permuted else {}
     _write_safetensors(target / "model.safetensors", names, dtype, heads, file)
