@@ -162,7 +162,7 @@ BAD = {
         epub(**{"META-INF/encryption.xml": '<e><CipherReference URI="two%20b.xhtml"/></e>'}),
         "encrypted",
     ),
-    "torn.epub": (epub(**{"OPS/one.xhtml": None}), "chapter OPS/one.xhtml is missing"),
+    "torn.epub": (epub(**{"OPS/one.xhtml": None, "two b.xhtml": None}), "chapters are missing"),
     "cut.pdf": (pdf("text")[:300], "damaged"),
     "cut.docx": (word()[:-200], "damaged"),
     "hollow.docx": (zipped({"word_document": b""}), "zip archive"),

@@ -1,7 +1,6 @@
 """PDF: lines, columns, tables, running heads, hyphens, forms; and properties of its layout."""
 
 import re
-from pathlib import Path
 
 import pytest
 from fpdf import FPDF
@@ -14,10 +13,7 @@ from blockrag.documents.document import Content
 from blockrag.documents.pdf_layout import rows_of, text_of
 from blockrag.documents.pdf_words import HYPHEN, Segment
 from blockrag.errors import DocumentError
-from tests.document_files import pdf
-
-FIELD = Path(__file__).parent / "fixtures" / "field"
-
+from tests.document_files import FIELD, pdf
 
 SENTENCE = "The tide tables are printed every year by the harbour office and sold in all the shops of the town. "
 

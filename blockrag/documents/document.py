@@ -85,6 +85,11 @@ class Content:
     notes: tuple[str, ...] = ()
 
 
+def counted(n: int, one: str, many: str) -> str:
+    """A number with its noun and verb, for notes: "1 picture was", "2 pictures were"."""
+    return f"{n:,} {one if n == 1 else many}"
+
+
 @dataclass(frozen=True)
 class Limits:
     """Limits on reading one file.

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 MAX_LEVEL = 6
-_ITEM = re.compile(r" *(?:-|[0-9A-Za-z]{1,6}\.) ")
+_ITEM = re.compile(r"\s*(?:-|\d{1,6}(?:\.\d{1,4})*[.)]?|\(?(?:[a-zA-Z]|[ivxlcIVXLC]{1,6})[.)]|\(\d{1,3}\)) ")
 
 
 def heading(text: str, level: int) -> str:
@@ -12,9 +12,9 @@ def heading(text: str, level: int) -> str:
     return f"{'#' * min(max(level, 1), MAX_LEVEL)} {' '.join(text.split())}"
 
 
-def item(text: str, depth: int = 0) -> str:
-    """An item of a list, indented by its depth from 0."""
-    return f"{'  ' * depth}- {text.strip()}"
+def item(text: str, depth: int = 0, label: str = "-") -> str:
+    """An item of a list, indented by its depth from 0, behind its number or a dash."""
+    return f"{'  ' * depth}{label} {text.strip()}"
 
 
 def row(cells: Iterable[str]) -> str:
@@ -23,10 +23,10 @@ def row(cells: Iterable[str]) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first row is its head; short rows are filled up."""
+    """A table whose first row is its head; short rows are filled up. A single row has no head."""
     width = max(map(len, rows), default=0)
     lines = [row([*(cell.replace("|", "\\|") for cell in cells), *[""] * (width - len(cells))]) for cells in rows]
-    return "\n".join([*lines[:1], "|" + " --- |" * width, *lines[1:]]) if lines else ""
+    return "\n".join([*lines[:1], "|" + " --- |" * width, *lines[1:]] if len(lines) > 1 else lines)
 
 
 def paragraphs(parts: Iterable[str]) -> str:

@@ -92,8 +92,8 @@ def media_type(name: str, data: bytes) -> str:
 def _by_content(name: str, data: bytes) -> str | None:
     """A media type, a description of something that is not a document, or None if the bytes may be text."""
     if data.startswith(_ZIP):
-        inside = members(name, data)
-        return next((found for member, found in _ZIP_MEMBERS if member in inside), "a zip archive")
+        inside = {member.lower() for member in members(name, data)}
+        return next((found for member, found in _ZIP_MEMBERS if member.lower() in inside), "a zip archive")
     if b"%PDF-" in data[:1024]:  # readers allow some bytes before it
         return PDF
     return next((found for magic, found in _MAGIC if data.startswith(magic)), None)

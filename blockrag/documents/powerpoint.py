@@ -1,54 +1,130 @@
-"""PPTX to Markdown, one page per slide: title, text, lists, tables, notes. Pictures and charts are skipped."""
+"""PPTX to Markdown, one page per slide: title, text, lists, tables, charts, diagrams, speaker notes, comments."""
 
 import io
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pptx
-from pptx.enum.shapes import PP_PLACEHOLDER
-from pptx.shapes.base import BaseShape
-from pptx.shapes.group import GroupShape
+from lxml.etree import XPath, _Element
 from pptx.slide import Slide
 
-from blockrag.documents import markdown
-from blockrag.documents.document import PAGE_BREAK, Content, Limits
-from blockrag.documents.zips import check_inflated
+from blockrag.documents import drawings, markdown
+from blockrag.documents.document import PAGE_BREAK, Content, Limits, counted
+from blockrag.documents.word_runs import formula, shifted
+from blockrag.documents.zips import check_inflated, parse_xml
 
-_LISTS = {PP_PLACEHOLDER.BODY, PP_PLACEHOLDER.OBJECT, PP_PLACEHOLDER.VERTICAL_BODY}
-"""Placeholders whose paragraphs PowerPoint shows as a list."""
+_NAMESPACES = {
+    "a": "http://schemas.openxmlformats.org/drawingml/2006/main",
+    "a14": "http://schemas.microsoft.com/office/drawing/2010/main",
+    "m": "http://schemas.openxmlformats.org/officeDocument/2006/math",
+    "mc": "http://schemas.openxmlformats.org/markup-compatibility/2006",
+    "p": "http://schemas.openxmlformats.org/presentationml/2006/main",
+}
+
+
+def _name(tag: str) -> str:
+    prefix, _, local = tag.partition(":")
+    return f"{{{_NAMESPACES[prefix]}}}{local}"
+
+
+_PLACEHOLDER = XPath("./p:nvSpPr/p:nvPr/p:ph", namespaces=_NAMESPACES)
+_TABLES = XPath("./a:graphic/a:graphicData/a:tbl", namespaces=_NAMESPACES)
+_COMMENTS = XPath(".//p:text/text() | .//*[local-name()='txBody']//a:t/text()", namespaces=_NAMESPACES)
+_PICTURES = XPath(".//p:pic[not(ancestor::mc:Fallback)]", namespaces=_NAMESPACES)
+_TITLES, _LISTS = ("title", "ctrTitle"), ("body", "obj", "vert")
+_FURNITURE = ("ftr", "sldNum", "dt", "hdr")
+"""Placeholders that repeat on every slide."""
 
 
 def read(name: str, data: bytes, limits: Limits) -> Content:
     """Slides joined by `PAGE_BREAK`: title as a heading, other shapes in order, speaker notes."""
     check_inflated(name, data, limits)
-    slides = pptx.Presentation(io.BytesIO(data)).slides
-    return Content(PAGE_BREAK.join(markdown.paragraphs(_parts(slide)) for slide in slides))
+    slides = list(pptx.Presentation(io.BytesIO(data)).slides)
+    text = PAGE_BREAK.join(markdown.paragraphs(_parts(slide)) for slide in slides)
+    return Content(text, notes=tuple(_notes(slides)))
+
+
+def _notes(slides: list[Slide]) -> Iterator[str]:
+    hidden = [str(i) for i, slide in enumerate(slides, start=1) if slide.element.get("show") in ("0", "false")]
+    if hidden:
+        yield f"{counted(len(hidden), 'slide is', 'slides are')} hidden but read: {', '.join(hidden)}."
+    n_pictures = sum(len(_PICTURES(slide.element)) for slide in slides)
+    if n_pictures:
+        yield f"{counted(n_pictures, 'picture was', 'pictures were')} left out."
 
 
 def _parts(slide: Slide) -> Iterator[str]:
-    title = slide.shapes.title
-    for shape in _flat(slide.shapes):
-        if shape.has_text_frame and title is not None and shape.shape_id == title.shape_id:
-            yield markdown.heading(shape.text_frame.text, 1) if shape.text_frame.text.strip() else ""
-        elif shape.has_text_frame:
-            yield from _lines(shape)
-        elif shape.has_table:
-            yield "\n".join(markdown.row(cell.text for cell in row.cells) for row in shape.table.rows)
+    yield from _shapes(slide.element.find(f"{_name('p:cSld')}/{_name('p:spTree')}"), slide)
     if slide.has_notes_slide and slide.notes_slide.notes_text_frame is not None:
-        yield slide.notes_slide.notes_text_frame.text
+        yield from _paragraphs(slide.notes_slide.notes_text_frame._txBody, is_list=False)
+    for relation in slide.part.rels.values():
+        if relation.reltype.endswith("/comments") and not relation.is_external:
+            for text in _COMMENTS(parse_xml(relation.target_part.blob)):
+                yield f"[Comment: {text.strip()}]"
 
 
-def _flat(shapes: Iterable[BaseShape]) -> Iterator[Any]:
-    """Shapes in order, with groups expanded in place."""
-    for shape in shapes:
-        if isinstance(shape, GroupShape):
-            yield from _flat(shape.shapes)
-        else:
-            yield shape
+def _shapes(tree: _Element, slide: Slide) -> Iterator[str]:
+    """Texts of shapes in order, with groups expanded in place."""
+    for shape in tree:
+        if shape.tag == _name("mc:AlternateContent"):
+            alternatives = (list(_shapes(alternative, slide)) for alternative in shape)
+            yield from next((texts for texts in alternatives if any(map(str.strip, texts))), [])
+        elif shape.tag == _name("p:grpSp"):
+            yield from _shapes(shape, slide)
+        elif shape.tag == _name("p:graphicFrame"):
+            for table in _TABLES(shape):
+                yield markdown.table(_grid(table))
+            yield from drawings.linked(shape, slide.part)
+        elif shape.tag in (_name("p:sp"), _name("p:cxnSp")):
+            yield from _shape(shape)
 
 
-def _lines(shape: Any) -> Iterator[str]:
-    is_list = shape.is_placeholder and shape.placeholder_format.type in _LISTS
-    for paragraph in shape.text_frame.paragraphs:
-        text = paragraph.text.replace("\v", "\n").strip()  # \v: a line break inside a paragraph
-        yield markdown.item(text, paragraph.level) if text and (is_list or paragraph.level) else text
+def _shape(shape: _Element) -> Iterator[str]:
+    body = shape.find(_name("p:txBody"))
+    placeholders = _PLACEHOLDER(shape)
+    kind = placeholders[0].get("type", "obj") if placeholders else ""
+    if body is None or kind in _FURNITURE:
+        return
+    if kind in _TITLES:
+        title = " ".join(_paragraphs(body, is_list=False))
+        yield markdown.heading(title, 1) if title.strip() else ""
+    else:
+        yield from _paragraphs(body, kind in _LISTS)
+
+
+def _paragraphs(body: _Element, is_list: bool) -> Iterator[str]:
+    for paragraph in body.iterchildren(_name("a:p")):
+        text, properties = _text(paragraph).strip(), paragraph.find(_name("a:pPr"))
+        level = "0" if properties is None else properties.get("lvl", "0")
+        depth = int(level) if level.isdigit() and len(level) == 1 else 0
+        yield markdown.item(text, depth) if text and (is_list or depth) else text
+
+
+def _text(paragraph: _Element) -> str:
+    """Text of a paragraph; a line break in it is a newline."""
+    text = ""
+    for child in paragraph:
+        if child.tag == _name("a:br"):
+            text += "\n"
+        elif child.tag in (_name("a:r"), _name("a:fld")):
+            properties = child.find(_name("a:rPr"))
+            baseline = "0" if properties is None else properties.get("baseline", "0")
+            align = "" if baseline.strip("0%") == "" else "subscript" if baseline.startswith("-") else "superscript"
+            text += shifted("".join(t.text or "" for t in child.iter(_name("a:t"))), align)
+        elif child.tag == _name("a14:m"):
+            text += "".join(map(formula, child))
+        elif child.tag == _name("mc:AlternateContent"):
+            text += next(filter(None, map(_text, child)), "")
+    return text.replace("\v", "\n")
+
+
+def _grid(table: _Element) -> list[list[str]]:
+    """Cells of a table. A cell over several rows is repeated in each; one over several columns is in the first."""
+    grid: list[list[str]] = []
+    for row in table.iterchildren(_name("a:tr")):
+        line: list[str] = []
+        for cell in row.iterchildren(_name("a:tc")):
+            merged = cell.get("vMerge") in ("1", "true") and grid and len(line) < len(grid[-1])
+            text = " ".join(_text(paragraph) for paragraph in cell.iter(_name("a:p")))
+            line.append(grid[-1][len(line)] if merged else text)
+        grid.append(line)
+    return grid

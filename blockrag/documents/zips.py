@@ -3,6 +3,8 @@
 import io
 import zipfile
 
+import lxml.etree
+
 from blockrag.documents.document import Limits
 from blockrag.errors import DocumentError
 
@@ -32,6 +34,17 @@ def members(name: str, data: bytes) -> set[str]:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         reason = f"damaged zip structure ({error}); the file was cut short or altered"
         raise DocumentError(name, reason) from error
+
+
+def parse_xml(data: bytes) -> lxml.etree._Element:
+    """Root of an XML member. Entities are not expanded, and nothing is fetched.
+
+    Raises
+    ------
+    lxml.etree.XMLSyntaxError
+        If it is not well-formed.
+    """
+    return lxml.etree.fromstring(data, lxml.etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False))
 
 
 def check_inflated(name: str, data: bytes, limits: Limits) -> None:
