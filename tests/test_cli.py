@@ -62,6 +62,23 @@ def test_index_and_ask_keep_the_contract(capsys, document, store):
     assert result["report"]["mode"] == "block" and sum(result["report"]["kv_hits"].values()) == 8
 
 
+def test_a_file_indexed_again_replaces_itself_and_computes_what_changed(capsys, document, store, tmp_path, monkeypatch):
+    arguments = ("--store", store, "--max-tokens", "64", "--granularity", "1")
+    _, first = run(capsys, "index", document, *arguments)
+    (tmp_path / "rivers.md").write_text(RIVER_SECTIONS + "# Lake\n\nThe lake of Grimsund is deep.\n")
+    monkeypatch.chdir(tmp_path)
+    _, second = run(capsys, "index", "rivers.md", *arguments)
+    (before,), (after,) = first["documents"], second["documents"]
+    assert before["source"] == after["source"] == document and before["document_id"] == after["document_id"]
+    assert before["sha256"] != after["sha256"] and second["n_blocks"] == after["n_blocks"] > before["n_blocks"]
+    assert after["n_reused"] >= before["n_blocks"] - 1
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "rivers.md").write_text(RIVER_SECTIONS)
+    _, third = run(capsys, "index", "copy/rivers.md", *arguments)
+    assert third["documents"][0]["document_id"] != after["document_id"]
+    assert third["n_blocks"] == after["n_blocks"] + before["n_blocks"]
+
+
 def test_compare_holds_both_and_their_ratio(capsys, document, store):
     run(capsys, "index", document, "--store", store)
     _, result = run(capsys, "ask", "How long?", "--store", store, "--mode", "compare", "--max-new-tokens", "4")

@@ -209,6 +209,25 @@ def test_blocks_shared_with_another_document_survive_its_deletion(pipeline):
     assert ask(pipeline).report.kv_misses == 0
 
 
+def test_sources_of_documents_with_one_name_are_told_apart_by_folder(pipeline):
+    for folder, river in (("north", "Torne"), ("south", "Po")):
+        text = f"# River\n\nThe river {river} flows through the {folder} to the sea, and ships go on it.\n"
+        add(pipeline, Document("rivers.md", "text/markdown", text, f"/data/{folder}/rivers.md"))
+    assert {source.document for source in pipeline.search("river", 9)} == {"north/rivers.md", "south/rivers.md"}
+    assert pipeline.search("river Torne", 1)[0].document == "rivers.md"
+    assert pipeline.search("river Torne", 1)[0].source == "/data/north/rivers.md"
+
+
+def test_a_text_is_given_once_even_if_two_documents_have_it(pipeline):
+    add(pipeline)
+    add(pipeline, Document("copy.md", "text/markdown", CITIES.text))
+    found = pipeline.search("Which river flows through Rome?", 20)
+    assert len({source.kv_key for source in found}) == len(found) < len(pipeline.index)
+    copy = next(d.id for d in pipeline.index.documents() if d.name == "copy.md")
+    pinned = pipeline.search("Which river flows through Rome?", 2, pinned=[(copy, found[0].start)])
+    assert pinned[0].document_id == copy and pinned[1].kv_key != pinned[0].kv_key
+
+
 def test_an_index_is_there_after_a_restart(pipeline, tmp_path):
     add(pipeline)
     before = ask(pipeline)
