@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from blockrag.admission import FairQueue
+from blockrag.arguments import one_of
 from blockrag.attention.encode import encode_blocks, encode_prefix
 from blockrag.attention.runner import make_runner
 from blockrag.errors import DeviceMemoryError
@@ -169,7 +170,7 @@ class Engine:
         answer_model = load_answer_model(
             name,
             device=device,
-            dtype=DTYPES[dtype],
+            dtype=DTYPES[one_of("dtype", dtype, DTYPES)],
             allow_unverified=allow_unverified,
             adapter=load_adapter(folder_of_adapter) if folder_of_adapter else None,
         )

@@ -2,13 +2,19 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from blockrag.arguments import whole
 from blockrag.attention.gqa import UNMASKED, Attend, attend_past_and_own
 from blockrag.attention.kv_cache import PreallocatedCache
+from blockrag.errors import ArgumentError
 from blockrag.models.answer_model import AnswerModel
+
+MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class Sampling:
 
     Raises
     ------
-    ValueError
+    ArgumentError
         If a value is out of bounds.
     """
 
@@ -42,22 +48,24 @@ class Sampling:
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature is {self.temperature}; give a number from 0")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}; give a number above 0, up to 1")
-        if not 0 < self.repetition_penalty < float("inf"):
-            raise ValueError(
-                f"repetition_penalty is {self.repetition_penalty}; give a number above 0; 1 changes nothing"
-            )
-        if isinstance(self.stop, str) or not all(self.stop):
-            raise ValueError(f"stop is {self.stop!r}; give a sequence of strings, none empty")
+        _number("temperature", self.temperature, "from 0 up", lambda n: 0 <= n < inf)
+        _number("top_p", self.top_p, "above 0, up to 1", lambda n: 0 < n <= 1)
+        _number("repetition_penalty", self.repetition_penalty, "above 0", lambda n: 0 < n < inf)
+        if self.seed is not None:
+            whole("seed", self.seed, 0, MAX_SEED)
+        if isinstance(self.stop, str) or not all(isinstance(text, str) and text for text in self.stop):
+            raise ArgumentError(f"stop is {self.stop!r}; give a sequence of strings, none empty")
         object.__setattr__(self, "stop", tuple(self.stop))
 
     @property
     def is_greedy(self) -> bool:
         """Whether every token is the most likely one, by the logits as they are."""
         return self.temperature == 0 and self.repetition_penalty == 1
+
+
+def _number(name: str, value: Any, bounds: str, allows: Callable[[float], bool]) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not allows(value):
+        raise ArgumentError(f"{name} is {value!r}; give a number {bounds}")
 
 
 GREEDY = Sampling()

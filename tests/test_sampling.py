@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from blockrag import BlockRAG, Document, Piece, Sampling
 from blockrag.cli import main, options
+from blockrag.errors import ArgumentError
 from blockrag.generate import StopStrings, next_token, nucleus, penalized, sampled
 from blockrag.pipeline import Pipeline
 from tests.tiny import tiny_engine
@@ -62,10 +63,10 @@ def test_decoding_runs_the_prompt_once_and_then_each_token():
 @pytest.mark.parametrize(
     "wrong",
     [{"temperature": -1}, {"temperature": float("nan")}, {"top_p": 0}, {"top_p": 1.1}, {"repetition_penalty": 0}]
-    + [{"stop": "text"}, {"stop": [""]}],
+    + [{"stop": "text"}, {"stop": [""]}, {"seed": -1}, {"seed": 1.5}, {"temperature": "1"}, {"top_p": True}],
 )
 def test_values_out_of_bounds_are_refused(wrong):
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))} is .*; give"):
+    with pytest.raises(ArgumentError, match=f"{next(iter(wrong))} is .*; give"):
         Sampling(**wrong)
 
 

@@ -13,6 +13,7 @@ import gradio as gr
 from blockrag import arguments
 from blockrag.documents import load
 from blockrag.events import Answer
+from blockrag.generate import Sampling
 from ui import strings
 from ui.collection_service import LOCAL, CollectionService
 from ui.handlers.ask import MAX_K, MAX_NEW_TOKENS, admit
@@ -129,6 +130,9 @@ class _Calls:
         k: int = 8,
         max_new_tokens: int = 128,
         collection: str = "",
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
         request: gr.Request = None,
     ) -> dict:
         """Answer a question from the indexed blocks of a collection.
@@ -139,6 +143,9 @@ class _Calls:
             k: Blocks to give to the model, 1 to 32.
             max_new_tokens: Maximum answer length, 1 to 512.
             collection: Token of the collection; may be empty in shared mode.
+            temperature: 0 takes the most likely token; above, tokens are drawn.
+            top_p: Share of the probability that tokens are drawn from.
+            seed: Makes draws repeatable.
         Returns:
             The answer, its sources (number, document, start, end, text), its citations, and a report of its cost.
         """
@@ -147,10 +154,11 @@ class _Calls:
             chosen = arguments.one_of("mode", mode, ("block", "full"))
             k = arguments.whole("k", k, 1, MAX_K)
             limit = arguments.whole("max_new_tokens", max_new_tokens, 1, MAX_NEW_TOKENS)
+            sampling = Sampling(temperature, top_p, seed)
             opened = self._open(collection, request)
             admit(opened, question)
             with opened.limiter.job(opened.owner):
-                events = opened.pipeline.ask(question, chosen, k, limit, client_id=opened.owner)
+                events = opened.pipeline.ask(question, chosen, k, limit, client_id=opened.owner, sampling=sampling)
                 (answer,) = [event for event in events if isinstance(event, Answer)]
             return _answer(answer)
 

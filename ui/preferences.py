@@ -47,6 +47,8 @@ PREFERENCES: dict[str, Preference] = {
     "mode": Preference("compare", "How questions are answered: block mode, full mode, or both.", choices=MODES),
     "k": Preference(8, "Blocks given to the model per question. More cost more and can distract it.", 1, 32),
     "max_new_tokens": Preference(96, "Longer answers are cut off here.", 8, 512),
+    "temperature": Preference(0.0, "At 0 the most likely token is taken; above, tokens are drawn.", 0, 2),
+    "top_p": Preference(1.0, "Share of the probability that tokens are drawn from.", 0.01, 1),
 }
 
 DEFAULTS: dict[str, Any] = {name: preference.default for name, preference in PREFERENCES.items()}

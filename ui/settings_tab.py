@@ -10,6 +10,14 @@ from ui.handlers import settings
 from ui.preferences import PREFERENCES
 from ui.session import QUICK, Session, Updates
 
+ROWS = (
+    ("segmenter", "mode"),
+    ("granularity", "k", "max_new_tokens"),
+    ("temperature", "top_p"),
+    ("min_tokens", "max_tokens"),
+)
+"""Settings side by side."""
+
 
 class SettingsTab:
     """Layout and events of the tab. `open` sets `outputs`."""
@@ -18,7 +26,7 @@ class SettingsTab:
         self._session, service = session, session.service
         gr.Markdown(strings.SETTINGS_EXPLAINED)
         self.fields: dict[str, Any] = {}
-        for names in (("segmenter", "mode"), ("granularity", "k", "max_new_tokens"), ("min_tokens", "max_tokens")):
+        for names in ROWS:
             with gr.Row():
                 for name in names:
                     self.fields[name] = _field(name, service.segmenter)

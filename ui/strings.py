@@ -188,6 +188,8 @@ SETTING_LABELS = {
     "mode": "Mode",
     "k": "Blocks to retrieve",
     "max_new_tokens": "Maximum answer length, in tokens",
+    "temperature": "Temperature",
+    "top_p": "Top p",
 }
 MODELS = "Models"
 MODELS_EXPLAINED = "Shared by everyone on this server and chosen at startup: see python app.py --help."

@@ -6,7 +6,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from blockrag.cli import options
-from blockrag.errors import BlockRAGError
 from blockrag.events import Answer, Mode, Piece, Report, Source
 
 if TYPE_CHECKING:
@@ -55,18 +54,15 @@ def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
 def _sampling(args: argparse.Namespace) -> "Sampling":
     from blockrag.generate import Sampling
 
-    penalty = args.repetition_penalty
-    try:
-        return Sampling(args.temperature, args.top_p, args.seed, tuple(args.stop), repetition_penalty=penalty)
-    except ValueError as error:
-        raise BlockRAGError(str(error)) from error
+    return Sampling(args.temperature, args.top_p, args.seed, tuple(args.stop), args.repetition_penalty)
 
 
 def run(args: argparse.Namespace) -> int:
     """Stream the answer, then print its sources and cost."""
+    sampling = _sampling(args)
     pipeline = options.open_store(args)
     modes: tuple[Mode, ...] = ("block", "full") if args.mode == "compare" else (args.mode,)
-    answers = [_ask(pipeline, args, mode) for mode in modes]
+    answers = [_ask(pipeline, args, mode, sampling) for mode in modes]
     if args.json:
         options.print_json(_result(answers))
     elif args.mode == "compare":
@@ -75,9 +71,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _ask(pipeline: "Pipeline", args: argparse.Namespace, mode: Mode) -> Answer:
+def _ask(pipeline: "Pipeline", args: argparse.Namespace, mode: Mode, sampling: "Sampling") -> Answer:
     out = sys.stderr if args.json else sys.stdout
-    for event in pipeline.ask(args.question, mode, args.k, args.max_new_tokens, sampling=_sampling(args)):
+    for event in pipeline.ask(args.question, mode, args.k, args.max_new_tokens, sampling=sampling):
         if isinstance(event, Piece):
             print(event.text, end="", file=out, flush=True)
         elif isinstance(event, Answer):

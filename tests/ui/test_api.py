@@ -16,6 +16,9 @@ QUESTION = "Which river flows through Rome?"
         ({"k": 0}, "from 1 to 32"),
         ({"max_new_tokens": 513}, "from 1 to 512"),
         ({"question": ""}, "question is ''"),
+        ({"temperature": -1}, "temperature is -1"),
+        ({"top_p": 0}, "top_p is 0"),
+        ({"seed": -1}, "seed is -1"),
     ],
 )
 def test_the_api_refuses_what_it_does_not_know(wrong, message):

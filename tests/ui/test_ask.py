@@ -4,7 +4,7 @@ import pytest
 
 from tests.tiny import tiny_engine
 from tests.ui.serving import TEXT, answered, load_files, make_service, only_document, visitor
-from ui.handlers import ask, index
+from ui.handlers import ask, index, settings
 from ui.handlers.question import answer_view, sources_view, times_view
 
 
@@ -27,6 +27,16 @@ def test_only_cached_blocks_are_marked_cached(collection):
     engine.kv.delete(engine.kv_key(answered(collection, modes=("full",)).sources[1].text))
     badges = [card["badge"] for card in sources_view(answered(collection))["sources"]]
     assert badges == ["cached", "", "cached", "cached"]
+
+
+def test_the_temperature_of_the_settings_draws_the_answer(collection):
+    list(index.index_all(collection))
+    greedy = answered(collection, max_new_tokens=24).texts
+    assert all(greedy.values())
+    settings.save(collection, {"temperature": 2.0})
+    assert answered(collection, max_new_tokens=24).texts != greedy
+    settings.save(collection, {"top_p": 0.01})
+    assert answered(collection, max_new_tokens=24).texts == greedy, "drawn from the most likely token alone"
 
 
 def test_one_mode_alone(collection):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from blockrag.errors import BlockRAGError
 from blockrag.events import Answer, Mode, Piece, Queued, Retrieved
+from blockrag.generate import Sampling
 from storage.conversations import TurnRecord
 from storage.errors import LimitError, NotFoundError
 from ui import strings
@@ -51,6 +52,8 @@ def ask(
         return
     prompt = _follow_up_prompt(previous, question) if follow_up and previous else question
     search = f"{previous.question} {question}" if follow_up and previous else None
+    settings = collection.settings
+    sampling = Sampling(settings["temperature"], settings["top_p"])
     try:
         admit(collection, question)
         with collection.limiter.job(collection.owner):
@@ -66,6 +69,7 @@ def ask(
                     search=search,
                     pinned=state.pinned,
                     excluded=state.excluded,
+                    sampling=sampling,
                 )
                 for event in events:
                     _update(state, mode, event, collection)
