@@ -157,7 +157,7 @@ BAD = {
     "scan.pdf": (pdf(""), "no text layer"),
     "secret.pdf": (pdf("x", password="p"), "encrypted"),
     "secret.docx": (encrypted_zip(), "encrypted"),
-    "old.docx": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "encrypted Office file; save it as"),
+    "old.docx": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "an old Office file; save it as"),
     "drm.epub": (
         epub(**{"META-INF/encryption.xml": '<e><CipherReference URI="two%20b.xhtml"/></e>'}),
         "encrypted",

@@ -7,7 +7,7 @@ import re
 from pathlib import PurePath
 
 from blockrag.documents.text import decode
-from blockrag.documents.zips import members
+from blockrag.documents.zips import ZIP, members, mimetype
 from blockrag.errors import DocumentError
 
 TEXT = "text/plain"
@@ -21,6 +21,12 @@ PDF = "application/pdf"
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
 EPUB = "application/epub+zip"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+XLS = "application/vnd.ms-excel"
+ODT = "application/vnd.oasis.opendocument.text"
+ODS = "application/vnd.oasis.opendocument.spreadsheet"
+ODP = "application/vnd.oasis.opendocument.presentation"
+RTF = "application/rtf"
 
 SUFFIXES = {
     **dict.fromkeys(("", ".txt", ".text", ".log", ".rst", ".adoc", ".tex", ".eml", ".srt", ".vtt"), TEXT),
@@ -33,6 +39,12 @@ SUFFIXES = {
     ".docx": DOCX,
     ".pptx": PPTX,
     ".epub": EPUB,
+    **dict.fromkeys((".xlsx", ".xlsm", ".xlsb"), XLSX),
+    ".xls": XLS,
+    ".odt": ODT,
+    ".ods": ODS,
+    ".odp": ODP,
+    ".rtf": RTF,
     **dict.fromkeys(
         ".py .pyi .js .mjs .jsx .ts .tsx .c .h .cc .cpp .hpp .cs .go .rs .java .kt .scala .swift .rb .php .pl .lua "
         ".r .jl .sh .bash .ps1 .sql .css .scss .xml .yaml .yml .toml .ini .cfg .ipynb .tf .proto .zig .ex .hs .ml "
@@ -42,11 +54,14 @@ SUFFIXES = {
 }
 """Media type by lower-case suffix. A file without a suffix is treated as text."""
 
-RICH = {PDF: "a PDF", DOCX: "a Word document", PPTX: "a PowerPoint file", EPUB: "an EPUB book"}
+RICH = {
+    PDF: "a PDF", DOCX: "a Word document", PPTX: "a PowerPoint file", EPUB: "an EPUB book", XLSX: "an Excel workbook",
+    XLS: "an old Excel workbook", ODT: "an OpenDocument text", ODS: "an OpenDocument spreadsheet",
+    ODP: "an OpenDocument presentation", RTF: "an RTF document",
+}  # fmt: skip
 """Types recognised by content, with a description for messages."""
 
 _MAGIC = (
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old or encrypted Office file; save it as .docx or .pptx, no password"),
     (b"MZ\x90\0", "a Windows program"),
     (b"\x7fELF", "a Linux program"),
     (b"\x89PNG", "a PNG picture"),
@@ -57,12 +72,33 @@ _MAGIC = (
     (b"Rar!", "a RAR archive"),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
     (b"SQLite format 3\0", "a SQLite database"),
-    (b"{\\rtf", "an RTF file; save it as .docx"),
 )
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_OLE_STREAMS = (
+    ("EncryptedPackage", "an encrypted Office file; save it without a password"),
+    ("WordDocument", "an old Word document; save it as .docx"),
+    ("PowerPoint Document", "an old PowerPoint file; save it as .pptx"),
+    ("__properties_version", "an Outlook message; save it as .eml"),
+    ("Workbook", XLS),
+    ("Book", XLS),
+)
+"""What an old Office file is, by the name of a stream in it."""
+
+_ELSEWHERE = {
+    **dict.fromkeys((".doc", ".docm", ".dot", ".dotx", ".pages", ".wpd", ".wps", ".odm", ".fodt"), ".docx"),
+    **dict.fromkeys((".ppt", ".pptm", ".pps", ".ppsx", ".key", ".odg", ".fodp"), ".pptx or PDF"),
+    **dict.fromkeys((".numbers", ".fods"), ".xlsx"),
+    **dict.fromkeys((".mobi", ".azw", ".azw3", ".fb2", ".lit"), ".epub"),
+    **dict.fromkeys((".djvu", ".xps", ".oxps", ".ps", ".eps", ".chm"), "PDF"),
+    **dict.fromkeys((".msg", ".pst", ".ost"), ".eml or .mbox"),
+}
+"""What to save files of other types as."""
 _SUFFIX = re.compile(r"\.[a-z][a-z0-9]{0,9}")
 """What names a type: "notes.bak", but not "version 2.5" or "call Mr. Smith"."""
-_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-_ZIP_MEMBERS = (("word/document.xml", DOCX), ("ppt/presentation.xml", PPTX), ("META-INF/container.xml", EPUB))
+_ZIP_MEMBERS = (
+    ("word/document.xml", DOCX), ("ppt/presentation.xml", PPTX), ("xl/workbook.xml", XLSX), ("xl/workbook.bin", XLSX),
+    ("META-INF/container.xml", EPUB),
+)  # fmt: skip
 
 
 def media_type(name: str, data: bytes) -> str:
@@ -74,6 +110,8 @@ def media_type(name: str, data: bytes) -> str:
         If the content is not a document, or contradicts the name.
     """
     suffix = PurePath(name).suffix.lower()
+    if suffix in _ELSEWHERE:
+        raise DocumentError(name, f"files of the type {suffix} are not read; save it as {_ELSEWHERE[suffix]}")
     claimed, found = SUFFIXES.get(suffix), _by_content(name, data)
     if found is None:
         if claimed in RICH:
@@ -91,7 +129,14 @@ def media_type(name: str, data: bytes) -> str:
 
 def _by_content(name: str, data: bytes) -> str | None:
     """A media type, a description of something that is not a document, or None if the bytes may be text."""
-    if data.startswith(_ZIP):
+    if data.startswith(_OLE):
+        streams = (found for stream, found in _OLE_STREAMS if stream.encode("utf-16-le") in data)
+        return next(streams, "an old Office file; save it as .docx, .pptx or .xlsx")
+    if data.startswith(b"{\\rtf"):
+        return RTF
+    if data.startswith(ZIP):
+        if (stated := mimetype(data)) in (ODT, ODS, ODP):
+            return stated
         inside = {member.lower() for member in members(name, data)}
         return next((found for member, found in _ZIP_MEMBERS if member.lower() in inside), "a zip archive")
     if b"%PDF-" in data[:1024]:  # readers allow some bytes before it

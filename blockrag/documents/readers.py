@@ -18,6 +18,12 @@ READERS = {
     media.PPTX: "powerpoint.read",
     media.EPUB: "epub.read",
     media.HTML: "html.read",
+    media.XLSX: "spreadsheet.read",
+    media.XLS: "spreadsheet.read",
+    media.ODT: "opendocument.read",
+    media.ODS: "opendocument.read",
+    media.ODP: "opendocument.read",
+    media.RTF: "rtf.read",
 }
 """Module and function for each media type, imported on use; ``read(name, data, limits)`` returns a `Content`."""
 

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 
 import lxml.etree
 
@@ -11,11 +12,24 @@ from blockrag.errors import DocumentError
 MAX_MEMBERS = 1 << 16
 """Limit for one container. Real documents have hundreds; listing millions would exhaust memory."""
 
+ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+"""Starts of a zip file."""
+
+_MIMETYPE_BYTES = 200
 _ENTRY = b"PK\x01\x02"
 """Start of each entry in the central directory."""
 _ENCRYPTED = 1
 """Bit in a member's flags."""
 _CHUNK_BYTES = 1 << 20
+
+
+def mimetype(data: bytes) -> str:
+    """The media type that an OpenDocument file or an EPUB states as its first member; empty if it states none."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open("mimetype") as member:
+            return member.read(_MIMETYPE_BYTES).decode("ascii", "replace").strip()
+    except (KeyError, zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, zlib.error, EOFError):
+        return ""  # `check_inflated` reports damage
 
 
 def members(name: str, data: bytes) -> set[str]:

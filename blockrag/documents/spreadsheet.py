@@ -1,0 +1,113 @@
+"""Spreadsheets of Excel (XLSX, XLSM, XLSB, XLS) to Markdown tables, a page for each sheet."""
+
+import datetime
+import io
+import re
+import zipfile
+from collections.abc import Iterable, Iterator
+
+from lxml.etree import XPath
+from python_calamine import CalamineError, CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
+
+from blockrag.documents import drawings, markdown
+from blockrag.documents.document import PAGE_BREAK, Content, Limits, counted
+from blockrag.documents.zips import ZIP, check_inflated, parse_xml
+from blockrag.errors import DocumentError
+
+MAX_CELLS = 20_000_000
+"""Most cells of a sheet's used area, empty ones counted."""
+
+_COMMENTS = XPath("//*[local-name()='comment']")
+_CHART = re.compile(r"xl/charts/chart\d+\.xml", re.IGNORECASE)
+_COMMENT = re.compile(r"xl/comments\d*\.xml", re.IGNORECASE)
+_PICTURE = re.compile(r"xl/media/", re.IGNORECASE)
+
+
+def read(name: str, data: bytes, limits: Limits) -> Content:
+    """Sheets joined by `PAGE_BREAK`: name, tables, and at the end the file's charts and comments. Formulas are read as
+    the values that were saved with them.
+
+    Raises
+    ------
+    DocumentError
+        If it is encrypted, or a sheet's area is too large.
+    """
+    is_zip = data.startswith(ZIP)
+    if is_zip:
+        check_inflated(name, data, limits)
+    try:
+        book = CalamineWorkbook.from_filelike(io.BytesIO(data))
+    except PasswordError as error:
+        raise DocumentError(name, "it is encrypted; save it without a password") from error
+    except CalamineError as error:
+        raise DocumentError(name, f"the file is damaged ({error})") from error
+    sheets, notes = [], []
+    for sheet in book.sheets_metadata:
+        found = book.get_sheet_by_name(sheet.name) if sheet.typ == SheetTypeEnum.WorkSheet else None
+        if found is None:
+            notes.append(f'The sheet "{sheet.name}" has no cells and was left out.')
+            continue
+        if found.total_height * found.total_width > MAX_CELLS:
+            raise DocumentError(name, f'the sheet "{sheet.name}" has more than {MAX_CELLS:,} cells')
+        if sheet.visible != SheetVisibleEnum.Visible:
+            notes.append(f'The sheet "{sheet.name}" is hidden but read.')
+        tables = "\n\n".join(grids(map(cell_text, row) for row in found.iter_rows()))
+        sheets.append(f"{markdown.heading(sheet.name, 1)}\n\n{tables}\n" if tables else "")
+    extras = list(_extras(data)) if is_zip else []
+    sheets += ["\n\n".join(extras) + "\n"] if extras else []
+    return Content(PAGE_BREAK.join(filter(None, sheets)), notes=(*notes, *(_left_out(data) if is_zip else ())))
+
+
+def grids(rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    """A Markdown table for each stretch of rows that are not empty, without columns that are empty in all of them."""
+    stretch: list[list[str]] = []
+    for row in rows:
+        cells = list(row)
+        while cells and not cells[-1]:
+            cells.pop()
+        if cells:
+            stretch.append(cells)
+        elif stretch:
+            yield _grid(stretch)
+            stretch = []
+    if stretch:
+        yield _grid(stretch)
+
+
+def cell_text(value: object) -> str:
+    """A cell's value as text: whole numbers without a point, dates by ISO 8601."""
+    if isinstance(value, bool):
+        return str(value).upper()
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    if isinstance(value, datetime.datetime):
+        text = value.isoformat(" ")
+        return text.removesuffix(" 00:00:00")
+    return " ".join(str(value).split())
+
+
+def _grid(rows: list[list[str]]) -> str:
+    """A single cell is a line of text, such as a title."""
+    first = min(next(i for i, cell in enumerate(row) if cell) for row in rows)
+    if all(len(row) == first + 1 for row in rows):
+        return "\n".join(row[first] for row in rows)
+    return markdown.table([row[first:] for row in rows])
+
+
+def _extras(data: bytes) -> Iterator[str]:
+    """Charts and comments of the file."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for member in sorted(archive.namelist()):
+            if _CHART.fullmatch(member):
+                yield drawings.chart(parse_xml(archive.read(member)))
+            elif _COMMENT.fullmatch(member):
+                for comment in _COMMENTS(parse_xml(archive.read(member))):
+                    text = " ".join("".join(comment.itertext()).split())
+                    yield f"[Comment at {comment.get('ref', '')}: {text}]"
+
+
+def _left_out(data: bytes) -> Iterator[str]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        n_pictures = sum(bool(_PICTURE.match(member)) for member in archive.namelist())
+    if n_pictures:
+        yield f"{counted(n_pictures, 'picture was', 'pictures were')} left out."
