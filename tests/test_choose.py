@@ -156,3 +156,13 @@ def test_an_engine_with_an_adapter_names_it():
     assert (
         Engine(adapted, WordEmbedder(), kv).adapter == "unnamed" and Engine(model, WordEmbedder(), kv).adapter is None
     )
+
+
+def test_in_llamaindex_auto_is_replaced_by_the_name(machine, monkeypatch):
+    llamaindex = pytest.importorskip("blockrag.llamaindex", exc_type=ImportError)
+    machine(memory=16 * GB)
+    opened = []
+    monkeypatch.setattr(Engine, "from_pretrained", lambda name, **settings: opened.append(name) or tiny_engine())
+    assert llamaindex.BlockAttentionLLM.from_pretrained().model == "qwen2.5-coder-0.5b" == opened[0]
+    parser = llamaindex.SemanticBlockNodeParser()
+    assert parser.model == parser.to_dict()["model"] == "qwen2.5-coder-0.5b"

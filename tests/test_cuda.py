@@ -20,6 +20,7 @@ from blockrag.attention.varlen import has_packs
 from blockrag.documents import Document
 from blockrag.engine import Engine
 from blockrag.errors import KVCorruptError
+from blockrag.generate import Sampling, sampled
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.key import kv_identity
@@ -150,6 +151,16 @@ def test_greedy_tokens_are_the_plain_paths(blocks, final):
         with runner.join(parts, len(final) + 30) as joined:
             streams.append(list(islice(joined.greedy(final), 30)))
     assert streams[0] == streams[1]
+
+
+def test_tokens_drawn_from_the_most_likely_alone_are_the_greedy_ones():
+    model = gpu_model()
+    parts = encode_all(model, BLOCKS)
+    drawing = Sampling(temperature=1.0, top_p=1e-6, seed=0)
+    with make_runner(model).join(parts, len(FINAL) + 40) as joined:
+        greedy = list(islice(joined.greedy(FINAL), 30))
+    with make_runner(model).join(parts, len(FINAL) + 40) as joined:
+        assert list(islice(sampled(joined.logits, FINAL, drawing), 30)) == greedy
 
 
 @pytest.mark.parametrize("n_answers", [2, 4, 6])

@@ -26,7 +26,7 @@ from blockrag.events import Mode, Source
 from blockrag.generate import Sampling
 from blockrag.llamaindex.messages import Chat, read_chat, text_of
 from blockrag.llamaindex.responses import Run, chat_responses, completions, last
-from blockrag.models import DEFAULT_MODEL
+from blockrag.models import AUTO, DEFAULT_MODEL, choose_model
 from blockrag.prompt import Framing, Message
 from blockrag.stopwatch import Stopwatch
 
@@ -108,8 +108,9 @@ class BlockAttentionLLM(CustomLLM):
         WeightsError, UnsupportedModelError, KVTierError
         """
         folder = Path(kv_dir) if kv_dir is not None else None
-        engine = Engine.from_pretrained(model, kv_dir=folder, **settings)
-        return cls(engine, model=model, max_tokens=max_tokens, mode=mode, kv_dir=folder)
+        name = choose_model(settings.get("device")).name if model == AUTO else model
+        engine = Engine.from_pretrained(name, kv_dir=folder, **settings)
+        return cls(engine, model=name, max_tokens=max_tokens, mode=mode, kv_dir=folder)
 
     @classmethod
     def class_name(cls) -> str:

@@ -13,7 +13,7 @@ from llama_index.core.utils import get_tqdm_iterable
 import blockrag
 from blockrag.documents import Document as BlockDocument
 from blockrag.engine import Engine
-from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL, local_path, weights_sha256
+from blockrag.models import AUTO, DEFAULT_EMBEDDER, DEFAULT_MODEL, choose_model, local_path, weights_sha256
 from blockrag.models.load import load_tokenizer
 from blockrag.retrieve.embedder import Embedder
 from blockrag.segment import (
@@ -77,8 +77,10 @@ class SemanticBlockNodeParser(NodeParser):
         return parser
 
     @model_validator(mode="after")
-    def _check_bounds(self) -> "SemanticBlockNodeParser":
+    def _check(self) -> "SemanticBlockNodeParser":
         SizeBounds(self.min_tokens, self.max_tokens)
+        if self.model == AUTO:  # named, since caches of nodes are keyed by it and may move to another machine
+            self.model = choose_model().name
         return self
 
     def _parse_nodes(self, nodes: Sequence[BaseNode], show_progress: bool = False, **kwargs: Any) -> list[BaseNode]:
