@@ -52,6 +52,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="shared: everyone who reaches the page shares all collections; private: each browser has its own "
         "(default: private if other machines can reach the page)",
     )
+    access.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="answer only to this host name and loopback names (default: in shared mode loopback, else any)",
+    )
     access.add_argument("--users", type=Path, metavar="FILE", help="require a login: JSON of names and password hashes")
     access.add_argument("--hash-password", action="store_true", help="ask for a password and print its hash")
     access.add_argument(
@@ -120,7 +127,7 @@ def make_server(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # no
     names = ModelNames(model.name, args.adapter, args.embedder, model.reason)
     service = CollectionService(library, access_of(args, demo), args.segmenter, limits, expire=demo, model_names=names)
     restore_budgets(service)
-    return Server(service, data_dir, auth, mcp=args.mcp)
+    return Server(service, data_dir, auth, mcp=args.mcp, allowed_hosts=args.allowed_host)
 
 
 def access_of(args: argparse.Namespace, demo: bool):  # type: ignore[no-untyped-def]  # noqa: ANN201

@@ -6,16 +6,19 @@ import os
 import secrets
 import signal
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio.to_thread  # of Gradio's own
 import gradio as gr
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from blockrag.errors import BlockRAGError
 from ui.collection_service import CollectionService
+from ui.guard import SPACE_FRAMES, Guard, HostRule
 from ui.handlers.kv_cache import TierMonitor
 from ui.page import build
 from ui.passwords import Auth
@@ -42,11 +45,21 @@ class Server:
         Checks a name and a password; without it there is no login.
     mcp : bool
         Serve the API as an MCP server too.
+    allowed_hosts : sequence of str
+        Host names to answer to, besides the loopback names. Without them every name is answered, except in shared mode.
     """
 
-    def __init__(self, service: CollectionService, data_dir: Path, auth: Auth | None = None, *, mcp: bool = False):
+    def __init__(
+        self,
+        service: CollectionService,
+        data_dir: Path,
+        auth: Auth | None = None,
+        *,
+        mcp: bool = False,
+        allowed_hosts: Sequence[str] = (),
+    ):
         self.service = service
-        self._data_dir, self._auth, self._mcp = data_dir, auth, mcp
+        self._data_dir, self._auth, self._mcp, self._allowed_hosts = data_dir, auth, mcp, allowed_hosts
         self._stop = threading.Event()
         self._monitor = TierMonitor(service.engine)
         self._page = build(service, self._monitor, secret_of(data_dir))
@@ -74,12 +87,17 @@ class Server:
             footer_links=[],
             ssr_mode=False,
             mcp_server=self._mcp,
-            app_kwargs={"routes": [Route("/health", self._health)]},
+            app_kwargs={"routes": [Route("/health", self._health)], "middleware": [self._guard(host)]},
             prevent_thread_lock=True,
             quiet=True,
         )
         _LOG.info("serving at %s", address)
         return address
+
+    def _guard(self, host: str | None) -> Middleware:
+        address = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+        hosts = HostRule(self._allowed_hosts, address, only_known=self.service.access == "shared")
+        return Middleware(Guard, hosts=hosts, frames=SPACE_FRAMES if os.environ.get("SPACE_ID") else ())
 
     async def _health(self, _request: Request) -> JSONResponse:
         """Answer 200 if the database responds, else 503, and reveal nothing about anyone."""

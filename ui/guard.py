@@ -1,0 +1,136 @@
+"""The outermost middleware: refuses a request before anything reads it, and adds security headers to every response."""
+
+import ipaddress
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+CHECKS = frozenset({"/health"})
+"""Routes for whoever watches the server; they answer to any host name."""
+
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+LASTING = ("/assets/", "/static/", "/svelte/")
+"""Routes of Gradio's own files, which browsers may cache."""
+
+SPACE_FRAMES = ("https://huggingface.co", "https://*.huggingface.co")
+"""Sites that show a Hugging Face Space in a frame."""
+
+CSP = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' data: blob:; worker-src 'self' blob:; "
+    "connect-src 'self' data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors "
+)
+"""Gradio's page has inline scripts and compiles its templates, so both must be allowed."""
+
+
+class HostRule:
+    """Which host names the server answers to.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Besides the loopback names.
+    address : str
+        The address listened on.
+    only_known : bool
+        Refuse other names, so that no site can reach the server through a name of its own (DNS rebinding).
+    """
+
+    def __init__(self, names: Iterable[str] = (), address: str = "127.0.0.1", *, only_known: bool = True):
+        self._known = LOOPBACK | {name.lower() for name in (*names, address)}
+        self._any_address = address in ("0.0.0.0", "::")  # noqa: S104  (compared, not bound)
+        self._only_known = only_known or bool(tuple(names))
+
+    def allows(self, host: str) -> bool:
+        """Return whether the server answers to this ``Host`` header."""
+        name = _hostname(host)
+        return name in self._known or (not self._only_known or self._any_address and _is_address(name)) and bool(name)
+
+
+class Guard:
+    """ASGI middleware around the page.
+
+    Parameters
+    ----------
+    app : ASGI application
+    hosts : HostRule
+    frames : sequence of str
+        Sites that may show the page in a frame.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: HostRule, frames: Iterable[str] = ()):
+        self._app, self._hosts = app, hosts
+        self._csp = CSP + (" ".join(frames) or "'none'")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":  # no page of ours opens one
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await self._answer(scope, receive, self._with_headers(scope, send))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(scope, Headers(scope=scope))
+        await (refusal or self._app)(scope, receive, send)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> PlainTextResponse | None:
+        host = headers.get("host", "")
+        forwarded = headers.get("x-forwarded-host", "").split(",")[0].strip()
+        if scope["path"] not in CHECKS and not all(self._hosts.allows(name) for name in (host, forwarded or host)):
+            return _refuse(421, "this server does not answer to that host name (see --allowed-host)")
+        if scope["method"] not in READS and not _same_origin(headers, {host, forwarded}):
+            return _refuse(403, "requests from other sites may not change anything here")
+        return None
+
+    def _with_headers(self, scope: Scope, send: Send) -> Send:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["content-security-policy"] = self._csp
+                headers["x-content-type-options"] = "nosniff"
+                headers["referrer-policy"] = "same-origin"
+                headers["cross-origin-resource-policy"] = "same-origin"
+                if not scope["path"].startswith(LASTING):
+                    headers["cache-control"] = "no-store"
+            await send(message)
+
+        return send_with_headers
+
+
+def _refuse(status: int, reason: str) -> PlainTextResponse:
+    return PlainTextResponse(reason, status, {"connection": "close"})
+
+
+def _hostname(host: str) -> str:
+    """Return the name in a ``Host`` header, or "" if it holds something else."""
+    try:
+        parts = urlsplit("//" + host)
+        return "" if parts.username is not None or parts.path or parts.query else (parts.hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _same_origin(headers: Headers, hosts: set[str]) -> bool:
+    """Return whether a browser sent this from the page itself. Programs send no ``Origin``."""
+    origin = headers.get("origin")
+    if origin is None:
+        return headers.get("sec-fetch-site", "none") in ("none", "same-origin")
+    parts = urlsplit(origin)
+    default = {"http": ":80", "https": ":443"}.get(parts.scheme)
+    return default is not None and parts.netloc.lower().removesuffix(default) in {
+        host.lower().removesuffix(default) for host in hosts if host
+    }
