@@ -8,7 +8,7 @@ import torch
 
 import blockrag.models.choose as choose
 from blockrag import BlockRAG
-from blockrag.cli import options
+from blockrag.cli import main, options
 from blockrag.documents import Document
 from blockrag.engine import NO_ADAPTER_NOTE, Engine
 from blockrag.models import AUTO, DEFAULT_MODEL, choose_model, local_path
@@ -88,6 +88,14 @@ def test_the_command_line_says_which_and_why_and_how_to_change_it(machine, capsy
     said = capsys.readouterr()
     assert said.out == "" and "model smollm2: 2.0 GB of memory are free" in said.err and "--model NAME" in said.err
     assert options.pick_model("org/name", None).name == "org/name" and capsys.readouterr().err == ""
+
+
+def test_fetching_without_a_name_fetches_the_defaults_of_this_machine(machine, monkeypatch, capsys):
+    machine(memory=2 * GB)
+    fetched = []
+    monkeypatch.setattr("blockrag.cli.models.local_path", fetched.append)
+    assert main(["models", "fetch"]) == 0
+    assert fetched == ["smollm2", "minilm"] and "2.0 GB of memory are free" in capsys.readouterr().err
 
 
 def test_an_index_keeps_the_model_that_made_it(machine, tmp_path):

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the action, then list the models."""
     if args.action == "fetch":
-        for name in args.names or [DEFAULT_MODEL, DEFAULT_EMBEDDER]:
+        for name in args.names or [options.pick_model(DEFAULT_MODEL, None).name, DEFAULT_EMBEDDER]:
             local_path(name)
     if args.action == "remove":
         if not args.names:
