@@ -6,7 +6,10 @@ from pathlib import Path
 
 import docx
 import pptx
+import xlsxwriter
 from fpdf import FPDF
+
+from blockrag.documents import media
 
 FIELD = Path(__file__).with_name("field")
 """Small files of the kinds that people bring; made for this project."""
@@ -82,3 +85,29 @@ def saved(document) -> bytes:
     out = io.BytesIO()
     document.save(out)
     return out.getvalue()
+
+
+def workbook(fill) -> bytes:
+    out = io.BytesIO()
+    with xlsxwriter.Workbook(out, {"in_memory": True}) as book:
+        fill(book)
+    return out.getvalue()
+
+
+ODF = "urn:oasis:names:tc:opendocument:xmlns"
+SPACES = " ".join(
+    f'xmlns:{prefix}="{ODF}:{name}:1.0"'
+    for prefix, name in (
+        ("office", "office"), ("text", "text"), ("table", "table"), ("draw", "drawing"), ("style", "style"),
+        ("presentation", "presentation"), ("manifest", "manifest"),
+    )
+)  # fmt: skip
+
+
+def opendocument(kind: str, body: str, styles: str = "", **members: str) -> bytes:
+    content = (
+        f"<office:document-content {SPACES}><office:automatic-styles>{styles}</office:automatic-styles>"
+        f"<office:body><office:{kind}>{body}</office:{kind}></office:body></office:document-content>"
+    )
+    mimetype = {"text": media.ODT, "spreadsheet": media.ODS, "presentation": media.ODP}[kind]
+    return zipped({"mimetype": mimetype, "content.xml": content, **members})

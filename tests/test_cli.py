@@ -10,6 +10,7 @@ from fpdf import FPDF
 from blockrag.cli import COMMANDS, main, options
 from blockrag.pipeline import Pipeline
 from blockrag.segment import SEGMENTERS
+from tests.document_files import FIELD
 from tests.samples import RIVER_SECTIONS
 from tests.tiny import tiny_engine, tiny_tokenizer
 
@@ -49,6 +50,17 @@ def test_segment_gives_tiles(capsys, document, store):
 def test_segment_shows_lines_for_people(capsys, document, store):
     assert main(["segment", document]) == 0
     assert "tokens" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_what_was_left_out_is_told(capsys, store):
+    path, note = str(FIELD / "c32_pagecross.pdf"), 'The line "Harbour Rules 2024 - CONFIDENTIAL", repeated on 3 pages'
+    for command in (["segment", path], ["index", path, "--store", store]):
+        assert main([*command, "--json"]) == 0
+        captured = capsys.readouterr()
+        result = json.loads(captured.out.splitlines()[-1])
+        result = result.get("documents", [result])[0]
+        assert result["notes"][0].startswith(note) and result["encoding"] == ""
+        assert f"blockrag: c32_pagecross.pdf: {note}" in captured.err
 
 
 def test_index_and_ask_keep_the_contract(capsys, document, store):

@@ -1,6 +1,9 @@
 """Whatever the bytes: a Document or a DocumentError, and nothing else."""
 
-from functools import cache
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -9,13 +12,13 @@ from hypothesis import strategies as st
 from blockrag.documents import SUFFIXES, load, media
 from blockrag.documents.readers import IN_PROCESS, READERS
 from blockrag.errors import DocumentError
-from tests.document_files import epub, pdf, slides, unzipped, word, zipped
+from tests import fuzzing
 
 pytestmark = pytest.mark.slow
 
 HERE = sorted(suffix for suffix, kind in SUFFIXES.items() if kind in IN_PROCESS or kind in media.RICH)
 HEADS = [b"", b"PK\x03\x04", b"PK\x05\x06", b"%PDF-", b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf", b"[{", b"user,text\n"]
-MAKERS = {"docx": word, "pptx": slides, "epub": epub}
+ROOT = Path(__file__).parents[1]
 
 
 def is_read_or_refused(data: bytes, name: str) -> None:
@@ -39,35 +42,13 @@ def test_any_bytes_for_the_worker(suffix, data):
     is_read_or_refused((b"%PDF-1.7\n" if suffix == ".pdf" else b"<p>") + data, "f" + suffix)
 
 
-@cache
-def real_pdf() -> bytes:
-    return pdf("some text", "and more")
-
-
-def flipped(data: bytes, at: list[int]) -> bytes:
-    mutated = bytearray(data)
-    for i in at:
-        mutated[i % len(data)] ^= 0xFF
-    return bytes(mutated)
-
-
-PLACES = st.lists(st.integers(0, 10**6), min_size=1, max_size=20)
-
-
-@settings(max_examples=8, deadline=None)
-@given(PLACES)
-def test_mutated_pdfs(at):
-    is_read_or_refused(flipped(real_pdf(), at), "f.pdf")
-
-
-@pytest.mark.parametrize("suffix", MAKERS)
-@settings(max_examples=5, deadline=None)
-@given(at=PLACES, member=st.integers(0, 10**6))
-def test_mutated_members(suffix, at, member):
-    """Members are altered and zipped anew: a flipped byte of the container would only meet its checksum."""
-    files = unzipped(MAKERS[suffix]())
-    name = sorted(files)[member % len(files)]
-    is_read_or_refused(zipped({**files, name: flipped(files[name], at)}), f"f.{suffix}")
+@pytest.mark.parametrize("suffix", [suffix for suffix in sorted(SUFFIXES) if suffix and fuzzing.seeds(suffix)])
+def test_mutated_files(suffix):
+    """``BLOCKRAG_FUZZ=1000`` reads so many mutations of each type; a crash of the parser would end the process."""
+    n_mutations = int(os.environ.get("BLOCKRAG_FUZZ", "20"))
+    command = [sys.executable, "-m", "tests.fuzzing", suffix, str(n_mutations), "1"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and not done.stdout, (done.stdout, done.stderr[-2000:])
 
 
 def test_every_accepted_suffix_has_a_reader():

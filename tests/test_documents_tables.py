@@ -1,26 +1,17 @@
 """Spreadsheets, OpenDocument and RTF: what is read of each, and that damage and bombs are errors."""
 
 import datetime
-import io
 
 import pytest
-import xlsxwriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blockrag.documents import Limits, load, media, rtf, spreadsheet
 from blockrag.documents.spreadsheet import cell_text, grids
 from blockrag.errors import DocumentError
-from tests.document_files import zipped
+from tests.document_files import SPACES, opendocument, workbook, zipped
 
 # Excel
-
-
-def workbook(fill) -> bytes:
-    out = io.BytesIO()
-    with xlsxwriter.Workbook(out, {"in_memory": True}) as book:
-        fill(book)
-    return out.getvalue()
 
 
 def two_sheets(book) -> None:
@@ -75,25 +66,6 @@ def test_grids_lose_no_cell(rows):
 
 
 # OpenDocument
-
-ODF = "urn:oasis:names:tc:opendocument:xmlns"
-SPACES = " ".join(
-    f'xmlns:{prefix}="{ODF}:{name}:1.0"'
-    for prefix, name in (
-        ("office", "office"), ("text", "text"), ("table", "table"), ("draw", "drawing"), ("style", "style"),
-        ("presentation", "presentation"), ("manifest", "manifest"),
-    )
-)  # fmt: skip
-
-
-def opendocument(kind: str, body: str, styles: str = "", **members: str) -> bytes:
-    content = (
-        f"<office:document-content {SPACES}><office:automatic-styles>{styles}</office:automatic-styles>"
-        f"<office:body><office:{kind}>{body}</office:{kind}></office:body></office:document-content>"
-    )
-    mimetype = {"text": media.ODT, "spreadsheet": media.ODS, "presentation": media.ODP}[kind]
-    return zipped({"mimetype": mimetype, "content.xml": content, **members})
-
 
 NUMBERED = (
     '<text:list-style style:name="L"><text:list-level-style-number text:level="1" style:num-format="1" style:num-suffix="."/>'

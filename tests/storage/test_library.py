@@ -328,17 +328,20 @@ def test_a_text_that_was_altered_is_told(library, folder, collection):
 def test_a_collection_travels_as_one_file(library, folder, collection, tmp_path):
     kept = add(library, collection, granularity=0.75)
     add(library, collection, document("b.txt", "a whole \U0001f30a and a NUL \x00. " * 20))
+    told = Document("c.txt", "text/plain", "Told. " * 9, encoding="cp1252", notes=("One line left out.",))
+    add(library, collection, told)
     library.store.segmentations.edit(kept, [Edit(TEXT.index("# River 5"), "added")])
     export(library, collection, tmp_path / "c.zip")
     with pytest.raises(ConflictError):
         import_(library, "anna", tmp_path / "c.zip")
     there = open_library(tmp_path / "elsewhere")
     imported = import_(there, "bert", tmp_path / "c.zip")
-    assert (imported.name, imported.owner, imported.n_documents) == ("Rivers", "bert", 2)
+    assert (imported.name, imported.owner, imported.n_documents) == ("Rivers", "bert", 3)
     for ours, theirs in zip(
         library.store.documents.of(collection.id), there.store.documents.of(imported.id), strict=True
     ):
         assert library.store.documents.read(ours.id) == there.store.documents.read(theirs.id)
+        assert (ours.encoding, ours.notes) == (theirs.encoding, theirs.notes)
         here, gone = library.store.segmentations.get(ours.id), there.store.segmentations.get(theirs.id)
         assert (here.segmenter, here.bounds, here.granularity, here.edits) == (
             gone.segmenter, gone.bounds, gone.granularity, gone.edits,

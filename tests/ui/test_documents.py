@@ -4,6 +4,7 @@ import pytest
 
 from blockrag.events import Source
 from storage.errors import LimitError
+from tests.document_files import FIELD
 from tests.ui.serving import SECRET, TEXT, load_files, visitor
 from ui import strings
 from ui.collection_service import CollectionService
@@ -26,6 +27,15 @@ def test_a_bad_file_says_why_and_the_others_load(service, tmp_path):
     assert bad["name"] == "b.pdf" and "disguised" in bad["state"] and bad["failed"]
     assert not list(collection.library.received.iterdir())
     assert len(documents.remove(collection, bad["id"])["rows"]) == 2, "what could not be read can be dismissed"
+
+
+def test_a_row_tells_what_was_left_out_and_guessed(service, tmp_path):
+    collection = visitor(service)
+    path = tmp_path / "a.txt"
+    path.write_bytes("Größe und Höhe der Tür, für Müller.\n".encode("cp1252") * 9)
+    *_, last = load_files(collection, [path, FIELD / "c32_pagecross.pdf"])
+    guessed, left_out = (row["notes"] for row in last["rows"])
+    assert guessed[0].startswith("Read as ") and left_out[0].startswith('The line "Harbour Rules')
 
 
 def test_loading_stops_and_resumes_after_a_restart(service, tmp_path):

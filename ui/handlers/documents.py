@@ -138,7 +138,7 @@ def _document_row(document: CollectionDocument, name: str) -> DocumentRow:
 
 
 def _notes(record: DocumentRecord) -> list[str]:
-    encoding = [] if record.encoding in ("", "utf-8", "ascii") else [strings.ENCODING.format(name=record.encoding)]
+    encoding = [] if record.encoding in ("", "utf-8", "ascii") else [strings.READ_AS.format(name=record.encoding)]
     return [*encoding, *record.notes]
 
 
