@@ -5,14 +5,16 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import get_args
 
 import torch
 
+from blockrag import arguments
 from blockrag.admission import FairQueue
 from blockrag.arguments import one_of
 from blockrag.attention.encode import encode_blocks, encode_prefix
 from blockrag.attention.runner import make_runner
-from blockrag.errors import DeviceMemoryError
+from blockrag.errors import ArgumentError, DeviceMemoryError
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.key import kv_identity
@@ -119,16 +121,18 @@ class Engine:
         *,
         adapter: str = AUTO,
         embedder: str = DEFAULT_EMBEDDER,
-        kv_dir: Path | None = None,
-        device_bytes: int | None = 8 * GIB,
-        memory_bytes: int | None = 2 * GIB,
-        disk_bytes: int | None = 20 * GIB,
+        kv_dir: str | os.PathLike[str] | None = None,
+        device_bytes: int | str | None = 8 * GIB,
+        memory_bytes: int | str | None = 2 * GIB,
+        disk_bytes: int | str | None = 20 * GIB,
         kv_remote: str | None = None,
         kv_remote_read_only: bool = False,
         kv_at_rest: AtRest = "exact",
         device: str | None = None,
         dtype: str = "auto",
         allow_unverified: bool = False,
+        max_wait_s: float = 120.0,
+        max_idle_s: float = 10.0,
     ) -> "Engine":
         """Load models, downloading them if needed. Warns if block mode has no adapter.
 
@@ -141,11 +145,11 @@ class Engine:
             See `blockrag.models.shipped.adapter_folder`.
         embedder : str
             See `blockrag.models.local_path`.
-        kv_dir : Path, optional
+        kv_dir : path, optional
             Folder of the disk tier; without it block KVs are kept only in memory.
-        device_bytes, memory_bytes, disk_bytes : int or None
-            Budgets of the tiers: a GPU's memory (there is none on a CPU), the machine's memory, the disk. None is no
-            limit.
+        device_bytes, memory_bytes, disk_bytes : int, str or None
+            Budgets of the tiers: a GPU's memory (there is none on a CPU), the machine's memory, the disk; such as
+            ``"2GB"``. None is no limit.
         kv_remote : str, optional
             A store behind the disk, shared by a team; see `RemoteTier`.
         kv_remote_read_only : bool
@@ -159,13 +163,23 @@ class Engine:
             faster, but not exactly (see `blockrag.models.int8`).
         allow_unverified : bool
             See `check_supported`.
+        max_wait_s, max_idle_s : float
+            See `FairQueue`.
 
         Raises
         ------
+        ArgumentError
+            If an argument has a value that is not allowed, or this machine has no such device.
         WeightsError, UnsupportedModelError, KVTierError
         """
-        name = choose_model(device).name if model == DEFAULT_MODEL else model
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        arguments.one_of("dtype", dtype, DTYPES)
+        arguments.one_of("kv_at_rest", kv_at_rest, get_args(AtRest))
+        device_bytes = arguments.nbytes("device_bytes", device_bytes)
+        memory_bytes = arguments.nbytes("memory_bytes", memory_bytes)
+        disk_bytes = arguments.nbytes("disk_bytes", disk_bytes)
+        kv_folder = None if kv_dir is None else arguments.folder("kv_dir", kv_dir)
+        device = checked_device(device)
+        name = choose_model(device).name if arguments.filled("model", model) == DEFAULT_MODEL else model
         folder_of_adapter = adapter_folder(adapter, name)
         answer_model = load_answer_model(
             name,
@@ -179,18 +193,25 @@ class Engine:
         folder = local_path(embedder)
         identity = kv_identity(answer_model).digest
         tiers = memory_tiers(answer_model.device, device_bytes, memory_bytes)
-        if kv_dir is not None:
+        if kv_folder is not None:
             pin_memory = answer_model.device.type == "cuda"
-            tiers.append(DiskTier(kv_dir, disk_bytes, identity, at_rest=kv_at_rest, pin_memory=pin_memory))
+            tiers.append(DiskTier(kv_folder, disk_bytes, identity, at_rest=kv_at_rest, pin_memory=pin_memory))
         if kv_remote is not None:
             tiers.append(RemoteTier(kv_remote, identity, read_only=kv_remote_read_only, at_rest=kv_at_rest))
         adapter_name = folder_of_adapter.name if folder_of_adapter else None
-        return cls(answer_model, Embedder(folder, weights_sha256(folder), device), TieredKV(tiers), adapter_name)
+        engine = cls(answer_model, Embedder(folder, weights_sha256(folder), device), TieredKV(tiers), adapter_name)
+        engine.queue.max_wait_s, engine.queue.max_idle_s = max_wait_s, max_idle_s
+        return engine
 
     @cached_property
     def token_counter(self) -> HFTokenCounter:
         """Counts tokens with the answering model's tokenizer."""
         return HFTokenCounter(self.model.tokenizer)
+
+    @property
+    def kv_dir(self) -> Path | None:
+        """Folder of the disk tier, if there is one."""
+        return next((tier.folder for tier in self.kv.tiers if isinstance(tier, DiskTier)), None)
 
     def prefix(self, token_ids: tuple[int, ...]) -> BlockKV:
         """KV of the prefix with these tokens: the prompt's own, or another; the last few of those are kept."""
@@ -248,6 +269,31 @@ class Engine:
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
         notes.append(f"the device's memory was full: {len(evicted)} cached blocks were evicted for another try")
+
+
+def checked_device(device: str | None) -> str:
+    """The name of a device of this machine; None is a GPU where there is one.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such device.
+    """
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device is None:
+        return "cuda" if n_gpus else "cpu"
+    try:
+        parsed = torch.device(device)
+    except (RuntimeError, TypeError):
+        parsed = None
+    if parsed is None or parsed.type not in SLOTS:
+        raise ArgumentError(f"device is {device!r}; give 'cpu', 'cuda', or a GPU by number such as 'cuda:0'")
+    if parsed.type == "cuda" and (parsed.index or 0) >= n_gpus:
+        raise ArgumentError(
+            f"device is {str(device)!r}, but torch sees {n_gpus} GPUs. Use 'cpu', or install a CUDA build of torch and "
+            "the NVIDIA driver"
+        )
+    return str(parsed)
 
 
 def memory_tiers(device: torch.device, device_bytes: int | None, memory_bytes: int | None) -> list[KVTier]:

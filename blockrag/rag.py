@@ -8,9 +8,11 @@ print(rag.ask("Who wrote the report?").text)
 import os
 import tempfile
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from blockrag import arguments
 from blockrag.documents import Document, load
 from blockrag.engine import Engine
 from blockrag.events import Answer, Event, Mode
@@ -80,6 +82,7 @@ class BlockRAG:
         ------
         WeightsError, UnsupportedModelError, KVTierError, IndexStoreError
         """
+        arguments.known("BlockRAG.from_pretrained", settings, signature(Engine.from_pretrained).parameters)
         temporary = tempfile.TemporaryDirectory(prefix="blockrag-") if directory is None else None
         folder = Path(temporary.name if temporary else os.fspath(directory or ""))
         settings.setdefault("kv_dir", folder / "kv")

@@ -64,7 +64,7 @@ class DiskTier(KVTier):
         policy: EvictionPolicy | None = None,
     ):
         super().__init__(budget_nbytes, policy)
-        self._folder = folder
+        self.folder = folder
         self._identity, self._at_rest, self._pin_memory = identity, at_rest, pin_memory
         self._folder_times: dict[str, int] = {}
         self._writing = FileLock(folder / ".lock")
@@ -125,21 +125,21 @@ class DiskTier(KVTier):
             return self._path(key).exists()
 
     def _path(self, key: str) -> Path:
-        return self._folder / key[:2] / f"{key}.safetensors"
+        return self.folder / key[:2] / f"{key}.safetensors"
 
     def _remove(self, key: str) -> None:
         with self._failures("remove from"):
             self._path(key).unlink(missing_ok=True)
 
     def _clean_up(self) -> None:
-        for aside in self._folder.glob("*/*.tmp"):
+        for aside in self.folder.glob("*/*.tmp"):
             if (there := _stat(aside)) is not None and time.time() - there.st_mtime > STALE_AFTER_S:
                 aside.unlink(missing_ok=True)
 
     def _rescan(self) -> None:
         """Enter what other processes wrote and removed; unchanged folders are not read again."""
         found: dict[str, tuple[int, int]] = {}
-        for folder in (path for path in self._folder.iterdir() if path.is_dir()):
+        for folder in (path for path in self.folder.iterdir() if path.is_dir()):
             changed = folder.stat().st_mtime_ns
             if self._folder_times.get(folder.name) == changed:
                 continue

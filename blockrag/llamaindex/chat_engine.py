@@ -4,8 +4,9 @@ The stock engines paste the retrieved texts into the system message, which defea
 (memory, retrieval, postprocessors, condensing, streaming) is theirs.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
+from inspect import signature
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
@@ -13,14 +14,22 @@ from llama_index.core.chat_engine import CondensePlusContextChatEngine, ContextC
 from llama_index.core.chat_engine.types import AgentChatResponse, StreamingAgentChatResponse
 from llama_index.core.schema import NodeWithScore, QueryType
 
+from blockrag import arguments
+from blockrag.errors import ArgumentError
 from blockrag.llamaindex.synthesizer import BlockSynthesizer
 
 _METADATA: ContextVar[dict[str, Any]] = ContextVar("blockrag_metadata")
 """Metadata of the current response, which the stock engines do not pass on."""
 
 
+_TEMPLATES = ("context_template", "context_refine_template", "context_prompt", "context_refine_prompt")
+
+
 class _Synthesizer(BlockSynthesizer):
-    """Stores the response's metadata for the chat response."""
+    """Stores the response's metadata for the chat response, whose sources are the list of nodes that it is given."""
+
+    def _source_lists(self, response: Any, nodes: list[NodeWithScore]) -> list[list[NodeWithScore]]:
+        return [response.source_nodes, nodes]
 
     def synthesize(self, query: QueryType, nodes: list[NodeWithScore], *args: Any, **kwargs: Any) -> Any:
         response = super().synthesize(query, nodes, *args, **kwargs)
@@ -34,10 +43,31 @@ class _Synthesizer(BlockSynthesizer):
 
 
 class _InBlocks:
-    """The changes to both stock engines."""
+    """The changes to both stock engines. Arguments that they would ignore are refused."""
 
     _llm: Any
     callback_manager: Any
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        _refuse_templates(signature(super().__init__).bind(*args, **kwargs).arguments)
+        super().__init__(*args, **kwargs)
+
+    @classmethod
+    def from_defaults(cls, *args: Any, **kwargs: Any) -> Any:
+        """See the stock engine.
+
+        Raises
+        ------
+        ArgumentError
+            If a template for the context is given: blocks have no place in it. Use ``system_prompt``.
+        TypeError
+            If an argument is unknown.
+        """
+        stock = super().from_defaults  # type: ignore[misc]
+        allowed = signature(stock).parameters.keys() - {"kwargs", *_TEMPLATES}
+        _refuse_templates(kwargs)
+        arguments.known(f"{cls.__name__}.from_defaults", kwargs.keys() - set(_TEMPLATES), allowed)
+        return stock(*args, **kwargs)
 
     def _before(self) -> list[ChatMessage]:
         raise NotImplementedError
@@ -68,18 +98,24 @@ class _InBlocks:
 
 
 class BlockContextChatEngine(_InBlocks, ContextChatEngine):
-    """`ContextChatEngine` with each retrieved node as one block; ``context_template`` has no part in it."""
+    """`ContextChatEngine` with each retrieved node as one block. There is no ``context_template``."""
 
     def _before(self) -> list[ChatMessage]:
         return self._prefix_messages
 
 
 class BlockCondensePlusContextChatEngine(_InBlocks, CondensePlusContextChatEngine):
-    """`CondensePlusContextChatEngine` with each node as one block; ``context_prompt`` has no part in it."""
+    """`CondensePlusContextChatEngine` with each node as one block. There is no ``context_prompt``."""
 
     def _before(self) -> list[ChatMessage]:
         prompt = self._system_prompt
         return [ChatMessage(role=self._llm.metadata.system_role, content=prompt)] if prompt else []
+
+
+def _refuse_templates(given: Mapping[str, Any]) -> None:
+    for name in _TEMPLATES:
+        if given.get(name) is not None:
+            raise ArgumentError(f"{name} has no place for blocks; say what you want in system_prompt")
 
 
 def _with_metadata(chat: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

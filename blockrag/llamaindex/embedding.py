@@ -6,6 +6,7 @@ from typing import Any
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
 
+from blockrag import arguments
 from blockrag.engine import Engine
 from blockrag.models import DEFAULT_EMBEDDER, local_path, weights_sha256
 from blockrag.retrieve.embedder import Embedder
@@ -23,6 +24,7 @@ class BlockRAGEmbedding(BaseEmbedding):
     _embedder: Embedder = PrivateAttr()
 
     def __init__(self, embedder: Embedder, **kwargs: Any):
+        arguments.known("BlockRAGEmbedding", kwargs, type(self).model_fields)
         kwargs.setdefault("model_name", embedder.weights_id)
         super().__init__(**kwargs)
         self._embedder = embedder

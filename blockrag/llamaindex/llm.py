@@ -3,7 +3,8 @@
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from pathlib import Path
+from dataclasses import fields
+from inspect import signature
 from typing import Any, TypeVar
 
 from llama_index.core.base.llms.types import (
@@ -20,8 +21,10 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.llms import CustomLLM
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 
+from blockrag import arguments
 from blockrag.answering import Request, queue_and_answer
 from blockrag.engine import Engine
+from blockrag.errors import ArgumentError
 from blockrag.events import Mode, Source
 from blockrag.generate import Sampling
 from blockrag.llamaindex.messages import Chat, read_chat, text_of
@@ -31,6 +34,10 @@ from blockrag.prompt import Framing, Message
 from blockrag.stopwatch import Stopwatch
 
 T = TypeVar("T")
+
+SAMPLING = tuple(field.name for field in fields(Sampling))
+
+ENGINE_SETTINGS = tuple(signature(Engine.from_pretrained).parameters)
 
 _END = object()
 
@@ -53,7 +60,16 @@ class BlockAttentionLLM(CustomLLM):
     sampling : dict, optional
         Arguments of `blockrag.Sampling`, such as ``{"temperature": 0.7, "seed": 1}``.
     kv_dir : path, optional
-        The engine's folder, if it has one; see `BlockKVVectorStore`.
+        The engine's own folder of block KV, which is also what it is by default; see `BlockKVVectorStore`.
+    **kwargs
+        Fields of `LLM`, and arguments of `blockrag.Sampling`.
+
+    Raises
+    ------
+    ArgumentError
+        If `engine` is none, or keeps its block KV elsewhere than in `kv_dir`.
+    TypeError
+        If an argument is unknown.
     """
 
     model: str = Field(description="Name or folder of the model.")
@@ -75,9 +91,15 @@ class BlockAttentionLLM(CustomLLM):
         kv_dir: str | os.PathLike[str] | None = None,
         **kwargs: Any,
     ):
+        if not isinstance(engine, Engine):
+            raise ArgumentError(f"engine is {engine!r}; give an Engine, or call BlockAttentionLLM.from_pretrained")
+        arguments.known("BlockAttentionLLM", kwargs, {*type(self).model_fields, *SAMPLING})
+        drawn = {name: kwargs.pop(name) for name in SAMPLING if name in kwargs}
+        kwargs["sampling"] = {**kwargs.get("sampling", {}), **drawn}
+        Sampling(**kwargs["sampling"])
         kwargs.setdefault("model", engine.model.tokenizer.name_or_path or engine.model.weights_id)
         kwargs.setdefault("context_window", engine.model.max_tokens)
-        super().__init__(max_tokens=max_tokens, mode=mode, kv_dir=os.fspath(kv_dir) if kv_dir else None, **kwargs)
+        super().__init__(max_tokens=max_tokens, mode=mode, kv_dir=_kv_dir(engine, kv_dir), **kwargs)
         self._engine = engine
 
     @classmethod
@@ -101,16 +123,18 @@ class BlockAttentionLLM(CustomLLM):
         max_tokens, mode
             See the class.
         **settings
-            Other arguments of `Engine.from_pretrained`.
+            Other arguments of the class and of `Engine.from_pretrained`.
 
         Raises
         ------
         WeightsError, UnsupportedModelError, KVTierError
         """
-        folder = Path(kv_dir) if kv_dir is not None else None
+        own = {*cls.model_fields, *SAMPLING}
+        arguments.known("BlockAttentionLLM.from_pretrained", settings, {*own, *ENGINE_SETTINGS})
+        of_llm = {name: settings.pop(name) for name in own if name in settings}
         name = choose_model(settings.get("device")).name if model == AUTO else model
-        engine = Engine.from_pretrained(name, kv_dir=folder, **settings)
-        return cls(engine, model=name, max_tokens=max_tokens, mode=mode, kv_dir=folder)
+        engine = Engine.from_pretrained(name, kv_dir=kv_dir, **settings)
+        return cls(engine, model=name, max_tokens=max_tokens, mode=mode, **of_llm)
 
     @classmethod
     def class_name(cls) -> str:
@@ -224,8 +248,21 @@ class BlockAttentionLLM(CustomLLM):
         return Run(request, queue_and_answer(self._engine, request, tuple))
 
     def _request(self, question: str, mode: Mode, max_tokens: int | None, sampling: dict[str, Any]) -> Request:
+        arguments.known("BlockAttentionLLM.chat", sampling, {"max_tokens", *SAMPLING})
         watch, chosen = Stopwatch(self._engine.model.device), Sampling(**{**self.sampling, **sampling})
-        return Request(question, mode, max_tokens or self.max_tokens, watch, sampling=chosen)
+        limit = self.max_tokens if max_tokens is None else arguments.whole("max_tokens", max_tokens)
+        return Request(question, mode, limit, watch, sampling=chosen)
+
+
+def _kv_dir(engine: Engine, given: str | os.PathLike[str] | None) -> str | None:
+    """The engine's folder of block KV. Raises ArgumentError if it is not the given one."""
+    own = engine.kv_dir
+    if given is not None:
+        folder = arguments.folder("kv_dir", given)
+        if own is None or folder.resolve() != own.resolve():
+            kept = f"in {str(own)!r}" if own else "in memory"
+            raise ArgumentError(f"kv_dir is {str(folder)!r}, but the engine keeps block KV {kept}; leave kv_dir out")
+    return str(own) if own else None
 
 
 def _sources(engine: Engine, chat: Chat) -> tuple[Source, ...]:

@@ -4,9 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from llama_index.core.base.llms.types import ChatMessage, CitableBlock, CitationBlock, MessageRole, TextBlock
+from llama_index.core.prompts import BasePromptTemplate
 
-from blockrag.errors import ContentError
+from blockrag.errors import ArgumentError, ContentError
 from blockrag.prompt import Message, Role
+
+CONTEXT, QUERY = "\u2983context\u2984", "\u2983query\u2984"
+"""Stand for the blocks and for the question while a template is checked or filled."""
 
 ROLES: dict[MessageRole, Role] = {
     MessageRole.SYSTEM: "system",
@@ -70,6 +74,30 @@ def read_chat(messages: Sequence[ChatMessage]) -> Chat:
         text_of(block)
     said = [Message(ROLES[message.role], "\n".join(_texts(message))) for message in messages]
     return Chat(tuple(blocks), tuple(message for message in said if message.text.strip()))
+
+
+def check_template(template: BasePromptTemplate) -> None:
+    """Raise ArgumentError unless blocks can take the context's place in a template: it stands in the last message,
+    before the question, and only system messages go before."""
+    rule = "a template for blocks needs {context_str} before {query_str}, both in its last message"
+    if others := set(template.template_vars) - {"context_str", "query_str", *template.kwargs}:
+        raise ArgumentError(f"the template needs values for {', '.join(sorted(others))}; {rule}")
+    *before, last = template.format_messages(context_str=CONTEXT, query_str=QUERY)
+    text = last.content or ""
+    where = text.find(CONTEXT), text.find(QUERY)
+    once = text.count(CONTEXT) == text.count(QUERY) == 1 and where[0] < where[1]
+    elsewhere = any(CONTEXT in (m.content or "") or QUERY in (m.content or "") for m in before)
+    if not once or elsewhere or any(ROLES[m.role] != "system" for m in before) or ROLES[last.role] != "user":
+        raise ArgumentError(f"{rule}, with nothing but system messages before it. It is {template.get_template()!r}")
+
+
+def fill_template(template: BasePromptTemplate, query: str) -> tuple[list[ChatMessage], str]:
+    """The text before the blocks, as system messages, and the text after them."""
+    *before, last = template.format_messages(context_str=CONTEXT, query_str=query)
+    lead, _, after = (last.content or "").partition(CONTEXT)
+    if lead.strip():
+        before.append(ChatMessage(role=MessageRole.SYSTEM, content=lead.strip()))
+    return before, after.strip()
 
 
 def text_of(block: CitableBlock) -> str:

@@ -11,6 +11,7 @@ from llama_index.core.schema import BaseNode, Document, MetadataMode, TextNode
 from llama_index.core.utils import get_tqdm_iterable
 
 import blockrag
+from blockrag import arguments
 from blockrag.documents import Document as BlockDocument
 from blockrag.engine import Engine
 from blockrag.models import AUTO, DEFAULT_EMBEDDER, DEFAULT_MODEL, choose_model, local_path, weights_sha256
@@ -27,6 +28,8 @@ from blockrag.segment import (
     TokenCounter,
     make_segmenter,
 )
+
+_NO_CHUNKS = "Blocks have min_tokens, max_tokens and a granularity; they do not overlap"
 
 
 class SemanticBlockNodeParser(NodeParser):
@@ -51,6 +54,8 @@ class SemanticBlockNodeParser(NodeParser):
     ------
     SegmentationError
         If the bounds contradict each other.
+    TypeError
+        If an argument is unknown.
     """
 
     segmenter: str = Field(default=DEFAULT_SEGMENTER, description="Name of the segmenter.")
@@ -75,6 +80,13 @@ class SemanticBlockNodeParser(NodeParser):
         parser = cls(model=engine.model.weights_id, embedder=engine.embedder.weights_id, **settings)
         parser._counter, parser._embed = engine.token_counter, engine.embedder.embed
         return parser
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_names(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            arguments.known("SemanticBlockNodeParser", data, {*cls.model_fields, "class_name"}, _NO_CHUNKS)
+        return data
 
     @model_validator(mode="after")
     def _check(self) -> "SemanticBlockNodeParser":

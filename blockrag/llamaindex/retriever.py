@@ -6,6 +6,7 @@ from typing import Any
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import NodeRelationship, NodeWithScore, QueryBundle, RelatedNodeInfo, TextNode
 
+from blockrag import arguments
 from blockrag.events import Source
 from blockrag.pipeline import Pipeline
 from blockrag.rag import BlockRAG
@@ -34,7 +35,7 @@ class BlockRAGRetriever(BaseRetriever):
 
     def __init__(self, rag: BlockRAG | Pipeline, similarity_top_k: int = 8, **kwargs: Any):
         self._pipeline = rag.pipeline if isinstance(rag, BlockRAG) else rag
-        self.similarity_top_k = similarity_top_k
+        self.similarity_top_k = arguments.whole("similarity_top_k", similarity_top_k)
         super().__init__(**kwargs)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:

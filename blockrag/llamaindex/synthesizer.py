@@ -1,24 +1,38 @@
 """A response synthesizer that sends each node to the LLM as one block and never packs texts together."""
 
 import os
-from collections.abc import AsyncGenerator, Generator, Sequence
+import warnings
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CitableBlock, MessageRole, TextBlock
-from llama_index.core.base.response.schema import RESPONSE_TYPE
+from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, StreamingResponse
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.events.synthesis import GetResponseEndEvent, GetResponseStartEvent
 from llama_index.core.llms import LLM
+from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from llama_index.core.response_synthesizers import BaseSynthesizer
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryType
 from llama_index.core.types import RESPONSE_TEXT_TYPE
 
+from blockrag import arguments
+from blockrag.errors import ArgumentError
 from blockrag.llamaindex.llm import BlockAttentionLLM
+from blockrag.llamaindex.messages import check_template, fill_template
 from blockrag.llamaindex.responses import REPORT
 from blockrag.models import DEFAULT_MODEL
 
 _DISPATCHER = get_dispatcher(__name__)
+
+TEMPLATE = "text_qa_template"
+
+_ARGUMENTS = (
+    "llm", "streaming", "system_prompt", "chat_history", TEMPLATE, "callback_manager", "empty_response",
+)  # fmt: skip
+
+_NO_REFINING = "Blocks are read in one pass, so that nothing is refined, and answers are text"
 
 
 class BlockSynthesizer(BaseSynthesizer):
@@ -30,32 +44,50 @@ class BlockSynthesizer(BaseSynthesizer):
 
     Parameters
     ----------
-    llm : LLM
-        A `BlockAttentionLLM`; other chat models that read `CitableBlock` work too, without a report.
+    llm : LLM, optional
+        A `BlockAttentionLLM`; other chat models that read `CitableBlock` work too, without a report. By default
+        ``Settings.llm``.
     streaming : bool
         Whether responses are streams.
     system_prompt : str, optional
         Replaces the prompt's own.
     chat_history : sequence of ChatMessage
         Earlier messages.
+    text_qa_template : BasePromptTemplate or str, optional
+        Has ``{context_str}``, which the blocks replace, before ``{query_str}``. Text before it replaces the model's own
+        instruction.
     callback_manager, empty_response
         See `BaseSynthesizer`.
+
+    Raises
+    ------
+    ArgumentError
+        If blocks cannot take the context's place in the template.
+    TypeError
+        If an argument is unknown. Blocks are read in one pass, so that there is no ``refine_template`` and no
+        ``response_mode``; answers are text, so that there is no ``output_cls``.
     """
 
     def __init__(
         self,
-        llm: LLM,
+        llm: LLM | None = None,
         *,
         streaming: bool = False,
         system_prompt: str | None = None,
         chat_history: Sequence[ChatMessage] = (),
+        text_qa_template: BasePromptTemplate | str | None = None,
         callback_manager: CallbackManager | None = None,
         empty_response: str | None = None,
+        **unknown: Any,
     ):
+        arguments.known("BlockSynthesizer", unknown, _ARGUMENTS, _NO_REFINING)
         super().__init__(llm=llm, callback_manager=callback_manager, streaming=streaming, empty_response=empty_response)
-        system_prompt = system_prompt or llm.system_prompt
+        system_prompt = system_prompt or self._llm.system_prompt
         system = [ChatMessage(role=MessageRole.SYSTEM, content=system_prompt)] if system_prompt else []
         self._before = [*system, *chat_history]
+        self._template: BasePromptTemplate | None = None
+        if text_qa_template is not None:
+            self._update_prompts({TEMPLATE: text_qa_template})
 
     @classmethod
     def from_pretrained(
@@ -88,7 +120,8 @@ class BlockSynthesizer(BaseSynthesizer):
         ----------
         query : str or QueryBundle
         nodes : list of NodeWithScore
-            Nodes that do not fit the model's context are left out; ``left_out`` of the report has their ids.
+            Nodes that do not fit the model's context are left out, with a warning, and are no ``source_nodes``;
+            ``left_out`` of the report has their ids. A stream knows it at its end.
         additional_source_nodes : sequence of NodeWithScore, optional
             Listed as sources only.
 
@@ -100,7 +133,7 @@ class BlockSynthesizer(BaseSynthesizer):
         response = super().synthesize(
             query, nodes, additional_source_nodes, nodes_in_blocks=nodes, report=report, **response_kwargs
         )
-        return _with_report(response, report)
+        return self._finish(response, nodes, report)
 
     async def asynthesize(
         self,
@@ -114,7 +147,7 @@ class BlockSynthesizer(BaseSynthesizer):
         response = await super().asynthesize(
             query, nodes, additional_source_nodes, nodes_in_blocks=nodes, report=report, **response_kwargs
         )
-        return _with_report(response, report)
+        return self._finish(response, nodes, report)
 
     def get_response(
         self,
@@ -179,13 +212,42 @@ class BlockSynthesizer(BaseSynthesizer):
             blocks = [_block(node) for node in nodes]
         else:
             blocks = [CitableBlock(title="", source=str(n), content=t) for n, t in enumerate(text_chunks, start=1)]
-        return [*self._before, ChatMessage(role=MessageRole.USER, blocks=[*blocks, TextBlock(text=query_str)])]
+        system: list[ChatMessage] = []
+        if self._template is not None:
+            system, query_str = fill_template(self._template, query_str)
+        last = ChatMessage(role=MessageRole.USER, blocks=[*blocks, TextBlock(text=query_str)])
+        return [*system, *self._before, last]
 
     def _get_prompts(self) -> dict[str, Any]:
-        return {}
+        return {} if self._template is None else {TEMPLATE: self._template}
 
     def _update_prompts(self, prompts: dict[str, Any]) -> None:
-        """Nothing to update: the prompt is the model's (`blockrag.prompt`)."""
+        """Set the template. Raises ArgumentError for other prompts: there is nothing that would use them."""
+        if others := prompts.keys() - {TEMPLATE}:
+            raise ArgumentError(f"BlockSynthesizer has no prompt {', '.join(sorted(others))}; it has {TEMPLATE}")
+        if TEMPLATE in prompts:
+            template = prompts[TEMPLATE]
+            template = PromptTemplate(template) if isinstance(template, str) else template
+            check_template(template)
+            self._template = template
+
+    def _source_lists(self, response: RESPONSE_TYPE, nodes: list[NodeWithScore]) -> list[list[NodeWithScore]]:
+        """Lists of sources that hold only what was read."""
+        return [response.source_nodes]
+
+    def _finish(self, response: RESPONSE_TYPE, nodes: list[NodeWithScore], report: dict[str, Any]) -> RESPONSE_TYPE:
+        """Add the report, and remove what was not read from the sources; of a stream, when it ends."""
+        if not response.source_nodes:
+            return response
+        metadata = response.metadata = {**(response.metadata or {}), REPORT: report}
+        drop = partial(_drop_unread, self._source_lists(response, nodes), metadata)
+        if isinstance(response, StreamingResponse):
+            response.response_gen = _then(response.response_gen, drop)
+        elif isinstance(response, AsyncStreamingResponse):
+            response.response_gen = _athen(response.response_gen, drop)
+        else:
+            drop()
+        return response
 
 
 def _block(found: NodeWithScore) -> CitableBlock:
@@ -197,10 +259,30 @@ def _block(found: NodeWithScore) -> CitableBlock:
     )
 
 
-def _with_report(response: RESPONSE_TYPE, report: dict[str, Any]) -> RESPONSE_TYPE:
-    if response.source_nodes:
-        response.metadata = {**(response.metadata or {}), REPORT: report}
-    return response
+def _drop_unread(lists: Sequence[list[NodeWithScore]], metadata: dict[str, Any]) -> None:
+    unread = set(metadata[REPORT].get("left_out", ()))
+    if not unread:
+        return
+    warnings.warn(
+        f"{len(unread)} nodes do not fit the model's context and were not read: {', '.join(sorted(unread))}. Split "
+        "them into smaller ones (SemanticBlockNodeParser), or retrieve fewer.",
+        stacklevel=3,
+    )
+    for nodes in lists:
+        nodes[:] = [node for node in nodes if node.node_id not in unread]
+    for node_id in unread:
+        metadata.pop(node_id, None)
+
+
+def _then(pieces: Iterator[str], end: Callable[[], None]) -> Generator[str, None, None]:
+    yield from pieces
+    end()
+
+
+async def _athen(pieces: AsyncGenerator[str, None], end: Callable[[], None]) -> AsyncGenerator[str, None]:
+    async for piece in pieces:
+        yield piece
+    end()
 
 
 def _take_report(response: ChatResponse, report: dict[str, Any]) -> str:

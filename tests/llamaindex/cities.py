@@ -1,5 +1,9 @@
 """A text with a passage that comes twice, a question to it, and what tests of LlamaIndex look at."""
 
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.llms.types import ChatMessage, CitableBlock, MessageRole, TextBlock
+from llama_index.core.schema import NodeWithScore
+
 CITIES = (
     "# Paris\n\nThe river Seine flows through Paris, and the tower stands near it since 1889.\n\n"
     "# Rome\n\nThe river Tiber flows through Rome; the Colosseum was finished in the year 80.\n\n"
@@ -7,6 +11,25 @@ CITIES = (
     "# Paris\n\nThe river Seine flows through Paris, and the tower stands near it since 1889.\n\n"
 )
 QUESTION = "Which river flows through Rome?"
+TEXTS = ["The river Tiber flows through Rome.", "The river Nile flows through Cairo.", "Lima lies by the sea."]
+
+
+def chat_of(texts=TEXTS, question=QUESTION, titles=("", "", ""), before=()):
+    blocks = [
+        CitableBlock(title=t, source=str(n), content=c) for n, (c, t) in enumerate(zip(texts, titles, strict=False))
+    ]
+    return [*before, ChatMessage(role=MessageRole.USER, blocks=[*blocks, TextBlock(text=question)])]
+
+
+class Given(BaseRetriever):
+    """Finds what it was given."""
+
+    def __init__(self, nodes):
+        self.found = [NodeWithScore(node=node, score=1 - 0.1 * n) for n, node in enumerate(nodes)]
+        super().__init__()
+
+    def _retrieve(self, query_bundle):
+        return self.found
 
 
 def report(response):
@@ -16,4 +39,4 @@ def report(response):
 
 def kv_files(llm):
     """Keys of the block KVs on disk."""
-    return {path.stem for path in (llm.engine.kv.tiers[1]._folder).glob("*/*.safetensors")}
+    return {path.stem for path in llm.engine.kv_dir.glob("*/*.safetensors")}

@@ -19,16 +19,7 @@ from blockrag.errors import ContentError, PromptTooLongError
 from blockrag.events import Answer
 from blockrag.llamaindex import BlockAttentionLLM
 from blockrag.pipeline import Pipeline
-from tests.llamaindex.cities import QUESTION, report
-
-TEXTS = ["The river Tiber flows through Rome.", "The river Nile flows through Cairo.", "Lima lies by the sea."]
-
-
-def chat_of(texts=TEXTS, question=QUESTION, titles=("", "", ""), before=()):
-    blocks = [
-        CitableBlock(title=t, source=str(n), content=c) for n, (c, t) in enumerate(zip(texts, titles, strict=False))
-    ]
-    return [*before, ChatMessage(role=MessageRole.USER, blocks=[*blocks, TextBlock(text=question)])]
+from tests.llamaindex.cities import QUESTION, TEXTS, chat_of, report
 
 
 def test_each_citable_block_is_one_attention_block(llm):

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 from llama_index.core import VectorStoreIndex
-from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.indices.keyword_table import SimpleKeywordTableIndex
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -18,25 +17,14 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.retrievers import QueryFusionRetriever
-from llama_index.core.schema import MetadataMode, NodeWithScore
+from llama_index.core.schema import MetadataMode
 
 import blockrag.llamaindex
 from blockrag.documents import Document
 from blockrag.llamaindex import BlockAttentionLLM, BlockRAGRetriever, BlockSynthesizer
 from blockrag.rag import BlockRAG
 from blockrag.segment import SizeBounds
-from tests.llamaindex.cities import CITIES, QUESTION, report
-
-
-class Given(BaseRetriever):
-    """Finds what it was given."""
-
-    def __init__(self, nodes):
-        self.found = [NodeWithScore(node=node, score=1 - 0.1 * n) for n, node in enumerate(nodes)]
-        super().__init__()
-
-    def _retrieve(self, query_bundle):
-        return self.found
+from tests.llamaindex.cities import CITIES, QUESTION, Given, report
 
 
 class Words(BaseNodePostprocessor):
