@@ -179,7 +179,7 @@ def test_the_tree_is_the_same_whatever_the_granularities_asked_before():
     for granularity in (1.0, 0.0, 0.4):
         asked.blocks(granularity)
     assert asked.blocks(0.6) == fresh.blocks(0.6)
-    assert find_candidates(TEXT).tolist() == asked.scored.chars.tolist()
+    assert set(asked.scored.chars.tolist()) < set(find_candidates(TEXT).tolist())
 
 
 @pytest.mark.slow

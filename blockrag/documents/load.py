@@ -118,6 +118,8 @@ def _brief(notes: tuple[str, ...]) -> tuple[str, ...]:
 
 def _transcoded(name: str, kind: str, data: bytes, encoding: str) -> bytes:
     """`data` in UTF-8 with a mark, which every reader of text takes before any declaration in the file."""
+    if kind in (media.EML, media.MBOX):
+        raise DocumentError(name, "a message names its own encodings; leave the encoding out")
     if kind in media.RICH:
         raise DocumentError(name, f"{media.RICH[kind]} names its own encodings; leave the encoding out")
     return codecs.BOM_UTF8 + without_surrogates(decode_as(name, data, encoding)).encode("utf-8")

@@ -17,6 +17,18 @@ CSV = "text/csv"
 JSON = "application/json"
 JSONL = "application/jsonl"
 CODE = "text/x-source"
+CONFIG = "text/x-config"
+LOG = "text/x-log"
+TSV = "text/tab-separated-values"
+TEX = "text/x-tex"
+RST = "text/x-rst"
+ORG = "text/org"
+ASCIIDOC = "text/asciidoc"
+SRT = "application/x-subrip"
+VTT = "text/vtt"
+EML = "message/rfc822"
+MBOX = "application/mbox"
+NOTEBOOK = "application/x-ipynb+json"
 PDF = "application/pdf"
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
@@ -29,10 +41,22 @@ ODP = "application/vnd.oasis.opendocument.presentation"
 RTF = "application/rtf"
 
 SUFFIXES = {
-    **dict.fromkeys(("", ".txt", ".text", ".log", ".rst", ".adoc", ".tex", ".eml", ".srt", ".vtt"), TEXT),
+    **dict.fromkeys(("", ".txt", ".text"), TEXT),
     **dict.fromkeys((".md", ".markdown", ".mdx", ".qmd"), MARKDOWN),
     **dict.fromkeys((".html", ".htm", ".xhtml"), HTML),
-    **dict.fromkeys((".csv", ".tsv"), CSV),
+    ".csv": CSV,
+    **dict.fromkeys((".tsv", ".tab"), TSV),
+    ".log": LOG,
+    **dict.fromkeys((".tex", ".ltx", ".latex"), TEX),
+    **dict.fromkeys((".rst", ".rest"), RST),
+    ".org": ORG,
+    **dict.fromkeys((".adoc", ".asciidoc"), ASCIIDOC),
+    ".srt": SRT,
+    ".vtt": VTT,
+    ".eml": EML,
+    **dict.fromkeys((".mbox", ".mbx"), MBOX),
+    ".ipynb": NOTEBOOK,
+    **dict.fromkeys((".yaml", ".yml", ".toml", ".ini", ".cfg", ".conf", ".properties", ".env"), CONFIG),
     **dict.fromkeys((".jsonl", ".ndjson"), JSONL),
     ".json": JSON,
     ".pdf": PDF,
@@ -47,7 +71,7 @@ SUFFIXES = {
     ".rtf": RTF,
     **dict.fromkeys(
         ".py .pyi .js .mjs .jsx .ts .tsx .c .h .cc .cpp .hpp .cs .go .rs .java .kt .scala .swift .rb .php .pl .lua "
-        ".r .jl .sh .bash .ps1 .sql .css .scss .xml .yaml .yml .toml .ini .cfg .ipynb .tf .proto .zig .ex .hs .ml "
+        ".r .jl .sh .bash .ps1 .sql .css .scss .xml .tf .proto .zig .ex .hs .ml "
         ".vue".split(),
         CODE,
     ),

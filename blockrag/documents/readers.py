@@ -9,7 +9,14 @@ from blockrag.documents.document import Content, Limits
 READERS = {
     media.TEXT: "text.read",
     media.MARKDOWN: "text.read",
-    media.CODE: "text.read",
+    **dict.fromkeys(
+        (media.CODE, media.CONFIG, media.LOG, media.TSV, media.TEX, media.RST, media.ORG, media.ASCIIDOC), "text.read"
+    ),
+    media.SRT: "subtitles.read",
+    media.VTT: "subtitles.read",
+    media.EML: "mail.read",
+    media.MBOX: "mail.read_mailbox",
+    media.NOTEBOOK: "notebook.read",
     media.JSON: "chat.read_json",
     media.JSONL: "chat.read_jsonl",
     media.CSV: "chat.read_csv",
@@ -27,7 +34,10 @@ READERS = {
 }
 """Module and function for each media type, imported on use; ``read(name, data, limits)`` returns a `Content`."""
 
-IN_PROCESS = {media.TEXT, media.MARKDOWN, media.CODE, media.JSON, media.JSONL, media.CSV}
+IN_PROCESS = {
+    media.TEXT, media.MARKDOWN, media.CODE, media.CONFIG, media.LOG, media.JSON, media.JSONL, media.CSV, media.TSV,
+    media.TEX, media.RST, media.ORG, media.ASCIIDOC, media.SRT, media.VTT,
+}  # fmt: skip
 """Types whose readers only decode text. All others are parsed in the sandbox."""
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from blockrag.errors import SegmentationError
 from blockrag.progress import OnProgress
 from blockrag.segment.candidates import find_candidates
+from blockrag.segment.layout import read_layout
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,8 @@ class Segmenter(ABC):
     """
 
     name: str
+    needs_every_candidate = False
+    """Whether it also scores candidates at which no block may begin, since their neighbours' scores depend on them."""
 
     @abstractmethod
     def score(self, text: str, candidates: np.ndarray, on_progress: OnProgress | None = None) -> np.ndarray:
@@ -73,13 +76,17 @@ class Segmenter(ABC):
             float32 ``(candidates,)`` in [0, 1].
         """
 
-    def boundaries(self, text: str, on_progress: OnProgress | None = None) -> Scored:
-        """Candidates of `text` and their scores, checked.
+    def boundaries(self, text: str, on_progress: OnProgress | None = None, media_type: str = "") -> Scored:
+        """Candidates of `text` and their scores, checked; only those at which its format lets a block begin.
 
         Raises
         ------
         SegmentationError
             If the scores are of the wrong number or leave [0, 1].
         """
-        candidates = find_candidates(text)
-        return Scored(candidates, self.score(text, candidates, on_progress))
+        candidates, layout = find_candidates(text), read_layout(text, media_type)
+        if layout.records is not None or not self.needs_every_candidate:
+            candidates = candidates[layout.allows(candidates)]
+        scored = Scored(candidates, self.score(text, candidates, on_progress))
+        allowed = layout.allows(candidates)
+        return Scored(scored.chars[allowed], scored.scores[allowed])

@@ -12,6 +12,7 @@ _BREAK = re.compile(
     rf"[{_LINE_END}]\s*"
     rf"|(?P<stop>[.!?…])(?P<closers>{_CLOSERS})[^\S{_LINE_END}]+(?=\S)"
     rf"|[。！？｡．؟۔।॥።։။។]+{_CLOSERS}\s*"  # needs no space after it
+    r"|[\u0f0d-\u0f14][\u0f0d-\u0f14\s]*"  # Tibetan; often two with a space between
 )
 _WORD_CHARS = 24  # longest word looked at before a full stop
 
@@ -23,6 +24,7 @@ _BEFORE_NUMBER = frozenset(
     "no nos nr sec secs art arts ch chap vol vols p pp pt par para ex app ver v tab ref refs"
     " jan feb mar apr jun jul aug sep sept oct nov dec".split()
 )
+_GOES_ON = re.compile(r"[\u3041-\u3096、，]")
 _GRAPHEME = regex.compile(r"\X")
 _WORD = re.compile(r"[^\s(\[{\"'“‘«—–]*\Z")
 _LIST_MARKER = re.compile(rf"(?:\A|[{_LINE_END}])[\s>#*+\-]*\(?(?:[\d.]+|[A-Za-z]|[ivxIVX]+)\Z")
@@ -62,6 +64,8 @@ def _breaks(text: str) -> Iterator[int]:
     for found in _BREAK.finditer(text):
         if found["stop"] and not _ends_sentence(text, found):
             continue
+        if found[0][-1] in "」』" and _GOES_ON.match(text, found.end()):
+            continue  # 「…。」と言った: the sentence goes on behind the quotation
         if is_grapheme_boundary(text, found.end()):
             yield found.end()
 

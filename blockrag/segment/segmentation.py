@@ -14,6 +14,7 @@ from blockrag.errors import SegmentationError
 from blockrag.progress import OnProgress
 from blockrag.segment.base import Scored, Segmenter
 from blockrag.segment.candidates import is_grapheme_boundary
+from blockrag.segment.layout import read_layout
 from blockrag.segment.sizes import SizeBounds, SpanSizes, TokenCounter
 from blockrag.segment.tree import FORCED, Splitter, Tree, build_tree
 
@@ -88,7 +89,9 @@ class Segmentation:
         on_progress: OnProgress | None = None,
     ) -> "Segmentation":
         """Segment `document`; only this step runs the segmenter."""
-        return cls.restore(document, segmenter.boundaries(document.text, on_progress), counter, bounds)
+        return cls.restore(
+            document, segmenter.boundaries(document.text, on_progress, document.media_type), counter, bounds
+        )
 
     @classmethod
     def restore(
@@ -192,7 +195,8 @@ class Segmentation:
 
     @cached_property
     def _tree(self) -> Tree:
-        splitter = Splitter(self.document.text, self.scored, self.sizes, self.bounds)
+        layout = read_layout(self.document.text, self.document.media_type)
+        splitter = Splitter(self.document.text, self.scored, self.sizes, self.bounds, layout.parts_heading)
         return build_tree(splitter, self._added, self._removed)
 
     @cached_property

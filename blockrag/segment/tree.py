@@ -1,6 +1,6 @@
 """Splits a text into a tree of ever smaller spans, and gives every split the level at which it appears."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log
@@ -8,7 +8,7 @@ from math import log
 import numpy as np
 
 from blockrag.segment.base import Scored
-from blockrag.segment.candidates import is_grapheme_boundary
+from blockrag.segment.forced import forced_cuts
 from blockrag.segment.sizes import SizeBounds, SpanSizes, dyadic_rank, slack
 
 FORCED = 1.0
@@ -17,7 +17,6 @@ FORCED = 1.0
 _BELOW_FORCED = 1 - 2**-20
 _SCORE_SHARE = 0.9
 _TIE_BONUS = 1e-3
-_REACH_CHARS = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +49,20 @@ class Splitter:
         Token counts of the same text.
     bounds : SizeBounds
         Bounds on every part.
+    parts_heading : callable, optional
+        Whether a boundary at an offset would leave a heading at the end of a block; such a one is only forced where the
+        maximum leaves no other.
     """
 
-    def __init__(self, text: str, scored: Scored, sizes: SpanSizes, bounds: SizeBounds):
+    def __init__(
+        self,
+        text: str,
+        scored: Scored,
+        sizes: SpanSizes,
+        bounds: SizeBounds,
+        parts_heading: Callable[[int], bool] = lambda char: False,
+    ):
+        self._parts_heading = parts_heading
         self._text = text
         self._scored = scored
         self._sizes = sizes
@@ -125,21 +135,17 @@ class Splitter:
         return not (self.must_split(start, char) or self.must_split(char, end))
 
     def _split_anywhere(self, start: int, end: int, avoided: Collection[int]) -> int | None:
-        """Violate the minimum only if no offset within reach keeps it in both parts."""
-        preferred = next(self._near_middle(start, end, avoided), None)
-        fitting = (
-            char for char in self._near_middle(start, end, avoided) if self._parts_keep_minimum(start, char, end)
-        )
-        return next(fitting, preferred)
-
-    def _near_middle(self, start: int, end: int, avoided: Collection[int]) -> Iterator[int]:
-        """Offsets near the middle: beginnings of words, then of graphemes, then any; nearest of each first."""
+        """Part a heading from its text, or violate the minimum, only if no offset within reach prevents it."""
         middle = self._sizes.middle(start, end)
-        near = range(max(start + 1, middle - _REACH_CHARS), min(end, middle + _REACH_CHARS))
-        outward = sorted((char for char in near if char not in avoided), key=lambda char: abs(char - middle))
-        yield from (char for char in outward if _begins_word(self._text, char))
-        yield from (char for char in outward if is_grapheme_boundary(self._text, char))
-        yield from outward
+        fallback: list[tuple[bool, int]] = []
+        for char in forced_cuts(self._text, start, end, middle):
+            if char in avoided:
+                continue
+            keeps_minimum = self._parts_keep_minimum(start, char, end)
+            if keeps_minimum and not self._parts_heading(char):
+                return char
+            fallback.append((not keeps_minimum, char))
+        return min(fallback, key=lambda found: found[0])[1] if fallback else None
 
 
 def build_tree(splitter: Splitter, added: Sequence[int], removed: Collection[int]) -> Tree:
@@ -193,8 +199,3 @@ def _split_optional(splitter: Splitter, start: int, end: int, removed: Collectio
             level = min(level, ceiling)
             yield char, level
             stack += [(start, char, level), (char, end, level)]
-
-
-def _begins_word(text: str, char: int) -> bool:
-    """Whether a visible character stands at `char` after white space."""
-    return text[char - 1].isspace() and not text[char].isspace() and is_grapheme_boundary(text, char)

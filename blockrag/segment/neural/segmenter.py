@@ -34,6 +34,7 @@ class Neural(Segmenter):
     """
 
     name = "neural"
+    needs_every_candidate = True
 
     def __init__(self, folder: Path = SHIPPED, device: str = "cpu"):
         network, self._tokenizer, self._scale = load(folder)
