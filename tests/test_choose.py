@@ -27,8 +27,9 @@ def machine(monkeypatch):
     choose_model.cache_clear()
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
 
-    def have(memory: int | None = 0, gpu: int | None = None, bfloat16: bool = True) -> None:
+    def have(memory: int | None = 0, gpu: int | None = None, bfloat16: bool = True, adapters: bool = True) -> None:
         choose_model.cache_clear()
+        monkeypatch.setattr(choose, "has_adapter", lambda name: adapters)
         monkeypatch.setattr(choose, "free_memory", lambda: memory)
         monkeypatch.setattr("torch.cuda.is_available", lambda: gpu is not None)
         monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (gpu, 80 * GB))
@@ -48,6 +49,8 @@ def machine(monkeypatch):
         ({"memory": 5 * GB, "bfloat16": False}, "smollm2", r"qwen2.5-coder-0.5b takes about 5\.8"),
         ({"memory": 2 * GB}, "smollm2", r"2\.0 GB of memory"),
         ({"memory": None}, "qwen2.5-coder-0.5b", "does not say"),
+        ({"gpu": 79 * GB, "adapters": False}, "smollm2", "no adapter ships yet for qwen2.5-coder-1.5b and qwen"),
+        ({"memory": 16 * GB, "adapters": False}, "smollm2", "no adapter ships yet for qwen2.5-coder-0.5b, and without"),
     ],
 )
 def test_the_machine_decides(machine, has, name, reason):
@@ -55,6 +58,10 @@ def test_the_machine_decides(machine, has, name, reason):
     choice = choose_model()
     assert choice.name == name and re.search(reason, choice.reason)
     assert choose_model() is choice, "one process, one answer"
+
+
+def test_adapters_are_known_by_the_hash_of_their_base():
+    assert choose.has_adapter("smollm2")
 
 
 def test_a_device_that_is_named_counts(machine):

@@ -35,6 +35,8 @@ class Choice:
 def choose_model(device: str | None = None) -> Choice:
     """The model of the catalog for this machine; one process gets one answer.
 
+    Only models with a shipped adapter are chosen: without one, block mode loses right answers.
+
     Parameters
     ----------
     device : str, optional
@@ -99,8 +101,21 @@ def _container_limit(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
     return None if limit == "max" else max(0, int(limit) - used + reclaimable)
 
 
+def has_adapter(name: str) -> bool:
+    """Whether an adapter for this model of the catalog ships with this release."""
+    from blockrag.models.shipped import shipped_bases  # noqa: PLC0415  (it imports this module)
+
+    return CATALOG[name].weights_sha256 in shipped_bases()
+
+
 def _fitting(names: tuple[str, ...], free: int | None, scale: int, where: str) -> Choice:
-    """The first that fits, or `SMALL`."""
+    """The first that has an adapter and fits, or `SMALL`."""
+    others = [name for name in names if not has_adapter(name)]
+    names = tuple(name for name in names if has_adapter(name))
+    if not names:
+        return Choice(
+            SMALL, f"no adapter ships yet for {' and '.join(others)}, and without one block mode loses answers"
+        )
     if free is None:
         return Choice(names[0], "this system does not say how much memory is free")
     for name in names:

@@ -18,6 +18,11 @@ def shipped_adapters(folder: Path = SHIPPED) -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{ABOUT}"))}
 
 
+def shipped_bases(folder: Path = SHIPPED) -> set[str]:
+    """Hashes of the models that the shipped adapters were made for; see `base_id`."""
+    return {_base_id_of(path) for path in shipped_adapters(folder).values()}
+
+
 def find_adapter(name: str, model: str, folder: Path = SHIPPED) -> Adapter | None:
     """Load the adapter for a model; see `adapter_folder`."""
     found = adapter_folder(name, model, folder)
