@@ -36,7 +36,7 @@ def passage(document: dict[str, Any]) -> str:
     return f"{document['title']}\n{document['text']}" if document["title"] else document["text"]
 
 
-def said_answer(row: QARow) -> str:
+def gold_answer(row: QARow) -> str:
     """The first answer that a gold document contains, or else the first answer."""
     gold = "\n".join(d["text"] for d in row["documents"] if d["is_gold"]).casefold()
     return next((a for a in row["answers"] if a.strip().casefold() in gold), row["answers"][0]).strip()

@@ -1,4 +1,4 @@
-"""Block distillation: layouts against the mask's oracle, losses against rows by hand, steps, and a whole small run."""
+"""Block distillation: layouts against the reference mask, losses worked out by hand, training steps, a small run."""
 
 import copy
 import json
@@ -14,25 +14,25 @@ from blockrag.attention.format import BlockFormat
 from blockrag.attention.mask import block_mask, strict_isolation
 from blockrag.attention.reference import reference_logits
 from tests.tiny import tiny_model, tiny_tokenizer
-from training.distill import checkpoint
-from training.distill.attention import Varlen, alone, flash, n_pairs
+from training.distill import train
+from training.distill.attention import Varlen, count_pairs, flash_single, flash_varlen
 from training.distill.config import DataConfig, DistillConfig
 from training.distill.examples import Example, Examples
-from training.distill.fuse import fuse_gates, fuse_norms, fuse_rotation, plain_gate
-from training.distill.layout import ANSWER, LIFTED, QUESTION, BlockRules, lay_blocks, lay_full, visible
-from training.distill.learner import Learner
+from training.distill.fused import fuse_gates, fuse_norms, fuse_rotation, silu_gate
+from training.distill.layout import ANSWER, CONTEXT, QUESTION, BlockRules, block_layout, dense_mask, full_layout
+from training.distill.lora import UnmergedLinear
 from training.distill.loss import (
     cross_entropy_in_chunks,
     damage_weights,
-    distance,
     divergence,
     divergence_in_chunks,
+    hidden_distance,
     sum_over_examples,
 )
-from training.distill.lowrank import Beside
-from training.distill.objectives import Losses, lay, losses
+from training.distill.model import TrainableModel
+from training.distill.objectives import Losses, losses, make_batch
 from training.distill.processes import Processes
-from training.distill.train import Run, draw, fit, passes_of, rate
+from training.distill.train import Run, draw, fit, learning_rate, micro_batches
 
 PREFIX = np.array([5, 6, 7], np.int32)
 FORMATS = {
@@ -53,23 +53,23 @@ def make_example(seed: int = 0, n_blocks: int = 3, n_turns: int = 1) -> Example:
     return Example([ids(n) for n in draws.integers(3, 9, n_blocks)], turns)
 
 
-def make_learner(config: DistillConfig, **settings) -> Learner:
-    model = tiny_model(tokenizer=tiny_tokenizer(), **settings)
-    return Learner(model, config, block_mode=config.objective != "teacher")
+def make_model(config: DistillConfig, **settings) -> TrainableModel:
+    base = tiny_model(tokenizer=tiny_tokenizer(), **settings)
+    return TrainableModel(base, config, block_mode=config.objective != "teacher")
 
 
-def disturb(learner: Learner) -> None:
-    """As if something had been learned: changes that are not 0."""
+def disturb(model: TrainableModel) -> None:
+    """Set the low-rank changes to random values, as after training."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for layer in learner.low_rank.layers.values():
+        for layer in model.lora.layers.values():
             layer.up.normal_(0, 0.05, generator=generator)
 
 
-def losses_of(learner: Learner, examples: list[Example], config: DistillConfig) -> Losses:
-    """Of one pass, no block lifted."""
-    lifted = [[False] * len(example.blocks) for example in examples]
-    return losses(learner, lay(PREFIX, examples, lifted, learner, config), config)
+def losses_of(model: TrainableModel, examples: list[Example], config: DistillConfig) -> Losses:
+    """Losses of one micro-batch without open blocks."""
+    none_open = [[False] * len(example.blocks) for example in examples]
+    return losses(model, make_batch(PREFIX, examples, none_open, model.rules, config), config)
 
 
 # layouts
@@ -77,47 +77,47 @@ def losses_of(learner: Learner, examples: list[Example], config: DistillConfig) 
 
 def test_block_layout_has_the_mask_of_the_oracle():
     example = make_example()
-    layout = lay_blocks(PREFIX, [example], [[False] * 3], BlockRules(n_sinks=2))
+    layout = block_layout(PREFIX, [example], [[False] * 3], BlockRules(n_sinks=2))
     lengths = [3, *(2 + len(block) for block in example.blocks), 7]
-    assert torch.equal(visible(layout), block_mask(lengths))
+    assert torch.equal(dense_mask(layout), block_mask(lengths))
     assert torch.equal(layout.positions, torch.arange(sum(lengths)))
 
 
 def test_full_layout_is_causal_and_examples_do_not_see_each_other():
     examples = [make_example(0), make_example(1)]
-    layout = lay_full(PREFIX, examples, [[False] * 3] * 2)
+    layout = full_layout(PREFIX, examples, [[False] * 3] * 2)
     n = [3 + example.n_tokens for example in examples]
     expected = torch.block_diag(*(torch.ones(k, k) for k in n)).tril().bool()
-    assert torch.equal(visible(layout), expected)
+    assert torch.equal(dense_mask(layout), expected)
     assert layout.positions.tolist() == [*range(n[0]), *range(n[1])]
 
 
-def test_dropout_lifts_the_rows_of_its_block_and_no_others():
+def test_dropout_opens_its_block_and_no_other():
     example = make_example()
     rules = BlockRules(n_sinks=1)
-    plain = visible(lay_blocks(PREFIX, [example], [[False, False, False]], rules))
-    lifted = visible(lay_blocks(PREFIX, [example], [[False, True, False]], rules))
+    plain = dense_mask(block_layout(PREFIX, [example], [[False, False, False]], rules))
+    opened = dense_mask(block_layout(PREFIX, [example], [[False, True, False]], rules))
     start = 3 + 1 + len(example.blocks[0])
     rows = slice(start, start + 1 + len(example.blocks[1]))
-    assert torch.equal(lifted[rows], torch.ones_like(lifted[rows]).tril(start))
-    lifted[rows] = plain[rows]
-    assert torch.equal(lifted, plain)
+    assert torch.equal(opened[rows], torch.ones_like(opened[rows]).tril(start))
+    opened[rows] = plain[rows]
+    assert torch.equal(opened, plain)
 
 
 def test_copies_of_the_prefix_are_seen_by_their_block_alone():
     example = make_example(n_blocks=2)
-    layout = lay_blocks(PREFIX, [example], [[False, False]], BlockRules(n_sinks=1, prefix_visible=True))
+    layout = block_layout(PREFIX, [example], [[False, False]], BlockRules(n_sinks=1, prefix_visible=True))
     lengths = [3, 3, 1 + len(example.blocks[0]), 3, 1 + len(example.blocks[1]), 7]
     sees = strict_isolation(len(lengths))
     for copied in (1, 3):
         sees[copied + 1, copied], sees[-1, copied] = True, False
-    assert torch.equal(visible(layout), block_mask(lengths, sees))
+    assert torch.equal(dense_mask(layout), block_mask(lengths, sees))
 
 
 def test_link_tokens_see_all_before_them_and_no_block_sees_them():
     example = make_example(n_blocks=2)
-    layout = lay_blocks(PREFIX, [example], [[False] * 2], BlockRules(n_sinks=1, n_links=2))
-    seen, links = visible(layout), np.flatnonzero(layout.sinks.numpy() >= 1)
+    layout = block_layout(PREFIX, [example], [[False] * 2], BlockRules(n_sinks=1, n_links=2))
+    seen, links = dense_mask(layout), np.flatnonzero(layout.sinks.numpy() >= 1)
     assert layout.sinks[links].tolist() == [1, 2, 1, 2], "links are numbered behind the sinks"
     for row in links:
         assert seen[row, : row + 1].all() and not seen[row, row + 1 :].any()
@@ -127,71 +127,71 @@ def test_link_tokens_see_all_before_them_and_no_block_sees_them():
     assert torch.equal(layout.positions, torch.arange(layout.n_tokens))
 
 
-def test_link_tokens_are_learned():
+def test_link_tokens_have_a_gradient():
     config = DistillConfig(n_links=2, dropout=0.0, rank=2, hidden_weight=1.0)
-    learner = make_learner(config)
-    a_pass = lay(PREFIX, [make_example()], [[False] * 3], learner, config)
-    found = losses(learner, a_pass, config).learned
+    model = make_model(config)
+    batch = make_batch(PREFIX, [make_example()], [[False] * 3], model.rules, config)
+    found = losses(model, batch, config).loss
     found.sum().backward()
-    assert learner.parameters()["links"].grad.abs().sum() > 0
+    assert model.parameters()["links"].grad.abs().sum() > 0
 
 
-def test_the_same_tokens_are_learned_from_in_both_modes():
+def test_both_modes_predict_the_same_tokens():
     examples = [make_example(0, n_turns=2), make_example(1)]
-    lifted = [[True, False, False], [False, False, True]]
-    full = lay_full(PREFIX, examples, lifted)
-    blocks = lay_blocks(PREFIX, examples, lifted, BlockRules(n_sinks=2))
-    for name in ("targets", "kinds", "examples", "shares"):
+    opened = [[True, False, False], [False, False, True]]
+    full = full_layout(PREFIX, examples, opened)
+    blocks = block_layout(PREFIX, examples, opened, BlockRules(n_sinks=2))
+    for name in ("targets", "kinds", "examples", "weights"):
         assert torch.equal(getattr(full, name), getattr(blocks, name))
     for layout in (full, blocks):
         assert torch.equal(layout.ids[layout.rows + 1], layout.targets)
     answers = full.targets[(full.kinds == ANSWER) & (full.examples == 0)]
     assert answers.tolist() == [token for _, answer in examples[0].turns for token in answer]
-    assert (full.kinds == LIFTED).sum() == len(examples[0].blocks[0]) + len(examples[1].blocks[2]) - 2
+    assert (full.kinds == CONTEXT).sum() == len(examples[0].blocks[0]) + len(examples[1].blocks[2]) - 2
     assert (full.kinds == QUESTION).sum() == 3 + 4 + 3
-    assert torch.equal(full.shares[full.kinds != ANSWER], torch.ones(int((full.kinds != ANSWER).sum())))
+    assert torch.equal(full.weights[full.kinds != ANSWER], torch.ones(int((full.kinds != ANSWER).sum())))
 
 
 def test_a_short_answer_counts_as_much_as_a_long_one():
     turns = [(np.array([1, 2], np.int32), np.array(answer, np.int32)) for answer in ([3], [4, 5, 6, 7])]
-    layout = lay_full(PREFIX, [Example([np.array([8, 9], np.int32)], turns)], [[False]])
+    layout = full_layout(PREFIX, [Example([np.array([8, 9], np.int32)], turns)], [[False]])
     losses = (layout.targets == 3).float()
-    found = sum_over_examples(losses, layout.shares, layout.kinds, layout.examples, 1)
+    found = sum_over_examples(losses, layout.weights, layout.kinds, layout.examples, 1)
     assert found[ANSWER] == pytest.approx(0.5)
 
 
 # attention
 
 
-@pytest.mark.parametrize("lifted", [[False] * 3, [False, True, False], [True, True, True]])
+@pytest.mark.parametrize("opened", [[False] * 3, [False, True, False], [True, True, True]])
 @pytest.mark.parametrize("prefix_visible", [False, True])
-def test_attention_by_parts_equals_the_dense_mask_with_gradients(lifted, prefix_visible):
+def test_attention_by_parts_equals_the_dense_mask_with_gradients(opened, prefix_visible):
     examples = [make_example(0), make_example(1)]
-    layout = lay_blocks(PREFIX, examples, [lifted, lifted[::-1]], BlockRules(2, prefix_visible))
+    layout = block_layout(PREFIX, examples, [opened, opened[::-1]], BlockRules(2, prefix_visible))
     generator = torch.Generator().manual_seed(0)
     query, key, value = (
         torch.randn(1, heads, layout.n_tokens, 8, generator=generator, requires_grad=True) for heads in (4, 2, 2)
     )
     found = Varlen(layout, torch.device("cpu"), attend_one_by_one)(None, query, key, value, 0.3)
-    expected = dense_attention(query, key, value, visible(layout), 0.3)
+    expected = dense_attention(query, key, value, dense_mask(layout), 0.3)
     assert torch.allclose(found, expected, atol=1e-6)
     direction = torch.randn(found.shape, generator=generator)
     gradients = (torch.autograd.grad((o * direction).sum(), (query, key, value)) for o in (found, expected))
     for ours, right in zip(*gradients, strict=True):
         assert torch.allclose(ours, right, atol=1e-5)
-    assert n_pairs(layout) == int(visible(layout).sum())
+    assert count_pairs(layout) == int(dense_mask(layout).sum())
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
-@pytest.mark.parametrize("lifted", [[False] * 3, [False, True, False], None])
-def test_flash_attention_and_its_gradient_are_as_exact_as_the_dense_mask_in_16_bits(lifted):
-    """How far it may be from float32 is derived from how far the dense mask in bfloat16 is. None: one sequence alone."""
-    if lifted is None:
-        layout = lay_full(PREFIX, [make_example(0)], [[False] * 3])
+@pytest.mark.parametrize("opened", [[False] * 3, [False, True, False], None])
+def test_flash_attention_and_its_gradient_are_as_exact_as_the_dense_mask_in_16_bits(opened):
+    """The error against float32 is compared with that of the dense mask in bfloat16. None: a single sequence."""
+    if opened is None:
+        layout = full_layout(PREFIX, [make_example(0)], [[False] * 3])
     else:
-        layout = lay_blocks(PREFIX, [make_example(0), make_example(1)], [lifted, lifted[::-1]], BlockRules(2, True))
-    device, seen = torch.device("cuda"), visible(layout).cuda()
+        layout = block_layout(PREFIX, [make_example(0), make_example(1)], [opened, opened[::-1]], BlockRules(2, True))
+    device, seen = torch.device("cuda"), dense_mask(layout).cuda()
     generator = torch.Generator(device).manual_seed(0)
     drawn = [torch.randn(1, heads, layout.n_tokens, 64, generator=generator, device=device) for heads in (9, 3, 3)]
     direction = torch.randn(1, layout.n_tokens, 9, 64, generator=generator, device=device)
@@ -204,7 +204,7 @@ def test_flash_attention_and_its_gradient_are_as_exact_as_the_dense_mask_in_16_b
     exact, rounded = (
         run(dtype, lambda q, k, v: dense_attention(q, k, v, seen, 0.125)) for dtype in (torch.float32, torch.bfloat16)
     )
-    found = run(torch.bfloat16, lambda q, k, v: Varlen(layout, device, flash)(None, q, k, v, 0.125))
+    found = run(torch.bfloat16, lambda q, k, v: Varlen(layout, device, flash_varlen)(None, q, k, v, 0.125))
     for ours, theirs, right in zip(found, rounded, exact, strict=True):
         assert (ours - right).norm() <= 1.5 * (theirs - right).norm()
 
@@ -219,19 +219,19 @@ def test_a_compiled_gate_and_its_gradient_are_as_exact_as_the_plain_steps_in_16_
         output = multiply(*inputs)
         return [output, *torch.autograd.grad((output.float() * direction).sum(), inputs)]
 
-    exact, rounded = (run(dtype, plain_gate) for dtype in (torch.float32, torch.bfloat16))
-    found = run(torch.bfloat16, torch.compile(plain_gate, dynamic=True))
+    exact, rounded = (run(dtype, silu_gate) for dtype in (torch.float32, torch.bfloat16))
+    found = run(torch.bfloat16, torch.compile(silu_gate, dynamic=True))
     for ours, theirs, right in zip(found, rounded, exact, strict=True):
         assert (ours - right).norm() <= 1.1 * (theirs - right).norm()
 
 
-def attend_one_by_one(q, k, v, query_ends, key_ends, most_queries, most_keys, scale):
-    """What FlashAttention does with several sequences: causal from the bottom right."""
+def attend_one_by_one(q, k, v, query_ends, key_ends, max_queries, max_keys, scale):
+    """FlashAttention over several sequences, with the causal mask aligned bottom-right."""
     outputs = []
     for i in range(len(query_ends) - 1):
         queries, keys = slice(*query_ends[i : i + 2].tolist()), slice(*key_ends[i : i + 2].tolist())
         n_q, n_k = queries.stop - queries.start, keys.stop - keys.start
-        assert n_q <= most_queries and n_k <= most_keys
+        assert n_q <= max_queries and n_k <= max_keys
         seen = torch.ones(n_q, n_k, dtype=torch.bool).tril(n_k - n_q)
         outputs.append(dense_attention(*(t.transpose(0, 1)[None] for t in (q[queries], k[keys], v[keys])), seen, scale))
     return torch.cat(outputs, 1)[0]
@@ -250,17 +250,17 @@ def dense_attention(query, key, value, seen, scale):
 @pytest.mark.parametrize("name", FORMATS)
 def test_training_in_block_mode_gives_the_logits_of_the_reference(name):
     config = DistillConfig(rank=2, **FORMATS[name])
-    learner = make_learner(config)
-    disturb(learner)
+    model = make_model(config)
+    disturb(model)
     example = make_example()
-    layout = lay_blocks(PREFIX, [example], [[False] * 3], learner.rules)
+    layout = block_layout(PREFIX, [example], [[False] * 3], model.rules)
     with torch.no_grad():
-        found = learner.hidden(layout) @ learner.head.T
-    sinks = None if learner.sinks is None else learner.sinks.detach()
-    block_format = BlockFormat(() if sinks is not None else learner.sink_ids, sinks, learner.rules.prefix_visible)
-    model = replace(learner.model, format=block_format)
+        found = model.hidden(layout) @ model.head.T
+    sinks = None if model.sinks is None else model.sinks.detach()
+    block_format = BlockFormat(() if sinks is not None else model.sink_ids, sinks, model.rules.prefix_visible)
+    base = replace(model.base, format=block_format)
     final = [token for turn in example.turns for ids in turn for token in ids]
-    expected = reference_logits(model, PREFIX.tolist(), [block.tolist() for block in example.blocks], final)
+    expected = reference_logits(base, PREFIX.tolist(), [block.tolist() for block in example.blocks], final)
     by_row = torch.argsort(layout.rows)
     assert torch.allclose(found[by_row], expected[:-1], atol=1e-4)
 
@@ -268,7 +268,7 @@ def test_training_in_block_mode_gives_the_logits_of_the_reference(name):
 @pytest.mark.parametrize("kv_heads", [1, 4])
 def test_one_sequence_alone_attends_causally(kv_heads):
     q, k, v = torch.randn(9, 4, 8), torch.randn(9, kv_heads, 8), torch.randn(9, kv_heads, 8)
-    found = alone(q, k, v, 0.3)
+    found = flash_single(q, k, v, 0.3)
     k, v = (t.repeat_interleave(4 // kv_heads, 1) for t in (k, v))
     weights = (torch.einsum("qhd,khd->hqk", q, k) * 0.3).masked_fill(~torch.ones(9, 9).tril().bool(), -torch.inf)
     assert torch.allclose(found, torch.einsum("hqk,khd->qhd", weights.softmax(-1), v), atol=1e-5)
@@ -277,20 +277,20 @@ def test_one_sequence_alone_attends_causally(kv_heads):
 @pytest.mark.parametrize("merged", [True, False])
 def test_without_its_changes_the_network_is_the_teacher_bit_for_bit(merged):
     example = make_example()
-    layout = lay_full(PREFIX, [example], [[False] * 3])
+    layout = full_layout(PREFIX, [example], [[False] * 3])
     untouched = tiny_model(tokenizer=tiny_tokenizer())
     embeddings = untouched.embed(layout.ids)[None]
     with torch.no_grad():
         expected = untouched.network.model(inputs_embeds=embeddings, position_ids=layout.positions[None])
-    learner = make_learner(DistillConfig(rank=2, merged=merged))
-    disturb(learner)
-    found = learner.hidden(layout, changed=False)
+    model = make_model(DistillConfig(rank=2, merged=merged))
+    disturb(model)
+    found = model.hidden(layout, changed=False)
     assert not found.requires_grad
     mask_free = expected.last_hidden_state[0, layout.rows]
     assert torch.allclose(found, mask_free, atol=1e-5)  # the one is masked, the other causal
-    fresh = make_learner(DistillConfig(rank=2, merged=merged))
+    fresh = make_model(DistillConfig(rank=2, merged=merged))
     assert torch.equal(found, fresh.hidden(layout, changed=False))
-    assert not torch.allclose(learner.hidden(layout), found, atol=1e-3)
+    assert not torch.allclose(model.hidden(layout), found, atol=1e-3)
 
 
 @pytest.mark.parametrize(("family", "n"), [("llama", 5), ("qwen3", 9), ("gemma", 0), ("cohere", 0)])
@@ -308,13 +308,13 @@ def test_fused_norms_are_the_networks_own_with_their_gradients(family, n):
 
 @pytest.mark.parametrize(("family", "n"), [("llama", 2), ("qwen3", 2), ("gemma", 0), ("phi3", 0)])
 def test_gates_are_replaced_where_they_are_those_of_silu(family, n):
-    """Gemma's are those of GELU; Phi-3 has both halves in one product."""
+    """Gemma uses GELU; Phi-3 has both halves in one product."""
     network, ids = tiny_model(family).network, torch.arange(3, 20)[None]
     own, asked = network(ids).logits, []
 
     def gate(*halves):
         asked.append(halves)
-        return plain_gate(*halves)
+        return silu_gate(*halves)
 
     assert fuse_gates(network, gate) == n
     asked.clear()
@@ -339,7 +339,7 @@ def test_a_change_beside_a_layer_has_the_gradient_of_the_plain_products(bias):
     inputs = [t.requires_grad_() for t in (torch.randn(3, 7, dtype=torch.double), down, up)]
 
     def beside(x, down, up):
-        return Beside.apply(x, weight, bias, down, up, 0.5)
+        return UnmergedLinear.apply(x, weight, bias, down, up, 0.5)
 
     expected = torch.nn.functional.linear(inputs[0], weight + 0.5 * up @ down, bias)
     assert torch.allclose(beside(*inputs), expected)
@@ -348,25 +348,25 @@ def test_a_change_beside_a_layer_has_the_gradient_of_the_plain_products(bias):
 
 @pytest.mark.parametrize("merged", [True, False])
 def test_activations_computed_twice_change_no_gradient(merged):
-    """However many layers keep theirs."""
-    layout, found = lay_full(PREFIX, [make_example()], [[False] * 3]), []
+    """For any share of recomputed layers."""
+    layout, found = full_layout(PREFIX, [make_example()], [[False] * 3]), []
     for share in (0.0, 0.5, 1.0):
-        learner = make_learner(DistillConfig(rank=2, merged=merged, checkpointing=share), num_hidden_layers=4)
-        assert sum(layer.gradient_checkpointing for layer in learner.model.network.model.layers) == 4 * share
-        disturb(learner)
-        loss = learner.hidden(layout).square().sum()
-        found.append(torch.autograd.grad(loss, list(learner.parameters().values())))
+        model = make_model(DistillConfig(rank=2, merged=merged, checkpointing=share), num_hidden_layers=4)
+        assert sum(layer.gradient_checkpointing for layer in model.base.network.model.layers) == 4 * share
+        disturb(model)
+        loss = model.hidden(layout).square().sum()
+        found.append(torch.autograd.grad(loss, list(model.parameters().values())))
     for gradients in found[1:]:
         assert all(torch.allclose(*pair, atol=1e-5) for pair in zip(gradients, found[0], strict=True))
 
 
 def test_merged_and_unmerged_changes_are_the_same_network():
-    layout = lay_full(PREFIX, [make_example()], [[False] * 3])
+    layout = full_layout(PREFIX, [make_example()], [[False] * 3])
     states = []
     for merged in (True, False):
-        learner = make_learner(DistillConfig(rank=2, merged=merged))
-        disturb(learner)
-        states.append(learner.hidden(layout).detach())
+        model = make_model(DistillConfig(rank=2, merged=merged))
+        disturb(model)
+        states.append(model.hidden(layout).detach())
     assert torch.allclose(*states, atol=1e-4)
 
 
@@ -411,11 +411,11 @@ def test_weights_follow_the_damage_and_pass_no_gradient():
 
 def test_given_answers_count_beside_the_divergence_as_they_do_alone():
     plain = DistillConfig(sinks="none", n_sinks=0, dropout=0)
-    learner, examples = make_learner(plain), [make_example(0), make_example(1, n_blocks=2)]
-    disturb(learner)
+    model, examples = make_model(plain), [make_example(0), make_example(1, n_blocks=2)]
+    disturb(model)
 
     def answers(config):
-        return losses_of(learner, examples, config).learned[ANSWER]
+        return losses_of(model, examples, config).loss[ANSWER]
 
     both, given = answers(replace(plain, gold_weight=0.5)), answers(replace(plain, objective="finetune"))
     assert given > 0 and torch.allclose(both, answers(plain) + 0.5 * given, atol=1e-5)
@@ -424,44 +424,48 @@ def test_given_answers_count_beside_the_divergence_as_they_do_alone():
 def test_distance_of_states_is_right_by_hand_and_0_on_equal_ones():
     teacher = torch.tensor([[[3.0, 4.0], [0.0, 2.0]], [[1.0, 0.0], [0.0, 1.0]]])  # two layers, two tokens
     student = torch.tensor([[[3.0, 1.0], [0.0, 2.0]], [[1.0, 2.0], [0.0, 0.5]]])
-    assert distance(student, teacher).tolist() == pytest.approx([(9 / 25 + 4 / 1) / 2, (0 + 0.25) / 2])
-    assert distance(teacher, teacher.clone()).tolist() == [0.0, 0.0]
+    assert hidden_distance(student, teacher).tolist() == pytest.approx([(9 / 25 + 4 / 1) / 2, (0 + 0.25) / 2])
+    assert hidden_distance(teacher, teacher.clone()).tolist() == [0.0, 0.0]
 
 
 def test_states_of_every_layer_end_in_the_hidden_states():
-    learner = make_learner(DistillConfig(rank=2))
-    disturb(learner)
-    layout = lay_blocks(PREFIX, [make_example()], [[False] * 3], learner.rules)
-    states = learner.states(layout, every_layer=True)
-    assert states.shape == (learner.model.n_layers, len(layout.rows), learner.head.shape[1])
-    assert torch.equal(states[-1], learner.hidden(layout)) and not torch.allclose(states[0], states[-1], atol=1e-3)
+    model = make_model(DistillConfig(rank=2))
+    disturb(model)
+    layout = block_layout(PREFIX, [make_example()], [[False] * 3], model.rules)
+    states = model.states(layout, every_layer=True)
+    assert states.shape == (model.base.n_layers, len(layout.rows), model.head.shape[1])
+    assert torch.equal(states[-1], model.hidden(layout)) and not torch.allclose(states[0], states[-1], atol=1e-3)
 
 
 def test_hidden_states_count_beside_the_divergence():
     plain = DistillConfig(dropout=0)
-    learner, examples = make_learner(plain), [make_example(0), make_example(1, n_blocks=2)]
-    disturb(learner)
+    model, examples = make_model(plain), [make_example(0), make_example(1, n_blocks=2)]
+    disturb(model)
 
-    without, beside = (losses_of(learner, examples, replace(plain, hidden_weight=weight)) for weight in (0.0, 2.0))
-    assert beside.told["distance"][ANSWER] > 0 and torch.equal(beside.told["divergence"], without.told["divergence"])
-    expected = without.learned[ANSWER] + 2 * beside.told["distance"][ANSWER]
-    assert torch.allclose(beside.learned[ANSWER], expected, atol=1e-4)
+    without, beside = (losses_of(model, examples, replace(plain, hidden_weight=weight)) for weight in (0.0, 2.0))
+    assert beside.logged["distance"][ANSWER] > 0 and torch.equal(
+        beside.logged["divergence"], without.logged["divergence"]
+    )
+    expected = without.loss[ANSWER] + 2 * beside.logged["distance"][ANSWER]
+    assert torch.allclose(beside.loss[ANSWER], expected, atol=1e-4)
 
 
 def test_agreement_draws_both_modes_together():
     plain = DistillConfig(objective="finetune-both")
-    learner, examples = make_learner(plain), [make_example(0), make_example(1, n_blocks=2)]
-    disturb(learner)
+    model, examples = make_model(plain), [make_example(0), make_example(1, n_blocks=2)]
+    disturb(model)
 
     agreeing = replace(plain, agreement=0.5)
-    without, beside = (losses_of(learner, examples, config) for config in (plain, agreeing))
+    without, beside = (losses_of(model, examples, config) for config in (plain, agreeing))
     other_teacher = replace(plain, objective="distill", dropout=0)  # the untouched network
-    distilled = losses_of(learner, examples, other_teacher)
-    assert beside.told["divergence"][ANSWER] > 0 and not distilled.told["divergence"].equal(beside.told["divergence"])
-    expected = without.learned[ANSWER] + 0.5 * beside.told["divergence"][ANSWER]
-    assert torch.allclose(beside.learned[ANSWER], expected, atol=1e-5)
+    distilled = losses_of(model, examples, other_teacher)
+    assert beside.logged["divergence"][ANSWER] > 0 and not distilled.logged["divergence"].equal(
+        beside.logged["divergence"]
+    )
+    expected = without.loss[ANSWER] + 0.5 * beside.logged["divergence"][ANSWER]
+    assert torch.allclose(beside.loss[ANSWER], expected, atol=1e-5)
     lone = [make_example(0, n_blocks=0)]  # nothing but a prefix and a question: both modes are one
-    assert float(losses_of(learner, lone, agreeing).told["divergence"][ANSWER]) < 1e-6
+    assert float(losses_of(model, lone, agreeing).logged["divergence"][ANSWER]) < 1e-6
 
 
 def test_an_example_counts_as_a_whole_by_kind():
@@ -476,7 +480,7 @@ def test_an_example_counts_as_a_whole_by_kind():
 def make_run(folder, n_steps=4, **changes) -> Run:
     config = DistillConfig(**{"steps": n_steps, "examples": 4, "rank": 4, "warmup": 1, "chunk": 64, **changes})
     items = [make_example(seed, 3) for seed in range(12)]
-    return Run(make_learner(config), Examples(PREFIX, items, {}), config, Processes("cpu"), folder)
+    return Run(make_model(config), Examples(PREFIX, items, {}), config, Processes("cpu"), folder)
 
 
 @pytest.mark.parametrize("objective", ["distill", "finetune", "finetune-both", "teacher"])
@@ -484,12 +488,12 @@ def test_accumulation_changes_no_gradient(tmp_path, objective):
     gradients = []
     for pack_tokens in (1, 80, 10_000):
         run = make_run(tmp_path, objective=objective, pack_tokens=pack_tokens, lr=1e-2)
-        disturb(run.learner)
-        passes = passes_of(run, 0)
-        for a_pass in passes:
-            found = losses(run.learner, a_pass, run.config)
-            (found.learned.sum() / run.config.examples).backward()
-        gradients.append((len(passes), {n: p.grad for n, p in run.learner.parameters().items()}))
+        disturb(run.model)
+        batches = micro_batches(run, 0)
+        for batch in batches:
+            found = losses(run.model, batch, run.config)
+            (found.loss.sum() / run.config.examples).backward()
+        gradients.append((len(batches), {n: p.grad for n, p in run.model.parameters().items()}))
     assert [n for n, _ in gradients][0] == 4 and gradients[-1][0] == 1
     for _, other in gradients[1:]:
         for name, gradient in gradients[0][1].items():
@@ -503,15 +507,15 @@ def test_every_example_comes_once_before_any_comes_again(tmp_path):
     assert len(set(drawn[:12])) == 12 and len(set(drawn[12:24])) == 12
 
 
-def test_dropout_of_0_lifts_nothing_and_of_1_everything(tmp_path):
+def test_dropout_of_0_opens_no_block_and_of_1_every_block(tmp_path):
     for share in (0.0, 1.0):
         run = make_run(tmp_path, dropout=share)
-        assert all(lifts == bool(share) for _, lifted in draw(run.examples, 0, run.config) for lifts in lifted)
+        assert all(is_open == bool(share) for _, flags in draw(run.examples, 0, run.config) for is_open in flags)
 
 
 def test_the_rate_rises_and_falls():
     config = DistillConfig(steps=100, warmup=10, lr=1.0, lr_end=0.1)
-    rates = [rate(step, config) for step in range(100)]
+    rates = [learning_rate(step, config) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0) and rates[-1] < 0.11
     assert rates[:10] == sorted(rates[:10]) and rates[10:] == sorted(rates[10:], reverse=True)
 
@@ -522,19 +526,19 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, monkeypa
     stopped = make_run(tmp_path / "stopped", 20, save_every=10)
 
     def stop(*args):
-        checkpoint_save(*args)
+        save(*args)
         raise KeyboardInterrupt
 
-    checkpoint_save = checkpoint.save
+    save = train.save_checkpoint
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(checkpoint, "save", stop)
+        patched.setattr(train, "save_checkpoint", stop)
         fit(stopped)
     again = make_run(tmp_path / "stopped", 20, save_every=10)
     fit(again, resume=True)
     logs = [[json.loads(line) for line in (run.out / "log.jsonl").read_text().splitlines()] for run in (whole, again)]
     assert [[line["step"], line["loss"]] for line in logs[0]] == [[line["step"], line["loss"]] for line in logs[1]]
-    for name, parameter in whole.learner.parameters().items():
-        assert torch.equal(parameter, again.learner.parameters()[name])
+    for name, parameter in whole.model.parameters().items():
+        assert torch.equal(parameter, again.model.parameters()[name])
 
 
 def test_a_checkpoint_is_safetensors_and_json(tmp_path):
@@ -545,11 +549,11 @@ def test_a_checkpoint_is_safetensors_and_json(tmp_path):
 
 def test_training_lowers_the_divergence(tmp_path):
     run = make_run(tmp_path, 80, lr=1e-2, dropout=0.3, token_weights="damage")
-    before = copy.deepcopy(run.learner.head)
+    before = copy.deepcopy(run.model.head)
     fit(run)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["divergence_answer"] < 0.7 * lines[0]["divergence_answer"]
-    assert lines[-1]["damage_answer"] > 0 and torch.equal(before, run.learner.head)
+    assert lines[-1]["damage_answer"] > 0 and torch.equal(before, run.model.head)
 
 
 # settings

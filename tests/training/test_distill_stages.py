@@ -1,4 +1,4 @@
-"""The command line of distillation, from rows to an adapter that answers; tasks; the judge of answers."""
+"""The commands of distillation, from rows to an adapter that answers; synthetic questions; metrics of answers."""
 
 import argparse
 import json
@@ -21,17 +21,16 @@ from blockrag.models.adapter import Change, load_adapter
 from blockrag.models.load import load_answer_model, load_tokenizer
 from blockrag.prompt import Prompt
 from tests.tiny import WordEmbedder, tiny_model, tiny_tokenizer
-from training.commit import commit
+from training.cli import commit
 from training.distill import adapt, selfmade
 from training.distill.__main__ import main as distill
 from training.distill.config import DataConfig
+from training.distill.drafts import Draft
 from training.distill.examples import Tokeniser, load, load_all, save
-from training.distill.shrink import lower
-from training.distill.sources import Draft
-from training.distill.tasks import TASKS, UNSAID, Asked, Passage, ask, ask_unsaid
+from training.distill.shrink import truncate_rank
+from training.distill.tasks import NO_ANSWER, TASKS, Passage, QAPair, make_question, make_unanswerable
 from training.evaluate.__main__ import main as evaluate
-from training.evaluate.answers import contains, exact, f1
-from training.evaluate.bootstrap import share_interval
+from training.evaluate.metrics import contains, exact, f1, ratio_interval
 
 ROOT = Path(__file__).parents[2]
 NAMES = "Ada Boyle Curie Dirac Euler Fermi Gauss Hooke".split()
@@ -98,7 +97,9 @@ def trained(tmp_path_factory) -> Path:
 def test_examples_are_the_tokens_of_serving(trained):
     tokenizer = load_tokenizer(str(trained / "base"))
     tokeniser, prompt = Tokeniser(tokenizer, DataConfig()), Prompt(tokenizer)
-    draft = Draft(["One block. ", "Another."], [Asked("Who?", "Ada", "question"), Asked("When?", "In 1907", "x")], "s")
+    draft = Draft(
+        ["One block. ", "Another."], [QAPair("Who?", "Ada", "question"), QAPair("When?", "In 1907", "x")], "s"
+    )
     example = tokeniser.example(draft)
     assert [ids.tolist() for ids in example.blocks] == [prompt.block_ids(text) for text in draft.blocks]
     assert example.turns[0][0].tolist() == prompt.final_ids("Who?")
@@ -106,8 +107,8 @@ def test_examples_are_the_tokens_of_serving(trained):
     whole = [token for turn in example.turns for ids in turn for token in ids]
     messages = [("user", "Who?"), ("assistant", "Ada"), ("user", "Question: When?"), ("assistant", "In 1907")]
     turns = [{"role": role, "content": text} for role, text in messages]
-    said = tokenizer.apply_chat_template(turns, tokenize=False).split("Who?")[1].removesuffix("<s>assistant: ")
-    assert tokenizer.decode(whole).split("Who?")[1] == said
+    rendered = tokenizer.apply_chat_template(turns, tokenize=False).split("Who?")[1].removesuffix("<s>assistant: ")
+    assert tokenizer.decode(whole).split("Who?")[1] == rendered
 
 
 def test_the_file_of_examples_is_the_same_for_any_number_of_processes(trained):
@@ -116,7 +117,9 @@ def test_the_file_of_examples_is_the_same_for_any_number_of_processes(trained):
     distill(["prepare", "--model", str(trained / "base"), *rows, "--n", "24", "--max-tokens", "200", "--workers", "2"])
     assert again.read_bytes() == (trained / "examples.safetensors").read_bytes()
     found = load(again)
-    assert len(found.items) == 24 and found.made_of["counts"]["towns"] > 0 and found.made_of["counts"]["texts"] > 0
+    assert (
+        len(found.items) == 24 and found.provenance["counts"]["towns"] > 0 and found.provenance["counts"]["texts"] > 0
+    )
 
 
 def test_the_student_leaves_the_teacher_as_it_was(trained):
@@ -187,8 +190,14 @@ def test_self_made_conversations_become_examples(trained, tmp_path):
         load_all([made, tmp_path / "other.safetensors"])
 
 
-def test_an_adapter_for_ones_own_model_is_one_command(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(selfmade, "clean", lambda said: "When was the mill built?")  # random weights write no questions
+def test_an_adapter_for_ones_own_model_is_one_command(tmp_path, monkeypatch):
+    base = tiny_model(tokenizer=tiny_tokenizer())
+    base.network.generation_config.eos_token_id = list(range(2, 80))  # so that random weights end their answers
+    base.network.save_pretrained(tmp_path / "base")
+    base.tokenizer.save_pretrained(tmp_path / "base")
+    monkeypatch.setattr(
+        selfmade, "extract_question", lambda output: "When was the mill built?"
+    )  # random weights write no questions
     folder = tmp_path / "documents"
     folder.mkdir()
     for i in range(3):
@@ -198,14 +207,14 @@ def test_an_adapter_for_ones_own_model_is_one_command(trained, tmp_path, monkeyp
         (folder / f"mill{i}.md").write_text(text)
     (folder / "short.txt").write_text("Too short.")
     (folder / "bad.pdf").write_bytes(b"%PDF-1.4 nothing")
-    flags = ["--model", str(trained / "base"), "--documents", str(folder), "--out", str(tmp_path / "adapter")]
-    small = ["--minutes", "0.1", "--conversations", "8", "--max-tokens", "128", "--examples", "2", "--rank", "2"]
+    flags = ["--model", str(tmp_path / "base"), "--documents", str(folder), "--out", str(tmp_path / "adapter")]
+    small = ["--minutes", "0.1", "--conversations", "8", "--max-tokens", "600", "--examples", "2", "--rank", "2"]
     result = adapt.run(parsed(adapt, [*flags, *small, "--device", "cpu"]))
     assert load_adapter(tmp_path / "adapter").student and len(result["left_out"]) == 2
     assert any("short.txt: it has 10 characters" in reason for reason in result["left_out"])
     card = (tmp_path / "adapter" / "README.md").read_text()
     assert card.startswith("---\nbase_model:") and f"{result['held_out']['block_answer']:.3f}" in card
-    with pytest.raises(ValueError, match="holds 0 documents"):
+    with pytest.raises(ValueError, match="holds 0 usable documents"):
         adapt.run(parsed(adapt, ["--model", "x", "--documents", str(tmp_path / "none"), "--out", str(tmp_path / "o")]))
 
 
@@ -231,8 +240,8 @@ def test_a_teacher_may_learn_both_modes(trained, tmp_path):
     distill([*run, "--objective", "finetune-both", "--agreement", "1"])
     both = load_adapter(tmp_path / "both")
     assert both.teacher and not both.student and both.prefix_visible and "student" not in both.about
-    told = [json.loads(line) for line in (tmp_path / "both" / "log.jsonl").read_text().splitlines()]
-    assert told[-1]["divergence_answer"] > 0 and told[-1]["nll_answer"] > 0
+    log = [json.loads(line) for line in (tmp_path / "both" / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["divergence_answer"] > 0 and log[-1]["nll_answer"] > 0
     for wrong in (["--objective", "distill"], ["--objective", "finetune"], ["--sinks", "learned"]):
         with pytest.raises(ValueError, match="a teacher"):
             distill([*run, *wrong])
@@ -253,7 +262,7 @@ def test_a_lower_rank_is_the_nearest_there_is(rank):
     generator = torch.Generator().manual_seed(rank)
     change = Change(torch.randn(20, 8, generator=generator), torch.randn(8, 12, generator=generator))
     whole, values = change.up @ change.down, torch.linalg.svdvals(change.up @ change.down)
-    found = lower(change, rank)
+    found = truncate_rank(change, rank)
     assert found.up.shape == (20, rank) and found.down.shape == (rank, 12)
     lost = (whole - found.up @ found.down).norm()
     assert torch.allclose(lost, values[rank:].norm(), atol=1e-3)
@@ -267,7 +276,7 @@ def test_another_base_is_refused(trained, tmp_path):
         distill(["student", "--model", str(tmp_path), *run, "--out", str(tmp_path / "out"), "--device", "cpu"])
 
 
-def test_answers_are_judged_in_all_modes(trained, capsys):
+def test_answers_are_evaluated_in_all_modes(trained, capsys):
     out = trained / "qa.json"
     flags = ["--model", str(trained / "base"), "--adapter", str(trained / "student"), "--device", "cpu"]
     evaluate(
@@ -312,7 +321,7 @@ def test_answers_decoded_together_are_those_decoded_alone(trained, rows):
     assert agreement["full"] == 1 and agreement["block"] <= 1
 
 
-def test_long_text_is_judged_by_the_distance_from_a_boundary(trained):
+def test_long_text_is_evaluated_by_the_distance_from_a_boundary(trained):
     out = trained / "long.json"
     flags = ["--model", str(trained / "base"), "--adapter", str(trained / "student"), "--device", "cpu"]
     sizes = ["--block-tokens", "16", "128", "--max-tokens", "400", "--limit", "2"]
@@ -321,9 +330,9 @@ def test_long_text_is_judged_by_the_distance_from_a_boundary(trained):
     assert {row["position"] for row in rows} >= {"1-15", "16-63"} and {row["category"] for row in rows} == {"news"}
     assert all(row["kl"] < 1e-5 for row in rows if row["mode"] == "full")
     assert all(row["kl"] > 1e-5 for row in rows if row["mode"] != "full")
-    picture, told = trained / "curve.png", trained / "curve.json"
-    evaluate(["curve", "--data", str(out), "--out", str(picture), "--json", str(told)])
-    (point,) = json.loads(told.read_text())["rows"]
+    picture, points = trained / "curve.png", trained / "curve.json"
+    evaluate(["curve", "--data", str(out), "--out", str(picture), "--json", str(points)])
+    (point,) = json.loads(points.read_text())["rows"]
     of_block = [row for row in rows if row["mode"] == "block"]
     mean = sum(row["kl"] * row["n_tokens"] for row in of_block) / sum(row["n_tokens"] for row in of_block)
     assert point["modes"]["block"]["kl"] == pytest.approx(mean) and picture.read_bytes().startswith(b"\x89PNG")
@@ -351,31 +360,33 @@ def test_answers_of_built_questions_stand_in_the_blocks():
     text = "\n".join(passage.text for passage in SECTIONS)
     made = {}
     for seed in range(300):
-        asked = ask(SECTIONS, random.Random(seed))
-        assert asked.answer in text, asked
-        made.setdefault(asked.task, asked)
+        pair = make_question(SECTIONS, random.Random(seed))
+        assert pair.answer in text, pair
+        made.setdefault(pair.task, pair)
     assert set(made) == {"go on", "find the section", "who said it", "fill the gap"}
     gap = made["fill the gap"]
     assert gap.answer not in gap.question and text.count(gap.answer) == 1
 
 
 def test_shares_are_of_the_same_questions():
-    share, low, high = share_interval([1.0, 0.0, 1.0, 0.5] * 9, [1.0, 0.5, 1.0, 0.5] * 9)
+    share, low, high = ratio_interval([1.0, 0.0, 1.0, 0.5] * 9, [1.0, 0.5, 1.0, 0.5] * 9)
     assert share == pytest.approx(2.5 / 3) and low < share < high <= 1.0
-    assert share_interval([1.0], [0.0]) == (None, None, None)
+    assert ratio_interval([1.0], [0.0]) == (None, None, None)
 
 
 def test_the_same_chance_asks_the_same():
-    assert [ask(SECTIONS, random.Random(7)) for _ in range(2)] == [ask(SECTIONS, random.Random(7))] * 2
+    assert [make_question(SECTIONS, random.Random(7)) for _ in range(2)] == [
+        make_question(SECTIONS, random.Random(7))
+    ] * 2
 
 
-def test_what_the_blocks_do_not_say():
-    asked = ask_unsaid(SECTIONS[:1], SECTIONS[1:], random.Random(0))
-    assert asked.answer == UNSAID and asked.task == "unsaid"
-    assert ask_unsaid(SECTIONS, SECTIONS, random.Random(0)) is None
+def test_unanswerable_questions_are_about_another_text():
+    pair = make_unanswerable(SECTIONS[:1], SECTIONS[1:], random.Random(0))
+    assert pair.answer == NO_ANSWER and pair.task == "unanswerable"
+    assert make_unanswerable(SECTIONS, SECTIONS, random.Random(0)) is None
 
 
-def test_a_text_that_lends_itself_to_nothing_is_asked_nothing():
+def test_an_unsuitable_text_gives_no_question():
     assert all(task([Passage("Too short.")], random.Random(0)) is None for task in TASKS)
 
 

@@ -1,4 +1,4 @@
-"""Judging segmenters: metrics by hand, offsets of others' chunks, intervals, and the command end to end."""
+"""Evaluation of segmenters: metrics worked out by hand, other libraries' offsets, intervals, the commands end to end."""
 
 import argparse
 import json
@@ -12,10 +12,17 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from blockrag.segment import Structural, find_candidates
 from training.evaluate import segmentation, speed
 from training.evaluate.__main__ import main
-from training.evaluate.bootstrap import interval
-from training.evaluate.cutters import Equal, Ours, make_cutter
-from training.evaluate.outside import Chonkie, Embed, LlamaIndex, TextTiling
+from training.evaluate.metrics import interval
 from training.evaluate.segmentation_metrics import NAMES, Units, measure, normalise
+from training.evaluate.segmenters import (
+    CachedEmbedder,
+    ChonkieSplitter,
+    EqualSplitter,
+    LlamaIndexSplitter,
+    OwnSplitter,
+    TextTilingSplitter,
+    make_splitter,
+)
 
 TEXT = "".join(f"Sentence {i} is about {'boats' if i < 10 else 'cheese'}.\n\n" for i in range(20))
 STARTS = find_candidates(TEXT)
@@ -41,7 +48,7 @@ def vectors(texts):
 def embed():
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return Embed(vectors, tokenizer)
+    return CachedEmbedder(vectors, tokenizer)
 
 
 # metrics
@@ -105,40 +112,40 @@ def test_an_interval_holds_its_mean_and_shrinks_with_more_documents():
 def test_what_counts_tokens_neither_pads_nor_truncates(embed):
     embed.tokenizer.enable_padding(length=128)
     embed.tokenizer.enable_truncation(128)
-    again = Embed(vectors, embed.tokenizer)
+    again = CachedEmbedder(vectors, embed.tokenizer)
     assert [len(again.tokenizer.encode("word " * n).ids) for n in (3, 300)] == [3, 300]
 
 
 def test_ties_are_broken_evenly_and_equal_pieces_are_equal():
-    found = Ours(Structural(), Counter())
+    found = OwnSplitter(Structural(), Counter())
     one = found.best(TEXT, 1)
     assert abs(int(one[0]) - len(TEXT) / 2) < 80
-    sizes = np.diff([0, *Equal(Counter()).best(TEXT, 3), len(TEXT)])
+    sizes = np.diff([0, *EqualSplitter(Counter()).best(TEXT, 3), len(TEXT)])
     assert len(sizes) == 4 and sizes.max() - sizes.min() < 80
 
 
-@pytest.mark.parametrize("make", [LlamaIndex, Chonkie])
+@pytest.mark.parametrize("make", [LlamaIndexSplitter, ChonkieSplitter])
 def test_other_libraries_find_the_change_of_topic(make, embed):
-    pytest.importorskip({LlamaIndex: "llama_index.core", Chonkie: "chonkie"}[make])
-    cutter = make(embed)
-    for found in (cutter.default(TEXT), cutter.best(TEXT, 3)):
+    pytest.importorskip({LlamaIndexSplitter: "llama_index.core", ChonkieSplitter: "chonkie"}[make])
+    splitter = make(embed)
+    for found in (splitter.default(TEXT), splitter.best(TEXT, 3)):
         assert set(normalise(TEXT, found)) <= set(STARTS.tolist())
-    if make is LlamaIndex:  # chonkie smooths over five sentences, and may find nothing in so short a text
-        assert abs(int(normalise(TEXT, cutter.best(TEXT, 1))[0]) - STARTS[9]) <= 40
+    if make is LlamaIndexSplitter:  # chonkie smooths over five sentences, and may find nothing in so short a text
+        assert abs(int(normalise(TEXT, splitter.best(TEXT, 1))[0]) - STARTS[9]) <= 40
 
 
 def test_texttiling_cuts_at_blank_lines_and_finds_nothing_in_a_line():
     topics = ("harbour ship sail mast anchor tide", "cheese milk cow farm butter cream")
     text = "".join(f"{topic} {topic} {topic} part {i}.\n\n" for topic in topics for i in range(20))
-    cutter = TextTiling()
-    found = normalise(text, cutter.default(text))
+    splitter = TextTilingSplitter()
+    found = normalise(text, splitter.default(text))
     assert len(found) and all(text[char - 2 : char] == "\n\n" for char in found)
-    assert not len(cutter.default("One line only.")) and cutter.best(text, 3) is None
+    assert not len(splitter.default("One line only.")) and splitter.best(text, 3) is None
 
 
-def test_an_unknown_segmenter_is_told(embed):
+def test_an_unknown_segmenter_is_refused(embed):
     with pytest.raises(ValueError, match="no segmenter 'x'"):
-        make_cutter("x", Counter(), embed, None, "cpu")
+        make_splitter("x", Counter(), embed, None, "cpu")
 
 
 # the command
@@ -147,8 +154,8 @@ def test_an_unknown_segmenter_is_told(embed):
 def test_the_command_writes_rows_and_macro_means(tmp_path, capsys, monkeypatch, embed):
     monkeypatch.setattr(
         segmentation,
-        "make_cutters",
-        lambda names, neural, device: {n: make_cutter(n, Counter(), embed, None, device) for n in names},
+        "make_splitters",
+        lambda names, neural, device: {n: make_splitter(n, Counter(), embed, None, device) for n in names},
     )
     rows = []
     for i in range(4):
@@ -180,7 +187,7 @@ def test_the_command_writes_rows_and_macro_means(tmp_path, capsys, monkeypatch, 
 def test_segmenters_are_timed_in_turns_on_the_same_text(tmp_path, capsys, monkeypatch):
     asked = []
 
-    class Cut:
+    class Recorder:
         def __init__(self, name):
             self.name = name
 
@@ -188,7 +195,7 @@ def test_segmenters_are_timed_in_turns_on_the_same_text(tmp_path, capsys, monkey
             asked.append((self.name, text))
             return STARTS[:3]
 
-    monkeypatch.setattr(speed, "make_cutters", lambda names, neural, device: {name: Cut(name) for name in names})
+    monkeypatch.setattr(speed, "make_splitters", lambda names, neural, device: {name: Recorder(name) for name in names})
     (tmp_path / "a.txt").write_text(TEXT)
     flags = f"speed --text {tmp_path / 'a.txt'} {tmp_path / 'a.txt'} --characters {len(TEXT) + 9} --segmenters x,y"
     main([*flags.split(), "--json", str(tmp_path / "out.json")])

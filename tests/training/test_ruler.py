@@ -6,8 +6,8 @@ import pytest
 
 from tests.tiny import tiny_model, tiny_tokenizer
 from training.evaluate.__main__ import main as evaluate
-from training.evaluate.answers import contains_all
-from training.evaluate.qa import in_all_places
+from training.evaluate.metrics import contains_all
+from training.evaluate.qa import at_every_place
 from training.evaluate.ruler import N_HOPS, N_KEYS
 
 
@@ -80,9 +80,9 @@ def test_the_rows_are_read_by_the_evaluation(made, capsys):
 
 def test_the_gold_passage_takes_every_place():
     documents = [{"title": "", "text": str(i), "is_gold": i == 2} for i in range(5)]
-    rows = list(in_all_places({"id": "q", "documents": documents}, 4))
+    rows = list(at_every_place({"id": "q", "documents": documents}, 4))
     assert [row["place"] for row in rows] == [0, 1, 2, 3]
     assert [[d["text"] for d in row["documents"]].index("2") for row in rows] == [0, 1, 2, 3]
     assert all(len(row["documents"]) == 4 for row in rows)
     with pytest.raises(ValueError, match="no gold document"):
-        list(in_all_places({"id": "q", "documents": documents[:2]}, 4))
+        list(at_every_place({"id": "q", "documents": documents[:2]}, 4))

@@ -1,1 +1,1 @@
-"""Block distillation: a teacher that reads documents whole, and a student that reads them block by block alike."""
+"""Block distillation: a student in block mode learns to predict like a teacher in full mode."""

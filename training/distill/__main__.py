@@ -1,4 +1,4 @@
-"""``python -m training.distill``: make examples, train teacher and student, look at runs. The last line is JSON."""
+"""``python -m training.distill``: prepare examples, train teacher and student, inspect runs. The last line is JSON."""
 
 import argparse
 import json
@@ -6,22 +6,27 @@ from collections.abc import Sequence
 
 import torch
 
-from training.distill import adapt, prepare, questions, selfmade, shrink, stages, timing
+from training.distill import adapt, log, prepare, selfmade, shrink, stages, timing
 
 COMMANDS = {
-    "adapt": ("an adapter for your own model from your own documents", adapt.add_arguments, adapt.run),
-    "selfmade": ("a model's own questions and answers about documents", selfmade.add_arguments, selfmade.run),
-    "prepare": ("rows of data sets -> a file of examples", prepare.add_arguments, prepare.run),
-    "questions": ("rows of questions, as plain lines", questions.add_arguments, questions.run),
-    "teacher": ("train a reader in full mode", stages.add_teacher_arguments, stages.run_teacher),
-    "student": ("train block mode on top of it", stages.add_student_arguments, stages.run_student),
-    "shrink": ("an adapter in 8 bits, as it is shipped", shrink.add_arguments, shrink.run),
-    "timing": ("time steps of a well-known shape", timing.add_arguments, timing.run),
+    "adapt": ("train an adapter for your own model from your own documents", adapt.add_arguments, adapt.run),
+    "selfmade": ("let a model write questions and answers about documents", selfmade.add_arguments, selfmade.run),
+    "prepare": ("build a file of training examples", prepare.add_arguments, prepare.run),
+    "questions": ("copy rows of question files to .jsonl", prepare.add_question_arguments, prepare.run_questions),
+    "teacher": ("train the teacher (full mode)", stages.add_teacher_arguments, stages.run_teacher),
+    "student": (
+        "train block mode on top of the teacher or the published model",
+        stages.add_student_arguments,
+        stages.run_student,
+    ),
+    "shrink": ("convert an adapter to 8 bits, as it ships", shrink.add_arguments, shrink.run),
+    "timing": ("time training steps of a model shape with random weights", timing.add_arguments, timing.run),
+    "plot": ("plot the logs of runs", log.add_arguments, log.run),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the flags and run."""
+    """Parse the flags and run the command."""
     parser = argparse.ArgumentParser(prog="python -m training.distill", description=__doc__)
     commands = parser.add_subparsers(required=True)
     for name, (summary, add_arguments, run) in COMMANDS.items():
@@ -29,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         add_arguments(command)
         command.set_defaults(run=run)
     args = parser.parse_args(argv)
-    torch.set_float32_matmul_precision("high")  # TF32 where there is: inputs of 16 bits lose nothing by it
+    torch.set_float32_matmul_precision("high")  # TF32 is exact for 16-bit inputs
     print(json.dumps(args.run(args)))
 
 

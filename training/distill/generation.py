@@ -1,7 +1,7 @@
-"""Answers of one network to many prompts at once: continuous batching with greedy or sampled decoding.
+"""Continuous batching: answer many prompts with one network, greedily or by sampling.
 
-Prompts are prefilled packed behind one another; all rows are then decoded together, one token a step. A row whose
-answers are complete is given the next prompt at once. On CUDA a step is one captured graph.
+Prompts are packed for prefill; then all rows are decoded together, one token per step. A finished row takes the next
+prompt at once. On CUDA a step is one captured graph.
 """
 
 from collections import deque
@@ -18,13 +18,13 @@ from blockrag.attention.gqa import UNMASKED
 from blockrag.generate import end_tokens, prefill
 from blockrag.kv.block_kv import BlockKV
 from blockrag.models.answer_model import AnswerModel
-from training.distill.attention import flash
+from training.distill.attention import flash_varlen
 
 PREFILL_TOKENS = 16384
-"""Most tokens of prompts that are prefilled together, one longer prompt apart."""
+"""Prompts are added to a prefill until it has this many tokens."""
 
 LIMIT_STEP = 512
-"""Attention reads whole multiples of this many keys; each multiple is a graph of its own."""
+"""Attention reads a multiple of this many keys; each multiple has its own graph."""
 
 
 @dataclass(frozen=True)
@@ -34,34 +34,33 @@ class Request:
     Attributes
     ----------
     key : Hashable
-        Names the request in its `Completion`.
+        Identifies the request in its `Completion`.
     prompt_ids : sequence of int
         Up to the header of the first answer.
-    further : sequence of sequences of int
-        Further questions, each with the header of its answer; each is fed behind the end token of the answer before.
-    most : int
-        Longest answer, in tokens without the end token.
+    follow_ups : sequence of sequences of int
+        Further questions with their answers' headers; each is fed after the end token of the previous answer.
+    max_new_tokens : int
+        Maximum tokens of an answer, without the end token.
     temperature : float
         0 is greedy.
     """
 
     key: Hashable
     prompt_ids: Sequence[int]
-    further: Sequence[Sequence[int]] = ()
-    most: int = 96
+    follow_ups: Sequence[Sequence[int]] = ()
+    max_new_tokens: int = 96
     temperature: float = 0.0
 
     @property
     def n_tokens(self) -> int:
-        """Most tokens that the request can take."""
-        return len(self.prompt_ids) + sum(map(len, self.further)) + (len(self.further) + 1) * (self.most + 1)
+        """Maximum tokens of the whole conversation."""
+        n_answers = len(self.follow_ups) + 1
+        return len(self.prompt_ids) + sum(map(len, self.follow_ups)) + n_answers * (self.max_new_tokens + 1)
 
 
 @dataclass
 class Completion:
-    """The answers to one request, without end tokens.
-
-    Only the last can be incomplete; further turns are then missing."""
+    """Answers to a request, without end tokens. If the last one is incomplete, later turns are missing."""
 
     key: Hashable
     answers: list[list[int]] = field(default_factory=list)
@@ -69,7 +68,7 @@ class Completion:
 
 
 class BatchDecoder:
-    """Completes requests with one network.
+    """Answers requests with one network.
 
     Parameters
     ----------
@@ -78,9 +77,9 @@ class BatchDecoder:
     n_rows : int
         Requests decoded at once.
     capacity : int
-        Most tokens of a request.
+        Maximum tokens of a request.
     seed : int
-        Of sampling.
+        Seed of sampling.
     """
 
     def __init__(self, model: AnswerModel, n_rows: int, capacity: int, seed: int = 0):
@@ -97,12 +96,12 @@ class BatchDecoder:
 
     @torch.inference_mode()
     def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Complete all requests; yields them as they finish, not in order.
+        """Complete all requests; yield them as they finish, in any order.
 
         Raises
         ------
         ValueError
-            If a request can take more tokens than a row holds.
+            If a request may exceed the capacity of a row.
         """
         waiting = iter(requests)
         while True:
@@ -113,19 +112,19 @@ class BatchDecoder:
 
     @torch.inference_mode()
     def submit(self, request: Request, parts: Sequence[BlockKV]) -> list[Completion]:
-        """Begin a request whose prompt stands behind block KVs; returns the requests that finished to make room.
+        """Start a request whose prompt follows block KVs; return requests that finished while waiting for a free row.
 
         Parameters
         ----------
         request : Request
             Its prompt is the final block.
         parts : sequence of BlockKV
-            Prefix first, then the blocks, in prompt order.
+            The prefix, then the blocks in prompt order.
 
         Raises
         ------
         ValueError
-            If the request can take more tokens than a row holds.
+            If the request may exceed the capacity of a row.
         """
         finished: list[Completion] = []
         while len(self._active) == self._n_rows:
@@ -143,12 +142,12 @@ class BatchDecoder:
 
     @torch.inference_mode()
     def drain(self) -> Iterator[Completion]:
-        """Finish what was submitted."""
+        """Finish all submitted requests."""
         while self._active:
             yield from self._advance()
 
     def _advance(self) -> list[Completion]:
-        """Take finished requests out of their rows, or, where there are none, decode one token of each."""
+        """Return finished requests and free their rows; if there are none, decode one token of every row."""
         finished = [row for row, state in self._active.items() if state.done]
         if not finished:
             sampled = self._step(self._active)
@@ -161,10 +160,10 @@ class BatchDecoder:
 
     def _check_room(self, n_tokens: int) -> None:
         if n_tokens > self._capacity:
-            raise ValueError(f"a request can take {n_tokens} tokens; a row holds {self._capacity}.")
+            raise ValueError(f"a request may take {n_tokens} tokens; a row holds {self._capacity}.")
 
     def _admit(self, waiting: Iterator[Request]) -> None:
-        """Prefill requests into free rows, as many as there are."""
+        """Prefill waiting requests into the free rows."""
         free = self._free()
         while free:
             batch: list[Request] = []
@@ -181,7 +180,7 @@ class BatchDecoder:
                 self._active[row] = _Row(request, self._ends, token)
 
     def _prefill(self, batch: Sequence[Request], rows: Sequence[int]) -> list[int]:
-        """Write the prompts' KV into their rows; returns the first token of each answer."""
+        """Write the prompts' KV into their rows; return the first token of each answer."""
         device = self._model.device
         lengths = [len(request.prompt_ids) for request in batch]
         ids = torch.tensor([token for request in batch for token in request.prompt_ids], device=device)
@@ -201,7 +200,7 @@ class BatchDecoder:
         return _sample(logits, self._temperatures[list(rows)]).tolist()
 
     def _step(self, active: dict[int, "_Row"]) -> list[int]:
-        """Feed every row its next token; returns what each row's network says next."""
+        """Feed every row its next token; return the token sampled in each row."""
         staged = torch.zeros(2, self._n_rows, dtype=torch.long)
         for row, state in active.items():
             staged[0, row], staged[1, row] = state.token, state.position
@@ -219,7 +218,7 @@ class BatchDecoder:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            for _ in range(2):  # libraries are set up outside of the capture; a step writes the same keys each time
+            for _ in range(2):  # warm-up outside the capture; a repeated step writes the same keys
                 self._decode(limit)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
@@ -228,7 +227,7 @@ class BatchDecoder:
         return graph, sampled
 
     def _decode(self, limit: int) -> torch.Tensor:
-        """One token of every row, over the first `limit` keys; returns int64 ``(rows,)``."""
+        """Decode one token of every row with attention over the first `limit` keys; return int64 ``(rows,)``."""
         ids, positions = self._inputs
         seen = torch.arange(limit, device=ids.device) <= positions[:, None]
 
@@ -255,18 +254,18 @@ class BatchDecoder:
 
 
 def _sample(logits: torch.Tensor, temperatures: torch.Tensor) -> torch.Tensor:
-    """The most likely token of each row, or one drawn at the row's temperature (Gumbel's trick)."""
+    """Sample a token of each row at its temperature, 0 being greedy (Gumbel-max trick)."""
     scores = logits.float()
     noise = -torch.empty_like(scores).exponential_().log()
     return (scores + noise * temperatures[:, None]).argmax(-1)
 
 
 class _Row:
-    """A request while it is decoded: which token comes next, and at which position."""
+    """State of a request during decoding: the next token to feed and its position."""
 
     def __init__(self, request: Request, ends: frozenset[int], first: int, n_before: int = 0):
         self._request, self._ends = request, ends
-        self._further = deque(request.further)
+        self._follow_ups = deque(request.follow_ups)
         self._forced: deque[int] = deque()
         self._answer: list[int] = []
         self.completion, self.done = Completion(request.key), False
@@ -274,13 +273,13 @@ class _Row:
         self.take(first)
 
     def take(self, sampled: int) -> None:
-        """What the network said after the token before."""
+        """Process the token sampled after the previous one."""
         self.position += 1
         if self._forced:
             self.token = self._forced.popleft()
         elif sampled in self._ends:
             self._close(sampled)
-        elif len(self._answer) == self._request.most:
+        elif len(self._answer) == self._request.max_new_tokens:
             self.completion.answers.append(self._answer)
             self.completion.complete, self.done = False, True
         else:
@@ -290,17 +289,17 @@ class _Row:
     def _close(self, end: int) -> None:
         self.completion.answers.append(self._answer)
         self._answer = []
-        if not self._further:
+        if not self._follow_ups:
             self.done = True
             return
-        self.token, self._forced = end, deque(self._further.popleft())
+        self.token, self._forced = end, deque(self._follow_ups.popleft())
 
 
 class _Causal:
-    """Causal attention of sequences laid behind one another."""
+    """Causal attention over concatenated sequences."""
 
     def __init__(self, lengths: Sequence[int], device: torch.device):
-        self._lengths, self._most = list(lengths), max(lengths)
+        self._lengths, self._max = list(lengths), max(lengths)
         self._ends = torch.tensor([0, *lengths], device=device).cumsum(0).to(torch.int32)
 
     def __call__(
@@ -308,7 +307,7 @@ class _Causal:
     ) -> torch.Tensor:
         if query.device.type == "cuda" and query.dtype.itemsize == 2:
             q, k, v = (t[0].transpose(0, 1) for t in (query, key, value))
-            return flash(q, k, v, self._ends, self._ends, self._most, self._most, scaling)[None]
+            return flash_varlen(q, k, v, self._ends, self._ends, self._max, self._max, scaling)[None]
         pieces = zip(*(t.split(self._lengths, 2) for t in (query, key, value)), strict=True)
         found = [
             scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True) for q, k, v in pieces
@@ -317,7 +316,7 @@ class _Causal:
 
 
 class _Layer(CacheLayerMixin):
-    """What both kinds of layers share: keys and values ``(rows, kv_heads, capacity, head_dim)``."""
+    """A cache layer over preallocated keys and values ``(rows, kv_heads, capacity, head_dim)``."""
 
     is_sliding = False
 
@@ -326,22 +325,22 @@ class _Layer(CacheLayerMixin):
         self.keys, self.values, self.is_initialized = keys, values, True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """The storage exists from the start."""
+        """Do nothing: the storage is preallocated."""
 
     def get_seq_length(self) -> int:
-        """Positions are given; nothing is derived from this."""
+        """Unused: positions are passed explicitly."""
         return 0
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """No mask is built."""
+        """Unused: no mask is built."""
         return query_length, 0
 
     def get_max_length(self) -> int:
-        """Tokens that fit into a row."""
+        """Capacity of a row in tokens."""
         return self.keys.shape[2]
 
     def get_max_cache_shape(self) -> int:
-        """The same, under the name that earlier releases ask for."""
+        """`get_max_length` under its name in earlier releases of transformers."""
         return self.keys.shape[2]
 
 
@@ -351,7 +350,7 @@ class _PrefillLayer(_Layer):
         self._rows, self._lengths = rows, list(lengths)
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Write each sequence into its row; hand back what was given."""
+        """Write each sequence into its row; return the arguments."""
         for target, states in ((self.keys, key_states), (self.values, value_states)):
             for row, piece in zip(self._rows, states[0].split(self._lengths, 1), strict=True):
                 target[row, :, : piece.shape[1]] = piece
@@ -366,7 +365,7 @@ class _DecodeLayer(_Layer):
         self._rows, self._positions, self._limit = rows, positions, limit
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Write one token of each row at its position; hand back the first `limit` keys and values of all rows."""
+        """Write one token per row at its position; return the first `limit` keys and values of all rows."""
         self.keys[self._rows, :, self._positions] = key_states[:, :, 0]
         self.values[self._rows, :, self._positions] = value_states[:, :, 0]
         return self.keys[:, :, : self._limit], self.values[:, :, : self._limit]

@@ -1,9 +1,9 @@
-"""Examples -> one row of tokens and who sees whom, in full or in block mode. Knows token ids, no network.
+"""Pack examples into one row of tokens, with the attention pattern of full mode or block mode.
 
-Several examples stand behind one another without padding; each begins at position 0 and none sees another. In block
-mode a part is *closed* (its tokens see their own part) or *open* (they see all before them): the final part is open,
-and a block that dropout lifts is. Where blocks see the prefix, a closed block has a copy of it before it that it alone
-sees, as in `blockrag.attention.reference`.
+Examples are concatenated without padding; each starts at position 0 and none attends to another. In block mode a part
+is *closed* (its tokens attend to their own part only) or *open* (they attend to everything before them in the
+example). The final part is open, and so are the blocks that block dropout selects. If blocks see the prefix, each
+closed block is preceded by a copy of the prefix that only this block attends to, as in `blockrag.attention.reference`.
 """
 
 from collections.abc import Sequence
@@ -14,24 +14,24 @@ import torch
 
 from training.distill.examples import Example, Ids
 
-ANSWER, QUESTION, LIFTED = 0, 1, 2
-"""Kinds of tokens that are learned from."""
+ANSWER, QUESTION, CONTEXT = 0, 1, 2
+"""Kinds of predicted tokens. Context tokens are those of open blocks."""
 
-KINDS = ("answer", "question", "lifted")
+KINDS = ("answer", "question", "context")
 
 
 @dataclass(frozen=True)
 class BlockRules:
-    """How block mode lays an example out.
+    """Layout of block mode.
 
     Attributes
     ----------
     n_sinks : int
-        Before every block.
+        Sinks before every block.
     n_links : int
-        Behind every block: learned tokens that see all before them.
+        Link tokens after every block: learned tokens that attend to everything before them (KVLink).
     prefix_visible : bool
-        Whether blocks see the prefix.
+        Whether blocks attend to the prefix.
     """
 
     n_sinks: int = 0
@@ -41,7 +41,7 @@ class BlockRules:
 
 @dataclass(frozen=True)
 class Part:
-    """A run of tokens that see alike: where it begins in the row, its length, what stands before its own in it."""
+    """Consecutive tokens with the same attention pattern; the first `n_copied` are a copy of the prefix."""
 
     example: int
     start: int
@@ -52,23 +52,23 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """A row of tokens.
+    """A packed row of tokens.
 
     Attributes
     ----------
     ids, positions : torch.Tensor
-        int64 ``(tokens,)``. The id of a sink is 0.
+        int64 ``(tokens,)``. Sinks and link tokens have id 0.
     sinks : torch.Tensor
-        int64 ``(tokens,)``: the number of the sink or, counted behind the sinks, of the link token; or -1.
+        int64 ``(tokens,)``: index of the sink, or the number of sinks plus the index of the link token; -1 elsewhere.
     parts : tuple of Part
         In order; they tile the row.
     rows : torch.Tensor
-        int64 ``(learned,)``: the tokens whose prediction is learned from.
+        int64 ``(predicted,)``: tokens whose next token is predicted.
     targets, kinds, examples : torch.Tensor
-        int64 ``(learned,)``: what follows each, its kind, whose it is. The same in full and in block mode.
-    shares : torch.Tensor
-        float32 ``(learned,)``: of an answer's tokens one over their number, so that a short answer counts as much as a
-        long one; 1 elsewhere.
+        int64 ``(predicted,)``: the next token, its kind and its example. Identical in full and block mode.
+    weights : torch.Tensor
+        float32 ``(predicted,)``: 1 / length for the tokens of an answer, so that short and long answers count equally;
+        1 elsewhere.
     """
 
     ids: torch.Tensor
@@ -79,57 +79,65 @@ class Layout:
     targets: torch.Tensor
     kinds: torch.Tensor
     examples: torch.Tensor
-    shares: torch.Tensor
+    weights: torch.Tensor
 
     @property
     def n_tokens(self) -> int:
-        """Of the row."""
+        """Length of the row."""
         return len(self.ids)
 
     def to(self, device: torch.device) -> "Layout":
-        """The same, there."""
+        """A copy on `device`."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "parts"}
         return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
 
+    def only(self, kinds: Sequence[int]) -> "Layout":
+        """The same row, predicting only tokens of these kinds."""
+        kept = torch.isin(self.kinds, torch.tensor(kinds, device=self.kinds.device))
+        columns = {name: getattr(self, name)[kept] for name in ("rows", "targets", "kinds", "examples", "weights")}
+        return replace(self, **columns)
 
-def lay_full(prefix: Ids, examples: Sequence[Example], lifted: Sequence[Sequence[bool]]) -> Layout:
-    """Ordinary causal attention: each example is one open part, without sinks.
 
-    `lifted` says for each block whether its tokens are learned from, as they are in block mode.
+def full_layout(prefix: Ids, examples: Sequence[Example], open_blocks: Sequence[Sequence[bool]]) -> Layout:
+    """Full mode: each example is one open part with causal attention, without sinks.
+
+    `open_blocks` says for each block whether its tokens are predicted, as they are in block mode.
     """
-    row = _Row()
-    for number, (example, lifts) in enumerate(zip(examples, lifted, strict=True)):
-        row.begin(number)
-        row.add(prefix)
-        for block, lift in zip(example.blocks, lifts, strict=True):
-            row.add(block, LIFTED if lift else None)
-        row.add_turns(example)
-        row.close(open=True)
-    return row.done()
+    builder = _Builder()
+    for number, (example, flags) in enumerate(zip(examples, open_blocks, strict=True)):
+        builder.begin_example(number)
+        builder.add(prefix)
+        for block, is_open in zip(example.blocks, flags, strict=True):
+            builder.add(block, CONTEXT if is_open else None)
+        builder.add_turns(example)
+        builder.end_part(open=True)
+    return builder.build()
 
 
-def lay_blocks(prefix: Ids, examples: Sequence[Example], lifted: Sequence[Sequence[bool]], rules: BlockRules) -> Layout:
-    """Block attention; a lifted block is open."""
-    row = _Row()
-    for number, (example, lifts) in enumerate(zip(examples, lifted, strict=True)):
-        row.begin(number)
-        row.add(prefix)
-        row.close(open=False)
-        for block, lift in zip(example.blocks, lifts, strict=True):
-            if rules.prefix_visible and not lift:
-                row.copy(prefix)
-            row.add_sinks(rules.n_sinks)
-            row.add(block, LIFTED if lift else None)
-            row.close(open=lift)
-            row.add_sinks(rules.n_links, rules.n_sinks)
-            row.close(open=True)
-        row.add_turns(example)
-        row.close(open=True)
-    return row.done()
+def block_layout(
+    prefix: Ids, examples: Sequence[Example], open_blocks: Sequence[Sequence[bool]], rules: BlockRules
+) -> Layout:
+    """Block mode; the blocks flagged in `open_blocks` are open."""
+    builder = _Builder()
+    for number, (example, flags) in enumerate(zip(examples, open_blocks, strict=True)):
+        builder.begin_example(number)
+        builder.add(prefix)
+        builder.end_part(open=False)
+        for block, is_open in zip(example.blocks, flags, strict=True):
+            if rules.prefix_visible and not is_open:
+                builder.add_prefix_copy(prefix)
+            builder.add_sinks(rules.n_sinks)
+            builder.add(block, CONTEXT if is_open else None)
+            builder.end_part(open=is_open)
+            builder.add_sinks(rules.n_links, rules.n_sinks)
+            builder.end_part(open=True)
+        builder.add_turns(example)
+        builder.end_part(open=True)
+    return builder.build()
 
 
-def visible(layout: Layout) -> torch.Tensor:
-    """The dense mask: bool ``(tokens, tokens)``, row = query. What the fast attention is tested against."""
+def dense_mask(layout: Layout) -> torch.Tensor:
+    """bool ``(tokens, tokens)``, row = query. The varlen attention is tested against it."""
     owner, example, opened, copied = (np.empty(layout.n_tokens, np.int64) for _ in range(4))
     for number, part in enumerate(layout.parts):
         span = slice(part.start, part.start + part.n_tokens)
@@ -140,71 +148,70 @@ def visible(layout: Layout) -> torch.Tensor:
     return torch.from_numpy(np.tril(seen))
 
 
-class _Row:
-    """A layout that grows."""
+class _Builder:
+    """Builds a layout, part by part."""
 
     def __init__(self) -> None:
         self._ids: list[np.ndarray] = []
         self._positions: list[np.ndarray] = []
         self._sinks: list[np.ndarray] = []
-        self._learned: list[tuple[np.ndarray, ...]] = []
+        self._predicted: list[tuple[np.ndarray, ...]] = []
         self._parts: list[Part] = []
         self._n = self._start = self._position = self._n_copied = self._example = 0
 
-    def begin(self, example: int) -> None:
+    def begin_example(self, example: int) -> None:
         self._example, self._position = example, 0
 
     def add(self, ids: Ids, kind: int | None = None) -> None:
-        """Tokens; of those with a kind, each predicts the next."""
+        """Append tokens; with a kind, each predicts the next."""
         if kind is not None:
-            self._learn(np.arange(len(ids) - 1), ids[1:], kind)
-        self._put(ids, np.full(len(ids), -1), self._position)
+            self._predict(np.arange(len(ids) - 1), ids[1:], kind)
+        self._append(ids, np.full(len(ids), -1), self._position)
         self._position += len(ids)
 
     def add_sinks(self, n: int, first: int = 0) -> None:
-        """Learned tokens, numbered from `first`."""
-        self._put(np.zeros(n, np.int32), np.arange(first, first + n), self._position)
+        """Append `n` sinks or link tokens, numbered from `first`."""
+        self._append(np.zeros(n, np.int32), np.arange(first, first + n), self._position)
         self._position += n
 
-    def copy(self, prefix: Ids) -> None:
-        """A copy of the prefix, at the positions just before what follows."""
-        self._put(prefix, np.full(len(prefix), -1), self._position - len(prefix))
+    def add_prefix_copy(self, prefix: Ids) -> None:
+        """Append a copy of the prefix at the positions just before the next token."""
+        self._append(prefix, np.full(len(prefix), -1), self._position - len(prefix))
         self._n_copied = len(prefix)
 
     def add_turns(self, example: Example) -> None:
-        """The final part: an answer's tokens are predicted as answer, the others as question."""
+        """Append the final part, whose question and answer tokens are predicted."""
         for number, (question, answer) in enumerate(example.turns):
-            first = 0 if number else 1  # what stands before the final part does not predict it
-            self._learn(np.arange(first, len(question)) - 1, question[first:], QUESTION)
+            first = 0 if number else 1  # nothing predicts the first token of the final part
+            self._predict(np.arange(first, len(question)) - 1, question[first:], QUESTION)
             self.add(question)
-            self._learn(np.arange(len(answer)) - 1, answer, ANSWER, 1 / len(answer))
+            self._predict(np.arange(len(answer)) - 1, answer, ANSWER, 1 / len(answer))
             self.add(answer)
 
-    def close(self, *, open: bool) -> None:
-        """End a part."""
+    def end_part(self, *, open: bool) -> None:
         if self._n > self._start:
             self._parts.append(Part(self._example, self._start, self._n - self._start, self._n_copied, open))
         self._start, self._n_copied = self._n, 0
 
-    def done(self) -> Layout:
-        *indices, shares = zip(*self._learned, strict=True)
-        ids, positions, sinks = map(_whole, (self._ids, self._positions, self._sinks))
-        rows, targets, kinds, examples = map(_whole, indices)
-        of_answers = torch.from_numpy(np.concatenate(shares).astype(np.float32))
-        return Layout(ids, positions, sinks, tuple(self._parts), rows, targets, kinds, examples, of_answers)
+    def build(self) -> Layout:
+        *indices, weights = zip(*self._predicted, strict=True)
+        ids, positions, sinks = map(_joined, (self._ids, self._positions, self._sinks))
+        rows, targets, kinds, examples = map(_joined, indices)
+        answer_weights = torch.from_numpy(np.concatenate(weights).astype(np.float32))
+        return Layout(ids, positions, sinks, tuple(self._parts), rows, targets, kinds, examples, answer_weights)
 
-    def _learn(self, at: np.ndarray, targets: np.ndarray, kind: int, share: float = 1.0) -> None:
-        """The tokens at these places, counted from the row's end, predict the targets."""
-        n = len(at)
-        whose = (np.full(n, kind), np.full(n, self._example), np.full(n, share))
-        self._learned.append((self._n + at, targets, *whose))
+    def _predict(self, offsets: np.ndarray, targets: np.ndarray, kind: int, weight: float = 1.0) -> None:
+        """The tokens at these offsets from the end of the row predict `targets`."""
+        n = len(offsets)
+        columns = (np.full(n, kind), np.full(n, self._example), np.full(n, weight))
+        self._predicted.append((self._n + offsets, targets, *columns))
 
-    def _put(self, ids: np.ndarray, sinks: np.ndarray, position: int) -> None:
+    def _append(self, ids: np.ndarray, sinks: np.ndarray, position: int) -> None:
         self._ids.append(ids)
         self._sinks.append(sinks)
         self._positions.append(np.arange(position, position + len(ids)))
         self._n += len(ids)
 
 
-def _whole(pieces: Sequence[np.ndarray]) -> torch.Tensor:
+def _joined(pieces: Sequence[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.concatenate(pieces).astype(np.int64))

@@ -1,7 +1,7 @@
-"""What is learned from: divergence of distributions, cross-entropy, weights of tokens. Pure functions of tensors.
+"""Loss functions: divergence of distributions, cross-entropy, distance of hidden states, token weights.
 
-Over the vocabulary nothing is computed for more than `chunk` tokens at once: logits are made from hidden states chunk
-by chunk, and made again for the gradient.
+Logits exist for at most `chunk` tokens at a time: they are computed from hidden states chunk by chunk, and recomputed
+in the backward pass.
 """
 
 from collections.abc import Callable
@@ -21,16 +21,16 @@ def divergence(student: torch.Tensor, teacher: torch.Tensor, kind: str, temperat
     student, teacher : torch.Tensor
         Logits ``(tokens, vocabulary)``.
     kind : str
-        ``forward``: KL(teacher || student), ``reverse``: KL(student || teacher), ``jsd``: the mean of the KL of both
-        from their mixture (Jensen and Shannon).
+        ``forward``: KL(teacher || student), ``reverse``: KL(student || teacher), ``jsd``: Jensen-Shannon
+        divergence, the mean KL of both from their mixture.
     temperature : float
-        Divides the logits. The result is multiplied with its square, so that gradients keep their size (Hinton et al.,
+        Divides the logits. The result is multiplied by its square, which keeps the gradients' scale (Hinton et al.,
         arXiv 1503.02531, section 2).
 
     Returns
     -------
     torch.Tensor
-        Float32 ``(tokens,)``, 0 where both are equal.
+        Float32 ``(tokens,)``, 0 for equal distributions.
     """
     ours, theirs = (log_softmax(logits.float() / temperature, -1) for logits in (student, teacher))
     if kind == "forward":
@@ -44,16 +44,16 @@ def divergence(student: torch.Tensor, teacher: torch.Tensor, kind: str, temperat
 
 
 def _kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    """KL(p || q) of log-probabilities; `kl_div` takes its arguments the other way round."""
+    """KL(p || q) of log-probabilities; `kl_div` expects (q, p)."""
     return kl_div(q, p, reduction="none", log_target=True).sum(-1)
 
 
 def divergence_in_chunks(
     student: torch.Tensor, teacher: torch.Tensor, head: torch.Tensor, chunk: int, kind: str, temperature: float = 1.0
 ) -> torch.Tensor:
-    """`divergence` of hidden states ``(tokens, hidden_size)`` under the output matrix `head` (vocabulary, hidden_size).
+    """`divergence` from hidden states ``(tokens, hidden_size)`` and output matrix `head` ``(vocabulary, hidden_size)``.
 
-    `head` is float32, and so are the logits.
+    `head` and the logits are float32.
     """
 
     def of_chunk(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
@@ -65,10 +65,10 @@ def divergence_in_chunks(
 def cross_entropy_in_chunks(
     hidden: torch.Tensor, targets: torch.Tensor, head: torch.Tensor, chunk: int
 ) -> torch.Tensor:
-    """Negative log-likelihood ``(tokens,)`` of what follows, from hidden states ``(tokens, hidden_size)``."""
+    """Negative log-likelihood ``(tokens,)`` of the next tokens, from hidden states ``(tokens, hidden_size)``."""
 
-    def of_chunk(states: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        return cross_entropy(linear(states.float(), head), wanted, reduction="none")
+    def of_chunk(states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(linear(states.float(), head), tokens, reduction="none")
 
     return _in_chunks(of_chunk, chunk, hidden, targets)
 
@@ -78,8 +78,8 @@ def _in_chunks(function: Callable[..., torch.Tensor], chunk: int, *columns: torc
     return torch.cat([checkpoint(function, *piece, use_reentrant=False) for piece in pieces])
 
 
-def distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """How far hidden states are from the teacher's: squared, as a share of the teacher's own square, mean over layers.
+def hidden_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Squared distance of hidden states from the teacher's, relative to the teacher's squared norm; mean over layers.
 
     Parameters
     ----------
@@ -89,28 +89,28 @@ def distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     torch.Tensor
-        Float32 ``(tokens,)``, 0 where both are equal.
+        Float32 ``(tokens,)``, 0 for equal states.
     """
     ours, theirs = student.float(), teacher.float()
     return ((ours - theirs).square().sum(-1) / theirs.square().sum(-1).clamp_min(1e-6)).mean(0)
 
 
 def damage_weights(damage: torch.Tensor, groups: torch.Tensor, n_groups: int, floor: float) -> torch.Tensor:
-    """Weights of tokens: `floor`, and what block mode moves the teacher's prediction by, 1 on a group's average.
+    """Token weights: `floor` plus the damage relative to the mean damage of the token's group.
 
     Parameters
     ----------
     damage : torch.Tensor
-        Float32 ``(tokens,)``: divergence of the teacher in block mode from itself in full mode.
+        Float32 ``(tokens,)``: divergence of the teacher in block mode from the teacher in full mode.
     groups : torch.Tensor
-        int64 ``(tokens,)``: averages are taken within.
+        int64 ``(tokens,)``: group of each token.
     n_groups : int
     floor : float
 
     Returns
     -------
     torch.Tensor
-        ``(tokens,)``; no gradient passes through it.
+        ``(tokens,)``, without gradient.
     """
     damage = damage.detach()
     sums = damage.new_zeros(n_groups).index_add(0, groups, damage)
@@ -122,10 +122,10 @@ def damage_weights(damage: torch.Tensor, groups: torch.Tensor, n_groups: int, fl
 def sum_over_examples(
     losses: torch.Tensor, weights: torch.Tensor, kinds: torch.Tensor, examples: torch.Tensor, n_examples: int
 ) -> torch.Tensor:
-    """For each kind the sum over examples of the weighted mean over its tokens, shape ``(3,)``.
+    """For each kind of token, the sum over examples of the weighted mean over the example's tokens, shape ``(3,)``.
 
-    Since an example counts as a whole, the mean over a step's examples is the same however they are packed, accumulated
-    and dealt out to processes. An example without tokens of a kind counts 0 there.
+    Every example counts equally, so packing, accumulation and the number of processes do not change a step's mean. An
+    example without tokens of a kind contributes 0.
     """
     groups, n_groups = kinds * n_examples + examples, len(KINDS) * n_examples
     total = losses.new_zeros(n_groups).index_add(0, groups, losses * weights)

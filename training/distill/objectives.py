@@ -1,26 +1,26 @@
-"""What a pass is worth: examples -> losses by kind of token, for each objective. Knows no optimiser."""
+"""Losses of a micro-batch for each training objective, summed by kind of token."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 
 from training.distill.config import DistillConfig
 from training.distill.examples import Example, Examples, Ids
-from training.distill.layout import ANSWER, KINDS, LIFTED, QUESTION, BlockRules, Layout, lay_blocks, lay_full
-from training.distill.learner import Learner
+from training.distill.layout import ANSWER, CONTEXT, KINDS, QUESTION, BlockRules, Layout, block_layout, full_layout
 from training.distill.loss import (
     cross_entropy_in_chunks,
     damage_weights,
-    distance,
     divergence_in_chunks,
+    hidden_distance,
     sum_over_examples,
 )
+from training.distill.model import TrainableModel
 
 
 @dataclass(frozen=True, eq=False)
-class Pass:
-    """Examples that go through the network together, laid out as their objective needs.
+class MicroBatch:
+    """Examples for one forward pass, in the layouts that the objective needs.
 
     Attributes
     ----------
@@ -32,138 +32,142 @@ class Pass:
     full: Layout | None
     blocks: Layout | None
 
-    def to(self, device: torch.device) -> "Pass":
-        """The same, there."""
+    def to(self, device: torch.device) -> "MicroBatch":
+        """A copy on `device`."""
         moved = (each.to(device) if each else None for each in (self.full, self.blocks))
-        return Pass(self.n_examples, *moved)
+        return MicroBatch(self.n_examples, *moved)
 
     @property
     def n_tokens(self) -> int:
-        """Of the longer layout."""
+        """Length of the longer layout."""
         return max(each.n_tokens for each in (self.full, self.blocks) if each)
 
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """Sums over the examples of a pass, by kind of token ``(3,)``: what is learned from, and for the log the others."""
+    """Sums over a micro-batch's examples by kind of token, ``(3,)``: the training loss, and quantities to log."""
 
-    learned: torch.Tensor
-    told: dict[str, torch.Tensor] = field(default_factory=dict)
-
-
-def lay(
-    prefix: Ids, examples: Sequence[Example], lifted: Sequence[Sequence[bool]], learner: Learner, config: DistillConfig
-) -> Pass:
-    """Lay examples out; tokens that count nothing are not looked at."""
-    kinds = [kind for kind, worth in enumerate(worths(config)) if worth > 0]
-    in_full = config.objective in ("teacher", "distill", "finetune-both")
-    full = _only(lay_full(prefix, examples, lifted), kinds) if in_full else None
-    in_blocks = config.objective != "teacher"
-    blocks = _only(lay_blocks(prefix, examples, lifted, learner.rules), kinds) if in_blocks else None
-    return Pass(len(examples), full, blocks)
+    loss: torch.Tensor
+    logged: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
-def worths(config: DistillConfig) -> tuple[float, float, float]:
-    """What each kind of token counts; where answers are given rather than distributions, they alone do."""
+def make_batch(
+    prefix: Ids,
+    examples: Sequence[Example],
+    open_blocks: Sequence[Sequence[bool]],
+    rules: BlockRules,
+    config: DistillConfig,
+) -> MicroBatch:
+    """Lay out examples for the objective; token kinds with weight 0 are not predicted."""
+    kinds = [kind for kind, weight in enumerate(kind_weights(config)) if weight > 0]
+    needs_full = config.objective in ("teacher", "distill", "finetune-both")
+    full = full_layout(prefix, examples, open_blocks).only(kinds) if needs_full else None
+    needs_blocks = config.objective != "teacher"
+    blocks = block_layout(prefix, examples, open_blocks, rules).only(kinds) if needs_blocks else None
+    return MicroBatch(len(examples), full, blocks)
+
+
+def kind_weights(config: DistillConfig) -> tuple[float, float, float]:
+    """Loss weight of each kind of token. Objectives other than distillation train on answers only."""
     if config.objective != "distill":
         return 1.0, 0.0, 0.0
-    worth = {ANSWER: 1.0, QUESTION: config.question_weight, LIFTED: config.lifted_weight if config.dropout else 0.0}
-    return worth[ANSWER], worth[QUESTION], worth[LIFTED]
+    weights = {ANSWER: 1.0, QUESTION: config.question_weight, CONTEXT: config.context_weight if config.dropout else 0.0}
+    return weights[ANSWER], weights[QUESTION], weights[CONTEXT]
 
 
-def losses(learner: Learner, a_pass: Pass, config: DistillConfig) -> Losses:
-    """The pass's losses; the gradient flows through `learned`."""
+def losses(model: TrainableModel, batch: MicroBatch, config: DistillConfig) -> Losses:
+    """Losses of a micro-batch; `Losses.loss` carries the gradient."""
     if config.objective == "distill":
-        return _distil(learner, a_pass, config)
-    return _answers(learner, a_pass, config)
+        return _distillation(model, batch, config)
+    return _finetuning(model, batch, config)
 
 
-def total(learned: torch.Tensor, config: DistillConfig) -> torch.Tensor:
-    """One number of the losses by kind."""
-    return (learned * learned.new_tensor(worths(config))).sum()
+def total(loss: torch.Tensor, config: DistillConfig) -> torch.Tensor:
+    """Weighted sum of the losses by kind."""
+    return (loss * loss.new_tensor(kind_weights(config))).sum()
 
 
 @torch.no_grad()
-def held_out(learner: Learner, examples: Examples, config: DistillConfig) -> dict[str, float]:
-    """Mean divergence from full mode on other examples, in nats: of block mode as trained and of naive block mode, on
-    answer and question tokens; each answer, and each example, counts alike."""
+def held_out(model: TrainableModel, examples: Examples, config: DistillConfig) -> dict[str, float]:
+    """Mean divergence from full mode on held-out examples, in nats per token, on answer and question tokens.
+
+    ``block_*`` is block mode as trained, ``naive_*`` the teacher in block mode without sinks. Every answer and every
+    example counts equally.
+    """
     kinds, sums = (ANSWER, QUESTION), torch.zeros(2, 2)
     for example in examples.items:
-        lifted = [[False] * len(example.blocks)]
-        full = _only(lay_full(examples.prefix, [example], lifted), kinds).to(learner.device)
-        theirs = learner.hidden(full, changed=False)
-        for row, (rules, changed) in enumerate(((learner.rules, True), (BlockRules(), False))):
-            blocks = _only(lay_blocks(examples.prefix, [example], lifted, rules), kinds).to(learner.device)
-            found = _divergence(learner.hidden(blocks, changed=changed), theirs, learner, config)
-            sums[row] += _plain(found, blocks, 1)[list(kinds)].cpu()
+        none_open = [[False] * len(example.blocks)]
+        full = full_layout(examples.prefix, [example], none_open).only(kinds).to(model.device)
+        teacher = model.hidden(full, changed=False)
+        for row, (rules, changed) in enumerate(((model.rules, True), (BlockRules(), False))):
+            blocks = block_layout(examples.prefix, [example], none_open, rules).only(kinds).to(model.device)
+            found = _divergence(model.hidden(blocks, changed=changed), teacher, model, config)
+            sums[row] += _unweighted(found, blocks, 1)[list(kinds)].cpu()
     means = (sums / len(examples.items)).flatten().tolist()
     names = [f"{mode}_{KINDS[kind]}" for mode in ("block", "naive") for kind in kinds]
     return dict(zip(names, means, strict=True))
 
 
-def _answers(learner: Learner, a_pass: Pass, config: DistillConfig) -> Losses:
-    """Given answers, in full mode, block mode or both; in both, the two may be drawn together too."""
-    layouts = [each for each in (a_pass.full, a_pass.blocks) if each]
-    states = [learner.hidden(each) for each in layouts]
-    found = [_nll(*pair, learner, a_pass.n_examples, config) for pair in zip(states, layouts, strict=True)]
+def _finetuning(model: TrainableModel, batch: MicroBatch, config: DistillConfig) -> Losses:
+    """Cross-entropy of given answers in full mode, block mode or both; with both, optionally their divergence."""
+    layouts = [each for each in (batch.full, batch.blocks) if each]
+    states = [model.hidden(each) for each in layouts]
+    found = [_nll(*pair, model, batch.n_examples, config) for pair in zip(states, layouts, strict=True)]
     nll = torch.stack(found).mean(0)
     if len(states) == 1 or not config.agreement:
         return Losses(nll)
-    full, ours = states
-    divergence = _plain(_divergence(ours, full, learner, config), layouts[0], a_pass.n_examples)
+    full, blocks = states
+    divergence = _unweighted(_divergence(blocks, full, model, config), layouts[0], batch.n_examples)
     return Losses(nll + config.agreement * divergence, {"nll": nll.detach(), "divergence": divergence.detach()})
 
 
-def _distil(learner: Learner, a_pass: Pass, config: DistillConfig) -> Losses:
-    full, blocks, n = a_pass.full, a_pass.blocks, a_pass.n_examples
+def _distillation(model: TrainableModel, batch: MicroBatch, config: DistillConfig) -> Losses:
+    """Divergence of the student in block mode from the teacher in full mode, plus the optional terms."""
+    full, blocks, n = batch.full, batch.blocks, batch.n_examples
     assert full is not None and blocks is not None
-    every = config.hidden_weight > 0
-    theirs = learner.states(full, every_layer=every, changed=False)
-    weights, told = _token_weights(learner, blocks, theirs[-1], n, config)
-    ours = learner.states(blocks, every_layer=every)
-    found = _divergence(ours[-1], theirs[-1], learner, config)
-    told["divergence"] = _plain(found.detach(), blocks, n)
-    if every:
-        apart = distance(ours, theirs)
-        found, told["distance"] = found + config.hidden_weight * apart, _plain(apart.detach(), blocks, n)
-    learned = sum_over_examples(found, weights * blocks.shares, blocks.kinds, blocks.examples, n)
+    every_layer = config.hidden_weight > 0
+    teacher = model.states(full, every_layer=every_layer, changed=False)
+    weights, logged = _token_weights(model, blocks, teacher[-1], n, config)
+    student = model.states(blocks, every_layer=every_layer)
+    found = _divergence(student[-1], teacher[-1], model, config)
+    logged["divergence"] = _unweighted(found.detach(), blocks, n)
+    if every_layer:
+        distance = hidden_distance(student, teacher)
+        found = found + config.hidden_weight * distance
+        logged["distance"] = _unweighted(distance.detach(), blocks, n)
+    loss = sum_over_examples(found, weights * blocks.weights, blocks.kinds, blocks.examples, n)
     if config.gold_weight:
-        nll = _nll(ours[-1][blocks.kinds == ANSWER], _only(blocks, [ANSWER]), learner, n, config)
-        learned, told["nll"] = learned + config.gold_weight * nll, nll.detach()
-    return Losses(learned, told)
+        nll = _nll(student[-1][blocks.kinds == ANSWER], blocks.only([ANSWER]), model, n, config)
+        loss, logged["nll"] = loss + config.gold_weight * nll, nll.detach()
+    return Losses(loss, logged)
 
 
 def _token_weights(
-    learner: Learner, blocks: Layout, theirs: torch.Tensor, n_examples: int, config: DistillConfig
+    model: TrainableModel, blocks: Layout, teacher: torch.Tensor, n_examples: int, config: DistillConfig
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """A weight for each token that is learned from, and what of it is for the log."""
+    """A weight for each predicted token, and the damage to log."""
     if config.token_weights == "none":
-        return torch.ones(len(theirs), device=theirs.device), {}
+        return torch.ones(len(teacher), device=teacher.device), {}
     with torch.no_grad():
-        damage = _divergence(learner.hidden(blocks, changed=False), theirs, learner, config)
+        damage = _divergence(model.hidden(blocks, changed=False), teacher, model, config)
     groups = blocks.kinds * n_examples + blocks.examples
     weights = damage_weights(damage, groups, len(KINDS) * n_examples, config.weight_floor)
-    return weights, {"damage": _plain(damage, blocks, n_examples)}
+    return weights, {"damage": _unweighted(damage, blocks, n_examples)}
 
 
-def _divergence(ours: torch.Tensor, theirs: torch.Tensor, learner: Learner, config: DistillConfig) -> torch.Tensor:
-    return divergence_in_chunks(ours, theirs, learner.head, config.chunk, config.divergence, config.temperature)
+def _divergence(
+    student: torch.Tensor, teacher: torch.Tensor, model: TrainableModel, config: DistillConfig
+) -> torch.Tensor:
+    return divergence_in_chunks(student, teacher, model.head, config.chunk, config.divergence, config.temperature)
 
 
 def _nll(
-    states: torch.Tensor, layout: Layout, learner: Learner, n_examples: int, config: DistillConfig
+    states: torch.Tensor, layout: Layout, model: TrainableModel, n_examples: int, config: DistillConfig
 ) -> torch.Tensor:
-    nll = cross_entropy_in_chunks(states, layout.targets, learner.head, config.chunk)
-    return _plain(nll, layout, n_examples)
+    nll = cross_entropy_in_chunks(states, layout.targets, model.head, config.chunk)
+    return _unweighted(nll, layout, n_examples)
 
 
-def _plain(values: torch.Tensor, layout: Layout, n_examples: int) -> torch.Tensor:
-    """Unweighted, but that each answer of an example counts alike."""
-    return sum_over_examples(values, layout.shares, layout.kinds, layout.examples, n_examples)
-
-
-def _only(layout: Layout, kinds: Sequence[int]) -> Layout:
-    """What is learned from cut down to these kinds."""
-    kept = torch.isin(layout.kinds, torch.tensor(kinds, device=layout.kinds.device))
-    columns = {name: getattr(layout, name)[kept] for name in ("rows", "targets", "kinds", "examples", "shares")}
-    return replace(layout, **columns)
+def _unweighted(values: torch.Tensor, layout: Layout, n_examples: int) -> torch.Tensor:
+    """Sums by kind without token weights; each answer of an example counts equally."""
+    return sum_over_examples(values, layout.weights, layout.kinds, layout.examples, n_examples)

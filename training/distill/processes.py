@@ -1,4 +1,4 @@
-"""One process or many: who I am, and sums over all of us. Knows no model."""
+"""One or several training processes: rank, device, sums over all of them."""
 
 import os
 from collections.abc import Iterable
@@ -7,19 +7,19 @@ import torch
 
 
 class Processes:
-    """This process among those that `accelerate launch` or `torchrun` started; accelerate is needed for many alone.
+    """This process among those started by `accelerate launch` or `torchrun`. Several processes need accelerate.
 
     Parameters
     ----------
     device : str, optional
-        Where one process computes; many are told by accelerate.
+        Device of a single process; with several, accelerate assigns it.
     """
 
     def __init__(self, device: str | None = None):
         self.n = int(os.environ.get("WORLD_SIZE", "1"))
         self._accelerator = None
         if self.n > 1:
-            from accelerate import Accelerator  # noqa: PLC0415  (only where there are several)
+            from accelerate import Accelerator  # noqa: PLC0415  (needed by several processes only)
 
             self._accelerator = Accelerator(cpu=device == "cpu")
         self.number = self._accelerator.process_index if self._accelerator else 0
@@ -28,15 +28,15 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this one writes files and tells progress."""
+        """Whether this process writes files and shows progress."""
         return self.number == 0
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Over all processes."""
+        """Sum over all processes."""
         return self._accelerator.reduce(tensor, "sum") if self._accelerator else tensor
 
-    def most(self, number: float) -> float:
-        """The largest of all processes, so that all of them decide alike."""
+    def max(self, number: float) -> float:
+        """Maximum over all processes."""
         if self._accelerator is None:
             return number
         return float(self._accelerator.gather(torch.tensor([number], device=self.device)).max())
@@ -51,6 +51,6 @@ class Processes:
             gradient.copy_(total.view_as(gradient))
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait for all processes."""
         if self._accelerator:
             self._accelerator.wait_for_everyone()

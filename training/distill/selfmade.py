@@ -1,8 +1,8 @@
-"""``python -m training.distill selfmade``: a model's own questions about documents, and its own answers in full mode.
+"""``python -m training.distill selfmade``: let a model write questions about documents and answer them in full mode.
 
-The teacher of block distillation is then asked about text that it wrote itself, for any documents: a step learns from
-several full answers, and the answers are those that full mode would give. Each line of the output is one conversation:
-``{index, source, blocks, turns: [{question, answer, kind, complete}]}``. A run goes on where another one stopped.
+This gives training text for any documents, with the answers that the teacher itself would give. Each line of the output
+is one conversation: ``{index, source, blocks, turns: [{question, answer, kind, complete}]}``. An interrupted run
+continues where it stopped.
 """
 
 import argparse
@@ -31,22 +31,22 @@ from blockrag.models.load import load_tokenizer
 from blockrag.models.store import base_id
 from blockrag.prompt import Prompt
 from blockrag.segment import HFTokenCounter
+from training.cli import add_flags, from_flags
 from training.corpus import Row, read_rows
 from training.distill.config import DataConfig, setting, within
-from training.distill.examples import next_ids
+from training.distill.drafts import Drafter
+from training.distill.examples import follow_up_ids
 from training.distill.generation import BatchDecoder, Request
-from training.distill.sources import Drafter
 from training.distill.stages import load_frozen
 from training.qa import QARow, read_questions
-from training.settings import add_flags, from_flags
 
-MOST_MIXED = 20
-"""Most documents whose passages stand in one conversation."""
+MAX_MIXED = 20
+"""Maximum documents of a mixed conversation."""
 
 CHUNK = 256
-"""Conversations that are made, and written, together."""
+"""Conversations generated and written together."""
 
-ASIDE = (
+INSTRUCTIONS = (
     "The question must be clear to someone who sees the text among many others: name what it is about, and do not "
     'write "the text" or "the passage". Reply with the question alone.'
 )
@@ -58,10 +58,14 @@ KINDS = {
     "summary": "Write one request for a short summary of what this text says about its main subject; name the subject.",
     "both": "Write one question that can only be answered with both of these texts.",
 }
-"""What the model is asked to write, by kind of question."""
+"""Request to the model by kind of question."""
 
-WHOLE = ("Summarise the documents in three sentences.", "What are these documents about?", "List the main points.")
-"""Requests about all blocks, which need no model."""
+GENERAL_QUESTIONS = (
+    "Summarise the documents in three sentences.",
+    "What are these documents about?",
+    "List the main points.",
+)
+"""Questions about all blocks, not written by the model."""
 
 _LABEL = re.compile(r"^\W*(question|request|q)\W*:\s*", re.I)
 _VAGUE = re.compile(r"\b(this|the|these|both) (text|passage|excerpt|paragraph|article|document)s?\b", re.I)
@@ -69,63 +73,65 @@ _VAGUE = re.compile(r"\b(this|the|these|both) (text|passage|excerpt|paragraph|ar
 
 @dataclass(frozen=True)
 class SelfMadeConfig:
-    """How conversations are made.
+    """Settings of the conversations.
 
     Raises
     ------
     ValueError
-        If a value is out of its range.
+        If a value is out of range.
     """
 
-    n: int = setting(3200, "conversations")
-    minutes: float = setting(0.0, "begin no further conversations after this time; 0: no limit")
-    asked: float = setting(0.3, "share of them over the documents of a given question, which is asked too")
-    mixed: float = setting(0.5, "share of the others over short passages of many documents, in any order")
-    turns: tuple[int, int] = setting((3, 6), "fewest and most questions of a conversation")
-    unsaid: float = setting(0.06, "share of the questions that are about another conversation's documents")
-    whole: float = setting(0.06, "share of the questions that are about all blocks")
-    both: float = setting(0.2, "share of the questions that are about two blocks")
-    answer_tokens: int = setting(96, "longest answer")
-    sampled: float = setting(0.5, "share of the conversations whose answers are drawn, not the most likely ones")
-    temperature: float = setting(0.7, "at which questions, and answers that are drawn, are drawn")
-    max_tokens: int = setting(3584, "most tokens of a conversation's blocks")
-    rows: int = setting(96, "conversations that are decoded at once")
-    seed: int = setting(0, "of everything random")
+    n: int = setting(3200, "number of conversations")
+    minutes: float = setting(0.0, "start no more conversations after this time; 0: no limit")
+    asked: float = setting(0.3, "share of conversations about the documents of a row of --qa, including its question")
+    mixed: float = setting(0.5, "share of the others about short passages of many documents, in random order")
+    turns: tuple[int, int] = setting((3, 6), "minimum and maximum questions of a conversation")
+    unanswerable: float = setting(0.06, "share of questions taken from another conversation")
+    whole: float = setting(0.06, "share of questions about all blocks")
+    both: float = setting(0.2, "share of questions about two blocks")
+    answer_tokens: int = setting(96, "maximum tokens of an answer")
+    sampled: float = setting(0.5, "share of conversations with sampled instead of greedy answers")
+    temperature: float = setting(0.7, "temperature of questions and of sampled answers")
+    max_tokens: int = setting(3584, "maximum tokens of a conversation's blocks")
+    rows: int = setting(96, "conversations decoded at once")
+    seed: int = setting(0, "random seed")
 
     def __post_init__(self) -> None:
-        for name in ("asked", "mixed", "unsaid", "whole", "both", "sampled"):
+        for name in ("asked", "mixed", "unanswerable", "whole", "both", "sampled"):
             within(name, getattr(self, name), 0, 1)
         for name in ("n", "answer_tokens", "max_tokens", "rows"):
             within(name, getattr(self, name), 1, 1 << 40)
         if not 1 <= self.turns[0] <= self.turns[1]:
-            raise ValueError(f"turns runs from {self.turns[0]} to {self.turns[1]}; expected is a range from 1.")
+            raise ValueError(f"turns is {self.turns[0]} to {self.turns[1]}; expected a range from 1.")
 
 
 @dataclass
-class Outline:
-    """A conversation to be: its blocks, and its questions, given or still to be written about some of the blocks."""
+class Plan:
+    """A planned conversation: its blocks, its questions, and requests for questions that the model has yet to write."""
 
     index: int
     source: str
     blocks: list[str]
     questions: list[tuple[str, str]] = field(default_factory=list)  # kind, text
-    to_write: list[tuple[str, str]] = field(default_factory=list)  # kind, text of the blocks it is about
+    to_write: list[tuple[str, str]] = field(default_factory=list)  # kind, text of its blocks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
-    parser.add_argument("--qa", nargs="*", default=[], help="files of questions, in the schema of training/qa.py")
-    parser.add_argument("--seg", nargs="*", default=[], help="files of documents, in the schema of training/corpus.py")
-    parser.add_argument("--split", default="train", help="which rows (default: train)")
-    parser.add_argument("--out", type=Path, required=True, help="the file, .jsonl; what it holds already is kept")
-    parser.add_argument("--model", default="smollm2", help="who asks and answers (default: %(default)s)")
-    parser.add_argument("--device", help="such as cpu or cuda (default: a GPU where there is one)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that cut documents")
+    """Add the flags of ``selfmade``."""
+    parser.add_argument("--qa", nargs="*", default=[], help="files of questions (schema: training/qa.py)")
+    parser.add_argument("--seg", nargs="*", default=[], help="files of documents (schema: training/corpus.py)")
+    parser.add_argument("--split", default="train", help="split (default: train)")
+    parser.add_argument("--out", type=Path, required=True, help="output file, .jsonl; existing lines are kept")
+    parser.add_argument(
+        "--model", default="smollm2", help="model that writes questions and answers (default: %(default)s)"
+    )
+    parser.add_argument("--device", help="such as cpu or cuda (default: a GPU if available)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that segment documents")
     add_flags(parser, SelfMadeConfig)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Make the conversations; the result says how many there are.
+    """Write the conversations; return their number.
 
     Raises
     ------
@@ -137,41 +143,41 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     questions = list(read_questions(args.qa, args.split))
     texts = [row for row in read_rows(args.seg) if row["split"] == args.split]
     if not questions and not texts:
-        raise ValueError(f"these files have no rows of the split {args.split!r}; give others by --qa and --seg.")
+        raise ValueError(f"these files have no rows of the split {args.split!r}; pass others by --qa and --seg.")
     model = load_frozen(args.model, Adapter(str(args.model), base_id(args.model), {}), device)
-    maker = Maker(model, config)
+    writer = ConversationWriter(model, config)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with args.out.open("a", encoding="utf-8") as file:
         since = time.perf_counter()
-        for outlines in _outlines(args, config, questions, texts, _n_made(args.out)):
-            file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in maker.make(outlines))
+        for plans in _plans(args, config, questions, texts, _n_written(args.out)):
+            file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in writer.write(plans))
             file.flush()
             if config.minutes and time.perf_counter() - since > 60 * config.minutes:
                 break
-    rows = list(read_made(args.out))
+    rows = list(read_conversations(args.out))
     n_turns = sum(len(row["turns"]) for row in rows)
     return {"file": str(args.out), "n": len(rows), "turns": n_turns}
 
 
-def _outlines(
+def _plans(
     args: argparse.Namespace, config: SelfMadeConfig, questions: Sequence[QARow], texts: Sequence[Row], first: int
-) -> Iterator[list[Outline]]:
-    """Outlines in chunks; processes cut the next chunk's documents while the network works on this one."""
+) -> Iterator[list[Plan]]:
+    """Plans in chunks; processes segment the next chunk's documents while the network works on this one."""
     chunks = [range(start, min(start + CHUNK, config.n)) for start in range(first, config.n, CHUNK)]
     with _pool(args) as begin:
         work = partial(_work, config=config)
         jobs = ([_job(index, questions, texts, config) for index in chunk] for chunk in chunks)
         coming = begin(work, next(jobs, []))
         for _ in tqdm(chunks, desc="conversations", unit=f"x{CHUNK}"):
-            found = [made for made in coming if made is not None]
+            found = [plan for plan in coming if plan is not None]
             coming = begin(work, next(jobs, []))
             if found:
                 yield found
 
 
 @contextmanager
-def _pool(args: argparse.Namespace) -> Iterator[Callable[..., Iterator[Outline | None]]]:
-    """A function that begins work on several jobs in `args.workers` processes; with one, in this process when read."""
+def _pool(args: argparse.Namespace) -> Iterator[Callable[..., Iterator[Plan | None]]]:
+    """A function that maps work over jobs in `args.workers` processes; with one, lazily in this process."""
     if args.workers == 1:
         _begin_worker(args.model)
         yield lambda work, jobs: itertools.starmap(work, jobs)
@@ -182,44 +188,41 @@ def _pool(args: argparse.Namespace) -> Iterator[Callable[..., Iterator[Outline |
 
 
 def _shorten(blocks: list[str], room: int, counter: HFTokenCounter) -> None:
-    """Remove the last blocks, as many as do not fit."""
+    """Remove blocks from the end until the rest fits."""
     while blocks and sum(map(counter.count, blocks)) > room:
         blocks.pop()
 
 
 _TOKENIZER: list[PreTrainedTokenizerBase] = []
-"""A worker's tokenizer, loaded once: it is too large to travel with each outline."""
+"""Tokenizer of a worker process, loaded once: it is too large to send with each job."""
 
 
 def _begin_worker(model: str) -> None:
     _TOKENIZER[:] = [load_tokenizer(model)]
 
 
-def _work(index: int, asked: QARow | None, texts: Sequence[Row], config: SelfMadeConfig) -> Outline | None:
-    return outline(index, asked, texts, _TOKENIZER[0], config)
+def _work(index: int, asked: QARow | None, texts: Sequence[Row], config: SelfMadeConfig) -> Plan | None:
+    return make_plan(index, asked, texts, _TOKENIZER[0], config)
 
 
-def read_made(path: Path) -> Iterator[dict[str, Any]]:
-    """Lines of a file of conversations."""
+def read_conversations(path: Path) -> Iterator[dict[str, Any]]:
+    """Read a file of conversations."""
     with path.open(encoding="utf-8") as lines:
         yield from map(json.loads, lines)
 
 
-def _n_made(path: Path) -> int:
-    """Where to go on: behind the last chunk that is there whole."""
+def _n_written(path: Path) -> int:
+    """Index from which to continue: the start of the chunk after the last written line."""
     if not path.exists():
         return 0
-    last = max((row["index"] for row in read_made(path)), default=-1)
+    last = max((row["index"] for row in read_conversations(path)), default=-1)
     return -(-(last + 1) // CHUNK) * CHUNK
 
 
 def _job(
     index: int, questions: Sequence[QARow], texts: Sequence[Row], config: SelfMadeConfig
 ) -> tuple[int, QARow | None, list[Row]]:
-    """Rows to make the conversation of: a question, or one document, or several of one source or of all.
-
-    Each source is drawn as often as any other.
-    """
+    """Draw a row of questions, one document, or several documents of one or all sources; sources are equally likely."""
     draw = random.Random(f"{config.seed}/{index}")
     if questions and (not texts or draw.random() < config.asked):
         return index, draw.choice(questions), []
@@ -227,46 +230,46 @@ def _job(
     of_source = [row for row in texts if row["dataset"] == source]
     if draw.random() >= config.mixed:
         return index, None, [draw.choice(of_source)]
-    return index, None, draw.choices(of_source if draw.random() < 0.5 else texts, k=draw.randint(6, MOST_MIXED))
+    return index, None, draw.choices(of_source if draw.random() < 0.5 else texts, k=draw.randint(6, MAX_MIXED))
 
 
-def outline(
+def make_plan(
     index: int, asked: QARow | None, texts: Sequence[Row], tokenizer: PreTrainedTokenizerBase, config: SelfMadeConfig
-) -> Outline | None:
-    """The blocks of a conversation and what its questions are about; None where the rows have no blocks."""
+) -> Plan | None:
+    """Choose the blocks and kinds of questions of a conversation; None if the rows have no blocks."""
     draw, counter = random.Random(f"{config.seed}/{index}/outline"), HFTokenCounter(tokenizer)
-    data = DataConfig(max_tokens=config.max_tokens, unsaid=0, more_turns=0, seed=config.seed)
+    data = DataConfig(max_tokens=config.max_tokens, unanswerable=0, more_turns=0, seed=config.seed)
     if asked is not None:
-        draft = Drafter(counter, data).of_question(asked, draw)
-        made = Outline(index, asked["dataset"], draft.blocks if draft else [], [("given", asked["question"])])
+        draft = Drafter(counter, data).from_question(asked, draw)
+        plan = Plan(index, asked["dataset"], draft.blocks if draft else [], [("given", asked["question"])])
     else:
-        made = Outline(index, texts[0]["dataset"] if len(texts) == 1 else "mixed", [])
+        plan = Plan(index, texts[0]["dataset"] if len(texts) == 1 else "mixed", [])
         room = 2 * config.max_tokens // len(texts)
-        short = replace(data, max_tokens=room, block_tokens=(16, max(32, room // 4)))  # at least one block fits
+        short = replace(data, max_tokens=room, block_tokens=(16, max(32, room // 4)))  # so that at least one block fits
         parts = [Drafter(counter, short if len(texts) > 1 else data).part(text, draw) for text in texts]
-        made.blocks = [passage.text for part in parts for passage in (part if len(parts) == 1 else part[:1])]
-        _shorten(made.blocks, config.max_tokens, counter)
-    if not made.blocks:
+        plan.blocks = [passage.text for part in parts for passage in (part if len(parts) == 1 else part[:1])]
+        _shorten(plan.blocks, config.max_tokens, counter)
+    if not plan.blocks:
         return None
-    for _ in range(draw.randint(*config.turns) - len(made.questions)):
+    for _ in range(draw.randint(*config.turns) - len(plan.questions)):
         chance = draw.random()
         if chance < config.whole:
-            made.questions.append(("whole", draw.choice(WHOLE)))
-        elif chance < config.whole + config.both and len(made.blocks) > 1:
-            made.to_write.append(("both", "\n\n".join(block.strip() for block in draw.sample(made.blocks, 2))))
+            plan.questions.append(("whole", draw.choice(GENERAL_QUESTIONS)))
+        elif chance < config.whole + config.both and len(plan.blocks) > 1:
+            plan.to_write.append(("both", "\n\n".join(block.strip() for block in draw.sample(plan.blocks, 2))))
         else:
             kind = draw.choice([kind for kind in KINDS if kind != "both"])
-            made.to_write.append((kind, draw.choice(made.blocks).strip()))
-    return made
+            plan.to_write.append((kind, draw.choice(plan.blocks).strip()))
+    return plan
 
 
-class Maker:
-    """Writes questions and answers them.
+class ConversationWriter:
+    """Lets a model write questions and answer them.
 
     Parameters
     ----------
     model : AnswerModel
-        In full mode.
+        Runs in full mode.
     config : SelfMadeConfig
     """
 
@@ -275,16 +278,16 @@ class Maker:
         room = config.max_tokens + len(self._prompt.prefix_ids) + config.turns[1] * (config.answer_tokens + 96)
         self._decoder = BatchDecoder(model, config.rows, room, config.seed)
 
-    def make(self, outlines: Sequence[Outline]) -> list[dict[str, Any]]:
-        """One line for each outline with at least one answered question, in order."""
-        self._write_questions(outlines)
-        draw = random.Random(f"{self._config.seed}/{outlines[0].index}/make")
-        for made, other in zip(outlines, [*outlines[1:], *outlines[:1]], strict=True):
-            draw.shuffle(made.questions)
-            if made.questions and other.questions and draw.random() < self._config.unsaid * len(made.questions):
-                made.questions[draw.randrange(len(made.questions))] = ("unsaid", draw.choice(other.questions)[1])
-        lines = {made.index: self._line(made) for made in outlines if made.questions}
-        requests = [self._answer_request(made, draw) for made in outlines if made.questions]
+    def write(self, plans: Sequence[Plan]) -> list[dict[str, Any]]:
+        """One line for each plan with at least one answered question, in order."""
+        self._write_questions(plans)
+        draw = random.Random(f"{self._config.seed}/{plans[0].index}/make")
+        for plan, other in zip(plans, [*plans[1:], *plans[:1]], strict=True):
+            draw.shuffle(plan.questions)
+            if plan.questions and other.questions and draw.random() < self._config.unanswerable * len(plan.questions):
+                plan.questions[draw.randrange(len(plan.questions))] = ("unanswerable", draw.choice(other.questions)[1])
+        lines = {plan.index: self._line(plan) for plan in plans if plan.questions}
+        requests = [self._answer_request(plan, draw) for plan in plans if plan.questions]
         for completion in self._decoder.complete(requests):
             turns = lines[completion.key]["turns"]  # type: ignore[index]
             del turns[len(completion.answers) :]
@@ -293,39 +296,39 @@ class Maker:
             turns[-1]["complete"] = completion.complete
         return [line for _, line in sorted(lines.items()) if all(turn["answer"].strip() for turn in line["turns"])]
 
-    def _write_questions(self, outlines: Sequence[Outline]) -> None:
-        by_key: dict[tuple[int, int], Outline] = {}
+    def _write_questions(self, plans: Sequence[Plan]) -> None:
+        by_key: dict[tuple[int, int], Plan] = {}
         requests = []
-        for made in outlines:
-            for number, (kind, text) in enumerate(made.to_write):
-                by_key[made.index, number] = made
-                asked = self._prompt.rendered(None, [("user", f"{text}\n\n{KINDS[kind]} {ASIDE}")])
-                ids = self._prompt.own_ids(asked)
-                requests.append(Request((made.index, number), ids, (), 80, self._config.temperature))
+        for plan in plans:
+            for number, (kind, text) in enumerate(plan.to_write):
+                by_key[plan.index, number] = plan
+                request = self._prompt.rendered(None, [("user", f"{text}\n\n{KINDS[kind]} {INSTRUCTIONS}")])
+                ids = self._prompt.own_ids(request)
+                requests.append(Request((plan.index, number), ids, (), 80, self._config.temperature))
         for completion in self._decoder.complete(requests):
-            made, number = by_key[completion.key], completion.key[1]  # type: ignore[index]
-            question = clean(self._tokenizer.decode(completion.answers[0], skip_special_tokens=True))
+            plan, number = by_key[completion.key], completion.key[1]  # type: ignore[index]
+            question = extract_question(self._tokenizer.decode(completion.answers[0], skip_special_tokens=True))
             if completion.complete and question:
-                made.questions.append((made.to_write[number][0], question))
+                plan.questions.append((plan.to_write[number][0], question))
 
-    def _answer_request(self, made: Outline, draw: random.Random) -> Request:
-        first, *further = [question for _, question in made.questions]
+    def _answer_request(self, plan: Plan, draw: random.Random) -> Request:
+        first, *follow_ups = [question for _, question in plan.questions]
         prompt = self._prompt
-        ids = [*prompt.prefix_ids, *(t for block in made.blocks for t in prompt.block_ids(block))]
+        ids = [*prompt.prefix_ids, *(t for block in plan.blocks for t in prompt.block_ids(block))]
         ids += prompt.final_ids(first)
         temperature = self._config.temperature if draw.random() < self._config.sampled else 0.0
         return Request(
-            made.index, ids, [next_ids(prompt, each) for each in further], self._config.answer_tokens, temperature
+            plan.index, ids, [follow_up_ids(prompt, q) for q in follow_ups], self._config.answer_tokens, temperature
         )
 
     @staticmethod
-    def _line(made: Outline) -> dict[str, Any]:
-        turns = [{"question": text, "answer": "", "kind": kind, "complete": True} for kind, text in made.questions]
-        return {"index": made.index, "source": made.source, "blocks": made.blocks, "turns": turns}
+    def _line(plan: Plan) -> dict[str, Any]:
+        turns = [{"question": text, "answer": "", "kind": kind, "complete": True} for kind, text in plan.questions]
+        return {"index": plan.index, "source": plan.source, "blocks": plan.blocks, "turns": turns}
 
 
-def clean(said: str) -> str:
-    """The question in what a model wrote, or nothing where it is none that stands alone."""
-    line = next((line for line in said.splitlines() if line.strip()), "")
+def extract_question(output: str) -> str:
+    """The question in a model's output, or an empty string if it is unusable without its text."""
+    line = next((line for line in output.splitlines() if line.strip()), "")
     question = _LABEL.sub("", line).strip().strip('"“”*').strip()
     return question if 8 <= len(question) <= 300 and not _VAGUE.search(question) else ""

@@ -1,4 +1,4 @@
-"""``python -m training.distill shrink``: an adapter as it ships: 8 bits, its rank cut, with what was measured of it."""
+"""``python -m training.distill shrink``: convert an adapter to 8 bits, truncate its rank, attach its metrics."""
 
 import argparse
 import json
@@ -11,32 +11,32 @@ import torch
 
 from blockrag.models.adapter import TENSORS, Change, load_adapter, save_adapter
 
-TOLD = ("data", "mode", "n", "contains", "exact", "f1", "nll", "kl")
+METRICS = ("data", "mode", "n", "contains", "exact", "f1", "nll", "kl")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
-    parser.add_argument("--adapter", type=Path, required=True, help="folder of an adapter")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the one in 8 bits")
-    parser.add_argument(
-        "--rank", type=int, default=0, help="most that is kept of the student's rank (default: all of it)"
-    )
-    parser.add_argument("--results", type=Path, nargs="*", default=[], help="JSON of `training.evaluate qa`")
+    """Add the flags of ``shrink``."""
+    parser.add_argument("--adapter", type=Path, required=True, help="folder of the adapter")
+    parser.add_argument("--out", type=Path, required=True, help="output folder")
+    parser.add_argument("--rank", type=int, default=0, help="maximum rank of the student (default: keep the rank)")
+    parser.add_argument("--results", type=Path, nargs="*", default=[], help="JSON files from `training.evaluate qa`")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Write it; tells its size."""
+    """Write the adapter; return its size."""
     adapter = load_adapter(args.adapter)
     if args.rank:
-        adapter = replace(adapter, student={name: lower(each, args.rank) for name, each in adapter.student.items()})
+        adapter = replace(
+            adapter, student={name: truncate_rank(each, args.rank) for name, each in adapter.student.items()}
+        )
     if args.results:
         adapter = replace(adapter, about={**adapter.about, "metrics": metrics(args.results)})
     save_adapter(adapter, args.out, int8=True)
     return {"adapter": str(args.out), "nbytes": (args.out / TENSORS).stat().st_size}
 
 
-def lower(change: Change, rank: int) -> Change:
-    """The nearest change of that rank (Eckart and Young), its singular values shared by both matrices."""
+def truncate_rank(change: Change, rank: int) -> Change:
+    """Best approximation at a lower rank (Eckart-Young); both matrices take the root of the singular values."""
     (left, up), (right, down) = (torch.linalg.qr(t.float()) for t in (change.up, change.down.T))
     u, values, v = torch.linalg.svd(up @ down.T)
     roots = values[:rank].sqrt()
@@ -44,8 +44,8 @@ def lower(change: Change, rank: int) -> Change:
 
 
 def metrics(results: Sequence[Path]) -> list[dict[str, Any]]:
-    """Scores of each file and mode, without intervals, and of which split."""
-    told = []
+    """Split and mean scores of each file and mode, without intervals."""
+    rows = []
     for result in map(json.loads, (path.read_text() for path in results)):
-        told += [{"split": result["split"], **{name: row[name] for name in TOLD}} for row in result["rows"]]
-    return told
+        rows += [{"split": result["split"], **{name: row[name] for name in METRICS}} for row in result["rows"]]
+    return rows

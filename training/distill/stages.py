@@ -17,73 +17,80 @@ from blockrag.models.adapter import Adapter, apply_changes, load_adapter, save_a
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.load import load_tokenizer
 from blockrag.models.store import base_id, local_path, weights_sha256
-from training.commit import commit
+from training.cli import add_flags, commit, from_flags
 from training.distill.config import DistillConfig
 from training.distill.examples import load, load_all
-from training.distill.learner import Learner
+from training.distill.model import TrainableModel
 from training.distill.objectives import held_out
 from training.distill.processes import Processes
 from training.distill.train import Run, fit
-from training.settings import add_flags, from_flags
 
-TEACHERS = ("teacher", "finetune-both")
-"""Objectives that leave a reader in full mode."""
+TEACHER_OBJECTIVES = ("teacher", "finetune-both")
+"""Objectives that train full mode."""
 
 
 def add_teacher_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of the teacher's stage."""
+    """Add the flags of ``teacher``."""
     _add_arguments(parser)
     parser.set_defaults(objective="teacher")
 
 
 def add_student_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of the student's stage."""
-    parser.add_argument("--teacher", type=Path, help="adapter of the teacher's stage (default: the model as published)")
+    """Add the flags of ``student``."""
+    parser.add_argument("--teacher", type=Path, help="adapter from `teacher` (default: the published model teaches)")
     _add_arguments(parser)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="files of `prepare`")
-    parser.add_argument("--held-out", type=Path, help="file of `prepare`: the last divergence is measured on it too")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="files from `prepare`")
+    parser.add_argument(
+        "--held-out", type=Path, help="file from `prepare`: the final divergence is also measured on it"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for adapter, log and checkpoint")
-    parser.add_argument("--model", default="smollm2", help="base: catalog name, hub name or folder")
-    parser.add_argument("--device", help="such as cpu or cuda (default: a GPU where there is one)")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument("--model", default="smollm2", help="base model: catalog name, hub name or folder")
+    parser.add_argument("--device", help="such as cpu or cuda (default: a GPU if available)")
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     add_flags(parser, DistillConfig)
 
 
 def run_teacher(args: argparse.Namespace) -> dict[str, Any]:
-    """Train a reader, in full mode or in both: its adapter has no student yet.
+    """Train a teacher, in full mode or in both modes. Its adapter has no student yet.
 
     Raises
     ------
     ValueError
-        If the objective needs a teacher or has no full mode, or there are sinks, which full mode does not know.
+        If the objective does not train full mode, or the settings have sinks, which full mode does not use.
     """
     config = from_flags(args, DistillConfig)
-    if config.objective not in TEACHERS or config.sinks != "none":
-        raise ValueError(f"a teacher has one of the objectives {', '.join(TEACHERS)}, and no sinks.")
+    if config.objective not in TEACHER_OBJECTIVES or config.sinks != "none":
+        raise ValueError(f"a teacher has one of the objectives {', '.join(TEACHER_OBJECTIVES)}, and no sinks.")
     in_blocks = config.objective != "teacher" and config.prefix_visible
     adapter = Adapter(str(args.model), base_id(args.model), {}, prefix_visible=in_blocks)
-    return _run(args, config, adapter, lambda learner: replace(adapter, teacher=learner.changes()))
+    return _run(args, config, adapter, lambda model: replace(adapter, teacher=model.changes()))
 
 
 def run_student(args: argparse.Namespace) -> dict[str, Any]:
-    """Train block mode on top of the teacher, which stays as it is."""
+    """Train block mode on top of the frozen teacher.
+
+    Raises
+    ------
+    ValueError
+        If the objective is the teacher's, or the teacher has another base model.
+    """
     config = from_flags(args, DistillConfig)
     adapter = load_adapter(args.teacher) if args.teacher else Adapter(str(args.model), base_id(args.model), {})
     if config.objective == "teacher":
-        raise ValueError("the objective 'teacher' is the stage `teacher`; choose another for the student.")
+        raise ValueError("the objective 'teacher' belongs to the command `teacher`; choose another one.")
     if adapter.base_id != base_id(args.model):
-        raise ValueError(f"the teacher in {args.teacher} was made of {adapter.base}; give that model as --model.")
+        raise ValueError(f"the teacher in {args.teacher} has the base model {adapter.base}; pass it as --model.")
 
-    def finished(learner: Learner) -> Adapter:
-        learned = None if learner.sinks is None else learner.sinks.detach().cpu()
+    def finished(model: TrainableModel) -> Adapter:
+        sinks = None if model.sinks is None else model.sinks.detach().cpu()
         return replace(
             adapter,
-            student=learner.changes(),
-            sink_ids=learner.sink_ids if learned is None else (),
-            sink_embeddings=learned,
+            student=model.changes(),
+            sink_ids=model.sink_ids if sinks is None else (),
+            sink_embeddings=sinks,
             prefix_visible=config.prefix_visible,
         )
 
@@ -91,32 +98,32 @@ def run_student(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _run(
-    args: argparse.Namespace, config: DistillConfig, begun: Adapter, finished: Callable[[Learner], Adapter]
+    args: argparse.Namespace, config: DistillConfig, initial: Adapter, finished: Callable[[TrainableModel], Adapter]
 ) -> dict[str, Any]:
     processes, examples, since = Processes(args.device), load_all(args.data), time.perf_counter()
-    model = load_frozen(args.model, begun, processes.device)
-    learner = Learner(model, config, block_mode=config.objective != "teacher")
-    last = fit(Run(learner, examples, config, processes, args.out), resume=args.resume)
-    made = {
+    base = load_frozen(args.model, initial, processes.device)
+    model = TrainableModel(base, config, block_mode=config.objective != "teacher")
+    last = fit(Run(model, examples, config, processes, args.out), resume=args.resume)
+    record = {
         "settings": asdict(config),
-        "data": examples.made_of,
+        "data": examples.provenance,
         "last": last,
-        "held_out": held_out(learner, load(args.held_out), config) if args.held_out else None,
+        "held_out": held_out(model, load(args.held_out), config) if args.held_out else None,
         "seconds": time.perf_counter() - since,
         "device": torch.cuda.get_device_name() if processes.device.type == "cuda" else platform.processor() or "cpu",
         "n_processes": processes.n,
         "commit": commit(),
     }
     if processes.is_first:
-        role = "teacher" if config.objective in TEACHERS else "student"
-        save_adapter(replace(finished(learner), about={**begun.about, role: made}), args.out)
-        (args.out / "settings.json").write_text(json.dumps(made["settings"], indent=1) + "\n")
-    told = {"held_out": made["held_out"], "seconds": made["seconds"]}
-    return {"adapter": str(args.out), "objective": config.objective, **last, **told}
+        role = "teacher" if config.objective in TEACHER_OBJECTIVES else "student"
+        save_adapter(replace(finished(model), about={**initial.about, role: record}), args.out)
+        (args.out / "settings.json").write_text(json.dumps(record["settings"], indent=1) + "\n")
+    measured = {"held_out": record["held_out"], "seconds": record["seconds"]}
+    return {"adapter": str(args.out), "objective": config.objective, **last, **measured}
 
 
 def load_frozen(name: str, adapter: Adapter, device: torch.device) -> AnswerModel:
-    """The base with the teacher's changes, in 16 bits on a GPU."""
+    """Load the base model with the teacher's changes: bfloat16 on a GPU, float32 elsewhere."""
     folder = local_path(name)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     network: PreTrainedModel = AutoModelForCausalLM.from_pretrained(

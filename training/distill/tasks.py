@@ -1,13 +1,13 @@
-"""Questions built from a text itself, with answers that stand in it. Knows texts and chance, no tokens and no network.
+"""Synthetic questions about a text, whose answers are spans of it.
 
-Each task takes the blocks' texts and a source of chance, and gives a question with its answer, or None where the text
-does not lend itself. Nothing is written by hand and no model is asked: the answer is always a span of the blocks, or
-`UNSAID`. The same seed gives the same questions.
+A task takes the texts of blocks and a random generator, and returns a question with its answer, or None if the text is
+unsuitable. No model is involved: the answer is a span of the blocks, or `NO_ANSWER`. The same seed gives the same
+questions.
 
-- `go_on`: some words of a block; what follows them.
-- `find_section`: a sentence; the heading of the section that it stands in.
-- `who_said`: the beginning of a turn of a conversation; the name before it.
-- `fill_gap`: a sentence without a name, number or long word that stands nowhere else in the blocks; that span.
+- `continue_quote`: given some words of a block, which words follow?
+- `find_section`: given a sentence, which heading is above it?
+- `find_speaker`: given the beginning of a turn of a conversation, whose turn is it?
+- `fill_gap`: given a sentence with a gap, which name, number or long word (unique in the blocks) is missing?
 """
 
 import random
@@ -15,10 +15,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-UNSAID = "The documents do not say."
-"""The answer where they do not."""
+NO_ANSWER = "The documents do not say."
+"""The answer to a question that the documents do not answer."""
 
-LEAST_WORDS = 6
+MIN_WORDS = 6
 
 _TURN = re.compile(r"^\W{0,4}([A-Z][\w.' -]{0,40}?)\W{0,4}: +(\S.{30,})$", re.M)
 _SENTENCE = re.compile(r"[^\s.!?][^.!?\n]{40,260}[.!?](?=\s|$)")
@@ -28,15 +28,15 @@ _RARE = re.compile(r"\b(?:\d[\d.,]*\d|[A-Z][\w'-]+(?: [A-Z][\w'-]+)+|[A-Za-z][a-
 
 @dataclass(frozen=True)
 class Passage:
-    """A block's text and, where it begins with one, its heading."""
+    """Text of a block, and the heading it begins with, if any."""
 
     text: str
     heading: str = ""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question, its answer, and the task that made it; an answer that is not `complete` was cut off."""
+class QAPair:
+    """A question, its answer, and the task that made it. An answer that is not `complete` was truncated."""
 
     question: str
     answer: str
@@ -44,11 +44,11 @@ class Asked:
     complete: bool = True
 
 
-Task = Callable[[Sequence[Passage], random.Random], Asked | None]
+Task = Callable[[Sequence[Passage], random.Random], QAPair | None]
 
 
-def go_on(passages: Sequence[Passage], draw: random.Random) -> Asked | None:
-    """What follows some words."""
+def continue_quote(passages: Sequence[Passage], draw: random.Random) -> QAPair | None:
+    """Ask which words follow a quotation."""
     text = draw.choice(passages).text
     words = list(re.finditer(r"\S+", text))
     n_quoted, n_asked = draw.randint(6, 12), draw.randint(10, 28)
@@ -57,79 +57,79 @@ def go_on(passages: Sequence[Passage], draw: random.Random) -> Asked | None:
     first = draw.randint(0, len(words) - n_quoted - n_asked)
     last = first + n_quoted
     quoted = text[words[first].start() : words[last - 1].end()]
-    if not _stands_once(quoted, passages):
+    if not _is_unique(quoted, passages):
         return None
     answer = text[words[last].start() : words[last + n_asked - 1].end()]
-    return Asked(f'What follows after "{_on_one_line(quoted)}"?', answer, "go on")
+    return QAPair(f'What follows after "{_on_one_line(quoted)}"?', answer, "go on")
 
 
-def find_section(passages: Sequence[Passage], draw: random.Random) -> Asked | None:
-    """The heading above a sentence."""
+def find_section(passages: Sequence[Passage], draw: random.Random) -> QAPair | None:
+    """Ask for the heading above a sentence."""
     headed = [passage for passage in passages if passage.heading.strip(_HEADING_MARKS)]
     if len({passage.heading for passage in headed}) < 2:
         return None
     passage = draw.choice(headed)
     sentence = _draw_sentence(passage.text.replace(passage.heading, "", 1), draw)
-    if sentence is None or not _stands_once(sentence, passages):
+    if sentence is None or not _is_unique(sentence, passages):
         return None
     heading = passage.heading.strip(_HEADING_MARKS)
-    return Asked(f'In which section is it said that "{_on_one_line(sentence)}"?', heading, "find the section")
+    return QAPair(f'In which section is it said that "{_on_one_line(sentence)}"?', heading, "find the section")
 
 
-def who_said(passages: Sequence[Passage], draw: random.Random) -> Asked | None:
-    """The name before a turn."""
+def find_speaker(passages: Sequence[Passage], draw: random.Random) -> QAPair | None:
+    """Ask whose turn a quotation is."""
     turns = [turn for passage in passages for turn in _TURN.findall(passage.text)]
     if len({name for name, _ in turns}) < 2:
         return None
-    name, said = draw.choice(turns)
-    begun = " ".join(said.split()[: draw.randint(8, 20)])
-    if len(begun.split()) < LEAST_WORDS or len({other for other, words in turns if words.startswith(begun)}) > 1:
+    name, text = draw.choice(turns)
+    beginning = " ".join(text.split()[: draw.randint(8, 20)])
+    if len(beginning.split()) < MIN_WORDS or len({other for other, words in turns if words.startswith(beginning)}) > 1:
         return None
-    return Asked(f'Who said "{begun}"?', name.strip(), "who said it")
+    return QAPair(f'Who said "{beginning}"?', name.strip(), "who said it")
 
 
-def fill_gap(passages: Sequence[Passage], draw: random.Random) -> Asked | None:
-    """A span that stands nowhere else."""
+def fill_gap(passages: Sequence[Passage], draw: random.Random) -> QAPair | None:
+    """Ask for a span that occurs only once."""
     sentence = _draw_sentence(draw.choice(passages).text, draw)
     if sentence is None:
         return None
-    spans = [found for found in _RARE.finditer(sentence, 1) if _stands_once(found.group(), passages)]
+    spans = [found for found in _RARE.finditer(sentence, 1) if _is_unique(found.group(), passages)]
     if not spans:
         return None
     span = draw.choice(spans)
     gapped = f"{sentence[: span.start()]}____{sentence[span.end() :]}"
-    return Asked(f'What stands in the gap: "{_on_one_line(gapped)}"?', span.group(), "fill the gap")
+    return QAPair(f'What stands in the gap: "{_on_one_line(gapped)}"?', span.group(), "fill the gap")
 
 
-TASKS: tuple[Task, ...] = (fill_gap, fill_gap, who_said, find_section, go_on)
-"""In the order in which chance takes them; what stands twice comes twice as often."""
+TASKS: tuple[Task, ...] = (fill_gap, fill_gap, find_speaker, find_section, continue_quote)
+"""`fill_gap` is listed twice: it is tried first twice as often."""
 
 
-def ask(passages: Sequence[Passage], draw: random.Random) -> Asked | None:
-    """A question by a task that chance chooses; by another where the text does not lend itself."""
+def make_question(passages: Sequence[Passage], draw: random.Random) -> QAPair | None:
+    """Make a question by the first task, in random order, for which the text is suitable."""
     tasks = list(TASKS)
     draw.shuffle(tasks)
-    return next((asked for asked in (task(passages, draw) for task in tasks) if asked is not None), None)
+    return next((pair for pair in (task(passages, draw) for task in tasks) if pair is not None), None)
 
 
-def ask_unsaid(passages: Sequence[Passage], elsewhere: Sequence[Passage], draw: random.Random) -> Asked | None:
-    """A question about another text, whose answer these blocks do not contain."""
+def make_unanswerable(passages: Sequence[Passage], elsewhere: Sequence[Passage], draw: random.Random) -> QAPair | None:
+    """Make a question about another text, whose answer these blocks do not contain."""
     if not passages or not elsewhere:
         return None
-    for task in (fill_gap, who_said):
-        asked = task(elsewhere, draw)
-        if asked and not any(asked.answer.casefold() in passage.text.casefold() for passage in passages):
-            return Asked(asked.question, UNSAID, "unsaid")
+    for task in (fill_gap, find_speaker):
+        pair = task(elsewhere, draw)
+        if pair and not any(pair.answer.casefold() in passage.text.casefold() for passage in passages):
+            return QAPair(pair.question, NO_ANSWER, "unanswerable")
     return None
 
 
 def _draw_sentence(text: str, draw: random.Random) -> str | None:
     sentences = [found.group() for found in _SENTENCE.finditer(text)]
-    sentences = [sentence for sentence in sentences if len(sentence.split()) >= LEAST_WORDS]
+    sentences = [sentence for sentence in sentences if len(sentence.split()) >= MIN_WORDS]
     return draw.choice(sentences) if sentences else None
 
 
-def _stands_once(span: str, passages: Sequence[Passage]) -> bool:
+def _is_unique(span: str, passages: Sequence[Passage]) -> bool:
     return sum(passage.text.count(span) for passage in passages) == 1
 
 

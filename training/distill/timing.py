@@ -1,4 +1,4 @@
-"""``python -m training.distill timing``: steps of a well-known shape with random weights, for speed and memory."""
+"""``python -m training.distill timing``: speed and memory of training steps of a model shape with random weights."""
 
 import argparse
 import statistics
@@ -14,14 +14,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from blockrag.attention import gqa
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.load import load_tokenizer
-from training.commit import commit
-from training.curves import read_log
+from training.cli import add_flags, commit, from_flags
 from training.distill.config import DistillConfig
 from training.distill.examples import Example, Examples
-from training.distill.learner import Learner
+from training.distill.log import read_log
+from training.distill.model import TrainableModel
 from training.distill.processes import Processes
 from training.distill.train import Run, fit
-from training.settings import add_flags, from_flags
 
 SHAPES: dict[str, dict[str, Any]] = {
     "qwen3-4b": {
@@ -49,41 +48,43 @@ SHAPES: dict[str, dict[str, Any]] = {
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
     },
 }
-"""The configuration published with Qwen3-4B-Instruct-2507, and one to try this file with."""
+"""The configuration of Qwen3-4B-Instruct-2507, and a tiny one for tests."""
 
 BLOCK_TOKENS, QUESTION_TOKENS, ANSWER_TOKENS = 512, 64, 192
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+    """Add the flags of ``timing``."""
     parser.add_argument("--shape", choices=SHAPES, default="qwen3-4b")
-    parser.add_argument("--tokens", type=int, default=16384, help="of a step's one example (default: %(default)s)")
-    parser.add_argument("--device", help="such as cpu or cuda (default: a GPU where there is one)")
+    parser.add_argument(
+        "--tokens", type=int, default=16384, help="tokens of a step's single example (default: %(default)s)"
+    )
+    parser.add_argument("--device", help="such as cpu or cuda (default: a GPU if available)")
     add_flags(parser, DistillConfig)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Train on random tokens; tells the median step after the first ten."""
+    """Train on random tokens; return medians over all steps but the first ten."""
     config = replace(from_flags(args, DistillConfig), examples=1, pack_tokens=2 * args.tokens, save_every=0)
     processes = Processes(args.device)
-    model = random_model(args.shape, processes.device)
-    examples = random_examples(args.tokens, model.network.config.vocab_size)
-    learner = Learner(model, config, block_mode=True)
+    base = random_model(args.shape, processes.device)
+    examples = random_examples(args.tokens, base.network.config.vocab_size)
+    model = TrainableModel(base, config, block_mode=True)
     with tempfile.TemporaryDirectory() as folder:
-        fit(Run(learner, examples, config, processes, Path(folder)), keep=False)
+        fit(Run(model, examples, config, processes, Path(folder)), keep=False)
         lines = read_log(Path(folder))
     settled = lines[1:] or lines
-    told = {name: _median([line[name] for line in settled]) for name in ("step_s", "tokens_per_s", "mfu")}
+    medians = {name: _median([line[name] for line in settled]) for name in ("step_s", "tokens_per_s", "mfu")}
     device = torch.cuda.get_device_name() if processes.device.type == "cuda" else "cpu"
     about = {"shape": args.shape, "tokens": args.tokens, "device": device, "commit": commit(), "steps": config.steps}
     settings = {
         name: getattr(config, name) for name in ("objective", "merged", "checkpointing", "rank", "token_weights")
     }
-    return {**about, **settings, **told, "memory_nbytes": lines[-1]["memory_nbytes"]}
+    return {**about, **settings, **medians, "memory_nbytes": lines[-1]["memory_nbytes"]}
 
 
 def random_model(shape: str, device: torch.device) -> AnswerModel:
-    """Random weights, made where they stay; another model's tokenizer, since tokens are random too."""
+    """A model with random weights, created on `device`. Tokens are random, so SmolLM2's tokenizer serves."""
     settings = dict(SHAPES[shape])
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
@@ -93,7 +94,7 @@ def random_model(shape: str, device: torch.device) -> AnswerModel:
 
 
 def random_examples(n_tokens: int, vocabulary: int) -> Examples:
-    """A few prompts of blocks of 512 tokens and one question, `n_tokens` each."""
+    """Four examples of `n_tokens` each: blocks of 512 tokens and one question."""
     draws = np.random.default_rng(0)
 
     def ids(n: int) -> np.ndarray:

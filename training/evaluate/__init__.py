@@ -1,1 +1,1 @@
-"""Judges what was trained, through the library's own paths: ``python -m training.evaluate segmentation …``."""
+"""Evaluates segmenters and adapters with the library's own code: ``python -m training.evaluate COMMAND``."""

@@ -1,4 +1,4 @@
-"""``python -m training.evaluate``: one command a thing that is judged. The last line is JSON."""
+"""``python -m training.evaluate``: evaluate segmenters, answers and long text. The last line is JSON."""
 
 import argparse
 import importlib
@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 COMMANDS = {
-    "segmentation": "segmenters against people's boundaries",
-    "speed": "how long segmenters take",
-    "examples": "good and bad cuts with the text around",
-    "qa": "answers in full, naive block and block mode",
-    "ruler": "make questions with needles and variables in long text",
-    "perplexity": "long text in full, naive block and block mode",
-    "curve": "what block sizes and segmenters cost: results of perplexity side by side",
+    "segmentation": "compare segmenters with human boundaries",
+    "speed": "time segmenters",
+    "examples": "show right and wrong boundaries in their context",
+    "qa": "evaluate answers in full, naive and block mode",
+    "ruler": "generate RULER questions: needles and variables in long text",
+    "perplexity": "evaluate the prediction of long text in full, naive and block mode",
+    "curve": "compare results of perplexity by block size and segmenter",
 }
-"""What each module here judges; it is imported where it is asked for, with the libraries that it alone needs."""
+"""Modules of this package; only the chosen one is imported, with the libraries it needs."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the flags and run."""
+    """Parse the flags and run the command."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             module = importlib.import_module(f"training.evaluate.{name}")
             command.description = module.__doc__
             module.add_flags(command)
-            command.add_argument("--json", type=Path, help="also write the last line there")
+            command.add_argument("--json", type=Path, help="also write the JSON to this file")
     args = parser.parse_args(argv)
     result = module.run(args)
     print(module.table(result))

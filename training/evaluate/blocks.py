@@ -1,4 +1,4 @@
-"""How texts are cut where answers and long text are judged. Knows segmenters and token counts, no network."""
+"""Blocks of the texts in `qa` and `perplexity`."""
 
 import argparse
 from collections.abc import Sequence
@@ -12,24 +12,23 @@ from blockrag.segment import DEFAULT_SEGMENTER, HFTokenCounter, Segmentation, Se
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """How long texts are cut."""
+    """Add the flags of the segmentation."""
     parser.add_argument(
-        "--segmenter", default=DEFAULT_SEGMENTER, help="or structural, fixed, similarity (default: %(default)s)"
+        "--segmenter", default=DEFAULT_SEGMENTER, help="neural, structural, fixed or similarity (default: %(default)s)"
     )
     parser.add_argument("--neural", type=Path, help="folder of the learned segmenter (default: the shipped one)")
     parser.add_argument("--granularity", type=float, default=0.5, help="0 coarsest to 1 finest (default: 0.5)")
-    parser.add_argument("--block-tokens", type=int, nargs=2, default=(32, 512), help="fewest and most of a block")
+    parser.add_argument("--block-tokens", type=int, nargs=2, default=(32, 512), help="minimum and maximum of a block")
 
 
-class Cutter:
-    """Cuts texts as the flags say.
+class BlockSegmenter:
+    """Segments texts by the flags of `add_flags`.
 
     Parameters
     ----------
     args : argparse.Namespace
-        Of `add_flags`.
     tokenizer : PreTrainedTokenizerBase
-        Whose tokens count.
+        Counts the tokens of blocks.
 
     Attributes
     ----------
@@ -43,8 +42,8 @@ class Cutter:
         self._granularity = args.granularity
         self._segmenter = _segmenter(args, self.counter)
 
-    def cut(self, text: str) -> Sequence[str]:
-        """The blocks of a text, in order; none of a blank one."""
+    def blocks(self, text: str) -> Sequence[str]:
+        """The blocks of a text in order; none if the text is blank."""
         if not text.strip():
             return []
         document = Document("text", "text/plain", text)
@@ -54,11 +53,11 @@ class Cutter:
 
 def _segmenter(args: argparse.Namespace, counter: HFTokenCounter) -> Segmenter:
     if args.segmenter == "neural":
-        from blockrag.segment.neural.segmenter import SHIPPED, Neural  # noqa: PLC0415  (where it is asked for)
+        from blockrag.segment.neural.segmenter import SHIPPED, Neural  # noqa: PLC0415  (slow to import)
 
         return Neural(args.neural or SHIPPED, args.device)
     if args.segmenter != "similarity":
         return make_segmenter(args.segmenter, counter=counter)
-    from blockrag.retrieve.embedder import Embedder  # noqa: PLC0415  (sentence-transformers, where it is asked for)
+    from blockrag.retrieve.embedder import Embedder  # noqa: PLC0415  (slow to import)
 
     return make_segmenter("similarity", counter=counter, embed=Embedder(local_path("minilm"), "", args.device).embed)

@@ -1,4 +1,4 @@
-"""What block sizes and segmenters cost: results of `perplexity`, side by side, as a table and a picture."""
+"""Compare results of `perplexity` by block size and segmenter, as a table and a plot."""
 
 import argparse
 import json
@@ -14,13 +14,15 @@ COLOURS = {"full": "tab:gray", "naive": "tab:red", "block": "tab:blue"}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
-    parser.add_argument("--data", nargs="+", type=Path, required=True, help="JSON files of `perplexity`, all modes")
-    parser.add_argument("--out", type=Path, help="the picture, .png or .svg")
+    """Add the flags of ``curve``."""
+    parser.add_argument(
+        "--data", nargs="+", type=Path, required=True, help="JSON files from `perplexity`, with all modes"
+    )
+    parser.add_argument("--out", type=Path, help="plot, .png or .svg")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Read and sum up; draw where a picture is asked for."""
+    """Summarise the results; plot them with --out."""
     points = sorted(map(point, args.data), key=lambda each: each["mean_block_tokens"])
     if args.out:
         draw(points, args.out)
@@ -28,7 +30,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def point(path: Path) -> dict[str, Any]:
-    """One result: its sizes, and for each mode the likelihood and divergence of a file's tokens, mean over files."""
+    """Block size of a result, and each mode's likelihood and divergence per token, as means over files."""
     result = json.loads(path.read_text(encoding="utf-8"))
     known = {name: result[name] for name in ("segmenter", "block_tokens", "granularity", "mean_block_tokens")}
     return {"name": path.stem, **known, "modes": {mode: _means(result["rows"], mode) for mode in MODES}}
@@ -47,7 +49,7 @@ def _means(rows: list[dict[str, Any]], mode: str) -> dict[str, float]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The points, for reading; what block mode loses against full mode on the same cuts."""
+    """A Markdown table, with the loss of block mode against full mode on the same blocks."""
     lines = ["| segmenter | most tokens of a block | mean | NLL full | naive | block | lost | KL naive | block |"]
     lines.append("|---" * 9 + "|")
     for row in result["rows"]:
@@ -60,8 +62,8 @@ def table(result: dict[str, Any]) -> str:
 
 
 def draw(points: list[dict[str, Any]], out: Path) -> None:
-    """Likelihood and divergence over block sizes at the coarsest; the divergence by other cuts as marks."""
-    import matplotlib  # noqa: PLC0415  (where there is a picture to draw)
+    """Plot likelihood and divergence over block size at granularity 0; marks show other segmenters."""
+    import matplotlib  # noqa: PLC0415  (slow to import)
 
     matplotlib.use("agg")
     from matplotlib import pyplot  # noqa: PLC0415

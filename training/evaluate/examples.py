@@ -1,8 +1,8 @@
-"""Where a segmenter cuts as people did, where it does not, and what it misses, with the text around.
+"""Show right, wrong and missed boundaries of the learned segmenter in their context.
 
-Chosen by a rule and not by hand: of each category the documents in the order of their names' hashes, one after the
-other; told the number of people's boundaries at level 2, the surest cut that is right, the surest that is wrong, and
-the missed boundary that the segmenter thought of least.
+Examples are selected by a rule: documents of each category in the order of their ids' hashes. The segmenter sets as
+many boundaries as the humans at level 2. Shown are the right and the wrong one with the highest score, and the missed
+one with the lowest.
 """
 
 import argparse
@@ -27,17 +27,17 @@ LEVEL = 2
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
-    parser.add_argument("--data", nargs="+", required=True, help="files in the schema of training/corpus.py")
+    """Add the flags of ``examples``."""
+    parser.add_argument("--data", nargs="+", required=True, help="files of documents (schema: training/corpus.py)")
     parser.add_argument("--neural", type=Path, help="folder of the learned segmenter (default: the shipped one)")
-    parser.add_argument("--split", default="dev", help="which rows (default: dev)")
-    parser.add_argument("--each", type=int, default=1, help="documents of a category (default: 1)")
+    parser.add_argument("--split", default="dev", help="split (default: dev)")
+    parser.add_argument("--each", type=int, default=1, help="documents per category (default: 1)")
     parser.add_argument("--without", nargs="*", default=[], help="categories that must not be quoted")
-    parser.add_argument("--out", type=Path, help="a Markdown file to write")
+    parser.add_argument("--out", type=Path, help="Markdown file to write")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Choose; the result has the examples by category."""
+    """Select the examples; return them by category."""
     segmenter = Neural(args.neural) if args.neural else Neural()
     by_category: dict[str, list[Row]] = defaultdict(list)
     for row in read_rows(args.data):
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def choose(row: Row, segmenter: Neural) -> dict[str, Any] | None:
-    """One cut of each of `KINDS` where there is one, headings stripped; None where people set no boundary."""
+    """An example of each of `KINDS`, if any, in the text without headings; None if it has no gold boundary."""
     bare = without_headings(row)
     text, boundaries = bare["text"], bare["boundaries"]
     gold = np.array([b["char"] for b in boundaries if b["char"] and b["level"] <= LEVEL], np.int64)
@@ -74,7 +74,7 @@ def choose(row: Row, segmenter: Neural) -> dict[str, Any] | None:
 
 
 def _around(text: str, char: int) -> tuple[str, str]:
-    """What stands before and after, cut at words."""
+    """Text before and after a boundary, truncated at words."""
     before, after = text[max(0, char - AROUND) : char], text[char : char + AROUND]
     if char > AROUND:
         before = before[before.find(" ") + 1 :]
@@ -84,7 +84,7 @@ def _around(text: str, char: int) -> tuple[str, str]:
 
 
 def markdown(found: Mapping[str, Sequence[dict[str, Any]]]) -> str:
-    """All examples; ‖ stands where the cut is."""
+    """All examples in Markdown; ‖ marks the boundary."""
     return "\n".join(line for category, examples in found.items() for line in _lines(category, examples)) + "\n"
 
 
@@ -100,5 +100,5 @@ def _lines(category: str, examples: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The examples, for reading."""
+    """The examples in Markdown."""
     return markdown(result["examples"])

@@ -1,4 +1,4 @@
-"""One mode of reading, by the library's own path: encode, store, assemble, generate. Knows tokens, no scores."""
+"""Read blocks and answer in full, naive or block mode with the library's code: encode, store, assemble, generate."""
 
 import argparse
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -21,32 +21,36 @@ from blockrag.prompt import Prompt
 from training.distill.generation import BatchDecoder, Completion, Request
 
 MODES = ("full", "naive", "block")
-"""Full: the teacher's weights, ordinary attention. Naive: the same weights block by block, without sinks. Block: as the
-adapter has it; without an adapter the same as naive."""
+"""full: the teacher's weights with causal attention; naive: the same weights in block mode without sinks; block: block
+mode of the adapter, or naive mode without one."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Who reads."""
-    parser.add_argument("--model", default="smollm2", help="base: catalog name, hub name or folder")
-    parser.add_argument("--adapter", default=AUTO, help="a folder, or none (default: the shipped one of the base)")
+    """Add the flags of model and adapter."""
+    parser.add_argument("--model", default="smollm2", help="base model: catalog name, hub name or folder")
+    parser.add_argument(
+        "--adapter", default=AUTO, help="folder or none (default: the adapter shipped for the base model)"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     rows = 32 if torch.cuda.is_available() else 0
-    parser.add_argument("--rows", type=int, default=rows, help="answers decoded at once; 0: one (default: %(default)s)")
+    parser.add_argument(
+        "--rows", type=int, default=rows, help="answers decoded at once; 0: one by one (default: %(default)s)"
+    )
 
 
 class Reader:
-    """Reads blocks and answers, in one mode.
+    """Reads blocks and answers in one mode.
 
     Parameters
     ----------
     model : AnswerModel
-        Whose weights and format the mode has.
+        Weights and block format of the mode.
     runner : callable
-        Gives the runner that was made for this model; called when a question is answered alone.
+        Returns the model's runner; called only by `generate`.
     whole : bool
-        Read prefix and blocks as one text: full mode.
+        Full mode: read prefix and blocks as one text.
     store_nbytes : int
-        Budget of the store of block KV.
+        Budget of the block KV in memory.
     """
 
     def __init__(self, model: AnswerModel, runner: Callable[[], Runner], *, whole: bool, store_nbytes: int = 1 << 30):
@@ -58,7 +62,7 @@ class Reader:
         self._ends = end_tokens(model)
 
     def read(self, blocks: Sequence[Sequence[int]]) -> list[BlockKV]:
-        """KV of prefix and blocks: from the store, or encoded now and kept; in full mode of all as one."""
+        """KV of prefix and blocks, from the store or encoded now; in full mode one KV of all."""
         if self._whole:
             return [encode_prefix(self.model, [*self.prompt.prefix_ids, *(token for ids in blocks for token in ids)])]
         keys = [self._identity.key(ids) for ids in blocks]
@@ -71,15 +75,15 @@ class Reader:
             self._kv.put(names[encoded.number], encoded.kv)
         return [self._prefix, *(found[key] for key in keys)]
 
-    def generate(self, parts: Sequence[BlockKV], final_ids: Sequence[int], most: int) -> str:
-        """The most likely answer of at most `most` tokens."""
+    def generate(self, parts: Sequence[BlockKV], final_ids: Sequence[int], max_new_tokens: int) -> str:
+        """Answer greedily."""
         tokens: list[int] = []
-        with self._runner().join(parts, len(final_ids) + most) as joined:
+        with self._runner().join(parts, len(final_ids) + max_new_tokens) as joined:
             for token in joined.greedy(final_ids):
                 if token in self._ends:
                     break
                 tokens.append(token)
-                if len(tokens) == most:
+                if len(tokens) == max_new_tokens:
                     break
         return self.model.tokenizer.decode(tokens, skip_special_tokens=True)
 
@@ -87,22 +91,22 @@ class Reader:
     def log_probabilities(
         self, parts: Sequence[BlockKV], final_ids: Sequence[int], answer_ids: Sequence[int]
     ) -> torch.Tensor:
-        """Of every token of the vocabulary at each token of a given answer, float32 ``(answer, vocabulary)``."""
+        """Log-probabilities of the vocabulary at each token of a given answer, float32 ``(answer, vocabulary)``."""
         ids = [*final_ids, *answer_ids[:-1]]
         storage = self.model.kv_storage(sum(part.n_tokens for part in parts) + len(ids))
         cache = assemble(parts, self.model.rope, storage)
         return last_logits(self.model, ids, cache, len(answer_ids)).float().log_softmax(-1)
 
 
-class Writer:
-    """Has readers answer: one question at a time by the library's own path, or many at once.
+class BatchAnswerer:
+    """Answers questions in batches, or one by one with the library's own runner.
 
     Parameters
     ----------
     rows : int
-        Answers that are decoded at once with one network; 0 decodes each alone.
+        Answers decoded at once per network; 0: one by one.
     capacity : int
-        Most tokens of a question's prompt and answer together.
+        Maximum tokens of prompt and answer together.
     """
 
     def __init__(self, rows: int, capacity: int):
@@ -110,19 +114,20 @@ class Writer:
         self._decoders: dict[int, tuple[Reader, BatchDecoder]] = {}
 
     def answer(
-        self, key: Hashable, reader: Reader, parts: Sequence[BlockKV], final_ids: Sequence[int], most: int
+        self, key: Hashable, reader: Reader, parts: Sequence[BlockKV], final_ids: Sequence[int], max_new_tokens: int
     ) -> Iterator[tuple[Hashable, str]]:
-        """Have a question answered greedily; yields the keys and answers of questions that are answered by now."""
+        """Start to answer a question greedily; yield keys and answers of the questions finished so far."""
         if not self._rows:
-            yield key, reader.generate(parts, final_ids, most)
+            yield key, reader.generate(parts, final_ids, max_new_tokens)
             return
         network = id(reader.model)
         if network not in self._decoders:
             self._decoders[network] = reader, BatchDecoder(reader.model, self._rows, self._capacity)
-        yield from self._texts(reader, self._decoders[network][1].submit(Request(key, final_ids, (), most), parts))
+        request = Request(key, final_ids, (), max_new_tokens)
+        yield from self._texts(reader, self._decoders[network][1].submit(request, parts))
 
-    def rest(self) -> Iterator[tuple[Hashable, str]]:
-        """The answers that are still being decoded."""
+    def drain(self) -> Iterator[tuple[Hashable, str]]:
+        """Finish and yield the remaining answers."""
         for reader, decoder in self._decoders.values():
             yield from self._texts(reader, decoder.drain())
 
@@ -133,19 +138,19 @@ class Writer:
 
 
 def about(args: argparse.Namespace) -> dict[str, str | None]:
-    """Who read, for a result: the adapter, null where there was none, and the base."""
+    """Adapter (null if none) and base model, as recorded in results."""
     folder = adapter_folder(args.adapter, args.model)
     name = folder.name if folder and args.adapter == AUTO else args.adapter
     return {"adapter": name if folder else None, "base": args.model}
 
 
 def open_readers(modes: Sequence[str], base: str, adapter: str, device: str) -> dict[str, Reader]:
-    """A reader for each mode; modes whose weights are the same share them. `adapter`: see `adapter_folder`.
+    """A reader for each mode; modes with the same weights share them. `adapter`: see `adapter_folder`.
 
     Raises
     ------
     ValueError
-        If a mode is none of `MODES`.
+        If a mode is unknown.
     """
     unknown = [mode for mode in modes if mode not in MODES]
     if unknown:

@@ -1,9 +1,9 @@
-"""Make questions that no training text holds: needles in long text and variables to follow, as RULER defines them.
+"""Generate questions that no training text contains: needles and variables in long text, as in RULER.
 
 Four tasks of RULER (arXiv 2404.06654, section 3): one needle; one of several needles with other keys (multi-key); all
 values of one key (multi-value); all names that a chain of assignments gives one value (variable tracking). The haystack
-is text of documents; needles stand between its sentences, at random depths. Rows have the schema of ``training/qa.py``;
-``meta.all_answers`` says that each of the answers must be found, and `qa` scores the share that is.
+is text of documents; needles are inserted between its sentences, at random depths. Rows have the schema of
+``training/qa.py``; with ``meta.all_answers``, `qa` scores the share of the answers that are found.
 """
 
 import argparse
@@ -33,7 +33,7 @@ _ADJECTIVES = "amber brisk copper dusty early faint golden hollow idle jagged ke
 
 @dataclass(frozen=True)
 class Task:
-    """Sentences to hide, the question, and the answers that must all be found."""
+    """Needles to insert, the question, and the answers, all of which are required."""
 
     needles: list[str]
     question: str
@@ -84,25 +84,25 @@ TASKS: dict[str, Callable[[random.Random], Task]] = {
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
-    parser.add_argument("--texts", nargs="+", required=True, help="files of documents, the haystack")
-    parser.add_argument("--split", default="test", help="which rows of them (default: %(default)s)")
+    """Add the flags of ``ruler``."""
+    parser.add_argument("--texts", nargs="+", required=True, help="files of documents for the haystack")
+    parser.add_argument("--split", default="test", help="split (default: %(default)s)")
     parser.add_argument("--task", choices=TASKS, nargs="+", default=list(TASKS), help="default: all")
     parser.add_argument("--tokens", type=int, nargs="+", default=[4096, 8192, 16384], help="lengths of the haystack")
-    parser.add_argument("--each", type=int, default=100, help="questions of a task and length (default: %(default)s)")
+    parser.add_argument("--each", type=int, default=100, help="questions per task and length (default: %(default)s)")
     parser.add_argument("--passage", type=int, default=1200, help="characters of a document (default: %(default)s)")
-    parser.add_argument("--model", default="smollm2", help="whose tokens count (default: %(default)s)")
+    parser.add_argument("--model", default="smollm2", help="model whose tokenizer counts (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the .jsonl files, one a task and length")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the .jsonl files, one per task and length")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Write the files; says how many questions each has.
+    """Write the files; return the number of questions of each.
 
     Raises
     ------
     ValueError
-        If the documents hold too little text for the longest haystack.
+        If the documents have too little text for the longest haystack.
     """
     counter = HFTokenCounter(load_tokenizer(args.model))
     texts = [row["text"] for row in read_rows(args.texts) if row["split"] == args.split]
@@ -135,18 +135,18 @@ def _row(
 
 
 def _haystack(texts: Sequence[str], room: int, counter: HFTokenCounter, draw: random.Random) -> Iterator[str]:
-    """Sentences of documents, drawn in random order, until there are as many tokens."""
+    """Sentences of documents in random order, up to `room` tokens."""
     for text in draw.sample(texts, len(texts)):
         for sentence in _SENTENCE_END.split(" ".join(text.split())):
             room -= counter.count(f"{sentence} ")
             if room < 0:
                 return
             yield sentence
-    raise ValueError(f"these documents hold {room} tokens too few for a haystack of that length; give more by --texts.")
+    raise ValueError(f"these documents have {room} tokens too few for a haystack of that length; pass more by --texts.")
 
 
 def _passages(sentences: Sequence[str], n_chars: int) -> Iterator[str]:
-    """Sentences joined into passages of about as many characters."""
+    """Join sentences into passages of about `n_chars` characters."""
     passage = ""
     for sentence in sentences:
         passage = f"{passage} {sentence}".lstrip()
@@ -158,5 +158,5 @@ def _passages(sentences: Sequence[str], n_chars: int) -> Iterator[str]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The files, for reading."""
+    """The files as a Markdown table."""
     return "\n".join(["| file | questions |", "|---|---|", *(f"| {r['file']} | {r['n']} |" for r in result["rows"])])

@@ -1,4 +1,4 @@
-"""Boundaries of segmenters against those of people: F1, Pk, WindowDiff, boundary similarity, by source and category."""
+"""Compare segmenters with human boundaries: F1, Pk, WindowDiff, boundary similarity, by source and category."""
 
 import argparse
 import sys
@@ -12,47 +12,47 @@ import numpy as np
 from tqdm import tqdm
 
 from blockrag.segment import find_candidates
-from training.commit import commit
+from training.cli import commit
 from training.corpus import Row, read_rows, some_documents
-from training.evaluate.bootstrap import interval
-from training.evaluate.cutters import Cutter, make_cutters
+from training.evaluate.metrics import interval
 from training.evaluate.segmentation_metrics import NAMES, Units, measure, normalise
+from training.evaluate.segmenters import Splitter, make_splitters
 from training.headings import without_headings
 
 LEVELS = (1, 2, 3)
 WITH_INTERVAL = ("f1", "pk", "windowdiff")
 
 Measured = list[dict[str, float]]
-"""Metrics of one document each."""
+"""Metrics of each document."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
-    parser.add_argument("--data", nargs="+", required=True, help="files in the schema of training/corpus.py")
-    parser.add_argument("--segmenters", default="structural,fixed,similarity", help="names with commas between")
+    """Add the flags of ``segmentation``."""
+    parser.add_argument("--data", nargs="+", required=True, help="files of documents (schema: training/corpus.py)")
+    parser.add_argument("--segmenters", default="structural,fixed,similarity", help="comma-separated names")
     parser.add_argument("--neural", type=Path, help="folder of the learned segmenter")
-    parser.add_argument("--split", default="dev", help="which rows (default: dev)")
-    parser.add_argument("--strip-headings", action="store_true", help="judge on texts without their headings")
-    parser.add_argument("--limit", type=int, default=0, help="most documents of a source (default: all)")
-    parser.add_argument("--max-chars", type=int, default=0, help="longer documents are left out (default: none)")
-    parser.add_argument("--device", default="cpu", help="of encoders and the learned segmenter")
+    parser.add_argument("--split", default="dev", help="split (default: dev)")
+    parser.add_argument("--strip-headings", action="store_true", help="remove headings from the texts first")
+    parser.add_argument("--limit", type=int, default=0, help="maximum documents per source (default: all)")
+    parser.add_argument("--max-chars", type=int, default=0, help="skip longer documents (default: no limit)")
+    parser.add_argument("--device", default="cpu", help="device of encoders and the learned segmenter")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure; see `summarise` for what comes of it."""
+    """Evaluate; see `summarise` for the result."""
     rows = list(some_documents(read_rows(args.data), args.split, args.limit, args.max_chars))
     rows = list(map(without_headings, rows)) if args.strip_headings else rows
     names = args.segmenters.split(",")
-    cutters = make_cutters(names, args.neural, args.device)
+    splitters = make_splitters(names, args.neural, args.device)
     values: dict[tuple[str, str, str, int, str], Measured] = defaultdict(list)
     seconds = dict.fromkeys(names, 0.0)
     for row in tqdm(rows, desc="documents", file=sys.stderr):
         references = _references(row)
         for name in names:
-            begun = time.perf_counter()
-            default = cutters[name].default(row["text"])
-            seconds[name] += time.perf_counter() - begun
-            for (level, at), measured in _judge(row["text"], references, cutters[name], default):
+            start = time.perf_counter()
+            default = splitters[name].default(row["text"])
+            seconds[name] += time.perf_counter() - start
+            for (level, at), measured in _measure(row["text"], references, splitters[name], default):
                 values[name, row["dataset"], row["category"], level, at].append(measured)
     summary = summarise(values, "stripped" if args.strip_headings else "kept")
     about = {"split": args.split, "device": args.device, "commit": commit(), "n_documents": len(rows)}
@@ -60,9 +60,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def summarise(values: dict[tuple[str, str, str, int, str], Measured], headings: str) -> dict[str, list[dict[str, Any]]]:
-    """``rows``, a mean over documents each, and ``macro``, the mean of categories, with 95 % intervals.
+    """``rows``: means over the documents of a source; ``macro``: means over categories; both with 95 % intervals.
 
-    `values` are the documents' metrics by segmenter, source, category, level and at.
+    `values` are metrics of documents by segmenter, source, category, level and ``at`` (default or gold count).
     """
     rows: list[dict[str, Any]] = []
     by_category: dict[tuple[str, int, str], dict[str, Measured]] = {}
@@ -78,7 +78,7 @@ def summarise(values: dict[tuple[str, str, str, int, str], Measured], headings: 
 
 
 def table(result: dict[str, Any]) -> str:
-    """The macro means, for reading."""
+    """The macro means as a Markdown table."""
     lines = ["| segmenter | level | at | F1 | tolerant | Pk | WindowDiff | B | documents |", "|---" * 9 + "|"]
     for row in sorted(result["macro"], key=lambda row: (row["level"], row["at"], -row["f1"])):
         f1 = f"{row['f1']:.3f} ({row['f1_low']:.3f} to {row['f1_high']:.3f})"
@@ -88,7 +88,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def _references(row: Row) -> dict[int, tuple[np.ndarray, Units]]:
-    """Gold boundaries, and the units with them, by level: of the levels at which there is something to find."""
+    """Gold boundaries and units by level, without levels that have no boundary."""
     candidates, references = find_candidates(row["text"]), {}
     for level in LEVELS:
         chars = [boundary["char"] for boundary in row["boundaries"] if boundary["level"] <= level]
@@ -98,13 +98,13 @@ def _references(row: Row) -> dict[int, tuple[np.ndarray, Units]]:
     return references
 
 
-def _judge(
-    text: str, references: dict[int, tuple[np.ndarray, Units]], cutter: Cutter, default: np.ndarray
+def _measure(
+    text: str, references: dict[int, tuple[np.ndarray, Units]], splitter: Splitter, default: np.ndarray
 ) -> Iterator[tuple[tuple[int, str], dict[str, float]]]:
-    """Metrics by level and at; the default is one for all levels."""
+    """Metrics by level and ``at``; the default boundaries are the same for all levels."""
     for level, (gold, units) in references.items():
         yield (level, "default"), measure(units, gold, normalise(text, default))
-        best = cutter.best(text, len(gold))
+        best = splitter.best(text, len(gold))
         if best is not None:
             yield (level, "gold count"), measure(units, gold, normalise(text, best))
 

@@ -1,6 +1,6 @@
-"""How near a segmentation is to the people's: F1, Pk and WindowDiff by `nltk`, boundary similarity by `segeval`.
+"""Metrics of a segmentation: F1, Pk and WindowDiff by `nltk`, boundary similarity by `segeval`.
 
-`segeval` 2.0.11 has Pk and WindowDiff too, but fails an assertion of its own where the window exceeds 256 units.
+`segeval` 2.0.11 also has Pk and WindowDiff, but its own assertion fails for windows over 256 units.
 """
 
 from dataclasses import dataclass
@@ -18,23 +18,23 @@ _TOLERANCE = 1
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """Sentences and lines of one text: what Pk and WindowDiff count, and what a boundary may be off by.
+    """Sentences and lines of a text: units of Pk, WindowDiff and the tolerance of F1.
 
     Attributes
     ----------
     chars : np.ndarray
-        int64 ``(units,)``, where each begins; the first is 0. All gold boundaries are among them.
+        int64 ``(units,)``, start of each; the first is 0. Includes all gold boundaries.
     """
 
     chars: np.ndarray
 
     @classmethod
     def of(cls, candidates: np.ndarray, gold: np.ndarray) -> "Units":
-        """The candidates of a text, and its gold boundaries."""
+        """Units from a text's candidates and gold boundaries."""
         return cls(np.union1d(np.concatenate(([0], candidates)), gold))
 
     def index(self, chars: np.ndarray) -> np.ndarray:
-        """The nearest unit of each character, each once, the first unit left out."""
+        """Indices of the nearest unit of each character, unique, without the first unit."""
         if not len(chars):
             return np.empty(0, np.int64)
         right = np.clip(np.searchsorted(self.chars, chars), 1, max(1, len(self.chars) - 1))
@@ -44,26 +44,26 @@ class Units:
         return np.setdiff1d(nearest, [0])
 
     def masses(self, index: np.ndarray) -> tuple[int, ...]:
-        """Units of each block."""
+        """Number of units of each block."""
         return tuple(np.diff(np.concatenate(([0], index, [len(self.chars)]))).tolist())
 
     def gaps(self, index: np.ndarray) -> str:
-        """A digit for each gap between two units: 1 where a block begins after it."""
+        """A digit for each gap between units: 1 if a block begins after it."""
         digits = np.zeros(len(self.chars), np.uint8)
         digits[index] = 1
         return "".join(map(str, digits[1:]))
 
 
 def normalise(text: str, chars: np.ndarray) -> np.ndarray:
-    """Boundaries at the first visible character at or after each, inside the text, each once."""
+    """Move boundaries to the next visible character; drop duplicates and those at the ends of the text."""
     found = {first_visible(text, char) for char in chars.tolist()}
     return np.array(sorted(char for char in found if 0 < char < len(text)), np.int64)
 
 
 def measure(units: Units, gold: np.ndarray, found: np.ndarray) -> dict[str, float]:
-    """All of `NAMES`, of boundaries `found` against `gold`; Pk and WindowDiff look through half a mean gold block.
+    """All metrics in `NAMES` of boundaries `found` against `gold`. The window is half a mean gold block.
 
-    Exact F1 compares characters; the tolerant one lets a boundary be one unit off, and pairs each with one only.
+    Exact F1 compares characters; tolerant F1 matches boundaries at most one unit apart, one to one.
     """
     n_right = len(np.intersect1d(gold, found))
     wanted, given = units.index(gold), units.index(found)
@@ -85,7 +85,7 @@ def _f1(n_right: int, n_found: int, n_gold: int) -> float:
 
 
 def _pairs(wanted: np.ndarray, given: np.ndarray) -> int:
-    """Most pairs of a wanted and a given unit that are at most one apart, each in one pair: the earliest first."""
+    """Maximum one-to-one matching of units at most `_TOLERANCE` apart, greedily from the start."""
     n, j = 0, 0
     for unit in wanted:
         while j < len(given) and given[j] < unit - _TOLERANCE:

@@ -1,6 +1,6 @@
-"""Seconds that segmenters take for one text, in turns within one run, each by its default; ratios to the first.
+"""Time segmenters with their defaults on one text, alternately in one run; ratios are to the first segmenter.
 
-The text: equal parts of the first document of every source, or files as they are.
+The text consists of equal parts of the first document of every source, or of given files.
 """
 
 import argparse
@@ -16,35 +16,37 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from training.commit import commit
+from training.cli import commit
 from training.corpus import first_of_each, read_rows
-from training.evaluate.cutters import Cutter, make_cutters
+from training.evaluate.segmenters import Splitter, make_splitters
 
 WARM_UP = "A text of its own, so that nothing of the one that counts is remembered.\n\n" * 40
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+    """Add the flags of ``speed``."""
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", nargs="+", help="files in the schema of training/corpus.py")
-    source.add_argument("--text", nargs="+", type=Path, help="text files, read one after another")
-    parser.add_argument("--split", default="dev", help="which rows of --data (default: dev)")
+    source.add_argument("--data", nargs="+", help="files of documents (schema: training/corpus.py)")
+    source.add_argument("--text", nargs="+", type=Path, help="text files, concatenated")
+    parser.add_argument("--split", default="dev", help="split of --data (default: dev)")
     parser.add_argument("--characters", type=int, default=130_000, help="length of the text (default: %(default)s)")
-    parser.add_argument("--segmenters", default="neural,llamaindex", help="names with commas between")
+    parser.add_argument("--segmenters", default="neural,llamaindex", help="comma-separated names")
     parser.add_argument("--neural", type=Path, help="folder of the learned segmenter")
-    parser.add_argument("--repeats", type=int, default=3, help="runs whose median counts (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="of encoders and the learned segmenter")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="runs of each; the median is reported (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="cpu", help="device of encoders and the learned segmenter")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure: `rows` by segmenter, and `ratio`, the seconds of each over those of the first."""
+    """Time the segmenters; return ``rows`` by segmenter and ``ratio``, their times relative to the first."""
     text, names = read_text(args), args.segmenters.split(",")
-    cutters = make_cutters(names, args.neural, args.device)
+    splitters = make_splitters(names, args.neural, args.device)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     n_boundaries = {}
     for turn in tqdm(range(args.repeats), desc="turns", file=sys.stderr):
         for name in names if turn % 2 == 0 else names[::-1]:
-            taken, n_boundaries[name] = measure(cutters[name], text)
+            taken, n_boundaries[name] = measure(splitters[name], text)
             seconds[name].append(taken)
     medians = {name: statistics.median(each) for name, each in seconds.items()}
     rows = [
@@ -56,21 +58,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {"rows": rows, "ratio": ratio, **about}
 
 
-def measure(cutter: Cutter, text: str) -> tuple[float, int]:
-    """Seconds of one run after a short one on another text, and how many boundaries it found."""
-    cutter.default(WARM_UP)
-    begun = time.perf_counter()
-    found = cutter.default(text)
-    return time.perf_counter() - begun, len(found)
+def measure(splitter: Splitter, text: str) -> tuple[float, int]:
+    """Seconds of one run after a warm-up on another text, and the number of boundaries."""
+    splitter.default(WARM_UP)
+    start = time.perf_counter()
+    found = splitter.default(text)
+    return time.perf_counter() - start, len(found)
 
 
 def read_text(args: argparse.Namespace) -> str:
-    """What is segmented.
+    """The text to segment.
 
     Raises
     ------
     ValueError
-        If there is less text than was asked for.
+        If the files have less text than --characters.
     """
     if args.text:
         parts = [path.read_text(encoding="utf-8") for path in args.text]
@@ -80,12 +82,14 @@ def read_text(args: argparse.Namespace) -> str:
         parts = [document[: -(-args.characters // len(documents))] for document in documents]
     text = "\n\n".join(parts)
     if len(text) < args.characters:
-        raise ValueError(f"These files give {len(text)} characters, not {args.characters}: add some, or ask for fewer.")
+        raise ValueError(
+            f"These files have {len(text)} characters, not {args.characters}: add files or lower --characters."
+        )
     return text[: args.characters]
 
 
 def table(result: dict[str, Any]) -> str:
-    """Seconds, for reading."""
+    """The times as a Markdown table."""
     lines = ["| segmenter | seconds | ratio | boundaries |", "|---" * 4 + "|"]
     for row in result["rows"]:
         ratio = result["ratio"].get(row["segmenter"], 1.0)

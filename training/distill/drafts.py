@@ -1,4 +1,4 @@
-"""Rows -> the blocks of an example and what is asked about them, as texts. Knows chance and sizes, no network."""
+"""Draft training examples as text: the blocks, and questions and answers about them."""
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,82 +8,82 @@ from blockrag.documents.document import Document
 from blockrag.segment import HFTokenCounter, Segmentation, SizeBounds, Structural
 from training.corpus import Row
 from training.distill.config import DataConfig
-from training.distill.tasks import UNSAID, Asked, Passage, ask, ask_unsaid
-from training.qa import QARow, passage, said_answer
+from training.distill.tasks import NO_ANSWER, Passage, QAPair, make_question, make_unanswerable
+from training.qa import QARow, gold_answer, passage
 
 CHARS_PER_TOKEN = 5
-"""Texts of these sources have fewer characters a token, so that what is cropped by characters is long enough."""
+"""More than the data's characters per token, so that texts cropped by characters have enough tokens."""
 
 
 @dataclass(frozen=True)
 class Draft:
-    """Blocks and turns of an example before they are tokens."""
+    """An example as text."""
 
     blocks: list[str]
-    turns: list[Asked]
+    turns: list[QAPair]
     source: str
 
 
 class Drafter:
-    """Makes drafts of rows, each from its own chance.
+    """Makes drafts from rows of questions and of documents.
 
     Parameters
     ----------
     counter : HFTokenCounter
-        Counts as the model does.
+        Counts the model's tokens.
     config : DataConfig
     """
 
     def __init__(self, counter: HFTokenCounter, config: DataConfig):
         self._counter, self._config = counter, config
 
-    def of_question(self, row: QARow, draw: random.Random) -> Draft | None:
-        """A question of a data set, over its gold documents and as many others as chance and room give it."""
+    def from_question(self, row: QARow, draw: random.Random) -> Draft | None:
+        """Draft from a row of questions: its gold documents and a random number of the others, as far as they fit."""
         documents = row["documents"]
         gold = [i for i, document in enumerate(documents) if document["is_gold"]]
         others = [i for i in range(len(documents)) if i not in gold]
         draw.shuffle(others)
-        answer, task = said_answer(row), "question"
-        if draw.random() < self._config.unsaid and others and not row["meta"].get("long_form"):
+        answer, task = gold_answer(row), "question"
+        if draw.random() < self._config.unanswerable and others and not row["meta"].get("long_form"):
             kept = [i for i in others if answer.casefold() not in documents[i]["text"].casefold()]
-            others, gold, answer, task = kept, [], UNSAID, "unsaid"
+            others, gold, answer, task = kept, [], NO_ANSWER, "unanswerable"
         others = others[: draw.randint(min(2, len(others)), len(others))]
-        passages = self._fitting((i, block) for i in gold + others for block in self._cut(documents[i], draw))
+        passages = self._fitting((i, block) for i in gold + others for block in self._split(documents[i], draw))
         if not passages:
             return None
-        blocks = [text for _, text in self._arranged(passages, row, draw)]
-        turns = self._more([Passage(text) for text in blocks], [Asked(row["question"], answer, task)], draw)
+        blocks = [text for _, text in self._ordered(passages, row, draw)]
+        turns = self._add_turns([Passage(text) for text in blocks], [QAPair(row["question"], answer, task)], draw)
         return Draft(blocks, turns, row["dataset"])
 
-    def of_text(self, row: Row, elsewhere: Row, draw: random.Random) -> Draft | None:
-        """Questions built from a part of a document."""
+    def from_document(self, row: Row, elsewhere: Row, draw: random.Random) -> Draft | None:
+        """Draft synthetic questions about a part of a document."""
         passages = self.part(row, draw)
-        asked = None
-        if draw.random() < self._config.unsaid:
-            asked = ask_unsaid(passages, self.part(elsewhere, draw), draw)
-        asked = asked or (ask(passages, draw) if passages else None)
-        if asked is None:
+        pair = None
+        if draw.random() < self._config.unanswerable:
+            pair = make_unanswerable(passages, self.part(elsewhere, draw), draw)
+        pair = pair or (make_question(passages, draw) if passages else None)
+        if pair is None:
             return None
-        return Draft([p.text for p in passages], self._more(passages, [asked], draw), row["dataset"])
+        return Draft([p.text for p in passages], self._add_turns(passages, [pair], draw), row["dataset"])
 
-    def _more(self, passages: Sequence[Passage], turns: list[Asked], draw: random.Random) -> list[Asked]:
-        """With further questions before or after, sometimes."""
-        most = self._config.most_turns - len(turns)
-        if most > 0 and draw.random() < self._config.more_turns:
-            found = [ask(passages, draw) for _ in range(draw.randint(1, most))]
-            turns = list({asked.question: asked for asked in [*turns, *filter(None, found)]}.values())
+    def _add_turns(self, passages: Sequence[Passage], turns: list[QAPair], draw: random.Random) -> list[QAPair]:
+        """Add synthetic questions to some examples, in random order."""
+        n_most = self._config.most_turns - len(turns)
+        if n_most > 0 and draw.random() < self._config.more_turns:
+            found = [make_question(passages, draw) for _ in range(draw.randint(1, n_most))]
+            turns = list({pair.question: pair for pair in [*turns, *filter(None, found)]}.values())
             draw.shuffle(turns)
         return turns
 
-    def _arranged(self, passages: list[tuple[int, str]], row: QARow, draw: random.Random) -> list[tuple[int, str]]:
-        """In any order; blocks of one long document in theirs."""
+    def _ordered(self, passages: list[tuple[int, str]], row: QARow, draw: random.Random) -> list[tuple[int, str]]:
+        """Shuffle passages of one block each; keep the order of a long document's blocks."""
         if row["meta"].get("long_form") or len({i for i, _ in passages}) < len(passages):
             return sorted(passages, key=lambda each: each[0])
         draw.shuffle(passages)
         return passages
 
     def _fitting(self, passages: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
-        """As many as there is room for; what lies behind them is not cut."""
+        """The first passages, as many as fit."""
         room, kept = self._config.max_tokens, []
         for number, text in passages:
             room -= self._counter.count(text)
@@ -92,18 +92,18 @@ class Drafter:
             kept.append((number, text))
         return kept
 
-    def _cut(self, document: dict, draw: random.Random) -> list[str]:
-        """A passage is one block; a long text is cut by the segmenter."""
+    def _split(self, document: dict, draw: random.Random) -> list[str]:
+        """A passage is one block; a longer text is segmented."""
         text = passage(document)
-        most = self._config.block_tokens[1]
+        maximum = self._config.block_tokens[1]
         if not text.strip():
             return []
-        if len(text) <= 2 * most and self._counter.count(text) <= most:
+        if len(text) <= 2 * maximum and self._counter.count(text) <= maximum:
             return [text]
         return [text[start:end] for start, end in self._spans(text[: CHARS_PER_TOKEN * self._config.max_tokens], draw)]
 
     def part(self, row: Row, draw: random.Random) -> list[Passage]:
-        """Neighbouring blocks of a document that fit, from a boundary that chance chooses."""
+        """Consecutive blocks of a document from a random boundary on, as many as fit."""
         starts = [b["char"] for b in row["boundaries"] if b["level"] <= 2] or [0]
         room = draw.randint(self._config.max_tokens // 4, self._config.max_tokens)
         begin = draw.choice([start for start in starts if start <= max(0, len(row["text"]) - 3 * room)] or [0])

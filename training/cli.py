@@ -1,8 +1,13 @@
-"""Command-line flags from the fields of a dataclass, and the dataclass from parsed flags."""
+"""Helpers of the training commands: flags from a settings dataclass, and the commit that results record."""
 
 import argparse
+import os
+import subprocess
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, TypeVar
+
+from blockrag import __version__
 
 Settings = TypeVar("Settings")
 
@@ -34,3 +39,15 @@ def from_flags(args: argparse.Namespace, settings: type[Settings]) -> Settings:
         value = getattr(args, each.name)
         given[each.name] = tuple(value) if isinstance(value, list) else value
     return settings(**given)
+
+
+def commit() -> str:
+    """``$BLOCKRAG_COMMIT``, or the checkout's commit (``-dirty`` if files differ), or ``unknown`` and the version."""
+    given = os.environ.get("BLOCKRAG_COMMIT")
+    if given:
+        return given
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return f"unknown (release {__version__})"

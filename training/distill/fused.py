@@ -1,7 +1,7 @@
-"""Small steps of a network by one kernel each while it learns. Knows modules, no losses.
+"""Fused kernels for norms, gates and rotations in training.
 
-`transformers` normalises in eight small steps each way and rotates in ten, which on a small network are more of a
-training step than its products.
+`transformers` runs eight small kernels for a norm and ten for a rotation. In a small network they take longer than the
+matrix products.
 """
 
 import sys
@@ -18,37 +18,37 @@ Gate = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(gate, up) -> silu(gate) * up."""
 
 Candidate = tuple[Any, Callable[..., torch.Tensor], torch.Tensor]
-"""A module, what may stand for its `forward`, and input to try both with."""
+"""A module, a replacement of its `forward`, and an input to compare the two."""
 
 Rotate = Callable[..., tuple[torch.Tensor, torch.Tensor]]
-"""(query, key, cos, sin) -> both, turned; as `apply_rotary_pos_emb` of `transformers`."""
+"""(query, key, cos, sin) -> rotated query and key, like `apply_rotary_pos_emb` of `transformers`."""
 
 
-def plain_gate(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+def silu_gate(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     """See `Gate`."""
     return silu(gate) * up
 
 
 def fuse(network: torch.nn.Module) -> None:
-    """On CUDA, for as long as the process trains."""
-    from blockrag.attention.cuda.fused import find_rotation  # noqa: PLC0415  (Triton, where there is a GPU)
+    """Replace norms, gates and the rotation on CUDA. Lasts until the process ends."""
+    from blockrag.attention.cuda.fused import find_rotation  # noqa: PLC0415  (needs Triton)
 
     fuse_norms(network)
-    fuse_gates(network, torch.compile(plain_gate, dynamic=True))
+    fuse_gates(network, torch.compile(silu_gate, dynamic=True))
     rotate = find_rotation(network)
     if rotate:
         fuse_rotation(network, rotate)
 
 
 def fuse_norms(network: torch.nn.Module) -> int:
-    """Normalise by PyTorch's kernel where random input shows that it is the same; returns in how many places."""
+    """Use PyTorch's RMSNorm kernel where it agrees on random input; return the number of replaced modules."""
     return _replace(_norms(network))
 
 
 def fuse_gates(network: torch.nn.Module, gate: Gate) -> int:
-    """Multiply feed-forward layers' halves by `gate` where random input shows that it is the same; returns in how many.
+    """Use `gate` in feed-forward layers where it agrees on random input; return the number of replaced modules.
 
-    A layer's linear parts may be replaced afterwards.
+    The linear layers inside may be replaced afterwards.
     """
     return _replace(_feed_forwards(network, gate))
 
@@ -66,7 +66,7 @@ def _norms(network: torch.nn.Module) -> Iterator[Candidate]:
     for module in network.modules():
         weight, eps = getattr(module, "weight", None), getattr(module, "variance_epsilon", None)
         if eps is not None and weight is not None and weight.dim() == 1:
-            off_centre = torch.randn_like(weight)[None] + 1  # tells from those that take the mean away
+            off_centre = torch.randn_like(weight)[None] + 1  # a LayerNorm, which subtracts the mean, fails on it
             yield module, partial(rms_norm, normalized_shape=weight.shape, weight=weight, eps=eps), off_centre
 
 
@@ -81,7 +81,7 @@ def _gated(module: Any, gate: Gate, hidden: torch.Tensor) -> torch.Tensor:
 
 
 def fuse_rotation(network: torch.nn.Module, rotate: Rotate) -> None:
-    """Let all networks of this one's family, from here on in this process, rotate by `rotate`, gradients too."""
+    """Use `rotate`, forward and backward, in all networks of this family, until the process ends."""
     family = sys.modules[type(network).__module__]
 
     def with_gradient(query: torch.Tensor, key: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *_: Any) -> Any:
@@ -91,7 +91,7 @@ def fuse_rotation(network: torch.nn.Module, rotate: Rotate) -> None:
 
 
 class Rotation(torch.autograd.Function):
-    """A rotation of queries and keys. Its gradient is rotated the other way."""
+    """A rotation of queries and keys; the gradient is rotated by the opposite angle."""
 
     @staticmethod
     def forward(
@@ -104,7 +104,7 @@ class Rotation(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        """Of queries and keys; angles have none."""
+        """Gradients of queries and keys only."""
         cos, sin = ctx.saved_tensors
         rows = (each if each.stride(-1) == 1 else each.contiguous() for each in gradients)
         return None, *ctx.rotate(*rows, cos, -sin), None, None

@@ -1,7 +1,6 @@
-"""Low-rank changes of linear layers while they are learned (LoRA, arXiv 2106.09685). Knows modules, no losses.
+"""Trainable low-rank changes of linear layers (LoRA, arXiv 2106.09685).
 
-Layers whose weights have one shape are kept in one stack, so that a pass begins with a few large products rather than
-with several small ones for each layer.
+Matrices of layers with equal shapes are stacked, so that merging takes a few batched products instead of one per layer.
 """
 
 import math
@@ -14,34 +13,34 @@ import torch
 from torch.nn.functional import linear
 
 
-class LowRankLinear(torch.nn.Module):
-    """A frozen linear layer and a change of low rank, which `Stack.begin_pass` gives it.
+class LoRALinear(torch.nn.Module):
+    """A frozen linear layer with a low-rank change, set by `LoRAStack.update`.
 
     Parameters
     ----------
     layer : torch.nn.Linear
         Its weight is frozen and shared.
-    stack : Stack
-        Where its matrices are.
+    stack : LoRAStack
+        Holds the matrices.
     number : int
-        At which place.
+        Index in the stack.
     """
 
-    def __init__(self, layer: torch.nn.Linear, stack: "Stack", number: int):
+    def __init__(self, layer: torch.nn.Linear, stack: "LoRAStack", number: int):
         super().__init__()
         self.weight, self.bias = layer.weight.requires_grad_(False), layer.bias
         self.stack, self.number = stack, number
         self.merged: torch.Tensor | None = None
-        self.beside: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.factors: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @property
     def up(self) -> torch.Tensor:
-        """A view, ``(n_out, rank)``."""
+        """``(n_out, rank)``, a view of the stack."""
         return self.stack.up[self.number]
 
     @property
     def down(self) -> torch.Tensor:
-        """A view, ``(rank, n_in)``."""
+        """``(rank, n_in)``, a view of the stack."""
         return self.stack.down[self.number]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -50,13 +49,15 @@ class LowRankLinear(torch.nn.Module):
             return linear(x, self.weight, self.bias)
         if self.merged is not None:
             return linear(x, self.merged, self.bias)
-        assert self.beside is not None
+        assert self.factors is not None
         rows = x.reshape(-1, x.shape[-1])
-        return Beside.apply(rows, self.weight, self.bias, *self.beside, self.stack.scale).view(*x.shape[:-1], -1)
+        return UnmergedLinear.apply(rows, self.weight, self.bias, *self.factors, self.stack.scale).view(
+            *x.shape[:-1], -1
+        )
 
 
-class Beside(torch.autograd.Function):
-    """A linear layer and a change of low rank, with every sum made within a product: large results are written once."""
+class UnmergedLinear(torch.autograd.Function):
+    """A linear layer plus its unmerged low-rank change. Sums are fused into products, to write large results once."""
 
     @staticmethod
     def forward(
@@ -76,7 +77,7 @@ class Beside(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        """Of the input and the two matrices; weight and bias are frozen."""
+        """Gradients of the input and the two low-rank matrices; weight and bias are frozen."""
         x, weight, down, up, inner = ctx.saved_tensors
         (gradient,) = gradients
         of_inner = (gradient @ up).mul_(ctx.scale)
@@ -84,22 +85,21 @@ class Beside(torch.autograd.Function):
         return of_x, None, None, of_inner.t() @ x, (gradient.t() @ inner).mul_(ctx.scale), None
 
 
-class Stack:
-    """The changes of layers of one shape: `up` ``(layers, n_out, rank)`` and `down` ``(layers, rank, n_in)``.
+class LoRAStack:
+    """Changes of layers of one shape: `up` ``(layers, n_out, rank)`` and `down` ``(layers, rank, n_in)``.
 
-    A change is either added to the weight before each pass, in the weight's type, so that what is learned is what
-    serving will compute; or computed beside it, which is less work for wide layers.
+    Merged changes are added to the weight before each forward pass and rounded to its dtype, exactly as in serving.
+    Unmerged changes are computed beside the weight, which is cheaper for wide layers.
 
     Parameters
     ----------
     weights : list of torch.Tensor
-        Of all layers, ``(n_out, n_in)`` each.
+        Weights of the layers, ``(n_out, n_in)`` each.
     downs : list of torch.Tensor
-        What `down` begins as; `up` begins as 0, so that nothing is changed at first.
+        Initial `down` matrices; `up` starts at 0, so that the network starts unchanged.
     scale : float
-        The product of the two matrices is multiplied with it.
+        Factor of the product of the two matrices.
     merged : bool
-        Whether the change is added to the weight.
     """
 
     def __init__(self, weights: list[torch.Tensor], downs: list[torch.Tensor], scale: float, merged: bool):
@@ -107,15 +107,15 @@ class Stack:
         self.down = torch.nn.Parameter(torch.stack(downs).to(device))
         self.up = torch.nn.Parameter(torch.zeros(len(weights), n_out, len(downs[0]), device=device))
         self.scale, self.enabled, self._dtype = scale, True, weights[0].dtype
-        self.layers: list[LowRankLinear] = []
+        self.layers: list[LoRALinear] = []
         self._weights: torch.Tensor | None = None
         if merged:
             self._weights = torch.stack([weight.detach() for weight in weights])
             for weight, place in zip(weights, self._weights, strict=True):
-                weight.data = place  # a view: nothing is kept twice
+                weight.data = place  # a view: no second copy
 
-    def begin_pass(self) -> None:
-        """Give the layers their changes as the matrices stand now."""
+    def update(self) -> None:
+        """Set the layers' changes from the current matrices; called before each forward pass."""
         if self._weights is not None:
             merged = torch.baddbmm(self._weights.float(), self.up, self.down, alpha=self.scale).to(self._dtype)
             for layer, weight in zip(self.layers, merged.unbind(), strict=True):
@@ -123,21 +123,21 @@ class Stack:
         else:
             pairs = zip(*(matrices.to(self._dtype).unbind() for matrices in (self.down, self.up)), strict=True)
             for layer, pair in zip(self.layers, pairs, strict=True):
-                layer.beside = pair
+                layer.factors = pair
 
 
-class LowRank:
-    """All low-rank layers of a network.
+class LoRA:
+    """Low-rank changes of all linear layers of a network's decoder.
 
     Parameters
     ----------
     network : torch.nn.Module
-        Its decoder's linear layers are replaced, and all else is frozen.
+        Modified in place: its decoder's linear layers are replaced, all its weights frozen.
     rank : int
     scale, merged
-        See `Stack`.
+        See `LoRAStack`.
     seed : int
-        Of what `down` begins as.
+        Seed of the initial `down` matrices.
     """
 
     def __init__(self, network: Any, rank: int, scale: float, merged: bool, seed: int):
@@ -147,42 +147,42 @@ class LowRank:
         downs: dict[str, torch.Tensor] = {}
         for name, module in network.named_modules():
             if type(module) is torch.nn.Linear and name.startswith("model.layers."):
-                bound = math.sqrt(3 / module.in_features)  # Kaiming's, for a linear layer
+                bound = math.sqrt(3 / module.in_features)  # Kaiming initialisation of a linear layer
                 downs[name] = torch.empty(rank, module.in_features).uniform_(-bound, bound, generator=generator)
                 named[tuple(module.weight.shape)].append(name)
-        self.layers: dict[str, LowRankLinear] = {}
-        self.stacks: dict[str, Stack] = {}
+        self.layers: dict[str, LoRALinear] = {}
+        self.stacks: dict[str, LoRAStack] = {}
         for shape, names in named.items():
             weights = [network.get_submodule(name).weight for name in names]
-            stack = Stack(weights, [downs[name] for name in names], scale, merged)
+            stack = LoRAStack(weights, [downs[name] for name in names], scale, merged)
             self.stacks["x".join(map(str, shape))] = stack
             for number, name in enumerate(names):
                 self._replace(network, name, stack, number)
-        network.model.register_forward_pre_hook(self._begin_pass)
+        network.model.register_forward_pre_hook(self._update_stacks)
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
-        """What is learned, by name."""
+        """Trainable parameters by name."""
         return {f"{n}.{kind}": getattr(stack, kind) for n, stack in self.stacks.items() for kind in ("down", "up")}
 
     @contextmanager
-    def off(self) -> Iterator[None]:
-        """The network without its changes, bit for bit."""
+    def disabled(self) -> Iterator[None]:
+        """Run the original network, bit for bit."""
         self._enable(False)
         try:
             yield
         finally:
             self._enable(True)
 
-    def _replace(self, network: torch.nn.Module, name: str, stack: Stack, number: int) -> None:
+    def _replace(self, network: torch.nn.Module, name: str, stack: LoRAStack, number: int) -> None:
         parent, _, attribute = name.rpartition(".")
-        self.layers[name] = LowRankLinear(network.get_submodule(name), stack, number)  # type: ignore[arg-type]
+        self.layers[name] = LoRALinear(network.get_submodule(name), stack, number)  # type: ignore[arg-type]
         stack.layers.append(self.layers[name])
         setattr(network.get_submodule(parent), attribute, self.layers[name])
 
-    def _begin_pass(self, *_: object) -> None:
+    def _update_stacks(self, *_: object) -> None:
         for stack in self.stacks.values():
             if stack.enabled:
-                stack.begin_pass()
+                stack.update()
 
     def _enable(self, enabled: bool) -> None:
         for stack in self.stacks.values():
