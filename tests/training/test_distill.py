@@ -1,5 +1,6 @@
 """Block distillation: layouts against the reference mask, losses worked out by hand, training steps, a small run."""
 
+import argparse
 import copy
 import json
 from dataclasses import replace
@@ -14,7 +15,7 @@ from blockrag.attention.format import BlockFormat
 from blockrag.attention.mask import block_mask, strict_isolation
 from blockrag.attention.reference import reference_logits
 from tests.tiny import tiny_model, tiny_tokenizer
-from training.distill import train
+from training.distill import log, train
 from training.distill.attention import Varlen, count_pairs, flash_single, flash_varlen
 from training.distill.config import DataConfig, DistillConfig
 from training.distill.examples import Example, Examples
@@ -520,7 +521,7 @@ def test_the_rate_rises_and_falls():
     assert rates[:10] == sorted(rates[:10]) and rates[10:] == sorted(rates[10:], reverse=True)
 
 
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch):
     whole = make_run(tmp_path / "whole", 20, save_every=10)
     fit(whole)
     stopped = make_run(tmp_path / "stopped", 20, save_every=10)
@@ -554,6 +555,8 @@ def test_training_lowers_the_divergence(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["divergence_answer"] < 0.7 * lines[0]["divergence_answer"]
     assert lines[-1]["damage_answer"] > 0 and torch.equal(before, run.model.head)
+    log.run(argparse.Namespace(runs=[tmp_path], out=tmp_path / "log.png"))
+    assert (tmp_path / "log.png").read_bytes().startswith(b"\x89PNG")
 
 
 # settings

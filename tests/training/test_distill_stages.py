@@ -1,10 +1,13 @@
 """The commands of distillation, from rows to an adapter that answers; synthetic questions; metrics of answers."""
 
 import argparse
+import importlib
 import json
 import os
 import random
+import re
 import runpy
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,6 +26,7 @@ from blockrag.prompt import Prompt
 from tests.tiny import WordEmbedder, tiny_model, tiny_tokenizer
 from training.cli import commit
 from training.distill import adapt, selfmade
+from training.distill.__main__ import COMMANDS as distill_commands
 from training.distill.__main__ import main as distill
 from training.distill.config import DataConfig
 from training.distill.drafts import Draft
@@ -216,6 +220,21 @@ def test_an_adapter_for_ones_own_model_is_one_command(tmp_path, monkeypatch):
     assert card.startswith("---\nbase_model:") and f"{result['held_out']['block_answer']:.3f}" in card
     with pytest.raises(ValueError, match="holds 0 usable documents"):
         adapt.run(parsed(adapt, ["--model", "x", "--documents", str(tmp_path / "none"), "--out", str(tmp_path / "o")]))
+
+
+def test_the_readmes_commands_parse():
+    text = (ROOT / "training" / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^ {4,}python -m training\.(distill|evaluate) (\S+) ?(.*)$", text, re.MULTILINE)
+    assert {name for package, name, _ in lines if package == "distill"} >= {"adapt", "selfmade", "prepare", "student"}
+    for package, name, flags in lines:
+        if package == "distill":
+            add_arguments = distill_commands[name][1]
+        else:
+            add_arguments = importlib.import_module(f"training.evaluate.{name}").add_flags
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        parser.add_argument("--json", type=Path)
+        parser.parse_args(shlex.split(flags, comments=True))
 
 
 def parsed(module, flags: list[str]) -> argparse.Namespace:

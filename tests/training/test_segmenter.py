@@ -109,7 +109,7 @@ def test_several_texts_at_once_give_what_each_gives_alone():
 
 
 @torch.inference_mode()
-def test_long_texts_are_judged_in_stitched_groups():
+def test_long_texts_are_scored_in_stitched_groups():
     network, far = make_network(reach=16), make_network(reach=4096)
     for n in (15, 16, 17, 24, 27, 28, 29, 40, 41, 100):
         states = torch.randn(n, 32)
@@ -199,7 +199,7 @@ def global_segmenter():
         return Neural(Path(folder))
 
 
-def test_a_folder_that_holds_none_is_told(tmp_path, saved):
+def test_a_folder_without_a_segmenter_is_refused(tmp_path, saved):
     with pytest.raises(WeightsError, match="no readable segmenter"):
         Neural(tmp_path)
     config = json.loads((saved / "config.json").read_text())
@@ -310,13 +310,13 @@ def test_where_it_cuts_is_chosen_anew_and_nothing_else(tmp_path, saved, capsys):
     before = {path.name: path.read_bytes() for path in saved.iterdir()}
     flags = ["--data", str(data), "--neural", str(saved)]
     choose_scale(flags)
-    assert before == {path.name: path.read_bytes() for path in saved.iterdir()}  # it was not told to write
+    assert before == {path.name: path.read_bytes() for path in saved.iterdir()}  # without --write nothing changes
     choose_scale([*flags, "--write"])
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
     config = json.loads((saved / "config.json").read_text())
     kept = json.loads(before.pop("config.json"))
-    assert config["scale"] == told["scale"] and config["network"] == kept["network"] and told["n"] == 8
-    assert told["scale"]["shares"] == kept["scale"]["shares"] and told["scale"]["raw"] != kept["scale"]["raw"]
+    assert config["scale"] == result["scale"] and config["network"] == kept["network"] and result["n"] == 8
+    assert result["scale"]["shares"] == kept["scale"]["shares"] and result["scale"]["raw"] != kept["scale"]["raw"]
     assert all((saved / name).read_bytes() == content for name, content in before.items())
 
 

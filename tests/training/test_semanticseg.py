@@ -61,7 +61,7 @@ def article(n, words="The tide comes in twice a day and nobody waits for it. "):
 # sources and configuration
 
 
-def test_every_file_of_a_folder_becomes_a_row_and_a_bad_one_is_told(tmp_path):
+def test_every_file_of_a_folder_becomes_a_row_and_a_bad_one_is_reported(tmp_path):
     (tmp_path / "a.md").write_text("# One\n\nText.\n")
     (tmp_path / "b.pdf").write_text("no")
     refused = []
@@ -342,7 +342,7 @@ def test_a_build_twice_gives_the_same_bytes_and_its_card(config, tmp_path, monke
     assert "| books |" in (tmp_path / "one" / "README.md").read_text()
 
 
-def test_a_build_that_was_stopped_goes_on(config, tmp_path, monkeypatch):
+def test_an_interrupted_build_resumes(config, tmp_path, monkeypatch):
     build.build(config, tmp_path / "whole", 1)
     with monkeypatch.context() as patch:
         patch.setattr(build, "find_duplicates", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
