@@ -17,6 +17,7 @@ from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
+from blockrag.documents.document import without_surrogates
 from blockrag.errors import UnsupportedModelError
 
 SYSTEM = (
@@ -143,7 +144,7 @@ class Prompt:
 
     def user_ids(self, text: str) -> list[int]:
         """Token ids of text of users and documents: control tokens in it are read as plain letters (rule 9)."""
-        return self._literal_core.encode(text, add_special_tokens=False).ids
+        return self._literal_core.encode(without_surrogates(text), add_special_tokens=False).ids
 
     def rendered(self, system: str | None, turns: Sequence[tuple[str, str]]) -> str:
         """Render a conversation, up to the header of the answer.

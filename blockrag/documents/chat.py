@@ -1,4 +1,4 @@
-"""Convert chat exports (ChatGPT, Claude, Slack, plain lists) to turns: ``Name: text``, separated by blank lines.
+"""Convert chat exports (ChatGPT, Claude, Slack, plain lists) to turns, separated by blank lines.
 
 Each format is recognised by its keys. Any other JSON or CSV is left unchanged.
 """
@@ -7,17 +7,14 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
+from blockrag.documents.chat_turns import SPEAKERS, TEXTS, TIMES, names_by_id, speaker, turn, written_time
 from blockrag.documents.document import Content, Limits
-from blockrag.documents.text import decode
+from blockrag.documents.text import decode_content
 
-SPEAKERS = ("user_profile", "role", "author", "from", "sender", "speaker", "user", "username", "user_name")
-"""Keys of the speaker, most specific first: Slack's ``user`` is an id, its ``user_profile`` has the name."""
-
-TEXTS = ("content", "text", "message", "body", "value")
 LISTS = ("messages", "chat_messages", "conversation", "conversations")
-_NAMES = ("role", "display_name", "real_name", "name", "username")
 _TITLES = ("title", "name")
 
 _CSV_SPEAKERS = (*SPEAKERS, "name")
@@ -46,7 +43,7 @@ def read_csv(name: str, data: bytes, limits: Limits) -> Content:
 def turns_of_json(text: str) -> str | None:
     """Turns of a JSON export, or None if the text is not one."""
     try:
-        return _joined(json.loads(text))
+        return _joined(_parsed(text))
     except (ValueError, RecursionError):
         return None
 
@@ -54,7 +51,7 @@ def turns_of_json(text: str) -> str | None:
 def turns_of_jsonl(text: str) -> str | None:
     """Turns of an export with one JSON value per line, or None if the text is not one."""
     try:
-        return _joined([json.loads(line) for line in text.split("\n") if line.strip()])
+        return _joined([_parsed(line) for line in text.split("\n") if line.strip()])
     except (ValueError, RecursionError):
         return None
 
@@ -68,19 +65,36 @@ def turns_of_csv(text: str) -> str | None:
         rows = [row for row in reader if row]
     except (csv.Error, StopIteration):
         return None
-    speaker = next((columns.index(key) for key in _CSV_SPEAKERS if key in columns), None)
+    who = next((columns.index(key) for key in _CSV_SPEAKERS if key in columns), None)
     content = next((columns.index(key) for key in TEXTS if key in columns), None)
-    if speaker is None or content is None or any(len(row) != len(columns) for row in rows):
+    if who is None or content is None or any(len(row) != len(columns) for row in rows):
         return None
-    if not {*columns} - {columns[speaker], columns[content]} <= _CSV_BESIDE:
+    if not {*columns} - {columns[who], columns[content]} <= _CSV_BESIDE:
         return None
-    turns = [f"{row[speaker].strip()}: {row[content].strip()}" for row in rows if row[content].strip()]
+    turns = [
+        f"{_stamp(columns, row)}{row[who].strip()}: {row[content].strip()}" for row in rows if row[content].strip()
+    ]
     return "\n\n".join(turns) + "\n" if turns else None
 
 
 def _read(name: str, data: bytes, turns: Callable[[str], str | None]) -> Content:
-    text = decode(name, data)
-    return Content(turns(text) or text)
+    content = decode_content(name, data)
+    return replace(content, text=turns(content.text) or content.text)
+
+
+def _parsed(text: str) -> Any:
+    return json.loads(text, parse_int=_whole)
+
+
+def _whole(digits: str) -> int | str:
+    """A number; one of thousands of digits, which Python refuses to convert, stays text."""
+    return int(digits) if len(digits) < 400 else digits
+
+
+def _stamp(columns: list[str], row: list[str]) -> str:
+    """The time of a row, from the first column that has one."""
+    times = (written_time(cell) for column, cell in zip(columns, row, strict=True) if column in TIMES)
+    return next((f"[{time}] " for time in times if time), "")
 
 
 def _joined(value: Any) -> str | None:
@@ -94,7 +108,8 @@ def _conversations(value: Any) -> Iterator[str]:
         yield from _titled(value)
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         if _are_messages(value):
-            yield from filter(None, map(_turn, value))
+            names = names_by_id(value)
+            yield from filter(None, (turn(message, names) for message in value))
         elif all(_messages(item) is not None for item in value):
             for item in value:
                 yield from _titled(item)
@@ -136,34 +151,4 @@ def _time(message: dict[str, Any]) -> float:
 
 def _are_messages(items: list[dict[str, Any]]) -> bool:
     """Whether most items have a speaker and a text field, which may be empty (a picture); the rest are notices."""
-    return 2 * sum(bool(_speaker(item)) and any(key in item for key in TEXTS) for item in items) > len(items)
-
-
-def _turn(message: dict[str, Any]) -> str:
-    """``Name: text``; the text alone without a name, and nothing without a text."""
-    return ": ".join(filter(None, (_speaker(message), _content(message)))) if _content(message) else ""
-
-
-def _speaker(message: dict[str, Any]) -> str:
-    return next((name for key in SPEAKERS if (name := _name(message.get(key)))), "")
-
-
-def _content(message: dict[str, Any]) -> str:
-    return next((text for key in TEXTS if (text := _text(message.get(key)).strip())), "")
-
-
-def _name(value: Any) -> str:
-    if isinstance(value, dict):
-        return next((name for key in _NAMES if (name := _name(value.get(key)))), "")
-    return " ".join(value.split()) if isinstance(value, str) else ""
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, dict):  # ChatGPT: {"content_type": "text", "parts": [...]}; Claude: {"type", "text"}
-        return _text(value.get("parts") or value.get("text"))
-    if isinstance(value, list):
-        inline = {type(part) for part in value} >= {str, dict}  # Telegram: strings with links between
-        return ("" if inline else "\n").join(filter(None, map(_text, value)))
-    return ""
+    return 2 * sum(bool(speaker(item)) and any(key in item for key in TEXTS) for item in items) > len(items)

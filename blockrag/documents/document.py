@@ -7,6 +7,8 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from functools import cached_property
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 PAGE_BREAK = "\f"
 """Separates pages and slides in `Document.text`, so that an offset determines its page."""
 
@@ -52,6 +54,8 @@ class Document:
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
+        for name in ("name", "text", "source"):
+            object.__setattr__(self, name, without_surrogates(getattr(self, name)))
         object.__setattr__(self, "source", self.source or self.name)
         object.__setattr__(self, "id", source_id(self.source))
         object.__setattr__(self, "sha256", _digest(self.text))
@@ -65,6 +69,11 @@ class Document:
         if not self._page_breaks:
             return None
         return bisect_right(self._page_breaks, char - 1) + 1
+
+
+def without_surrogates(text: str) -> str:
+    """`text` with U+FFFD for every lone surrogate, half of a character, which no encoding can store."""
+    return _SURROGATE.sub("\ufffd", text)
 
 
 def source_id(source: str) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from blockrag.documents import media, readers
-from blockrag.documents.document import MAX_NOTE, MAX_NOTES, Content, Document, Limits
+from blockrag.documents.document import MAX_NOTE, MAX_NOTES, Content, Document, Limits, without_surrogates
 from blockrag.documents.sandbox import parse_apart
-from blockrag.documents.text import check_length, decode_as, without_surrogates
+from blockrag.documents.text import check_length, decode_as
 from blockrag.errors import DocumentError
 
 MAX_NAME = 200
@@ -53,7 +53,7 @@ def load(
     if encoding is not None:
         data = _transcoded(name, kind, data, encoding)
     content = _content(name, kind, data, limits)
-    text = without_surrogates(content.text)
+    text = content.text
     if not text.strip():
         raise DocumentError(name, "it contains no text")
     check_length(name, text, limits)

@@ -15,8 +15,6 @@ MAX_NULS = 0.1
 
 _CONTROLS = [chr(c) for c in range(1, 32) if chr(c) not in "\t\n\r\f\v\x1b"]
 _LINE_BREAKS = re.compile("\r\n?|\v")
-_SURROGATE = re.compile("[\ud800-\udfff]")
-"""Half of a character. JSON and Python can express it, but no encoding can store it."""
 
 
 def read(name: str, data: bytes, limits: Limits) -> Content:
@@ -81,11 +79,6 @@ def cleaned(name: str, text: str) -> Content:
         raise DocumentError(name, "the content is binary, not text")
     notes = (f"{n_nuls:,} NUL characters were left out.",) if n_nuls else ()
     return Content(_LINE_BREAKS.sub("\n", text.replace("\0", "")), notes=notes)
-
-
-def without_surrogates(text: str) -> str:
-    """`text` with U+FFFD for every lone surrogate, so that it can be encoded, hashed and stored."""
-    return _SURROGATE.sub("\ufffd", text)
 
 
 def check_length(name: str, text: str, limits: Limits) -> None:

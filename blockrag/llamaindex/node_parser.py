@@ -13,6 +13,7 @@ from llama_index.core.utils import get_tqdm_iterable
 import blockrag
 from blockrag import arguments
 from blockrag.documents import Document as BlockDocument
+from blockrag.documents.document import without_surrogates
 from blockrag.engine import Engine
 from blockrag.models import AUTO, DEFAULT_EMBEDDER, DEFAULT_MODEL, choose_model, local_path, weights_sha256
 from blockrag.models.load import load_tokenizer
@@ -116,7 +117,7 @@ class SemanticBlockNodeParser(NodeParser):
 
     def _blocks(self, node: BaseNode) -> list[TextNode]:
         """The blocks of one document, or of a node, at offsets in the node's document."""
-        text = node.get_content(metadata_mode=MetadataMode.NONE)
+        text = without_surrogates(node.get_content(metadata_mode=MetadataMode.NONE))
         if not text.strip():
             return []
         document = BlockDocument(node.node_id, "text/plain", text)

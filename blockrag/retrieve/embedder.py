@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
+from blockrag.documents.document import without_surrogates
+
 
 class Embedder:
     """A sentence encoder with unit vectors, so that inner product is cosine similarity.
@@ -38,5 +40,8 @@ class Embedder:
         """Unit vectors, float32, shape ``(len(texts), dimension)``."""
         with self._lock:
             return self._model.encode(
-                list(texts), normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
+                list(map(without_surrogates, texts)),
+                normalize_embeddings=True,
+                convert_to_numpy=True,
+                show_progress_bar=False,
             )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from blockrag.documents.document import without_surrogates
 from blockrag.errors import SegmentationError
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ class HFTokenCounter:
         found = [np.empty(0, np.int64)]
         for i in range(0, len(pieces), _PIECES_AT_ONCE):
             group = pieces[i : i + _PIECES_AT_ONCE]
-            encodings = self._core.encode_batch([text[a:b] for a, b in group], add_special_tokens=False)
+            encodings = self._core.encode_batch(
+                [without_surrogates(text[a:b]) for a, b in group], add_special_tokens=False
+            )
             for (first, _), encoding in zip(group, encodings, strict=True):
                 offsets = np.fromiter((begin for begin, _ in encoding.offsets), np.int64, len(encoding))
                 found.append(offsets + first)
@@ -68,7 +71,7 @@ class HFTokenCounter:
 
     def count(self, text: str) -> int:
         """Tokens of `text` alone."""
-        return len(self._core.encode(text, add_special_tokens=False))
+        return len(self._core.encode(without_surrogates(text), add_special_tokens=False))
 
 
 @dataclass(frozen=True)

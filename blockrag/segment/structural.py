@@ -30,7 +30,8 @@ _PROSE = {
     "mail": r"From:[ ]|From[ ]\S+@\S+|-{3,}[ ]?Original[ ]Message|On[ ].{5,90}[ ]wrote:$",
     "article": rf"(?i:article|chapter|part|appendix|schedule|exhibit|annex)[ ]{_NUMERAL}",
     "section": rf"(?:SECTION|Section|§§?)[ ]?{_NUMERAL}",
-    "turn": r"[\[(]?\d{1,2}:\d\d(?::\d\d)?(?:[ ]?[AaPp]\.?[Mm]\.?)?[\])]?[ \t]*\S|<[\w-]{1,30}>[ ]"
+    "turn": r"\[\d{4}-\d\d-\d\d(?:[ ]\d\d:\d\d)?\][ ]"
+    r"|[\[(]?\d{1,2}:\d\d(?::\d\d)?(?:[ ]?[AaPp]\.?[Mm]\.?)?[\])]?[ \t]*\S|<[\w-]{1,30}>[ ]"
     r"|\*{0,2}[A-Z][\w.'’-]{0,24}(?:[ ][A-Z\d(][\w.'’)-]{0,24}){0,4}(?::\*{0,2}|\*\*:)(?:[ \t]+\S|$)",
     "clause": r"\d{1,3}(?:\.\d{1,3})*[.)]?[ \t]+[\"“(]?[A-Z]",
     "item": r"[-*+•–][ \t]|[(]?(?:[a-z]|[ivx]{1,4}|\d{1,3})[.)][ \t]",
