@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from blockrag.documents import PAGE_BREAK, Limits, load
 from blockrag.documents import pdf as pdf_module
 from blockrag.documents.document import Content
-from blockrag.documents.pdf_layout import rows_of, text_of
+from blockrag.documents.pdf_layout import text_of
+from blockrag.documents.pdf_rows import rows_of
 from blockrag.documents.pdf_words import HYPHEN, Segment
 from blockrag.errors import DocumentError
 from tests.document_files import FIELD, pdf
@@ -106,6 +107,12 @@ def test_code_keeps_its_lines_and_indentation():
     assert text(document) == code + "\n"
 
 
+def test_a_list_of_short_lines_stays_lines():
+    document = page()
+    document.multi_cell(0, 6, "apples\npears\nplums\nbread and salt\nfish")
+    assert text(document) == "apples\npears\nplums\nbread and salt\nfish\n"
+
+
 def test_labels_and_values_stay_lines():
     document = page()
     cells(document, [("Invoice no:", "2024-17"), ("Date:", "3 May 2024"), ("Customer:", "Ida Berg")])
@@ -139,6 +146,27 @@ def test_a_table_between_paragraphs():
         f"{(SENTENCE * 4).strip()}\n\n| Item | Qty | Price |\n| --- | --- | --- |\n| Rope \\| 20 m | 2 | 14.00 |\n"
         f"| Anchor |  | 80.50 |\n\n{(SENTENCE * 3).strip()}\n"
     )
+
+
+def test_a_ruled_table_keeps_the_lines_of_a_cell_together():
+    document = page(10)
+    document.multi_cell(0, 6, SENTENCE * 3)
+    with document.table(col_widths=(20, 60, 20)) as table:
+        for row in (("Port", "What is said of it", "Fee"), ("Alda", SENTENCE, "12"), ("Brim", "Short.", "18")):
+            table.row(row)
+    document.multi_cell(0, 6, "Fees are due on entry.")
+    assert text(document) == (
+        f"{(SENTENCE * 3).strip()}\n\n| Port | What is said of it | Fee |\n| --- | --- | --- |\n"
+        f"| Alda | {SENTENCE.strip()} | 12 |\n| Brim | Short. | 18 |\n\nFees are due on entry.\n"
+    )
+
+
+def test_a_frame_around_text_is_no_table():
+    document = page(10)
+    document.rect(8, 8, 190, 100)
+    document.line(8, 9, 198, 9)
+    document.multi_cell(0, 6, SENTENCE * 6)
+    assert text(document) == (SENTENCE * 6).strip() + "\n"
 
 
 def test_columns_with_a_title_and_lines_at_other_heights():

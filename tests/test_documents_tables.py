@@ -46,7 +46,7 @@ def test_a_cell_far_away_is_no_bomb():
     data = workbook(
         lambda book: book.add_worksheet().write(1_048_575, 16_383, "far") or book.worksheets()[0].write(0, 0, "near")
     )
-    with pytest.raises(DocumentError, match="more than 20,000,000 cells|parser crashed"):
+    with pytest.raises(DocumentError, match="1,048,576 rows and 16,384 columns"):
         load(data, "f.xlsx")
 
 

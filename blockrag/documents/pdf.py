@@ -8,7 +8,8 @@ from statistics import median
 import pypdfium2 as pdfium
 
 from blockrag.documents.document import PAGE_BREAK, Content, Limits
-from blockrag.documents.pdf_layout import PARAGRAPH_GAP, Row, rows_of, text_of
+from blockrag.documents.pdf_layout import PARAGRAPH_GAP, text_of, with_ruled_tables
+from blockrag.documents.pdf_rows import Row, rows_of
 from blockrag.documents.pdf_words import segments
 from blockrag.errors import DocumentError
 
@@ -60,7 +61,7 @@ def _pages(pdf: pdfium.PdfDocument) -> tuple[list[list[Row]], list[float], dict[
     for i in range(len(pdf)):
         page = pdf[i]
         found, n_invisible = segments(page, pdf.formenv)
-        pages.append(rows_of(found))
+        pages.append(rows_of(with_ruled_tables(found)))
         width, height = page.get_size()
         turned = bool(found) and (found[0].turn + page.get_rotation() // 90) % 2 == 1
         widths.append(height if turned else width)

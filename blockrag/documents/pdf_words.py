@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
+from blockrag.documents.pdf_rules import Grid, grids
+
 HYPHEN = "\ufffe"
 """Ends a word whose hyphen PDFium takes for one of a line's end."""
 
@@ -42,7 +44,8 @@ class Segment:
 
     `x0` to `x1` runs along the line and `bottom` to `top` across it, in points, whichever way the text is turned;
     `turn` is the text's angle in quarters. `field` marks a form's value, which belongs to the text before it; `mono`,
-    a font whose letters are all of one width.
+    a font whose letters are all of one width; `cell`, the ruled table, row and column that it stands in. `block` marks
+    the Markdown of a whole table.
     """
 
     text: str
@@ -53,6 +56,8 @@ class Segment:
     turn: int = 0
     field: bool = False
     mono: bool = False
+    cell: tuple[int, int, int] | None = None
+    block: bool = False
 
     @property
     def height(self) -> float:
@@ -70,18 +75,22 @@ def segments(page: pdfium.PdfPage, form: pdfium.PdfFormEnv | None) -> tuple[list
     textpage = page.get_textpage()
     found: list[Segment] = []
     n_invisible = 0
-    handle = textpage.raw
+    handle, ruled = textpage.raw, grids(page)
     for text, first, last in _tokens(textpage):
         word = _word(handle, text, first, last)
         if pdfium_c.FPDFTextObj_GetTextRenderMode(pdfium_c.FPDFText_GetTextObject(handle, first)) == _INVISIBLE:
             n_invisible += len(text)
+        word.cell = _cell(word, ruled)
         if found and _beside(found[-1], word):
             _append(found[-1], word)
         else:
             word.mono = _is_mono(handle, first)
             found.append(word)
     textpage.close()
-    return found + list(_annotations(page, form)), n_invisible
+    for added in _annotations(page, form):
+        added.cell = _cell(added, ruled)
+        found.append(added)
+    return found, n_invisible
 
 
 def _tokens(textpage: pdfium.PdfTextPage) -> Iterator[tuple[str, int, int]]:
@@ -137,10 +146,18 @@ def _beside(before: Segment, word: Segment) -> bool:
     height = min(before.height, word.height)
     return (
         word.turn == before.turn
+        and word.cell == before.cell
         and not before.text.endswith(HYPHEN)
         and overlap > 0.5 * height
         and -height < gap < SPLIT_GAP * max(before.height, word.height)
     )
+
+
+def _cell(word: Segment, ruled: list[Grid]) -> tuple[int, int, int] | None:
+    for number, grid in enumerate(ruled if word.turn == 0 else ()):
+        if found := grid.cell((word.x0 + word.x1) / 2, word.middle):
+            return (number, *found)
+    return None
 
 
 def _append(segment: Segment, word: Segment) -> None:

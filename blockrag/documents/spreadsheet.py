@@ -15,11 +15,14 @@ from blockrag.documents.zips import ZIP, check_inflated, parse_xml
 from blockrag.errors import DocumentError
 
 MAX_CELLS = 20_000_000
-"""Most cells of a sheet's used area, empty ones counted."""
+"""Most cells of the area between a sheet's outermost cells, empty ones counted."""
 
 _COMMENTS = XPath("//*[local-name()='comment']")
 _CHART = re.compile(r"xl/charts/chart\d+\.xml", re.IGNORECASE)
 _COMMENT = re.compile(r"xl/comments\d*\.xml", re.IGNORECASE)
+_SHEET = re.compile(r"xl/worksheets/.*\.xml", re.IGNORECASE)
+_REFERENCE = re.compile(rb"""\br\s*=\s*["']([A-Za-z]{0,4})(\d{1,10})["']""")
+_REFERENCE_BYTES, _CHUNK_BYTES = 30, 1 << 20
 _PICTURE = re.compile(r"xl/media/", re.IGNORECASE)
 
 
@@ -35,6 +38,7 @@ def read(name: str, data: bytes, limits: Limits) -> Content:
     is_zip = data.startswith(ZIP)
     if is_zip:
         check_inflated(name, data, limits)
+        _check_areas(name, data)
     try:
         book = CalamineWorkbook.from_filelike(io.BytesIO(data))
     except PasswordError as error:
@@ -47,8 +51,6 @@ def read(name: str, data: bytes, limits: Limits) -> Content:
         if found is None:
             notes.append(f'The sheet "{sheet.name}" has no cells and was left out.')
             continue
-        if found.total_height * found.total_width > MAX_CELLS:
-            raise DocumentError(name, f'the sheet "{sheet.name}" has more than {MAX_CELLS:,} cells')
         if sheet.visible != SheetVisibleEnum.Visible:
             notes.append(f'The sheet "{sheet.name}" is hidden but read.')
         tables = "\n\n".join(grids(map(cell_text, row) for row in found.iter_rows()))
@@ -84,6 +86,31 @@ def cell_text(value: object) -> str:
         text = value.isoformat(" ")
         return text.removesuffix(" 00:00:00")
     return " ".join(str(value).split())
+
+
+def _check_areas(name: str, data: bytes) -> None:
+    """Refuse a sheet whose outermost cells span a huge area, all of which the parser would hold in memory."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for member in archive.namelist():
+            if not _SHEET.match(member):
+                continue
+            n_rows, n_columns, before = 0, 0, b""
+            with archive.open(member) as sheet:
+                while chunk := sheet.read(_CHUNK_BYTES):
+                    for letters, digits in set(_REFERENCE.findall(before[-_REFERENCE_BYTES:] + chunk)):
+                        n_rows, n_columns = max(n_rows, int(digits)), max(n_columns, _column_number(letters))
+                    before = chunk
+            if n_rows * n_columns > MAX_CELLS:
+                raise DocumentError(
+                    name, f"a sheet's area has {n_rows:,} rows and {n_columns:,} columns; delete stray cells"
+                )
+
+
+def _column_number(letters: bytes) -> int:
+    number = 0
+    for letter in letters.upper():
+        number = 26 * number + letter - ord("A") + 1
+    return number
 
 
 def _grid(rows: list[list[str]]) -> str:
