@@ -1,4 +1,4 @@
-"""Rows: their schema, their files, and their text without headings."""
+"""Rows of documents: schema, files, text without headings."""
 
 import json
 

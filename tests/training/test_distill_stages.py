@@ -55,7 +55,7 @@ SECTIONS = [
 
 
 def write_rows(folder: Path) -> tuple[Path, Path]:
-    """Questions about who lives where, and documents in two sections."""
+    """Write a file of questions (who lives where) and one of documents in two sections."""
     towns = "Rome Oslo Bern Riga Kyiv Lima Doha Male".split()
     questions, texts = [], []
     for i, split in enumerate(["train"] * 12 + ["test"] * 3):
@@ -137,7 +137,7 @@ def test_the_student_leaves_the_teacher_as_it_was(trained):
 
 
 def test_the_published_model_can_be_the_teacher(trained, tmp_path):
-    """Without --teacher full mode stays the base bit for bit, and the run says how far block mode is from it."""
+    """Without --teacher full mode equals the base bit for bit, and the adapter records block mode's divergence from it."""
     examples = str(trained / "examples.safetensors")
     run = ["--model", str(trained / "base"), "--data", examples, "--held-out", examples, "--device", "cpu"]
     distill(["student", *run, "--out", str(tmp_path / "out"), "--steps", "3", "--examples", "2", "--rank", "2"])
@@ -359,7 +359,7 @@ def test_long_text_is_evaluated_by_the_distance_from_a_boundary(trained):
 
 @pytest.mark.timeout(240)
 def test_two_processes_learn_what_one_does(trained, tmp_path):
-    """The same examples, half of them each; gradients are summed."""
+    """Each gets half of the examples; gradients are summed."""
     run = ["--model", str(trained / "base"), "--data", str(trained / "examples.safetensors"), "--device", "cpu"]
     student = ["student", *run, "--teacher", str(trained / "teacher"), "--examples", "4", "--rank", "4", "--steps", "3"]
     distill([*student, "--out", str(tmp_path / "one")])

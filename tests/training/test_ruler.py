@@ -1,4 +1,4 @@
-"""Questions with needles and variables: what is hidden, how it is scored, and gold passages in every place."""
+"""RULER questions: needles, scores, and gold passages at every position."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The learned segmenter: tokens and windows, network, weights on disk, crops, loss, and a whole small training."""
+"""The learned segmenter: tokens and windows, network, weights on disk, crops, loss, a small training run."""
 
 import json
 import tempfile

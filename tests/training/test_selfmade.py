@@ -1,4 +1,4 @@
-"""Self-plan text: continuous batching against plain decoding, extracted questions, interrupted runs."""
+"""Self-made text: continuous batching against plain decoding, extracted questions, interrupted runs."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""The build of the data set: sources, annotators, filters, cutting, and the same bytes twice."""
+"""Construction of the data set: sources, annotators, filters, lengths, reproducible bytes."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def row(text="", boundaries=((0, 1),), headings=(), **fields):
 
 
 def article(n, words="The tide comes in twice a day and nobody waits for it. "):
-    """Numbered sections with headings, and where they begin."""
+    """Numbered sections with headings, and their offsets."""
     text, boundaries, headings = "", [], []
     for i in range(n):
         boundaries.append((len(text), 1 if i % 3 == 0 else 2))

@@ -1,4 +1,4 @@
-"""A segmenter of a few thousand weights, and texts whose boundaries are plain to see."""
+"""A segmenter with a few thousand weights, and texts with obvious boundaries."""
 
 import random
 
@@ -22,7 +22,7 @@ SIZES = {
 
 
 def make_tokenizer() -> Tokenizer:
-    """Word pieces with BERT's special tokens at BERT's places."""
+    """Word pieces with BERT's special tokens and their ids."""
     special = ["[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     vocabulary = {token: i for i, token in enumerate([*special, *WORDS])}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
@@ -32,20 +32,20 @@ def make_tokenizer() -> Tokenizer:
 
 
 def make_network(**changes) -> SegmenterNetwork:
-    """Random weights, always the same."""
+    """The same random weights in every run."""
     torch.manual_seed(0)
     return SegmenterNetwork(NetworkConfig(SIZES, **{"n_layers": 1, "window": 64, "overlap": 16, **changes})).eval()
 
 
 def write_encoder(folder) -> None:
-    """An encoder to begin with, as `training.segmenter` wants one."""
+    """A folder with the encoder that `training.segmenter` starts from."""
     torch.manual_seed(0)
     BertModel(BertConfig(**SIZES)).save_pretrained(folder)
     make_tokenizer().save(str(folder / "tokenizer.json"))
 
 
 def make_row(seed: int, n: int = 40, **fields) -> dict:
-    """Lines, some below a blank one and beginning with "Now": there a block begins."""
+    """Lines; a block begins at each line that follows a blank one and starts with "Now"."""
     draw = random.Random(seed)
     text, boundaries = "The tide comes in.\n", [{"char": 0, "level": 1}]
     for _ in range(n):

@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     _run_command(shrink, ["--adapter", str(work / "student"), "--out", str(args.out)])
     seconds = time.perf_counter() - since
     result = {"adapter": str(args.out), "left_out": left_out, "held_out": trained["held_out"], "steps": trained["step"]}
-    (args.out / "README.md").write_text(card(args, result, seconds), encoding="utf-8")
+    (args.out / "README.md").write_text(_card(args, result, seconds), encoding="utf-8")
     return {**result, "seconds": seconds}
 
 
@@ -151,7 +151,7 @@ def _run_command(module: ModuleType, flags: Sequence[object], add: Any = None, r
     return (run or module.run)(parser.parse_args([str(flag) for flag in flags]))
 
 
-def card(args: argparse.Namespace, result: dict[str, Any], seconds: float) -> str:
+def _card(args: argparse.Namespace, result: dict[str, Any], seconds: float) -> str:
     """The model card, in the Hugging Face format."""
     found = result["held_out"]
     left = 100 * found["block_answer"] / max(found["naive_answer"], 1e-9)

@@ -20,7 +20,7 @@ VarlenKernel = Callable[..., torch.Tensor]
 LENGTH_STEP = 512
 """A single sequence is padded to a multiple of this: cuDNN plans 0.1 s for every new length."""
 
-Spans = tuple[torch.Tensor, torch.Tensor, int, int]
+_Spans = tuple[torch.Tensor, torch.Tensor, int, int]
 """Ends of each sequence's queries and keys, and the maximum number of each: arguments of a `VarlenKernel`."""
 
 
@@ -28,10 +28,10 @@ def attention_arguments(layout: Layout, device: torch.device, dtype: torch.dtype
     """Keyword arguments for the network: FlashAttention on CUDA in 16 bits, a dense mask elsewhere."""
     if device.type == "cuda" and dtype.itemsize == 2:
         return {"attention_mask": UNMASKED, "attend": Varlen(layout, device, flash_varlen)}
-    return {"attention_mask": additive_mask(layout, dtype).to(device)}
+    return {"attention_mask": _additive_mask(layout, dtype).to(device)}
 
 
-def additive_mask(layout: Layout, dtype: torch.dtype) -> torch.Tensor:
+def _additive_mask(layout: Layout, dtype: torch.dtype) -> torch.Tensor:
     """`dense_mask` as an additive mask ``(1, 1, tokens, tokens)``."""
     seen = dense_mask(layout)
     return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)[None, None]
@@ -55,7 +55,7 @@ class Varlen:
         lengths = [part.n_tokens for part in layout.parts]
         self._own = _spans(lengths, lengths, device)
         further = [(part, rows) for part, rows in _keys_of_parts(layout) if len(rows) > part.n_tokens]
-        self._open: Spans | None = None
+        self._open: _Spans | None = None
         if further:
             self._open = _spans([part.n_tokens for part, _ in further], [len(rows) for _, rows in further], device)
             queries = np.concatenate([np.arange(part.start, part.start + part.n_tokens) for part, _ in further])
@@ -73,7 +73,7 @@ class Varlen:
         return output[None]
 
 
-def _spans(n_queries: list[int], n_keys: list[int], device: torch.device) -> Spans:
+def _spans(n_queries: list[int], n_keys: list[int], device: torch.device) -> _Spans:
     return _ends(n_queries).to(device), _ends(n_keys).to(device), max(n_queries), max(n_keys)
 
 

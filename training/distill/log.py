@@ -44,7 +44,7 @@ class TrainingLog:
         self, model: TrainableModel, config: DistillConfig, processes: Processes, folder: Path, first_step: int
     ):
         self._config, self._processes, self._device = config, processes, model.device
-        self._counter, self._peak = FlopCounter(model, config), peak_flops(model.device)
+        self._counter, self._peak = _FlopCounter(model, config), _peak_flops(model.device)
         self._path = folder / LOG
         self._kept = self._earlier_lines(first_step)
         self._file: IO[str] | None = None
@@ -106,7 +106,7 @@ class TrainingLog:
         return [line for line in lines if json.loads(line)["step"] <= first_step]
 
 
-class FlopCounter:
+class _FlopCounter:
     """Floating-point operations of micro-batches, for MFU.
 
     Counts only what the method needs: no recomputed activations, no masked pairs, and the gradient of a weight only if
@@ -138,7 +138,7 @@ class FlopCounter:
         return linear * (3 if self._config.merged else 2) + attention * 3 + head * 2
 
 
-def peak_flops(device: torch.device) -> float | None:
+def _peak_flops(device: torch.device) -> float | None:
     """FLOP/s of the device, or None if unknown."""
     if device.type != "cuda":
         return None

@@ -13,20 +13,20 @@ import torch
 from torch.nn.functional import linear
 
 
-class LoRALinear(torch.nn.Module):
-    """A frozen linear layer with a low-rank change, set by `LoRAStack.update`.
+class _LoRALinear(torch.nn.Module):
+    """A frozen linear layer with a low-rank change, set by `_LoRAStack.update`.
 
     Parameters
     ----------
     layer : torch.nn.Linear
         Its weight is frozen and shared.
-    stack : LoRAStack
+    stack : _LoRAStack
         Holds the matrices.
     number : int
         Index in the stack.
     """
 
-    def __init__(self, layer: torch.nn.Linear, stack: "LoRAStack", number: int):
+    def __init__(self, layer: torch.nn.Linear, stack: "_LoRAStack", number: int):
         super().__init__()
         self.weight, self.bias = layer.weight.requires_grad_(False), layer.bias
         self.stack, self.number = stack, number
@@ -85,7 +85,7 @@ class UnmergedLinear(torch.autograd.Function):
         return of_x, None, None, of_inner.t() @ x, (gradient.t() @ inner).mul_(ctx.scale), None
 
 
-class LoRAStack:
+class _LoRAStack:
     """Changes of layers of one shape: `up` ``(layers, n_out, rank)`` and `down` ``(layers, rank, n_in)``.
 
     Merged changes are added to the weight before each forward pass and rounded to its dtype, exactly as in serving.
@@ -107,7 +107,7 @@ class LoRAStack:
         self.down = torch.nn.Parameter(torch.stack(downs).to(device))
         self.up = torch.nn.Parameter(torch.zeros(len(weights), n_out, len(downs[0]), device=device))
         self.scale, self.enabled, self._dtype = scale, True, weights[0].dtype
-        self.layers: list[LoRALinear] = []
+        self.layers: list[_LoRALinear] = []
         self._weights: torch.Tensor | None = None
         if merged:
             self._weights = torch.stack([weight.detach() for weight in weights])
@@ -135,7 +135,7 @@ class LoRA:
         Modified in place: its decoder's linear layers are replaced, all its weights frozen.
     rank : int
     scale, merged
-        See `LoRAStack`.
+        See `_LoRAStack`.
     seed : int
         Seed of the initial `down` matrices.
     """
@@ -150,11 +150,11 @@ class LoRA:
                 bound = math.sqrt(3 / module.in_features)  # Kaiming initialisation of a linear layer
                 downs[name] = torch.empty(rank, module.in_features).uniform_(-bound, bound, generator=generator)
                 named[tuple(module.weight.shape)].append(name)
-        self.layers: dict[str, LoRALinear] = {}
-        self.stacks: dict[str, LoRAStack] = {}
+        self.layers: dict[str, _LoRALinear] = {}
+        self.stacks: dict[str, _LoRAStack] = {}
         for shape, names in named.items():
             weights = [network.get_submodule(name).weight for name in names]
-            stack = LoRAStack(weights, [downs[name] for name in names], scale, merged)
+            stack = _LoRAStack(weights, [downs[name] for name in names], scale, merged)
             self.stacks["x".join(map(str, shape))] = stack
             for number, name in enumerate(names):
                 self._replace(network, name, stack, number)
@@ -173,9 +173,9 @@ class LoRA:
         finally:
             self._enable(True)
 
-    def _replace(self, network: torch.nn.Module, name: str, stack: LoRAStack, number: int) -> None:
+    def _replace(self, network: torch.nn.Module, name: str, stack: _LoRAStack, number: int) -> None:
         parent, _, attribute = name.rpartition(".")
-        self.layers[name] = LoRALinear(network.get_submodule(name), stack, number)  # type: ignore[arg-type]
+        self.layers[name] = _LoRALinear(network.get_submodule(name), stack, number)  # type: ignore[arg-type]
         stack.layers.append(self.layers[name])
         setattr(network.get_submodule(parent), attribute, self.layers[name])
 

@@ -58,7 +58,7 @@ class TrainableModel:
             len(self.sink_ids), block_mode and config.prefix_visible, config.n_links if block_mode else 0
         )
         if config.checkpointing:
-            checkpoint_layers(network, config.checkpointing)
+            _checkpoint_layers(network, config.checkpointing)
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """Trainable parameters by name."""
@@ -130,7 +130,7 @@ class TrainableModel:
         return tuple((ids * config.n_sinks)[: config.n_sinks])
 
 
-def checkpoint_layers(network: Any, share: float) -> None:
+def _checkpoint_layers(network: Any, share: float) -> None:
     """Recompute activations of the first `share` of the layers in the backward pass instead of keeping them."""
     network.gradient_checkpointing_enable({"use_reentrant": False})
     network.train()  # required by `transformers` for checkpointing; these model families have no dropout

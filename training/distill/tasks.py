@@ -4,10 +4,10 @@ A task takes the texts of blocks and a random generator, and returns a question 
 unsuitable. No model is involved: the answer is a span of the blocks, or `NO_ANSWER`. The same seed gives the same
 questions.
 
-- `continue_quote`: given some words of a block, which words follow?
-- `find_section`: given a sentence, which heading is above it?
-- `find_speaker`: given the beginning of a turn of a conversation, whose turn is it?
-- `fill_gap`: given a sentence with a gap, which name, number or long word (unique in the blocks) is missing?
+- `_continue_quote`: given some words of a block, which words follow?
+- `_find_section`: given a sentence, which heading is above it?
+- `_find_speaker`: given the beginning of a turn of a conversation, whose turn is it?
+- `_fill_gap`: given a sentence with a gap, which name, number or long word (unique in the blocks) is missing?
 """
 
 import random
@@ -47,7 +47,7 @@ class QAPair:
 Task = Callable[[Sequence[Passage], random.Random], QAPair | None]
 
 
-def continue_quote(passages: Sequence[Passage], draw: random.Random) -> QAPair | None:
+def _continue_quote(passages: Sequence[Passage], draw: random.Random) -> QAPair | None:
     """Ask which words follow a quotation."""
     text = draw.choice(passages).text
     words = list(re.finditer(r"\S+", text))
@@ -63,7 +63,7 @@ def continue_quote(passages: Sequence[Passage], draw: random.Random) -> QAPair |
     return QAPair(f'What follows after "{_on_one_line(quoted)}"?', answer, "go on")
 
 
-def find_section(passages: Sequence[Passage], draw: random.Random) -> QAPair | None:
+def _find_section(passages: Sequence[Passage], draw: random.Random) -> QAPair | None:
     """Ask for the heading above a sentence."""
     headed = [passage for passage in passages if passage.heading.strip(_HEADING_MARKS)]
     if len({passage.heading for passage in headed}) < 2:
@@ -76,7 +76,7 @@ def find_section(passages: Sequence[Passage], draw: random.Random) -> QAPair | N
     return QAPair(f'In which section is it said that "{_on_one_line(sentence)}"?', heading, "find the section")
 
 
-def find_speaker(passages: Sequence[Passage], draw: random.Random) -> QAPair | None:
+def _find_speaker(passages: Sequence[Passage], draw: random.Random) -> QAPair | None:
     """Ask whose turn a quotation is."""
     turns = [turn for passage in passages for turn in _TURN.findall(passage.text)]
     if len({name for name, _ in turns}) < 2:
@@ -88,7 +88,7 @@ def find_speaker(passages: Sequence[Passage], draw: random.Random) -> QAPair | N
     return QAPair(f'Who said "{beginning}"?', name.strip(), "who said it")
 
 
-def fill_gap(passages: Sequence[Passage], draw: random.Random) -> QAPair | None:
+def _fill_gap(passages: Sequence[Passage], draw: random.Random) -> QAPair | None:
     """Ask for a span that occurs only once."""
     sentence = _draw_sentence(draw.choice(passages).text, draw)
     if sentence is None:
@@ -101,8 +101,8 @@ def fill_gap(passages: Sequence[Passage], draw: random.Random) -> QAPair | None:
     return QAPair(f'What stands in the gap: "{_on_one_line(gapped)}"?', span.group(), "fill the gap")
 
 
-TASKS: tuple[Task, ...] = (fill_gap, fill_gap, find_speaker, find_section, continue_quote)
-"""`fill_gap` is listed twice: it is tried first twice as often."""
+TASKS: tuple[Task, ...] = (_fill_gap, _fill_gap, _find_speaker, _find_section, _continue_quote)
+"""`_fill_gap` is listed twice: it is tried first twice as often."""
 
 
 def make_question(passages: Sequence[Passage], draw: random.Random) -> QAPair | None:
@@ -116,7 +116,7 @@ def make_unanswerable(passages: Sequence[Passage], elsewhere: Sequence[Passage],
     """Make a question about another text, whose answer these blocks do not contain."""
     if not passages or not elsewhere:
         return None
-    for task in (fill_gap, find_speaker):
+    for task in (_fill_gap, _find_speaker):
         pair = task(elsewhere, draw)
         if pair and not any(pair.answer.casefold() in passage.text.casefold() for passage in passages):
             return QAPair(pair.question, NO_ANSWER, "unanswerable")

@@ -67,8 +67,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train on random tokens; return medians over all steps but the first ten."""
     config = replace(from_flags(args, DistillConfig), examples=1, pack_tokens=2 * args.tokens, save_every=0)
     processes = Processes(args.device)
-    base = random_model(args.shape, processes.device)
-    examples = random_examples(args.tokens, base.network.config.vocab_size)
+    base = _random_model(args.shape, processes.device)
+    examples = _random_examples(args.tokens, base.network.config.vocab_size)
     model = TrainableModel(base, config, block_mode=True)
     with tempfile.TemporaryDirectory() as folder:
         fit(Run(model, examples, config, processes, Path(folder)), keep=False)
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {**about, **settings, **medians, "memory_nbytes": lines[-1]["memory_nbytes"]}
 
 
-def random_model(shape: str, device: torch.device) -> AnswerModel:
+def _random_model(shape: str, device: torch.device) -> AnswerModel:
     """A model with random weights, created on `device`. Tokens are random, so SmolLM2's tokenizer serves."""
     settings = dict(SHAPES[shape])
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
@@ -93,7 +93,7 @@ def random_model(shape: str, device: torch.device) -> AnswerModel:
     return AnswerModel(network, load_tokenizer("smollm2"), f"random {shape}")
 
 
-def random_examples(n_tokens: int, vocabulary: int) -> Examples:
+def _random_examples(n_tokens: int, vocabulary: int) -> Examples:
     """Four examples of `n_tokens` each: blocks of 512 tokens and one question."""
     draws = np.random.default_rng(0)
 

@@ -23,13 +23,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Summarise the results; plot them with --out."""
-    points = sorted(map(point, args.data), key=lambda each: each["mean_block_tokens"])
+    points = sorted(map(_point, args.data), key=lambda each: each["mean_block_tokens"])
     if args.out:
         draw(points, args.out)
     return {"rows": points}
 
 
-def point(path: Path) -> dict[str, Any]:
+def _point(path: Path) -> dict[str, Any]:
     """Block size of a result, and each mode's likelihood and divergence per token, as means over files."""
     result = json.loads(path.read_text(encoding="utf-8"))
     known = {name: result[name] for name in ("segmenter", "block_tokens", "granularity", "mean_block_tokens")}

@@ -24,7 +24,7 @@ MIN_TARGET_TOKENS = 32
 
 CHARS_PER_TOKEN = 8
 
-Sums = dict[tuple[str, str], list[tuple[float, float | None, int]]]
+_Sums = dict[tuple[str, str], list[tuple[float, float | None, int]]]
 """By mode and range, for each document: summed negative log-likelihood and divergence, number of tokens."""
 
 
@@ -50,13 +50,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     sizes: list[int] = []
     matching = (row for row in read_rows(args.data) if row["split"] == args.split and row["text"].strip())
     rows = list(first_of_each(matching, args.limit, "dataset"))
-    measured: dict[tuple[str, str], Sums] = {}
+    measured: dict[tuple[str, str], _Sums] = {}
     for row in tqdm(rows, desc="documents", file=sys.stderr):
         sums = measured.setdefault((row["dataset"], row["category"]), defaultdict(list))
         text = row["text"][: CHARS_PER_TOKEN * args.max_tokens]
         context, target = choose([first.prompt.block_ids(block) for block in segmenter.blocks(text)], args.max_tokens)
         sizes += map(len, context)
-        for mode, place, values in score_target(opened, context, target):
+        for mode, place, values in _score_target(opened, context, target):
             sums[mode, place].append(values)
     settings = {name: getattr(args, name) for name in ("split", "segmenter", "granularity", "block_tokens", "device")}
     counts = {"n_documents": len(rows), "mean_block_tokens": float(np.mean(sizes or [0]))}
@@ -74,7 +74,7 @@ def choose(blocks: Sequence[list[int]], max_tokens: int) -> tuple[Sequence[list[
     return blocks[:n], blocks[n] if n < len(blocks) else []
 
 
-def score_target(
+def _score_target(
     opened: dict[str, Reader], context: Sequence[Sequence[int]], target: Sequence[int]
 ) -> Iterator[tuple[str, str, tuple[float, float | None, int]]]:
     """Each mode's sums over each range of the target's tokens."""
@@ -98,7 +98,7 @@ def _name(low: int, high: int) -> str:
     return f"{low}-{high - 1}" if high < RANGES[-1][1] else f"{low}-"
 
 
-def summarise(measured: dict[tuple[str, str], Sums]) -> list[dict[str, Any]]:
+def summarise(measured: dict[tuple[str, str], _Sums]) -> list[dict[str, Any]]:
     """A row per file, mode and range: means over documents of their means over tokens, with 95 % intervals."""
     rows = []
     for (data, category), sums in measured.items():

@@ -26,18 +26,18 @@ MAX_GOLD_TOKENS = 64
 PROMPT_ROOM = 1024
 """Tokens reserved for prefix, sinks and question."""
 
-Scores = dict[str, float]
+_Scores = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Answered:
+class _Answered:
     """Answer and scores of a question in one mode; `about` describes its blocks."""
 
     row: QARow
     mode: str
     about: dict[str, Any]
     answer: str
-    scores: Scores
+    scores: _Scores
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -74,25 +74,25 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"these files have no questions of the split {args.split!r}.")
     if args.places:
         rows = [moved for row in rows for moved in at_every_place(row, args.passages)]
-    chooser = BlockChooser(args, opened[modes[0]])
-    asked: dict[tuple[int, str], tuple[dict[str, Any], Scores]] = {}
+    chooser = _BlockChooser(args, opened[modes[0]])
+    asked: dict[tuple[int, str], tuple[dict[str, Any], _Scores]] = {}
     answers: dict[Hashable, str] = {}
     answerer = BatchAnswerer(args.rows, args.max_tokens + 4 * args.max_new_tokens + PROMPT_ROOM)
     for number, row in enumerate(tqdm(rows, desc="questions", file=sys.stderr)):
         chosen, about = chooser.choose(row)
-        for mode, parts, final, scores in score_gold_answers(opened, row, chosen):
+        for mode, parts, final, scores in _score_gold_answers(opened, row, chosen):
             asked[number, mode] = about, scores
-            n_most = max_answer_tokens(row, args.max_new_tokens)
+            n_most = _max_answer_tokens(row, args.max_new_tokens)
             answers |= dict(answerer.answer((number, mode), opened[mode], parts, final, n_most))
     answers |= dict(answerer.drain())
     measured = []
     for (number, mode), (about, scores) in asked.items():
         answer, row = answers[number, mode], rows[number]
-        scores |= answer_scores(answer, row, answers.get((number, "full")))
-        measured.append(Answered(row, mode, about, answer, scores))
+        scores |= _answer_scores(answer, row, answers.get((number, "full")))
+        measured.append(_Answered(row, mode, about, answer, scores))
     settings = {name: getattr(args, name) for name in ("split", "passages", "granularity", "segmenter", "device")}
     about_run = {"commit": commit(), **readers.about(args), **settings}
-    return {**summarise(measured), "answers": sample_answers(measured, args.show), **about_run}
+    return {**summarise(measured), "answers": _sample_answers(measured, args.show), **about_run}
 
 
 def at_every_place(row: QARow, n_passages: int) -> Iterator[QARow]:
@@ -113,7 +113,7 @@ def at_every_place(row: QARow, n_passages: int) -> Iterator[QARow]:
         yield {**row, "id": f"{row['id']}@{place}", "documents": documents, "place": place}
 
 
-class BlockChooser:
+class _BlockChooser:
     """Chooses the blocks of a question: as many as fit, gold documents first; returned in the row's order."""
 
     def __init__(self, args: argparse.Namespace, reader: Reader):
@@ -151,12 +151,12 @@ def _needs_all_answers(row: QARow) -> bool:
     return bool(row.get("meta", {}).get("all_answers"))
 
 
-def max_answer_tokens(row: QARow, max_new_tokens: int) -> int:
+def _max_answer_tokens(row: QARow, max_new_tokens: int) -> int:
     """Maximum tokens of the answer: four times as many for a long-form question."""
     return 4 * max_new_tokens if row.get("meta", {}).get("long_form") else max_new_tokens
 
 
-def answer_scores(answer: str, row: QARow, full: str | None) -> Scores:
+def _answer_scores(answer: str, row: QARow, full: str | None) -> _Scores:
     """Scores of an answer against the gold answers, and its F1 against full mode's answer if there is one."""
     scores = {name: function(answer, row["answers"]) for name, function in _ANSWER_METRICS.items()}
     if _needs_all_answers(row):
@@ -164,9 +164,9 @@ def answer_scores(answer: str, row: QARow, full: str | None) -> Scores:
     return scores if full is None else scores | {"agreement": f1(answer, [full])}
 
 
-def score_gold_answers(
+def _score_gold_answers(
     opened: dict[str, Reader], row: QARow, chosen: Sequence[Sequence[int]]
-) -> Iterator[tuple[str, list[BlockKV], list[int], Scores]]:
+) -> Iterator[tuple[str, list[BlockKV], list[int], _Scores]]:
     """For each mode: the KV of prefix and blocks, the final block's tokens, and scores of the gold answer.
 
     Scores are the mean negative log-likelihood and, if full mode is evaluated too, the divergence from it.
@@ -191,7 +191,7 @@ def score_gold_answers(
 _ANSWER_METRICS: dict[str, Callable[[str, Sequence[str]], float]] = {"contains": contains, "exact": exact, "f1": f1}
 
 
-def summarise(measured: Sequence[Answered]) -> dict[str, Any]:
+def summarise(measured: Sequence[_Answered]) -> dict[str, Any]:
     """Means over questions with 95 % intervals.
 
     ``rows``: by file and mode; ``by_passages``, ``by_gold``, ``by_position``: also by the number of documents, the
@@ -212,7 +212,7 @@ def _place(about: dict[str, Any]) -> dict[str, Any]:
     return {"place": about["place"]}
 
 
-def sample_answers(measured: Sequence[Answered], n: int) -> list[dict[str, Any]]:
+def _sample_answers(measured: Sequence[_Answered], n: int) -> list[dict[str, Any]]:
     """The first `n` questions of each file with the gold answers and each mode's answer."""
     samples: dict[tuple[str, str], dict[str, Any]] = {}
     for each in measured:
@@ -222,8 +222,8 @@ def sample_answers(measured: Sequence[Answered], n: int) -> list[dict[str, Any]]
     return list(first_of_each(samples.values(), n, "data")) if n else []
 
 
-def _ratios_to_full(measured: Sequence[Answered]) -> list[dict[str, Any]]:
-    groups: dict[tuple[str, str], dict[str, Scores]] = defaultdict(dict)
+def _ratios_to_full(measured: Sequence[_Answered]) -> list[dict[str, Any]]:
+    groups: dict[tuple[str, str], dict[str, _Scores]] = defaultdict(dict)
     for each in measured:
         groups[each.row["dataset"], each.mode][each.row["id"]] = each.scores
     shares = []
@@ -237,14 +237,14 @@ def _ratios_to_full(measured: Sequence[Answered]) -> list[dict[str, Any]]:
     return shares
 
 
-def _rows(measured: Sequence[Answered], key: Callable[[dict[str, Any]], dict[str, Any]]) -> list[dict[str, Any]]:
-    groups: dict[tuple, list[Scores]] = defaultdict(list)
+def _rows(measured: Sequence[_Answered], key: Callable[[dict[str, Any]], dict[str, Any]]) -> list[dict[str, Any]]:
+    groups: dict[tuple, list[_Scores]] = defaultdict(list)
     for each in measured:
         groups[(("data", each.row["dataset"]), ("mode", each.mode), *key(each.about).items())].append(each.scores)
-    return [{**dict(known), "n": len(scores), **means(scores, METRICS)} for known, scores in groups.items()]
+    return [{**dict(known), "n": len(scores), **_means(scores, METRICS)} for known, scores in groups.items()]
 
 
-def means(scores: Sequence[Scores], names: Sequence[str]) -> dict[str, float | None]:
+def _means(scores: Sequence[_Scores], names: Sequence[str]) -> dict[str, float | None]:
     """Mean and interval of each metric; null if it was not measured."""
     found: dict[str, float | None] = {}
     for name in names:
