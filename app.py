@@ -75,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     malloc.limit_arenas()
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    if os.environ.get("SPACE_ID"):
+        os.environ.setdefault("FORWARDED_ALLOW_IPS", "*")  # a Space is reached through its proxies only
     from ui.passwords import hash_password  # noqa: PLC0415  (so that --help is quick)
 
     if args.hash_password:

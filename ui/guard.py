@@ -5,8 +5,11 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ui.bodies import Bodies, BodyError, BodyLimits
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 CHECKS = frozenset({"/health"})
@@ -60,10 +63,11 @@ class Guard:
     hosts : HostRule
     frames : sequence of str
         Sites that may show the page in a frame.
+    limits : BodyLimits
     """
 
-    def __init__(self, app: ASGIApp, hosts: HostRule, frames: Iterable[str] = ()):
-        self._app, self._hosts = app, hosts
+    def __init__(self, app: ASGIApp, hosts: HostRule, frames: Iterable[str] = (), limits: BodyLimits | None = None):
+        self._app, self._hosts, self._bodies = app, hosts, Bodies(limits or BodyLimits())
         self._csp = CSP + (" ".join(frames) or "'none'")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,8 +80,16 @@ class Guard:
             await self._answer(scope, receive, self._with_headers(scope, send))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = self._refusal(scope, Headers(scope=scope))
-        await (refusal or self._app)(scope, receive, send)
+        headers = Headers(scope=scope)
+        answer: ASGIApp | None = self._refusal(scope, headers)
+        if answer is None and scope["method"] in READS:
+            answer = self._app  # reads no body
+        if answer is None:
+            try:
+                return await self._bodies.pass_on(self._app, scope, receive, send, headers.get("content-length"))
+            except BodyError as error:
+                answer = _refuse(error.status, error.reason)
+        return await answer(scope, receive, send)
 
     def _refusal(self, scope: Scope, headers: Headers) -> PlainTextResponse | None:
         host = headers.get("host", "")
@@ -86,6 +98,8 @@ class Guard:
             return _refuse(421, "this server does not answer to that host name (see --allowed-host)")
         if scope["method"] not in READS and not _same_origin(headers, {host, forwarded}):
             return _refuse(403, "requests from other sites may not change anything here")
+        if scope["method"] not in READS and scope["path"].rstrip("/") != "/login" and not _is_logged_in(scope):
+            return _refuse(401, "log in first")
         return None
 
     def _with_headers(self, scope: Scope, send: Send) -> Send:
@@ -105,6 +119,16 @@ class Guard:
 
 def _refuse(status: int, reason: str) -> PlainTextResponse:
     return PlainTextResponse(reason, status, {"connection": "close"})
+
+
+def _is_logged_in(scope: Scope) -> bool:
+    """Return whether the request has the cookie of a login, or needs none."""
+    app = scope["app"]
+    if app.auth is None:
+        return True
+    cookies = Request(scope).cookies
+    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    return any(cookies.get(name) in app.tokens for name in names)
 
 
 def _hostname(host: str) -> str:

@@ -28,6 +28,8 @@ class Limits:
         Per upload.
     file_bytes : int
         Per file.
+    upload_bytes : int
+        Of all files of one upload.
     total_chars : int
         Of all visitors' documents together.
     questions_a_minute, uploads_an_hour : int
@@ -44,6 +46,7 @@ class Limits:
     quota: Quota = Quota()
     n_files: int = 500
     file_bytes: int = 64 << 20
+    upload_bytes: int = 1 << 30
     total_chars: int = 4 << 30
     questions_a_minute: int = 60
     uploads_an_hour: int = 5_000
@@ -57,6 +60,7 @@ DEMO = Limits(
     quota=Quota(20, 4_000_000),
     n_files=20,
     file_bytes=16 << 20,
+    upload_bytes=64 << 20,
     total_chars=256 << 20,
     questions_a_minute=10,
     uploads_an_hour=60,

@@ -17,7 +17,9 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from blockrag.errors import BlockRAGError
+from ui.bodies import BodyLimits
 from ui.collection_service import CollectionService
+from ui.connections import limit_connections
 from ui.guard import SPACE_FRAMES, Guard, HostRule
 from ui.handlers.kv_cache import TierMonitor
 from ui.page import build
@@ -91,13 +93,15 @@ class Server:
             prevent_thread_lock=True,
             quiet=True,
         )
+        limit_connections(self._page.server.config)
         _LOG.info("serving at %s", address)
         return address
 
     def _guard(self, host: str | None) -> Middleware:
         address = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
         hosts = HostRule(self._allowed_hosts, address, only_known=self.service.access == "shared")
-        return Middleware(Guard, hosts=hosts, frames=SPACE_FRAMES if os.environ.get("SPACE_ID") else ())
+        limits = BodyLimits(upload_bytes=self.service.limits.upload_bytes)
+        return Middleware(Guard, hosts=hosts, frames=SPACE_FRAMES if os.environ.get("SPACE_ID") else (), limits=limits)
 
     async def _health(self, _request: Request) -> JSONResponse:
         """Answer 200 if the database responds, else 503, and reveal nothing about anyone."""

@@ -1,13 +1,24 @@
 """The middleware around the page: what it refuses before anything reads it."""
 
+import asyncio
+import contextlib
 import http.client
+import itertools
+import json
+import socket
+import time
+import types
 from urllib.parse import urlsplit
 
 import pytest
+from starlette.responses import PlainTextResponse
 
 from tests.tiny import tiny_engine
 from tests.ui.serving import serve
-from ui.guard import HostRule
+from ui.bodies import BodyError, BodyLimits, check_json
+from ui.connections import ConnectionTable, limit_connections
+from ui.guard import Guard, HostRule
+from ui.limits import Limits
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +102,202 @@ def test_every_response_has_security_headers(shared, path):
     assert "frame-ancestors 'none'" in policy and "default-src 'self'" in policy and "object-src 'none'" in policy
     assert headers["x-content-type-options"] == "nosniff" and headers["referrer-policy"] == "same-origin"
     assert headers["cache-control"] == "no-store"
+
+
+# Bodies
+
+
+JSON = {"content_type": "application/json"}
+QUEUE_ROUTES = (
+    "queue/join",
+    "call/list_documents",
+    "call/v2/list_documents",
+    "run/predict",
+    "component_server",
+    "cancel",
+)
+
+
+@pytest.mark.parametrize("route", QUEUE_ROUTES)
+@pytest.mark.parametrize(
+    "body",
+    [b'{"data": [' + b"[]," * 3_000_000 + b"0]}", b"[" * 100_000, b'{"data": [' + b'"",' * 2_000_000 + b'""]}'],
+    ids=["values", "nested", "texts"],
+)
+def test_json_that_takes_seconds_to_read_is_refused_at_once(shared, route, body):
+    begin = time.monotonic()
+    try:
+        status, _, said = request(shared, "/gradio_api/" + route, "POST", body, **JSON)
+        assert status == 413 and b"at most" in said
+    except OSError:
+        pass  # the connection was cut before all was sent
+    assert time.monotonic() - begin < 2
+
+
+def test_text_with_many_commas_and_quotes_passes():
+    check_json(json.dumps({"data": ['a "quoted, text" \\ [here], {there}. ' * 100_000]}).encode())
+    with pytest.raises(BodyError):
+        check_json(json.dumps({"data": list(range(30_000))}).encode())
+
+
+def test_bytes_are_cut_while_reading(shared):
+    def endless():
+        while True:
+            sent.append(1)
+            yield b" " * 65_536
+
+    for path, most in (("/gradio_api/call/ask", 17 << 20), ("/login", 1 << 20), ("/gradio_api/cancel", 1 << 20)):
+        sent: list[int] = []
+        try:
+            status, _, _ = request(shared, path, "POST", endless(), **JSON)
+            assert status == 413
+        except OSError:
+            pass  # the connection was cut
+        assert 65_536 * len(sent) < most + (8 << 20), "beyond what the sockets buffer"
+    assert request(shared, "/gradio_api/call/ask", "POST", b"", content_length=str(1 << 40))[0] == 413
+
+
+def test_an_upload_is_cut_at_its_limit(tmp_path):
+    url, close = serve(tiny_engine(), tmp_path, limits=Limits(upload_bytes=100_000))
+    part = b'--x\r\ncontent-disposition: form-data; name="files"; filename="%d.txt"\r\n\r\n' + b"a" * 30_000 + b"\r\n"
+    try:
+        for n, expected in ((2, 200), (5, 413)):
+            parts = [part % i for i in range(n)] + [b"--x--\r\n"]
+            kind = {"content_type": "multipart/form-data; boundary=x"}
+            assert request(url, "/gradio_api/upload", "POST", b"".join(parts), **kind)[0] == expected
+            status, _, _ = request(url, "/gradio_api/upload", "POST", iter(parts), **kind)
+            assert status == expected
+    finally:
+        close()
+
+
+def run_guard(receive, path="/gradio_api/call/ask", limits=None) -> int:
+    """Send one request to the middleware alone; return the status."""
+    statuses = []
+
+    async def app(scope, receive, send):
+        while (await receive()).get("more_body"):
+            pass
+        await PlainTextResponse("ok")(scope, receive, send)
+
+    async def send(message):
+        statuses.extend([message["status"]] if message["type"] == "http.response.start" else [])
+
+    scope = {"type": "http", "method": "POST", "path": path, "headers": [(b"host", b"localhost")], "query_string": b""}
+    scope["app"] = types.SimpleNamespace(auth=None)
+    asyncio.run(Guard(app, HostRule(), limits=limits)(scope, receive, send))
+    return statuses[0]
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/call/ask", "/gradio_api/upload", "/login"])
+def test_a_body_that_stops_arriving_times_out(path):
+    begun = []
+
+    async def receive():
+        if begun:
+            await asyncio.sleep(60)
+        begun.append(1)
+        return {"type": "http.request", "body": b"{", "more_body": True}
+
+    assert run_guard(receive, path, BodyLimits(chunk_s=0.05)) == 408
+
+
+def test_large_bodies_of_all_visitors_together_are_bounded():
+    async def receive():
+        return {"type": "http.request", "body": b" " * 1000, "more_body": False}
+
+    assert run_guard(receive, limits=BodyLimits(held_bytes=999)) == 503
+    assert run_guard(receive, limits=BodyLimits(held_bytes=1000)) == 200
+
+
+def test_a_login_is_checked_before_the_body(tmp_path):
+    url, close = serve(tiny_engine(), tmp_path, "login", auth=lambda name, password: password == "pass")
+    try:
+        for route in (*QUEUE_ROUTES, "upload"):
+            kind = {**JSON, "content_length": "1000"}  # none of them sent
+            status, _, said = request(url, "/gradio_api/" + route, "POST", b"", **kind)
+            assert status == 401 and said == b"log in first", route
+    finally:
+        close()
+
+
+# Connections
+
+
+def test_half_open_connections_do_not_stop_the_server(tmp_path, monkeypatch):
+    monkeypatch.setattr("ui.server.limit_connections", lambda config: limit_connections(config, ConnectionTable(20)))
+    url, close = serve(tiny_engine(), tmp_path)
+    parts = urlsplit(url)
+    sockets = [socket.create_connection((parts.hostname, parts.port)) for _ in range(100)]
+    try:
+        for half_open in sockets:
+            with contextlib.suppress(OSError):
+                half_open.send(b"GET / HTTP/1.1\r\nhost: loc")
+        begin = time.monotonic()
+        assert request(url, "/health")[0] == 200 and time.monotonic() - begin < 5
+        n_open = 0
+        for half_open in sockets:
+            half_open.settimeout(0.02)
+            try:
+                n_open += half_open.recv(1) != b""
+            except TimeoutError:
+                n_open += 1
+            except OSError:
+                pass
+        assert n_open <= 20
+    finally:
+        for half_open in sockets:
+            half_open.close()
+        close()
+
+
+def test_a_header_must_arrive_in_time(tmp_path, monkeypatch):
+    table = ConnectionTable(header_s=0.3)
+    monkeypatch.setattr("ui.server.limit_connections", lambda config: limit_connections(config, table))
+    url, close = serve(tiny_engine(), tmp_path)
+    parts = urlsplit(url)
+    answered = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    try:
+        for first in (b"", answered):
+            with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
+                if first:
+                    connection.send(first)
+                    assert b"200" in connection.recv(65_536)
+                begin = time.monotonic()
+                with contextlib.suppress(OSError):  # reset
+                    for byte in itertools.cycle(b"GET / "):
+                        connection.send(bytes([byte]))
+                        time.sleep(0.02)
+                        assert time.monotonic() - begin < 5
+    finally:
+        close()
+
+
+class Peer:
+    """A connection without a network."""
+
+    def __init__(self):
+        self.transport = types.SimpleNamespace(abort=lambda: setattr(self, "closed", True))
+        self.closed = False
+
+
+def test_one_address_does_not_take_the_room_of_others():
+    table = ConnectionTable(4, most_per_address=2, proxies=frozenset({"10.0.0.9"}))
+    first, second, third, other = (Peer() for _ in range(4))
+    assert table.add(first, "10.0.0.1") and table.add(second, "10.0.0.1")
+    table.set_waiting(first, False)
+    assert table.add(third, "10.0.0.1") and second.closed and not first.closed, "one that answers nothing gives way"
+    table.set_waiting(third, False)
+    assert not table.add(Peer(), "10.0.0.1"), "all of its connections are answering"
+    assert table.add(other, "10.0.0.2") and table.add(Peer(), "10.0.0.9")
+    table.set_waiting(other, False)
+    assert table.add(Peer(), "10.0.0.9"), "the proxy's own waiting connection gave way"
+    table.remove(first)
+    assert table.add(Peer(), "10.0.0.1")
+
+
+def test_a_network_of_ipv6_counts_as_one_address():
+    table = ConnectionTable(most_per_address=1)
+    first = Peer()
+    assert table.add(first, "2001:db8::1") and table.add(Peer(), "2001:db8::2") and first.closed
+    assert table.add(Peer(), "2001:db8:0:1::1")

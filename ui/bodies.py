@@ -1,0 +1,163 @@
+"""Limits on request bodies: bytes per route, time to arrive, and the number of values in JSON."""
+
+import asyncio
+import re
+from dataclasses import dataclass
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+SMALL_BYTES = 64 << 10
+LOGIN_BYTES = 4 << 10
+JSON_BYTES = 16 << 20
+"""Of a call: four million characters of four bytes each."""
+
+UPLOAD_BYTES = 1 << 30
+"""Of all files of one upload; each file has its own limit besides."""
+
+HELD_BYTES = 64 << 20
+"""Of all JSON bodies that are in memory at once."""
+
+MAX_VALUES, MAX_DEPTH = 20_000, 64
+"""In one JSON body. Millions of tiny values take seconds to take apart, and one long text does not."""
+
+CHUNK_S, JSON_S, UPLOAD_S = 20.0, 60.0, 1800.0
+"""Seconds for the next bytes of a body, for all of a JSON body, for all of an upload."""
+
+_BRACKETS = re.compile(rb"[\[\]{}]")
+
+
+class BodyError(Exception):
+    """A body is refused; `status` says why to programs."""
+
+    def __init__(self, status: int, reason: str):
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
+@dataclass(frozen=True)
+class BodyLimits:
+    """See the constants of the same names."""
+
+    small_bytes: int = SMALL_BYTES
+    json_bytes: int = JSON_BYTES
+    upload_bytes: int = UPLOAD_BYTES
+    held_bytes: int = HELD_BYTES
+    chunk_s: float = CHUNK_S
+
+    def of(self, path: str) -> int:
+        """Return the most bytes that a route takes."""
+        if path == "/login":
+            return LOGIN_BYTES
+        if path == "/gradio_api/upload":
+            return self.upload_bytes
+        is_call = path.startswith(
+            ("/gradio_api/queue/join", "/gradio_api/call/", "/gradio_api/run/", "/gradio_api/mcp")
+        )
+        return self.json_bytes if is_call else self.small_bytes
+
+
+class Bodies:
+    """Reads request bodies within `limits`. Belongs to one event loop."""
+
+    def __init__(self, limits: BodyLimits):
+        self._limits = limits
+        self._held = 0
+
+    async def pass_on(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, length: str | None) -> None:
+        """Let `app` answer a request with a body of this ``Content-Length``. Raises BodyError."""
+        path = scope["path"].rstrip("/")
+        most = self._limits.of(path)
+        if length is not None and (not length.isdecimal() or len(length) > 15 or int(length) > most):
+            raise BodyError(413, f"a request to this address may have at most {most} bytes")
+        if path == "/gradio_api/upload":
+            await _Upload(receive, most, self._limits.chunk_s).pass_to(app, scope, send)
+            return
+        body = bytearray()
+        try:
+            async with asyncio.timeout(JSON_S):
+                await self._read(receive, body, most)
+            check_json(bytes(body))
+            await app(scope, _replay(bytes(body), receive), send)
+        except TimeoutError as error:
+            raise BodyError(408, "the request did not arrive in time") from error
+        finally:
+            self._held -= len(body)
+
+    async def _read(self, receive: Receive, body: bytearray, most: int) -> None:
+        more = True
+        while more:
+            async with asyncio.timeout(self._limits.chunk_s):
+                message = await receive()
+            if message["type"] == "http.disconnect":
+                raise BodyError(400, "the request is not complete")
+            chunk, more = message.get("body", b""), message.get("more_body", False)
+            if len(body) + len(chunk) > most:
+                raise BodyError(413, f"a request to this address may have at most {most} bytes")
+            if self._held + len(chunk) > self._limits.held_bytes:
+                raise BodyError(503, "too many large requests at once; try again in a moment")
+            self._held += len(chunk)
+            body += chunk
+
+
+class _Upload:
+    """Passes an upload on while it arrives, and cuts it off where it breaks a limit."""
+
+    def __init__(self, receive: Receive, most: int, chunk_s: float):
+        self._receive, self._left, self._chunk_s = receive, most, chunk_s
+        self._most, self._complete = most, False
+        self._refusal: BodyError | None = None
+
+    async def pass_to(self, app: ASGIApp, scope: Scope, send: Send) -> None:
+        async def send_unless_refused(message: Message) -> None:
+            if self._refusal is None:
+                await send(message)
+
+        try:
+            async with asyncio.timeout(UPLOAD_S):
+                await app(scope, self._next, send_unless_refused)
+        except TimeoutError as error:
+            raise BodyError(408, "the upload did not arrive in time") from error
+        except Exception:
+            if self._refusal is None:
+                raise
+        if self._refusal is not None:
+            raise self._refusal
+
+    async def _next(self) -> Message:
+        if self._complete:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._chunk_s):
+                message = await self._receive()
+        except TimeoutError:
+            self._refusal = BodyError(408, "the upload did not arrive in time")
+            return {"type": "http.disconnect"}
+        self._left -= len(message.get("body", b""))
+        self._complete = not message.get("more_body", False)
+        if self._left < 0:
+            self._refusal = BodyError(413, f"one upload may have at most {self._most} bytes")
+            return {"type": "http.disconnect"}
+        return message
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def replay() -> Message:
+        return next(messages, None) or await receive()
+
+    return replay
+
+
+def check_json(body: bytes) -> None:
+    """Raise BodyError if a body that may be JSON has too many values or nests too deeply. Takes no JSON apart."""
+    if body.count(b'"') > 4 * MAX_VALUES and body.count(b'"') - body.count(b'\\"') > 4 * MAX_VALUES:
+        raise BodyError(413, f"a request may have at most {MAX_VALUES} values")
+    outside = b" ".join(body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    if outside.count(b",") + outside.count(b"[") + outside.count(b"{") > MAX_VALUES:
+        raise BodyError(413, f"a request may have at most {MAX_VALUES} values")
+    depth = 0
+    for bracket in _BRACKETS.findall(outside):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            raise BodyError(413, f"a request may nest at most {MAX_DEPTH} deep")
