@@ -7,13 +7,14 @@ print(rag.ask("Who wrote the report?").text)
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from blockrag import arguments
 from blockrag.documents import Document, load
+from blockrag.documents.folder import find_files
 from blockrag.engine import Engine
 from blockrag.events import Answer, Event, Mode
 from blockrag.generate import GREEDY, Sampling
@@ -23,8 +24,9 @@ from blockrag.models.choose import choose_for_store, note_model
 from blockrag.pipeline import Pipeline
 from blockrag.progress import OnProgress
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, SizeBounds
+from blockrag.sync import SyncStep, sync
 
-Readable = str | os.PathLike[str] | Document
+Readable = str | os.PathLike[str] | Document | Iterable["Readable"]
 
 
 class BlockRAG:
@@ -99,6 +101,7 @@ class BlockRAG:
         segmenter: str = DEFAULT_SEGMENTER,
         bounds: SizeBounds | None = None,
         on_progress: OnProgress | None = None,
+        encoding: str | None = None,
     ) -> tuple[DocumentRecord, ...]:
         """Cut documents into blocks, embed each and encode its KV. A document replaces the one that was indexed from
         the same source, and only blocks that changed are computed.
@@ -106,7 +109,8 @@ class BlockRAG:
         Parameters
         ----------
         *sources : path or Document
-            See `load`; to continue after one that cannot be read, use `load_many` and give its documents.
+            Files (see `load`), folders, patterns such as ``papers/**/*.pdf``, or lists of these; to continue
+            after one that cannot be read, use `load_many` and give its documents.
         granularity : float
             From 0 (coarsest) to 1 (finest).
         segmenter : str
@@ -115,6 +119,8 @@ class BlockRAG:
             Fewest and most tokens of a block.
         on_progress : callable, optional
             Called after each step; raise `Stopped` from it to stop.
+        encoding : str, optional
+            Of files of text; by default it is found.
 
         Returns
         -------
@@ -128,8 +134,45 @@ class BlockRAG:
         SegmentationError
             If there is no such segmenter, or the bounds are impossible.
         """
-        documents = (source if isinstance(source, Document) else load(source) for source in sources)
-        return tuple(self._index(document, granularity, segmenter, bounds, on_progress) for document in documents)
+        return tuple(
+            self._index(document, granularity, segmenter, bounds, on_progress)
+            for document in _documents(sources, encoding)
+        )
+
+    def sync(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        granularity: float = DEFAULT_GRANULARITY,
+        segmenter: str = DEFAULT_SEGMENTER,
+        bounds: SizeBounds | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> tuple[SyncStep, ...]:
+        """Bring the index in step with a folder: add new files, replace changed ones, delete documents of files that
+        are gone. Files that cannot be read are reported, and what the index holds of them stays.
+
+        Parameters
+        ----------
+        folder : path
+            All files in it and below it whose suffix is read, but no hidden ones and no links.
+        granularity, segmenter, bounds, on_progress
+            See `index`.
+
+        Returns
+        -------
+        tuple of SyncStep
+            One for each file.
+
+        Raises
+        ------
+        DocumentError
+            If `folder` is no folder.
+        """
+
+        def add(document: Document) -> DocumentRecord:
+            return self._index(document, granularity, segmenter, bounds, on_progress)
+
+        return tuple(sync(self.pipeline, folder, add))
 
     def _index(
         self,
@@ -207,3 +250,13 @@ class BlockRAG:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _documents(sources: Iterable[Readable], encoding: str | None) -> Iterator[Document]:
+    for source in sources:
+        if isinstance(source, Document):
+            yield source
+        elif isinstance(source, str | os.PathLike):
+            yield from (load(path, encoding=encoding) for path in find_files(source))
+        else:
+            yield from _documents(source, encoding)

@@ -1,4 +1,4 @@
-"""The command line: segment, index, ask, models, merge.
+"""The command line: segment, index, sync, documents, delete, ask, models, merge.
 
 Exit codes: 0 success; 1 error, explained on standard error; 2 wrong arguments; 3 some files of a batch failed, the
 others were indexed; 130 interrupted. With ``--json`` the last line of standard output is one JSON object (see
@@ -9,10 +9,19 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from blockrag.cli import ask, index, merge, models, segment
+from blockrag.cli import ask, delete, documents, index, merge, models, segment, sync
 from blockrag.errors import BlockRAGError
 
-COMMANDS = {"segment": segment, "index": index, "ask": ask, "models": models, "merge": merge}
+COMMANDS = {
+    "segment": segment,
+    "index": index,
+    "sync": sync,
+    "documents": documents,
+    "delete": delete,
+    "ask": ask,
+    "models": models,
+    "merge": merge,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,10 +9,12 @@ from tqdm import tqdm
 
 from blockrag.cli import options
 from blockrag.documents import Document, load_many
+from blockrag.documents.folder import find_files
 from blockrag.errors import DocumentError
 from blockrag.segment import SizeBounds
 
 if TYPE_CHECKING:
+    from blockrag.index import DocumentRecord
     from blockrag.pipeline import Pipeline
     from blockrag.progress import Progress
 
@@ -22,7 +24,7 @@ EPILOG = "Example: python -m blockrag index report.pdf notes.md --store S"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("files", nargs="+", help="documents to add")
+    parser.add_argument("files", nargs="+", help="files, folders or patterns such as papers/**/*.pdf")
     options.add_store_option(parser)
     options.add_encoding_option(parser)
     options.add_segment_options(parser)
@@ -35,13 +37,13 @@ def run(args: argparse.Namespace) -> int:
     """Index the files. Files that cannot be read are reported and skipped."""
     pipeline = options.open_store(args)
     added, errors = [], []
-    for document in load_many(args.files, encoding=args.encoding):
+    for document in load_many(find_files(args.files), encoding=args.encoding):
         if isinstance(document, DocumentError):
             print(f"blockrag: {document}", file=sys.stderr)
             errors.append({"document": document.name, "reason": document.reason})
         else:
             options.print_notes(document)
-            added.append(_add(pipeline, document, args))
+            added.append(add_document(pipeline, document, args)[1])
     if args.json:
         options.print_json(
             {"store": str(args.store), "documents": added, "errors": errors, "n_blocks": len(pipeline.index)}
@@ -53,13 +55,16 @@ def run(args: argparse.Namespace) -> int:
     return 3 if added else 1
 
 
-def _add(pipeline: "Pipeline", document: Document, args: argparse.Namespace) -> dict[str, Any]:
+def add_document(
+    pipeline: "Pipeline", document: Document, args: argparse.Namespace
+) -> tuple["DocumentRecord", dict[str, Any]]:
+    """Index a document with progress bars; its record, and what ``--json`` says of it."""
     started = time.perf_counter()
     bounds, bars = SizeBounds(args.min_tokens, args.max_tokens), _Bars(document.name)
     segmentation = pipeline.segment(document, args.segmenter, bounds, bars.show)
     record = pipeline.add(segmentation, args.granularity, bars.show)
     bars.close()
-    return {
+    return record, {
         "document": record.name,
         "source": record.source,
         "document_id": record.id,

@@ -1,0 +1,28 @@
+"""``documents``: list the documents of an index."""
+
+import argparse
+from dataclasses import asdict
+
+from blockrag.cli import options
+
+HELP = "List the documents of an index."
+EPILOG = "Example: python -m blockrag documents --store S"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    options.add_store_option(parser)
+    options.add_model_options(parser)
+    options.add_kv_options(parser)
+    options.add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a line for each document."""
+    records = options.open_store(args).index.documents()
+    if args.json:
+        options.print_json({"store": str(args.store), "documents": [asdict(record) for record in records]})
+        return 0
+    for record in records:
+        print(f"{record.id[:12]}  {record.n_blocks:6} blocks  {record.n_tokens:8} tokens  {record.source}")
+    return 0

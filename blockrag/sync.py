@@ -1,0 +1,93 @@
+"""Bring an index in step with a folder: add new files, replace changed ones, delete documents of removed ones."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from blockrag.documents import Document, Limits, load
+from blockrag.documents.folder import files_of
+from blockrag.errors import DocumentError
+from blockrag.index import DocumentRecord
+from blockrag.pipeline import Pipeline
+
+Kind = Literal["added", "replaced", "unchanged", "deleted", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class SyncStep:
+    """What became of one file.
+
+    Attributes
+    ----------
+    kind : str
+        ``failed`` files cannot be read, and what the index holds of them stays; ``skipped`` ones have a suffix that is
+        not read.
+    source : str
+        The file's absolute path.
+    record : DocumentRecord or None
+        What the index holds of it now, or held before it was deleted.
+    notes : tuple of str
+        The document's notes; of a failed file, the reason.
+    """
+
+    kind: Kind
+    source: str
+    record: DocumentRecord | None = None
+    notes: tuple[str, ...] = ()
+
+
+def sync(
+    pipeline: Pipeline,
+    folder: str | os.PathLike[str],
+    add: Callable[[Document], DocumentRecord],
+    limits: Limits | None = None,
+) -> Iterator[SyncStep]:
+    """Go through a folder, file by file; the index is in step with it when the iterator ends.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Over the index.
+    folder : path
+        All files below it; see `files_of`. Documents of other folders are left alone.
+    add : callable
+        Indexes a document.
+    limits : Limits, optional
+
+    Raises
+    ------
+    DocumentError
+        If `folder` is no folder: a folder that is not there, as on a drive that is not mounted, deletes nothing.
+    """
+    root = Path(os.path.abspath(os.fspath(folder)))
+    if not root.is_dir():
+        raise DocumentError(str(folder), "this is not a folder")
+    held = {record.source: record for record in pipeline.index.documents()}
+    read, others = files_of(root)
+    for path in read:
+        yield _step(path, held, add, limits or Limits())
+    present = {str(path) for path in (*read, *others)}
+    for source, record in held.items():
+        if (
+            source.startswith(str(root).rstrip(os.sep) + os.sep)
+            and source not in present
+            and not os.path.exists(source)
+        ):
+            pipeline.delete(record.id)
+            yield SyncStep("deleted", source, record)
+    yield from (SyncStep("skipped", str(path)) for path in others)
+
+
+def _step(
+    path: Path, held: dict[str, DocumentRecord], add: Callable[[Document], DocumentRecord], limits: Limits
+) -> SyncStep:
+    try:
+        document = load(path, limits=limits)
+    except DocumentError as error:
+        return SyncStep("failed", str(path), held.get(str(path)), (error.reason,))
+    before = held.get(document.source)
+    if before is not None and before.sha256 == document.sha256:
+        return SyncStep("unchanged", document.source, before, document.notes)
+    return SyncStep("added" if before is None else "replaced", document.source, add(document), document.notes)
