@@ -131,7 +131,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Write the conversations; return their number.
+    """Write the conversations; return their number, and how many were skipped.
+
+    A conversation is skipped if no block fits into ``max_tokens``, or if the model wrote no usable question or answer.
 
     Raises
     ------
@@ -155,8 +157,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             if config.minutes and time.perf_counter() - since > 60 * config.minutes:
                 break
     rows = list(read_conversations(args.out))
-    n_turns = sum(len(row["turns"]) for row in rows)
-    return {"file": str(args.out), "n": len(rows), "turns": n_turns}
+    n_turns, last = sum(len(row["turns"]) for row in rows), max((row["index"] for row in rows), default=-1)
+    return {"file": str(args.out), "n": len(rows), "skipped": last + 1 - len(rows), "turns": n_turns}
 
 
 def _plans(

@@ -2,8 +2,9 @@
 # Trains and evaluates teacher, student and their comparisons, on one or more GPUs.
 #     training/recipes/distill.sh DATA OUT PHASE...
 # DATA: folder with examples.safetensors and qa/*.jsonl, as made by the phase `data`; OUT: folder for all results.
-# Phases, in order: data (no GPU), teacher, students, control (a teacher of full mode alone, and its student), tables, ablate,
-# ablation-tables, long, curve. Default: teacher students tables curve.
+# Phases, in order: data (no GPU), selfmade (the model's own questions and answers, used besides), teacher, students, control (a
+# teacher of full mode alone, and its student), tables, ablate, ablation-tables, long, curve. Default: teacher students tables curve.
+# TEACHER=published makes the model as published the teacher, without the phase teacher: the default for models other than SmolLM2.
 # Values below with :- can be set in the environment. Teachers use all GPUs at once; other runs use one each.
 set -euo pipefail
 data=$1 out=$2
@@ -12,6 +13,9 @@ model=${MODEL:-smollm2} sources=${SOURCES:-shared/data}
 read -ra gpus <<< "${GPUS:-0}"
 teacher_steps=${TEACHER_STEPS:-1600} steps=${STEPS:-400}
 made=${EXAMPLES:---n 24000 --built 0.3 --more-turns 0.6 --most-turns 3}     # flags for building examples
+[ "$model" = smollm2 ] && by_default=teacher || by_default=published
+student_teacher=${TEACHER:-$by_default}                               # teacher of the students
+written=${SELFMADE:---n 8000}                                         # flags of the self-made conversations
 reader=${READER:---objective finetune-both --agreement 1}             # flags of the teacher
 flags=${STUDENT:---rank 16 --hidden-weight 1}                         # flags of the student and its comparisons
 adapters=${ADAPTERS:-shipped finetune}                                # adapters in the tables
@@ -29,8 +33,11 @@ teacher() {  # name, flags; on all GPUs
 student() {  # name, teacher, flags
     local name=$1 teacher=$2
     shift 2
+    local examples=("$data/examples.safetensors") frozen=()
+    [ ! -e "$data/selfmade.safetensors" ] || examples+=("$data/selfmade.safetensors")
+    [ "$teacher" = published ] || frozen=(--teacher "$out/$teacher")
     # shellcheck disable=SC2086
-    python -m training.distill student --model "$model" --data "$data/examples.safetensors" --teacher "$out/$teacher" \
+    python -m training.distill student --model "$model" --data "${examples[@]}" "${frozen[@]}" \
         --out "$out/$name" $flags "$@" > "$out/$name.json" 2> "$out/$name.err"
     tail -n 1 "$out/$name.json"
 }
@@ -69,7 +76,7 @@ variants() {  # name and flags of each
     echo "finetune-short --objective finetune"
 }
 
-[ $# -gt 0 ] || set -- teacher students tables curve
+[ $# -gt 0 ] || if [ "$student_teacher" = published ]; then set -- students tables curve; else set -- teacher students tables curve; fi
 for phase in "$@"; do
     echo "== $phase"
     case $phase in
@@ -79,14 +86,20 @@ for phase in "$@"; do
             --out "$data/examples.safetensors"
         python -m training.distill questions --qa "$sources"/qa/* --splits dev test --most 250 --out "$data/qa"
         ;;
+    selfmade)
+        # shellcheck disable=SC2086
+        python -m training.distill selfmade --model "$model" --qa "$sources"/qa/* --seg "$sources"/seg/* $written \
+            --out "$data/selfmade.jsonl"
+        python -m training.distill prepare --model "$model" --made "$data/selfmade.jsonl" --out "$data/selfmade.safetensors"
+        ;;
     teacher)
         # shellcheck disable=SC2086
         teacher teacher $reader
         ;;
     students)
         at_once 1 <<- END
-			student student teacher --steps $steps && ship student
-			student finetune teacher --objective finetune --steps $steps
+			student student $student_teacher --steps $steps && ship student
+			student finetune $student_teacher --objective finetune --steps $steps
 		END
         ;;
     control)
@@ -102,7 +115,7 @@ for phase in "$@"; do
         ;;
     ablate)
         for seed in $seeds; do
-            variants | sed -E "s/^([^ ]+)(.*)/student \1-$seed teacher --seed $seed --examples 8 --steps $short_steps\2/"
+            variants | sed -E "s/^([^ ]+)(.*)/student \1-$seed $student_teacher --seed $seed --examples 8 --steps $short_steps\2/"
         done | at_once 1
         ;;
     ablation-tables)
