@@ -126,7 +126,7 @@ class Pipeline:
     ) -> Prepared:
         """Embed the blocks that have no vector yet, and encode the KV that is not cached. Each block is tokenised
         once. Adds nothing to the index; `before_encoding` is called with the KV keys before any KV is made."""
-        texts = [document.text[block.start : block.end] for block in blocks]
+        texts = [document.block_text(block.start, block.end) for block in blocks]
         tokens = [self.engine.prompt.block_ids(text) for text in texts]
         keys = [self.engine.identity.key(token_ids) for token_ids in tokens]
         if before_encoding is not None:

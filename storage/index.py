@@ -6,6 +6,7 @@ import numpy as np
 from sqlalchemy import Row, Select, func, select
 
 from blockrag.documents import Document
+from blockrag.documents.tables import SAMPLE_CHARS, TABLES, header_of
 from blockrag.errors import UnknownDocumentError
 from blockrag.index import BlockRef, Change, DocumentRecord, Hit, Index, IndexedBlock
 from blockrag.index.base import check_tiling
@@ -155,7 +156,7 @@ class RowIndex(Index):
 
 
 def _hit_rows(*more: object) -> Select:
-    document = (models.Document.document_id, models.Document.source, models.Document.name)
+    document = (models.Document.document_id, models.Document.source, models.Document.name, models.Document.media_type)
     return (
         select(models.Block, models.Vector.kv_key, *document, *more)
         .join(models.Vector, models.Vector.id == models.Block.vector_id)
@@ -166,4 +167,7 @@ def _hit_rows(*more: object) -> Select:
 def _hit(session, row: Row) -> Hit:  # type: ignore[no-untyped-def]
     block = indexed_block(row.Block, row.kv_key)
     text = read_span(session, row.Block.document_id, block.start, block.end)
-    return Hit(row.document_id, row.source, row.name, block, text)
+    header = ""
+    if block.start and row.media_type in TABLES:
+        header = header_of(row.media_type, read_span(session, row.Block.document_id, 0, SAMPLE_CHARS))
+    return Hit(row.document_id, row.source, row.name, block, header + text)

@@ -7,6 +7,8 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from blockrag.documents.tables import SAMPLE_CHARS, header_of
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 PAGE_BREAK = "\f"
@@ -59,6 +61,15 @@ class Document:
         object.__setattr__(self, "source", self.source or self.name)
         object.__setattr__(self, "id", source_id(self.source))
         object.__setattr__(self, "sha256", _digest(self.text))
+
+    @cached_property
+    def header(self) -> str:
+        """The first row of a table, which goes with each of its blocks to the model; empty for other texts."""
+        return header_of(self.media_type, self.text[:SAMPLE_CHARS])
+
+    def block_text(self, start: int, end: int) -> str:
+        """What the model is given for the block ``[start, end)``: its text, below the header if it is from a table."""
+        return (self.header if start else "") + self.text[start:end]
 
     @cached_property
     def _page_breaks(self) -> list[int]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from blockrag.documents import media, readers
+from blockrag.documents.base64_runs import without_base64
 from blockrag.documents.document import MAX_NOTE, MAX_NOTES, Content, Document, Limits, without_surrogates
 from blockrag.documents.sandbox import parse_apart
 from blockrag.documents.text import check_length, decode_as
@@ -52,7 +53,7 @@ def load(
     kind = media.media_type(name, data)
     if encoding is not None:
         data = _transcoded(name, kind, data, encoding)
-    content = _content(name, kind, data, limits)
+    content = without_base64(_content(name, kind, data, limits))
     text = content.text
     if not text.strip():
         raise DocumentError(name, "it contains no text")

@@ -63,7 +63,8 @@ class DocumentRecord:
 
 @dataclass(frozen=True)
 class Hit:
-    """A block that was found, with its text, its document, and its cosine similarity to the question."""
+    """A block that was found, with what the model is given for it (`Document.block_text`), its document, and its cosine
+    similarity to the question."""
 
     document_id: str
     source: str

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from blockrag.documents import Document
+from blockrag.documents.tables import SAMPLE_CHARS, TABLES, header_of
 from blockrag.errors import IndexStoreError, UnknownDocumentError
 from blockrag.index.base import BlockRef, Change, DocumentRecord, Hit, Index, IndexedBlock
 from blockrag.index.upgrade import FORMAT_VERSION, SCHEMA, upgrade
@@ -22,7 +23,7 @@ BUSY_S = 30.0
 
 _HIT = """
 SELECT b.vector, d.document_id, d.source, d.name, b.start, b."end", b.n_tokens, b.score, v.kv_key, b.page,
-    b.is_estimate, b.text, v.vector
+    b.is_estimate, b.text, d.media_type, d.id, v.vector
 FROM blocks b JOIN documents d ON d.id = b.document JOIN vectors v ON v.id = b.vector
 """
 
@@ -234,13 +235,31 @@ class FileIndex(Index):
         with self._lock:
             for id in vector_ids:
                 if row := self._sql.execute(first, (id,)).fetchone():
-                    hits[id] = _hit(row)
+                    hits[id] = self._hit(row)
         return hits
 
     def _block_at(self, block: BlockRef) -> tuple[Hit, np.ndarray] | None:
         with self._lock:
             row = self._sql.execute(f"{_HIT} WHERE d.document_id = ? AND b.start = ?", block).fetchone()
-        return (_hit(row), np.frombuffer(row[-1], "<f4")) if row else None
+        return (self._hit(row), np.frombuffer(row[-1], "<f4")) if row else None
+
+    def _hit(self, row: Sequence[Any]) -> Hit:
+        _, document_id, source, name, start, end, n_tokens, score, kv_key, page, is_estimate, text, kind, number, _ = (
+            row
+        )
+        block = IndexedBlock(start, end, n_tokens, score, kv_key, page, bool(is_estimate))
+        header = self._header(number, kind) if start and kind in TABLES else ""
+        return Hit(document_id, source, name, block, header + decode(text))
+
+    def _header(self, number: int, media_type: str) -> str:
+        """The header of the table that a document is; see `Document.header`."""
+        sample = ""
+        with self._lock:
+            for (text,) in self._sql.execute("SELECT text FROM blocks WHERE document = ? ORDER BY start", (number,)):
+                sample += decode(text)
+                if len(sample) >= SAMPLE_CHARS:
+                    break
+        return header_of(media_type, sample[:SAMPLE_CHARS])
 
 
 def encode(text: str) -> bytes:
@@ -257,9 +276,3 @@ def _row(number: int, block: IndexedBlock, vector_id: int, text: str) -> tuple:
     span = encode(text[block.start : block.end])
     values = (block.start, block.end, block.n_tokens, block.is_estimate, block.score, block.page, vector_id, span)
     return (number, *values)
-
-
-def _hit(row: Sequence[Any]) -> Hit:
-    _, document_id, source, name, start, end, n_tokens, score, kv_key, page, is_estimate, text, _ = row
-    block = IndexedBlock(start, end, n_tokens, score, kv_key, page, bool(is_estimate))
-    return Hit(document_id, source, name, block, decode(text))

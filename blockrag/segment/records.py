@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from blockrag.documents import media
+from blockrag.documents.tables import delimiter_of
 
 MIN_STAMPED = 0.3
 """Least share of the lines of a log or a chat that begin with a time; the others continue a record."""
@@ -32,11 +33,6 @@ def record_starts(text: str, media_type: str) -> np.ndarray | None:
     reader = _READERS.get(media_type)
     found = reader(text) if reader else None
     return None if found is None else np.fromiter(found, np.int64)
-
-
-def delimiter_of(header: str) -> str:
-    """The separator of a table, by its first line."""
-    return max(",;\t|", key=header.count)
 
 
 def row_starts(text: str) -> list[int] | None:

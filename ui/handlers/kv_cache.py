@@ -144,9 +144,9 @@ def warm(collection: OpenCollection) -> Iterator[None]:
     engine = collection.library.engine
     with collection.limiter.job(collection.owner):
         for document in collection.documents.values():
-            text = document.content.text
+            content = document.content
             records = collection.store.blocks.of(document.record.id)
-            texts = [text[r.start : r.end] for r in records]
+            texts = [content.block_text(r.start, r.end) for r in records]
             with closing(stream_progress(partial(engine.warm, texts))) as steps:
                 for _ in steps:
                     yield
