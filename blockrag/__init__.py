@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from blockrag.documents import Document, load, load_many
     from blockrag.engine import Engine
-    from blockrag.errors import BlockRAGError, DocumentError, Stopped
-    from blockrag.events import Answer, Piece, Report, Retrieved, Source
+    from blockrag.errors import (
+        ArgumentError,
+        BlockRAGError,
+        BusyError,
+        DocumentError,
+        IndexStoreError,
+        PromptTooLongError,
+        Stopped,
+        UnknownDocumentError,
+        WeightsError,
+    )
+    from blockrag.events import Answer, Citation, Piece, Report, Retrieved, Source
     from blockrag.generate import Sampling
     from blockrag.index import DocumentRecord
     from blockrag.pipeline import Pipeline
@@ -22,15 +32,20 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Answer": "events",
+    "ArgumentError": "errors",
     "BlockRAG": "rag",
     "BlockRAGError": "errors",
+    "BusyError": "errors",
+    "Citation": "events",
     "Document": "documents",
     "DocumentError": "errors",
     "DocumentRecord": "index",
     "Engine": "engine",
+    "IndexStoreError": "errors",
     "Piece": "events",
     "Pipeline": "pipeline",
     "Progress": "progress",
+    "PromptTooLongError": "errors",
     "Report": "events",
     "Retrieved": "events",
     "Sampling": "generate",
@@ -38,21 +53,28 @@ _HOME = {
     "SizeBounds": "segment",
     "Source": "events",
     "Stopped": "errors",
+    "UnknownDocumentError": "errors",
+    "WeightsError": "errors",
     "load": "documents",
     "load_many": "documents",
 }
 
 __all__ = [
     "Answer",
+    "ArgumentError",
     "BlockRAG",
     "BlockRAGError",
+    "BusyError",
+    "Citation",
     "Document",
     "DocumentError",
     "DocumentRecord",
     "Engine",
+    "IndexStoreError",
     "Piece",
     "Pipeline",
     "Progress",
+    "PromptTooLongError",
     "Report",
     "Retrieved",
     "Sampling",
@@ -60,6 +82,8 @@ __all__ = [
     "SizeBounds",
     "Source",
     "Stopped",
+    "UnknownDocumentError",
+    "WeightsError",
     "load",
     "load_many",
 ]
@@ -69,3 +93,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'blockrag' has no attribute {name!r}")
     return getattr(import_module(f"blockrag.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,10 +4,11 @@ Round-robin over clients, FIFO within a client. The queue is bounded in length a
 refuses questions instead of growing.
 """
 
+import asyncio
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 from weakref import WeakSet
@@ -15,6 +16,8 @@ from weakref import WeakSet
 from blockrag.errors import BusyError
 
 T = TypeVar("T")
+
+_END = object()
 
 
 class Ticket:
@@ -65,8 +68,10 @@ class Ticket:
 
 
 class Stream(Iterator[T]):
-    """Items of a generator that holds a ticket. `close` gives the slot back, and so does dropping the stream. If nobody
-    reads it while others wait, the queue closes it. Safe to use from several threads.
+    """Items of a generator that holds a ticket, for ``for`` and ``async for`` (each item then comes from a thread).
+
+    `close` gives the slot back, and so does dropping the stream. If nobody reads it while others wait, the queue closes
+    it. Safe to use from several threads.
 
     Raises
     ------
@@ -92,6 +97,13 @@ class Stream(Iterator[T]):
                 return next(self._items)
             finally:
                 self._read_at = time.monotonic()
+
+    async def __aiter__(self) -> AsyncGenerator[T]:
+        try:
+            while (item := await asyncio.to_thread(next, self, _END)) is not _END:
+                yield item  # type: ignore[misc]
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Stop, and give the slot back."""

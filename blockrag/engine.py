@@ -114,6 +114,11 @@ class Engine:
         self.queue = FairQueue(slots)
         self.readers = make_readers(KV_READERS)
 
+    def __repr__(self) -> str:
+        name = self.model.tokenizer.name_or_path or self.model.weights_id
+        kept = f"KV in {str(self.kv_dir)!r}" if self.kv_dir else "KV in memory"
+        return f"Engine({name!r}, adapter {self.adapter!r}, on {self.model.device}, {kept})"
+
     @classmethod
     def from_pretrained(
         cls,

@@ -115,8 +115,8 @@ class Piece:
 
 @dataclass(frozen=True)
 class Answer:
-    """Last event: the whole answer. `stopped` says why it ended: an end token or a stop string, or
-    `max_new_tokens` were reached."""
+    """Last event: the whole answer, whose text ``str`` gives. `stopped` says why it ended: an end token or a stop
+    string, or `max_new_tokens` were reached."""
 
     question: str
     text: str
@@ -125,6 +125,9 @@ class Answer:
     citations: tuple[Citation, ...] = ()
     stopped: Literal["end", "length"] = "end"
     left_out: tuple[Source, ...] = ()
+
+    def __str__(self) -> str:
+        return self.text
 
 
 Event = Queued | Retrieved | Piece | Answer

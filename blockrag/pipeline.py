@@ -5,11 +5,11 @@ pipeline.add(pipeline.segment(load("report.pdf")), granularity=0.5, on_progress=
 for event in pipeline.ask("Who wrote it?"): ...
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,8 +67,11 @@ class Pipeline:
     def __init__(self, engine: Engine, index: Index):
         self.engine, self.index = engine, index
 
+    def __repr__(self) -> str:
+        return f"Pipeline({len(self.index.documents())} documents, {self.engine!r})"
+
     @classmethod
-    def open(cls, engine: Engine, directory: Path) -> "Pipeline":
+    def open(cls, engine: Engine, directory: str | os.PathLike[str]) -> "Pipeline":
         """A pipeline over the index in a directory, created if there is none.
 
         Raises
@@ -77,7 +80,7 @@ class Pipeline:
             If the directory holds an index that other models made.
         """
         made_by = {"model": engine.identity.digest, "embedder": engine.embedder.weights_id}
-        return cls(engine, FileIndex(directory, made_by, engine.embedder.dimension))
+        return cls(engine, FileIndex(arguments.folder("directory", directory), made_by, engine.embedder.dimension))
 
     def segment(
         self,
@@ -109,6 +112,7 @@ class Pipeline:
         `on_progress` is called with the stage ``"embed"``, then ``"encode"``. If it raises, the index stays as it was;
         KV that is encoded by then stays, and is used next time.
         """
+        arguments.fraction("granularity", granularity)
         document = segmentation.document
         prepared = self.prepare(document, segmentation.blocks(granularity), on_progress)
         self._delete_kv(self.index.add(document, prepared.blocks, prepared.vectors))

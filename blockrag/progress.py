@@ -1,7 +1,11 @@
 """Progress of long work, reported to a callback, which may stop the work."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from tqdm.auto import tqdm
 
 
 @dataclass(frozen=True)
@@ -30,3 +34,45 @@ OnProgress = Callable[[Progress], None]
 
 def ignore(progress: Progress) -> None:
     """The callback of callers who want no progress."""
+
+
+class ProgressBars:
+    """A callback that shows a bar for each stage, on standard error or in a notebook.
+
+    Attributes
+    ----------
+    n_reused : int
+        Blocks of the last stage that were there before.
+    """
+
+    def __init__(self, name: str):
+        self._name, self._stage, self.n_reused = name, "", 0
+        self._bar: tqdm | None = None
+
+    def __call__(self, step: Progress) -> None:
+        """Update the bar; a new stage gets a new bar below."""
+        if self._bar is None or step.stage != self._stage:
+            self.close()
+            self._stage = step.stage
+            unit = "char" if step.stage == "segment" else "block"
+            self._bar = tqdm(desc=f"{self._name}: {step.stage}", total=step.total, unit=unit)
+        self._bar.update(step.done - self._bar.n)
+        self.n_reused = step.reused
+
+    def close(self) -> None:
+        """Leave the last bar on the screen."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+@contextmanager
+def progress_bars(name: str) -> Iterator[OnProgress]:
+    """`ProgressBars` in a terminal or a notebook; elsewhere `ignore`."""
+    if not (sys.stderr.isatty() or "ipykernel" in sys.modules):
+        yield ignore
+        return
+    bars = ProgressBars(name)
+    try:
+        yield bars
+    finally:
+        bars.close()

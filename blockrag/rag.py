@@ -5,26 +5,32 @@ rag.index("report.pdf", "notes.md")
 print(rag.ask("Who wrote the report?").text)
 """
 
+import asyncio
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import blockrag  # its names are imported on first use: the model libraries take seconds
 from blockrag import arguments
 from blockrag.documents import Document, load
 from blockrag.documents.folder import find_files
-from blockrag.engine import Engine
+from blockrag.errors import ArgumentError, IndexStoreError
 from blockrag.events import Answer, Event, Mode
-from blockrag.generate import GREEDY, Sampling
-from blockrag.index import DocumentRecord
 from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from blockrag.models.choose import choose_for_store, note_model
-from blockrag.pipeline import Pipeline
-from blockrag.progress import OnProgress
+from blockrag.progress import OnProgress, progress_bars
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, SizeBounds
 from blockrag.sync import SyncStep, sync
+
+if TYPE_CHECKING:
+    from blockrag.admission import Stream
+    from blockrag.engine import Engine
+    from blockrag.generate import Sampling
+    from blockrag.index import DocumentRecord
+    from blockrag.pipeline import Pipeline
 
 Readable = str | os.PathLike[str] | Document | Iterable["Readable"]
 
@@ -42,19 +48,30 @@ class BlockRAG:
     Attributes
     ----------
     engine : Engine
-    pipeline : Pipeline
-        The layer below: it streams answers, and takes an index of another kind.
 
     Raises
     ------
+    ArgumentError
+        If the directory is none.
     IndexStoreError
-        If the directory holds an index that other models made.
+        If the directory holds an index that other models made; by every call after `close`.
     """
 
-    def __init__(self, engine: Engine, directory: str | os.PathLike[str]):
-        self.engine = engine
-        self.pipeline = Pipeline.open(engine, Path(directory))
+    def __init__(self, engine: "Engine", directory: str | os.PathLike[str]):
+        self.engine, self._directory = engine, arguments.folder("directory", directory)
+        self._pipeline: Pipeline | None = blockrag.Pipeline.open(engine, self._directory)
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def pipeline(self) -> "Pipeline":
+        """The layer below: it streams answers, and takes an index of another kind."""
+        if self._pipeline is None:
+            raise IndexStoreError(f"the index in {self._directory} is closed; make another BlockRAG to open it again")
+        return self._pipeline
+
+    def __repr__(self) -> str:
+        state = "closed" if self._pipeline is None else f"{len(self.documents())} documents"
+        return f"BlockRAG({str(self._directory)!r}, {state}, {self.engine!r})"
 
     @classmethod
     def from_pretrained(
@@ -77,19 +94,19 @@ class BlockRAG:
         device : str, optional
             Such as ``"cpu"`` or ``"cuda"``; by default a GPU where there is one.
         **settings
-            The other parameters of `Engine.from_pretrained`: budgets in bytes, a store that a team shares, 8 bits at
-            rest.
+            The other parameters of `Engine.from_pretrained`: the type to compute in, budgets, a store that a team
+            shares, 8 bits at rest.
 
         Raises
         ------
-        WeightsError, UnsupportedModelError, KVTierError, IndexStoreError
+        ArgumentError, WeightsError, UnsupportedModelError, KVTierError, IndexStoreError
         """
-        arguments.known("BlockRAG.from_pretrained", settings, signature(Engine.from_pretrained).parameters)
+        arguments.known("BlockRAG.from_pretrained", settings, signature(blockrag.Engine.from_pretrained).parameters)
         temporary = tempfile.TemporaryDirectory(prefix="blockrag-") if directory is None else None
-        folder = Path(temporary.name if temporary else os.fspath(directory or ""))
+        folder = Path(temporary.name) if temporary else arguments.folder("directory", directory)
         settings.setdefault("kv_dir", folder / "kv")
         name = choose_for_store(folder, device).name if model == DEFAULT_MODEL else model
-        rag = cls(Engine.from_pretrained(name, embedder=embedder, device=device, **settings), folder)
+        rag = cls(blockrag.Engine.from_pretrained(name, embedder=embedder, device=device, **settings), folder)
         note_model(folder, name)
         rag._temporary = temporary
         return rag
@@ -102,7 +119,7 @@ class BlockRAG:
         bounds: SizeBounds | None = None,
         on_progress: OnProgress | None = None,
         encoding: str | None = None,
-    ) -> tuple[DocumentRecord, ...]:
+    ) -> "tuple[DocumentRecord, ...]":
         """Cut documents into blocks, embed each and encode its KV. A document replaces the one that was indexed from
         the same source, and only blocks that changed are computed.
 
@@ -118,7 +135,7 @@ class BlockRAG:
         bounds : SizeBounds, optional
             Fewest and most tokens of a block.
         on_progress : callable, optional
-            Called after each step; raise `Stopped` from it to stop.
+            Called after each step; raise `Stopped` from it to stop. By default a terminal or a notebook gets bars.
         encoding : str, optional
             Of files of text; by default it is found.
 
@@ -131,9 +148,12 @@ class BlockRAG:
         ------
         DocumentError
             If a source cannot be read; those before it are indexed.
+        ArgumentError
+            If `granularity` is not from 0 to 1, or a source is neither a path nor a Document.
         SegmentationError
             If there is no such segmenter, or the bounds are impossible.
         """
+        arguments.fraction("granularity", granularity)
         return tuple(
             self._index(document, granularity, segmenter, bounds, on_progress)
             for document in _documents(sources, encoding)
@@ -169,10 +189,16 @@ class BlockRAG:
             If `folder` is no folder.
         """
 
-        def add(document: Document) -> DocumentRecord:
+        arguments.fraction("granularity", granularity)
+
+        def add(document: Document) -> "DocumentRecord":
             return self._index(document, granularity, segmenter, bounds, on_progress)
 
         return tuple(sync(self.pipeline, folder, add))
+
+    async def aindex(self, *sources: Readable, **options: Any) -> "tuple[DocumentRecord, ...]":
+        """`index` in a thread."""
+        return await asyncio.to_thread(self.index, *sources, **options)
 
     def _index(
         self,
@@ -181,9 +207,10 @@ class BlockRAG:
         segmenter: str,
         bounds: SizeBounds | None,
         on_progress: OnProgress | None,
-    ) -> DocumentRecord:
-        segmentation = self.pipeline.segment(document, segmenter, bounds, on_progress)
-        return self.pipeline.add(segmentation, granularity, on_progress)
+    ) -> "DocumentRecord":
+        with progress_bars(document.name) as bars:
+            segmentation = self.pipeline.segment(document, segmenter, bounds, on_progress or bars)
+            return self.pipeline.add(segmentation, granularity, on_progress or bars)
 
     def ask(
         self,
@@ -192,7 +219,7 @@ class BlockRAG:
         mode: Mode = "block",
         k: int = 8,
         max_new_tokens: int = 128,
-        sampling: Sampling = GREEDY,
+        sampling: "Sampling | None" = None,
     ) -> Answer:
         """Answer from the `k` blocks nearest to the question; see `Pipeline.ask`, whose last event this is.
 
@@ -205,7 +232,7 @@ class BlockRAG:
         ------
         IndexStoreError
             If nothing is indexed.
-        PromptTooLongError, BusyError, DeviceMemoryError
+        ArgumentError, PromptTooLongError, BusyError, DeviceMemoryError
         """
         answer = None
         for event in self.stream(question, mode=mode, k=k, max_new_tokens=max_new_tokens, sampling=sampling):
@@ -220,12 +247,16 @@ class BlockRAG:
         mode: Mode = "block",
         k: int = 8,
         max_new_tokens: int = 128,
-        sampling: Sampling = GREEDY,
-    ) -> Iterator[Event]:
-        """The same, event by event: `Pipeline.ask`."""
-        return self.pipeline.ask(question, mode, k, max_new_tokens, sampling=sampling)
+        sampling: "Sampling | None" = None,
+    ) -> "Stream[Event]":
+        """The same, event by event, with ``for`` or ``async for``: `Pipeline.ask`."""
+        return self.pipeline.ask(question, mode, k, max_new_tokens, sampling=sampling or blockrag.Sampling())
 
-    def documents(self) -> list[DocumentRecord]:
+    async def aask(self, question: str, **options: Any) -> Answer:
+        """`ask` in a thread."""
+        return await asyncio.to_thread(self.ask, question, **options)
+
+    def documents(self) -> "list[DocumentRecord]":
         """All documents, in the order they were added."""
         return self.pipeline.index.documents()
 
@@ -240,8 +271,10 @@ class BlockRAG:
         self.pipeline.delete(document_id)
 
     def close(self) -> None:
-        """Close the index. Without a directory, index and KV are deleted."""
-        self.pipeline.index.close()
+        """Close the index, if it is not closed. Without a directory, index and KV are deleted."""
+        if self._pipeline is not None:
+            self._pipeline.index.close()
+            self._pipeline = None
         if self._temporary is not None:
             self._temporary.cleanup()
 
@@ -258,5 +291,7 @@ def _documents(sources: Iterable[Readable], encoding: str | None) -> Iterator[Do
             yield source
         elif isinstance(source, str | os.PathLike):
             yield from (load(path, encoding=encoding) for path in find_files(source))
-        else:
+        elif isinstance(source, Iterable) and not isinstance(source, bytes):
             yield from _documents(source, encoding)
+        else:
+            raise ArgumentError(f"a source is {source!r}; give a path, a Document, or a list of them")

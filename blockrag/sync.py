@@ -4,13 +4,15 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from blockrag.documents import Document, Limits, load
 from blockrag.documents.folder import files_of
 from blockrag.errors import DocumentError
 from blockrag.index import DocumentRecord
-from blockrag.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from blockrag.pipeline import Pipeline
 
 Kind = Literal["added", "replaced", "unchanged", "deleted", "failed", "skipped"]
 
@@ -39,7 +41,7 @@ class SyncStep:
 
 
 def sync(
-    pipeline: Pipeline,
+    pipeline: "Pipeline",
     folder: str | os.PathLike[str],
     add: Callable[[Document], DocumentRecord],
     limits: Limits | None = None,
@@ -61,7 +63,7 @@ def sync(
     DocumentError
         If `folder` is no folder: a folder that is not there, as on a drive that is not mounted, deletes nothing.
     """
-    root = Path(os.path.abspath(os.fspath(folder)))
+    root = Path(os.path.abspath(Path(folder).expanduser()))
     if not root.is_dir():
         raise DocumentError(str(folder), "this is not a folder")
     held = {record.source: record for record in pipeline.index.documents()}

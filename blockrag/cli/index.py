@@ -5,18 +5,16 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from blockrag.cli import options
 from blockrag.documents import Document, load_many
 from blockrag.documents.folder import find_files
 from blockrag.errors import DocumentError
+from blockrag.progress import ProgressBars
 from blockrag.segment import SizeBounds
 
 if TYPE_CHECKING:
     from blockrag.index import DocumentRecord
     from blockrag.pipeline import Pipeline
-    from blockrag.progress import Progress
 
 HELP = "Add files to an index, or replace changed ones: split them into blocks, embed each and encode its KV."
 EPILOG = "Example: python -m blockrag index report.pdf notes.md --store S"
@@ -60,9 +58,9 @@ def add_document(
 ) -> tuple["DocumentRecord", dict[str, Any]]:
     """Index a document with progress bars; its record, and what ``--json`` says of it."""
     started = time.perf_counter()
-    bounds, bars = SizeBounds(args.min_tokens, args.max_tokens), _Bars(document.name)
-    segmentation = pipeline.segment(document, args.segmenter, bounds, bars.show)
-    record = pipeline.add(segmentation, args.granularity, bars.show)
+    bounds, bars = SizeBounds(args.min_tokens, args.max_tokens), ProgressBars(document.name)
+    segmentation = pipeline.segment(document, args.segmenter, bounds, bars)
+    record = pipeline.add(segmentation, args.granularity, bars)
     bars.close()
     return record, {
         "document": record.name,
@@ -76,26 +74,3 @@ def add_document(
         "n_reused": bars.n_reused,
         "seconds": round(time.perf_counter() - started, 3),
     }
-
-
-class _Bars:
-    """Progress bars on standard error, one for each stage of a document."""
-
-    def __init__(self, name: str):
-        self._name, self._stage, self.n_reused = name, "", 0
-        self._bar: tqdm | None = None
-
-    def show(self, step: "Progress") -> None:
-        """Update the bar; a new stage gets a new bar below."""
-        if self._bar is None or step.stage != self._stage:
-            self.close()
-            self._stage = step.stage
-            unit = "char" if step.stage == "segment" else "block"
-            self._bar = tqdm(desc=f"{self._name}: {step.stage}", total=step.total, unit=unit, file=sys.stderr)
-        self._bar.update(step.done - self._bar.n)
-        self.n_reused = step.reused
-
-    def close(self) -> None:
-        """Leave the last bar on the screen."""
-        if self._bar is not None:
-            self._bar.close()

@@ -26,12 +26,12 @@ def find_files(*sources: Source | Iterable[Source]) -> Iterator[Path]:
         if not isinstance(source, str | os.PathLike):
             yield from find_files(*source)
             continue
-        path = Path(source)
+        path = Path(source).expanduser()
         found = [path]
         if path.is_dir():
             found = list(files_of(path)[0])
-        elif glob.has_magic(str(source)) and not path.exists():
-            found = sorted(match for name in glob.iglob(str(source), recursive=True) if (match := Path(name)).is_file())
+        elif glob.has_magic(str(path)) and not path.exists():
+            found = sorted(match for name in glob.iglob(str(path), recursive=True) if (match := Path(name)).is_file())
         if not found:
             raise DocumentError(str(source), "there is no file here that can be read as a document")
         yield from found

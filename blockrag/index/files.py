@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -213,6 +213,7 @@ class FileIndex(Index):
     def close(self) -> None:
         """See `Index`."""
         self._sql.close()
+        self._sql = cast(sqlite3.Connection, _Closed(self.directory))
 
     def _current_version(self) -> int:
         with self._lock:
@@ -260,6 +261,25 @@ class FileIndex(Index):
                 if len(sample) >= SAMPLE_CHARS:
                     break
         return header_of(media_type, sample[:SAMPLE_CHARS])
+
+
+class _Closed:
+    """Takes the connection's place when the index is closed: each use raises IndexStoreError."""
+
+    def __init__(self, directory: Path):
+        self._directory = directory
+
+    def close(self) -> None:
+        """It is closed."""
+
+    def __enter__(self) -> None:
+        self.execute()
+
+    def __exit__(self, *error: object) -> None:
+        """Never entered."""
+
+    def execute(self, *statement: object) -> None:
+        raise IndexStoreError(f"the index in {self._directory} is closed; open it again")
 
 
 def encode(text: str) -> bytes:

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.bridge.pydantic import BaseModel, PrivateAttr
 
 from blockrag import arguments
 from blockrag.engine import Engine
@@ -28,6 +28,10 @@ class BlockRAGEmbedding(BaseEmbedding):
         kwargs.setdefault("model_name", embedder.weights_id)
         super().__init__(**kwargs)
         self._embedder = embedder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with the encoder, whose weights another process loads again."""
+        return _restore, (type(self), fields_of(self), self._embedder)
 
     @classmethod
     def from_pretrained(cls, embedder: str = DEFAULT_EMBEDDER, device: str | None = None) -> "BlockRAGEmbedding":
@@ -67,3 +71,13 @@ class BlockRAGEmbedding(BaseEmbedding):
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         return await asyncio.to_thread(self._get_text_embeddings, texts)
+
+
+def fields_of(component: BaseModel) -> dict[str, Any]:
+    """The fields of a component that are pickled: callbacks belong to their process."""
+    return {name: getattr(component, name) for name in type(component).model_fields if name != "callback_manager"}
+
+
+def _restore(kind: type[BlockRAGEmbedding], fields: dict[str, Any], embedder: Embedder) -> BlockRAGEmbedding:
+    """Undo `BlockRAGEmbedding.__reduce__`."""
+    return kind(embedder, **fields)

@@ -15,6 +15,7 @@ from blockrag import arguments
 from blockrag.documents import Document as BlockDocument
 from blockrag.documents.document import without_surrogates
 from blockrag.engine import Engine
+from blockrag.llamaindex.embedding import fields_of
 from blockrag.models import AUTO, DEFAULT_EMBEDDER, DEFAULT_MODEL, choose_model, local_path, weights_sha256
 from blockrag.models.load import load_tokenizer
 from blockrag.retrieve.embedder import Embedder
@@ -82,6 +83,10 @@ class SemanticBlockNodeParser(NodeParser):
         parser._counter, parser._embed = engine.token_counter, engine.embedder.embed
         return parser
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with the tokenizer and the embedder that it was given, for workers of an `IngestionPipeline`."""
+        return _restore, (type(self), fields_of(self), self._counter, self._embed)
+
     @model_validator(mode="before")
     @classmethod
     def _check_names(cls, data: Any) -> Any:
@@ -141,3 +146,12 @@ class SemanticBlockNodeParser(NodeParser):
         folder = local_path(self.embedder)
         self._embed = Embedder(folder, weights_sha256(folder)).embed
         return self._embed(texts)
+
+
+def _restore(
+    kind: type[SemanticBlockNodeParser], fields: dict[str, Any], counter: TokenCounter | None, embed: Embed | None
+) -> SemanticBlockNodeParser:
+    """Undo `SemanticBlockNodeParser.__reduce__`."""
+    parser = kind(**fields)
+    parser._counter, parser._embed = counter, embed
+    return parser

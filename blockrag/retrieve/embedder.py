@@ -3,10 +3,10 @@
 import threading
 from collections.abc import Sequence
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-from sentence_transformers import SentenceTransformer
 
 from blockrag.documents.document import without_surrogates
 
@@ -26,10 +26,16 @@ class Embedder:
 
     def __init__(self, folder: Path, weights_id: str, device: str | None = None):
         self.weights_id = weights_id
-        self._model = SentenceTransformer(str(folder), device=device)
+        self._made_from = (folder, weights_id, device)
+        # Imported here, since it takes seconds.
+        self._model = import_module("sentence_transformers").SentenceTransformer(str(folder), device=device)
         # Blocks are longer than the 256 word pieces that MiniLM is set to; its position table has room for 512.
         self._model.max_seq_length = self._model[0].auto_model.config.max_position_embeddings
         self._lock = threading.Lock()  # a fast tokenizer set to pad and truncate is not safe in two threads
+
+    def __reduce__(self) -> tuple[type["Embedder"], tuple[Path, str, str | None]]:
+        """Another process loads the weights again."""
+        return Embedder, self._made_from
 
     @cached_property
     def dimension(self) -> int:

@@ -96,7 +96,8 @@ class SizeBounds:
     maximum: int = 512
 
     def __post_init__(self) -> None:
-        if self.minimum < 1 or self.maximum < 16 or self.maximum < 2 * self.minimum:
+        whole = all(hasattr(size, "__index__") for size in (self.minimum, self.maximum))
+        if not whole or self.minimum < 1 or self.maximum < 16 or self.maximum < 2 * self.minimum:
             raise SegmentationError(
                 f"Block sizes from {self.minimum} to {self.maximum} tokens are impossible: the minimum must "
                 "be at least 1, the maximum at least 16 and at least twice the minimum."

@@ -1,10 +1,12 @@
 """Arguments of the LlamaIndex parts do what they say or are refused, and sources are what was read."""
 
 import asyncio
+import pickle
 
 import pytest
 from llama_index.core import PromptTemplate, Settings, StorageContext, VectorStoreIndex
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.prompts import ChatPromptTemplate
 from llama_index.core.prompts.default_prompts import DEFAULT_TEXT_QA_PROMPT
 from llama_index.core.query_engine import RetrieverQueryEngine
@@ -209,3 +211,22 @@ def test_an_edited_document_replaces_its_nodes_and_their_kv(llm, parser, documen
     assert before - kv_files(llm) and kv_files(llm) - before
     found = index.as_retriever(similarity_top_k=50).retrieve("Lima")
     assert not any("Incas" in node.text for node in found) and any("1535" in node.text for node in found)
+
+
+@pytest.mark.parametrize("segmenter", ["structural", "similarity"])
+def test_parser_and_embedding_can_be_pickled(segmenter, llm, documents):
+    """An `IngestionPipeline` sends them to its workers."""
+    parser = SemanticBlockNodeParser.from_engine(llm.engine, segmenter=segmenter, granularity=1.0, max_tokens=64)
+    embedding = BlockRAGEmbedding.from_engine(llm.engine)
+    expected = [node.text for node in parser(documents)]
+    parser, embedding = pickle.loads(pickle.dumps((parser, embedding)))
+    assert [node.text for node in parser(documents)] == expected
+    assert embedding.get_query_embedding(QUESTION) == llm.engine.embedder.embed([QUESTION])[0].tolist()
+
+
+def test_two_workers_ingest_the_same(llm, parser, embed_model, documents):
+    def texts(**options):
+        pipeline = IngestionPipeline(transformations=[parser, embed_model], disable_cache=True)
+        return sorted(node.text for node in pipeline.run(documents=documents, **options))
+
+    assert texts(num_workers=2) == texts()

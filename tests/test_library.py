@@ -1,0 +1,148 @@
+"""How the library's objects behave: printed, closed, awaited, and with folders and devices given by users."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import blockrag
+import blockrag.llamaindex
+from blockrag import BlockRAG, Engine, Pipeline, SizeBounds
+from blockrag.errors import ArgumentError, BlockRAGError, IndexStoreError, SegmentationError
+from blockrag.events import Answer, Piece
+from blockrag.progress import Progress, ProgressBars, ignore, progress_bars
+from tests.samples import BOUNDS, CITIES
+from tests.tiny import tiny_engine
+
+QUESTION = "Which river flows through Rome?"
+
+
+@pytest.fixture
+def rag(tmp_path):
+    rag = BlockRAG(tiny_engine(tmp_path / "kv"), tmp_path)
+    rag.index(CITIES, granularity=1.0, bounds=BOUNDS)
+    return rag
+
+
+def test_folders_are_strings_or_paths_and_begin_with_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "lima.txt").write_text("The river Rimac flows through Lima. " * 8)
+    rag = BlockRAG(tiny_engine(), "~/store")
+    assert [record.name for record in rag.index("~/lima.txt")] == ["lima.txt"]
+    assert (tmp_path / "store" / "index.sqlite").is_file()
+    assert len(Pipeline.open(rag.engine, str(tmp_path / "store")).index.documents()) == 1
+    for wrong in (None, tmp_path / "lima.txt"):
+        with pytest.raises(ArgumentError, match="directory is"):
+            BlockRAG(rag.engine, wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"device": "tpu"}, "device is 'tpu'; give 'cpu', 'cuda'"),
+        ({"device": "nonsense:0"}, "device is 'nonsense:0'"),
+        ({"device": "cuda:99"}, "device is 'cuda:99', but torch sees"),
+        ({"memory_bytes": "two"}, "memory_bytes is 'two'"),
+        ({"dtype": "float64"}, "dtype is 'float64'; give one of 'auto'"),
+        ({"kv_at_rest": "int4"}, "kv_at_rest is 'int4'; give one of 'exact', 'int8'"),
+        ({"model": None}, "model is None"),
+        ({"kv_dir": __file__}, "kv_dir is .*, which is a file"),
+    ],
+)
+def test_an_engine_says_what_it_cannot_be_made_of(wrong, message):
+    with pytest.raises(BlockRAGError, match=message):
+        Engine.from_pretrained(**{"model": "smollm2", **wrong})
+
+
+def test_sources_and_bounds_that_are_none_are_refused(rag):
+    with pytest.raises(ArgumentError, match="a source is None; give a path, a Document"):
+        rag.index(None)
+    with pytest.raises(ArgumentError, match="granularity is 2; give a number from 0 to 1"):
+        rag.index(CITIES, granularity=2)
+    for bounds in ((None, 64), ("16", 64), (16.0, 64)):
+        with pytest.raises(SegmentationError, match="impossible"):
+            SizeBounds(*bounds)
+
+
+def test_a_closed_index_says_so(rag):
+    pipeline = rag.pipeline
+    rag.close()
+    rag.close()
+    for call in (rag.documents, lambda: rag.ask(QUESTION), lambda: rag.index(CITIES), lambda: rag.delete("x")):
+        with pytest.raises(IndexStoreError, match="is closed"):
+            call()
+    for call in (pipeline.index.documents, lambda: pipeline.search(QUESTION, 2), lambda: pipeline.delete("x")):
+        with pytest.raises(IndexStoreError, match="is closed"):
+            call()
+    assert "closed" in repr(rag)
+
+
+def test_objects_print_what_they_are(rag, tmp_path):
+    answer = rag.ask(QUESTION, max_new_tokens=4)
+    assert str(answer) == answer.text
+    assert str(tmp_path) in repr(rag) and "1 documents" in repr(rag) and "adapter 'tiny'" in repr(rag.engine)
+    assert "1 documents" in repr(rag.pipeline)
+
+
+def test_async_is_the_same(rag):
+    async def ask() -> tuple[Answer, list]:
+        return await rag.aask(QUESTION, max_new_tokens=4), [e async for e in rag.stream(QUESTION, max_new_tokens=4)]
+
+    answer, events = asyncio.run(ask())
+    assert answer.text == events[-1].text == "".join(e.text for e in events if isinstance(e, Piece))
+    assert answer.text == rag.ask(QUESTION, max_new_tokens=4).text
+    (record,) = asyncio.run(rag.aindex(CITIES, granularity=0.0))
+    assert record.n_blocks == 1
+
+
+def test_leaving_an_async_stream_gives_its_slot_back(rag):
+    async def leave() -> None:
+        async for _ in rag.stream(QUESTION):
+            break
+
+    free = rag.engine.queue._free
+    asyncio.run(leave())
+    assert rag.engine.queue._free == free
+
+
+def test_bars_are_for_terminals(monkeypatch):
+    with progress_bars("a.txt") as bars:
+        assert bars is ignore
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with progress_bars("a.txt") as bars:
+        assert isinstance(bars, ProgressBars)
+        bars(Progress("embed", 2, 2, reused=1))
+        assert bars.n_reused == 1
+
+
+def test_names_are_found_by_completion():
+    for module in (blockrag, blockrag.llamaindex):
+        assert set(module.__all__) <= set(dir(module))
+
+
+def test_importing_the_class_takes_no_model_library():
+    code = (
+        "import sys\n"
+        "from blockrag import BlockRAG\n"
+        "heavy = {'torch', 'transformers', 'faiss', 'sentence_transformers', 'gguf', 'accelerate'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
+
+
+def test_loading_a_model_takes_no_gguf_sentence_transformers_or_accelerate():
+    code = (
+        "import sys\n"
+        "for name in ('gguf', 'accelerate', 'sentence_transformers'):\n"
+        "    sys.modules[name] = None\n"
+        "from blockrag import Document\n"
+        "from blockrag.pipeline import Pipeline\n"
+        "from tests.tiny import tiny_engine\n"
+        "import tempfile\n"
+        "pipeline = Pipeline.open(tiny_engine(), tempfile.mkdtemp())\n"
+        "pipeline.add(pipeline.segment(Document('a', 'text/plain', 'A river flows to the sea.'), 'structural'))\n"
+        "list(pipeline.ask('What flows?', max_new_tokens=2))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
