@@ -118,8 +118,9 @@ class Pipeline:
         self._delete_kv(self.index.add(document, prepared.blocks, prepared.vectors))
         n_tokens = sum(block.n_tokens for block in prepared.blocks)
         return DocumentRecord(
-            document.id, document.source, document.name, document.sha256, len(prepared.blocks), n_tokens
-        )
+            document.id, document.source, document.name, document.sha256, len(prepared.blocks), n_tokens,
+            document.encoding, document.n_pages, document.notes,
+        )  # fmt: skip
 
     def prepare(
         self,

@@ -32,6 +32,7 @@ class DocumentRecord:
     added_s: float
     encoding: str = ""
     notes: tuple[str, ...] = ()
+    n_pages: int | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class Documents:
                 session.execute(delete(models.Upload).where(models.Upload.id == upload_id))
             row = _row(session, collection_id, document.id)
             if row is not None and row.sha256 == document.sha256:
+                _describe(row, document)
                 return row.id
             replaces = row is not None
             _check(session, collection_id, row, len(document.text), quota)
@@ -108,7 +110,7 @@ class Documents:
                 _drop_text(session, collection, row)
             row.name, row.media_type, row.sha256 = document.name, document.media_type, document.sha256
             row.n_chars, row.added_s = len(document.text), self._clock()
-            row.encoding, row.notes = document.encoding, json.dumps(document.notes)
+            _describe(row, document)
             session.flush()
             _write_text(session, row.id, document.text)
             if segmentation is not None:
@@ -252,8 +254,13 @@ def _check(session: Session, collection_id: int, row: models.Document | None, n_
 def _record(row: models.Document) -> DocumentRecord:
     return DocumentRecord(
         row.id, row.document_id, row.source, row.sha256, row.name, row.media_type, row.n_chars, row.added_s,
-        row.encoding or "", _notes(row),
+        row.encoding or "", _notes(row), row.n_pages,
     )  # fmt: skip
+
+
+def _describe(row: models.Document, document: Document) -> None:
+    """Keep what the reader says of the file."""
+    row.encoding, row.notes, row.n_pages = document.encoding, json.dumps(document.notes), document.n_pages
 
 
 def _notes(row: models.Document) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """An index in rows of the database: the blocks of one collection that one pair of models made."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -77,7 +78,17 @@ class RowIndex(Index):
         )
         with self._store.database.read() as session:
             return [
-                DocumentRecord(row.document_id, row.source, row.name, row.sha256, n, n_tokens)
+                DocumentRecord(
+                    row.document_id,
+                    row.source,
+                    row.name,
+                    row.sha256,
+                    n,
+                    n_tokens,
+                    row.encoding or "",
+                    row.n_pages,
+                    tuple(json.loads(row.notes or "[]")),
+                )  # fmt: skip
                 for row, n, n_tokens in session.execute(query)
             ]
 

@@ -68,6 +68,7 @@ class Document(Base):
     added_s: Mapped[float]
     encoding: Mapped[str | None] = mapped_column(String(TOKEN_CHARS))
     notes: Mapped[str | None]
+    n_pages: Mapped[int | None]
 
 
 class DocumentPart(Base):

@@ -49,6 +49,20 @@ def test_an_index_reopens_as_it_was_and_keeps_no_second_file_of_vectors(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["index.sqlite"]
 
 
+def test_a_file_without_what_readers_say_gets_the_columns(tmp_path):
+    first = open_index(tmp_path)
+    add(first, "a", 1)
+    for column in ("encoding", "n_pages", "notes"):
+        first._sql.execute(f"ALTER TABLE documents DROP COLUMN {column}")
+    first.close()
+    again = open_index(tmp_path)
+    (record,) = again.documents()
+    assert (record.encoding, record.n_pages, record.notes) == ("", None, ()) and again.read(record.id).notes == ()
+    add(again, "b", 2)
+    assert len(again.documents()) == 2
+    again.close()
+
+
 def test_a_process_killed_while_it_writes_leaves_what_was_there(tmp_path):
     code = (
         "import os, sys; from tests import test_index as t\n"

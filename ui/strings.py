@@ -41,6 +41,7 @@ READY_TO_INDEX = "ready to index"
 INDEXED = "indexed"
 FILES_LEFT = "{n} files left to read"
 CHARACTERS = "{n:,} characters"
+PAGES = "{n:,} pages"
 READ_AS = "Read as {name}."
 
 DOCUMENT = "Document"

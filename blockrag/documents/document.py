@@ -75,6 +75,11 @@ class Document:
     def _page_breaks(self) -> list[int]:
         return [found.start() for found in re.finditer(PAGE_BREAK, self.text)]
 
+    @property
+    def n_pages(self) -> int | None:
+        """Number of pages, slides or sheets; None for a text without pages."""
+        return len(self._page_breaks) + 1 if self._page_breaks else None
+
     def page_of(self, char: int) -> int | None:
         """Page number (from 1) of the character at offset `char`, or None for a text without pages."""
         if not self._page_breaks:

@@ -51,7 +51,8 @@ class IndexedBlock:
 
 @dataclass(frozen=True)
 class DocumentRecord:
-    """A document in an index. `id` belongs to its source, `sha256` to its text."""
+    """A document in an index. `id` belongs to its source, `sha256` to its text; `encoding` and `notes` are what its
+    reader said of the file. All three of the last are unknown of a document that a version before 0.3 indexed."""
 
     id: str
     source: str
@@ -59,6 +60,9 @@ class DocumentRecord:
     sha256: str
     n_blocks: int
     n_tokens: int
+    encoding: str = ""
+    n_pages: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """An index in one SQLite file. A block's row holds the block's text, and no other row does: a search reads only the
 blocks that it found, and a document's text is its blocks, joined."""
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from blockrag.documents import Document
 from blockrag.documents.tables import SAMPLE_CHARS, TABLES, header_of
 from blockrag.errors import IndexStoreError, UnknownDocumentError
 from blockrag.index.base import BlockRef, Change, DocumentRecord, Hit, Index, IndexedBlock
-from blockrag.index.upgrade import FORMAT_VERSION, SCHEMA, upgrade
+from blockrag.index.upgrade import FORMAT_VERSION, SCHEMA, add_columns, upgrade
 
 BATCH = 8192
 """Vectors read at a time. FAISS doubles its room when it is full: batches leave some for what is added later."""
@@ -70,6 +71,7 @@ class FileIndex(Index):
             self._check_meta(made_by)
             upgraded = upgrade(self._sql)
             self._check_meta({"format": FORMAT_VERSION, **made_by})
+            add_columns(self._sql)
         if upgraded:
             self._sql.execute("VACUUM")
         (self.directory / "vectors.faiss").unlink(missing_ok=True)  # of format 1
@@ -109,10 +111,21 @@ class FileIndex(Index):
         self._adopt(document)
         found = self._sql.execute("SELECT sha256 FROM documents WHERE document_id = ?", (document.id,)).fetchone()
         (number,) = self._sql.execute(
-            "INSERT INTO documents (document_id, source, name, media_type, sha256) VALUES (?, ?, ?, ?, ?) "
+            "INSERT INTO documents (document_id, source, name, media_type, sha256, encoding, n_pages, notes) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (document_id) DO UPDATE SET name = excluded.name, media_type = excluded.media_type, "
-            "sha256 = excluded.sha256 RETURNING id",
-            (document.id, document.source, document.name, document.media_type, document.sha256),
+            "sha256 = excluded.sha256, encoding = excluded.encoding, n_pages = excluded.n_pages, "
+            "notes = excluded.notes RETURNING id",
+            (
+                document.id,
+                document.source,
+                document.name,
+                document.media_type,
+                document.sha256,
+                document.encoding,
+                document.n_pages,
+                json.dumps(document.notes),
+            ),
         ).fetchone()
         return number, found is not None and found[0] != document.sha256
 
@@ -192,19 +205,21 @@ class FileIndex(Index):
         """See `Index`."""
         with self._lock:
             rows = self._sql.execute(
-                "SELECT d.document_id, d.source, d.name, d.sha256, count(b.id), coalesce(sum(b.n_tokens), 0) "
+                "SELECT d.document_id, d.source, d.name, d.sha256, count(b.id), coalesce(sum(b.n_tokens), 0), "
+                "coalesce(d.encoding, ''), d.n_pages, d.notes "
                 "FROM documents d LEFT JOIN blocks b ON b.document = d.id GROUP BY d.id ORDER BY d.id"
             )
-            return [DocumentRecord(*row) for row in rows]
+            return [DocumentRecord(*row) for row in ((*fields, _notes(notes)) for *fields, notes in rows)]
 
     def read(self, document_id: str) -> Document:
         """See `Index`."""
         with self._transaction("DEFERRED"):
             number = self._number(document_id)
-            select = "SELECT name, media_type, source FROM documents WHERE id = ?"
-            name, media_type, source = self._sql.execute(select, (number,)).fetchone()
+            select = "SELECT name, media_type, source, encoding, notes FROM documents WHERE id = ?"
+            name, media_type, source, encoding, notes = self._sql.execute(select, (number,)).fetchone()
             texts = self._sql.execute("SELECT text FROM blocks WHERE document = ? ORDER BY start", (number,))
-            return Document(name, media_type, "".join(decode(text) for (text,) in texts), source)
+            text = "".join(decode(text) for (text,) in texts)
+            return Document(name, media_type, text, source, encoding or "", _notes(notes))
 
     def __len__(self) -> int:
         with self._lock:
@@ -296,3 +311,7 @@ def _row(number: int, block: IndexedBlock, vector_id: int, text: str) -> tuple:
     span = encode(text[block.start : block.end])
     values = (block.start, block.end, block.n_tokens, block.is_estimate, block.score, block.page, vector_id, span)
     return (number, *values)
+
+
+def _notes(text: str | None) -> tuple[str, ...]:
+    return tuple(json.loads(text)) if text else ()

@@ -11,7 +11,8 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE documents (
     id INTEGER PRIMARY KEY AUTOINCREMENT, document_id TEXT UNIQUE NOT NULL, source TEXT NOT NULL, name TEXT NOT NULL,
-    media_type TEXT NOT NULL, sha256 TEXT NOT NULL, is_source_unknown INTEGER NOT NULL DEFAULT 0);
+    media_type TEXT NOT NULL, sha256 TEXT NOT NULL, is_source_unknown INTEGER NOT NULL DEFAULT 0,
+    encoding TEXT, n_pages INTEGER, notes TEXT);
 CREATE TABLE vectors (id INTEGER PRIMARY KEY AUTOINCREMENT, kv_key TEXT UNIQUE NOT NULL, vector BLOB NOT NULL);
 CREATE TABLE blocks (
     id INTEGER PRIMARY KEY AUTOINCREMENT, document INTEGER NOT NULL REFERENCES documents ON DELETE CASCADE,
@@ -20,6 +21,14 @@ CREATE TABLE blocks (
 CREATE UNIQUE INDEX blocks_of_document ON blocks (document, start);
 CREATE INDEX blocks_of_vector ON blocks (vector)
 """
+
+
+def add_columns(sql: sqlite3.Connection) -> None:
+    """Add the columns that say what a document's reader found, which earlier files of this format lack."""
+    known = {name for _, name, *_ in sql.execute("PRAGMA table_info(documents)")}
+    for column, kind in (("encoding", "TEXT"), ("n_pages", "INTEGER"), ("notes", "TEXT")):
+        if column not in known:
+            sql.execute(f"ALTER TABLE documents ADD COLUMN {column} {kind}")
 
 
 def upgrade(sql: sqlite3.Connection) -> bool:
@@ -60,7 +69,8 @@ def former_source(name: str, sha256: str, taken: set[str]) -> str:
 
 def _copy(sql: sqlite3.Connection, number: int, document: Document) -> None:
     sql.execute(
-        "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, 1)",
+        "INSERT INTO documents (id, document_id, source, name, media_type, sha256, is_source_unknown) "
+        "VALUES (?, ?, ?, ?, ?, ?, 1)",
         (number, document.id, document.source, document.name, document.media_type, document.sha256),
     )
     rows = sql.execute(

@@ -43,6 +43,7 @@ OLD_ROWS = {
         'INSERT INTO blocks (id, document_id, vector_id, start, "end", n_tokens, is_estimate, score) '
         "VALUES (12, 6, 3, 0, 2, 1, {false}, 1.0)",
     ],
+    "0006": [],
     "0005": ["UPDATE documents SET encoding = 'cp1252', notes = '[\"One left out.\"]' WHERE id = 6"],
 }
 """What a database of each version may hold, beyond that of the version before."""

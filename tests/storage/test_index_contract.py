@@ -99,6 +99,23 @@ def test_a_text_comes_back_whole_and_its_blocks_as_they_are(index, text):
     assert found(index, text[half:]) == [text[half:]] and found(index, text[:half]) == [text[:half]]
 
 
+def test_a_document_tells_its_encoding_its_pages_and_what_was_left_out(index, opened):
+    text, notes = "One.\fTwo.", ("1 picture was left out.",)
+    document = Document("a.txt", "text/plain", text, "a", "cp1252", notes)
+    index.add(document, cut(text), np.stack([vector(text)]))
+    add(index, "b", "plain. ")
+    for each in (index, opened()):
+        (told, plain), read = each.documents(), each.read(id_of("a"))
+        assert (
+            (told.encoding, told.n_pages, told.notes)
+            == ("cp1252", 2, notes)
+            == (read.encoding, read.n_pages, read.notes)
+        )
+        assert (plain.encoding, plain.n_pages, plain.notes) == ("", None, ())
+    index.add(Document("a.txt", "text/plain", text, "a"), cut(text), np.stack([vector(text)]))
+    assert index.documents()[0].notes == (), "the same text, read again without notes"
+
+
 def test_a_source_indexed_again_replaces_what_was_there(index, opened):
     add(index, "a", "first. ", "second. ", "third. ")
     add(index, "b", "third. ")

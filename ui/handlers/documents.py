@@ -129,12 +129,17 @@ def _document_row(document: CollectionDocument, name: str) -> DocumentRow:
         "id": record.document_id,
         "name": name,
         "kind": record.media_type.rsplit("/", 1)[-1].rsplit(".", 1)[-1].removeprefix("x-"),
-        "size": strings.CHARACTERS.format(n=record.n_chars),
+        "size": _size(record),
         "state": strings.READY_TO_INDEX if document.indexed_starts is None else strings.INDEXED,
         "notes": _notes(record),
         "failed": False,
         "busy": False,
     }
+
+
+def _size(record: DocumentRecord) -> str:
+    size = strings.CHARACTERS.format(n=record.n_chars)
+    return f"{size}, {strings.PAGES.format(n=record.n_pages)}" if record.n_pages else size
 
 
 def _notes(record: DocumentRecord) -> list[str]:
