@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import Any, Literal
 
 from blockrag.engine import Engine
@@ -132,6 +133,18 @@ class CollectionService:
         if collections.count() >= self.limits.n_collections_in_all:
             raise LimitError("the server has too many collections; try again later")
         return collections.create(owner, name, self.limits.n_collections)
+
+    def adopt(self, secret: str, owner: str) -> None:
+        """Give `owner` the collections and settings of the visitor with this secret. Raises GoneError."""
+        if self.access != "private":
+            return
+        store, former = self.library.store, self.owner(secret, None)
+        for record in store.collections.of(former) if former != owner else ():
+            taken = {mine.name for mine in store.collections.of(owner)}
+            names = chain([record.name], (f"{record.name[:190]} ({n})" for n in count(2)))
+            name = next(name for name in names if name not in taken)
+            store.collections.give(record.id, owner, name, self.limits.n_collections_in_all)
+        store.settings.put(owner, {**store.settings.of(former), **store.settings.of(owner)})
 
     def get(self, visitor: Any, user: str | None = None) -> OpenCollection:
         """Open the collection that the visitor's browser names. Raises GoneError if it is gone or another's."""

@@ -11,7 +11,7 @@ from ui import strings
 from ui.components.payloads import DocumentsPayload
 from ui.components.view import View
 from ui.handlers import collections, documents
-from ui.session import PRIVATE, QUICK, Session, Updates, user_of, with_progress
+from ui.session import PRIVATE, QUICK, Session, Updates, user_errors, with_progress
 
 SAMPLE = Path(__file__).parent.parent / "README.md"
 
@@ -130,13 +130,12 @@ class DocumentsTab:
             return documents.remove(collection, str(event.doc))
 
     def _choose(self, visitor: dict, token: str, request: gr.Request) -> dict:
-        chosen = {**visitor, "collection": token}
-        with self._session.open(chosen, request):
-            return chosen
+        with user_errors():
+            return self._session.choose(token, request)
 
     def _create(self, visitor: dict, name: str, request: gr.Request) -> dict:
         with self._session.open(visitor, request) as collection:
-            return {**visitor, "collection": self._session.service.create(collection.owner, name).token}
+            return {"collection": self._session.service.create(collection.owner, name).id}
 
     def _rename(self, visitor: dict, name: str, request: gr.Request) -> dict:
         with self._session.open(visitor, request) as collection:
@@ -150,7 +149,7 @@ class DocumentsTab:
                 message = strings.TYPE_NAME.format(name=collection.record.name)
                 raise gr.Error(html.escape(message), print_exception=False)
             gr.Info(strings.DELETED)
-            return service.enter(visitor, user_of(request))
+            return self._session.enter(visitor, None, request)
 
     def _export(self, visitor: dict, request: gr.Request) -> Any:
         with self._session.open(visitor, request) as collection:
@@ -158,4 +157,5 @@ class DocumentsTab:
 
     def _import(self, visitor: dict, path: str, request: gr.Request) -> dict:
         with self._session.open(visitor, request) as collection:
-            return {**visitor, "collection": collections.from_file(self._session.service, collection, Path(path))}
+            token = collections.from_file(self._session.service, collection, Path(path))
+            return self._session.choose(token, request)

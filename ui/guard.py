@@ -1,6 +1,8 @@
 """The outermost middleware: refuses a request before anything reads it, and adds security headers to every response."""
 
 import ipaddress
+import re
+import secrets
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -15,6 +17,11 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 CHECKS = frozenset({"/health"})
 """Routes for whoever watches the server; they answer to any host name."""
 
+VISITOR_COOKIE = "blockrag-visitor"
+"""Holds the secret that tells whose collections are whose, where each browser has its own."""
+
+COOKIE_S = 365 * 24 * 3600
+
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 LASTING = ("/assets/", "/static/", "/svelte/")
 """Routes of Gradio's own files, which browsers may cache."""
@@ -28,6 +35,12 @@ CSP = (
     "connect-src 'self' data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors "
 )
 """Gradio's page has inline scripts and compiles its templates, so both must be allowed."""
+
+
+IN_FRAME = "SameSite=None; Secure; Partitioned"
+"""Attributes of a cookie that a browser sends although another site shows the page in a frame."""
+
+_SECRET = re.compile(r"[\w-]{32,128}", re.ASCII)
 
 
 class HostRule:
@@ -64,10 +77,21 @@ class Guard:
     frames : sequence of str
         Sites that may show the page in a frame.
     limits : BodyLimits
+    cookie : bool
+        Give each browser a secret of its own.
     """
 
-    def __init__(self, app: ASGIApp, hosts: HostRule, frames: Iterable[str] = (), limits: BodyLimits | None = None):
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: HostRule,
+        frames: Iterable[str] = (),
+        limits: BodyLimits | None = None,
+        *,
+        cookie: bool = False,
+    ):
         self._app, self._hosts, self._bodies = app, hosts, Bodies(limits or BodyLimits())
+        self._cookie, self._attributes = cookie, IN_FRAME if frames else ""
         self._csp = CSP + (" ".join(frames) or "'none'")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,6 +134,8 @@ class Guard:
                 headers["x-content-type-options"] = "nosniff"
                 headers["referrer-policy"] = "same-origin"
                 headers["cross-origin-resource-policy"] = "same-origin"
+                if self._cookie and message["status"] == 200 and _is_page(scope):
+                    headers.append("set-cookie", _visitor_cookie(scope, self._attributes))
                 if not scope["path"].startswith(LASTING):
                     headers["cache-control"] = "no-store"
             await send(message)
@@ -119,6 +145,20 @@ class Guard:
 
 def _refuse(status: int, reason: str) -> PlainTextResponse:
     return PlainTextResponse(reason, status, {"connection": "close"})
+
+
+def _is_page(scope: Scope) -> bool:
+    kind = Headers(scope=scope).get("sec-fetch-dest", "document")
+    return scope["method"] == "GET" and scope["path"] == "/" and kind in ("document", "iframe")
+
+
+def _visitor_cookie(scope: Scope, attributes: str) -> str:
+    """Return the cookie to set: a new secret, or the browser's own for another year."""
+    secret = Request(scope).cookies.get(VISITOR_COOKIE, "")
+    if not _SECRET.fullmatch(secret):
+        secret = secrets.token_urlsafe(32)
+    attributes = attributes or ("SameSite=Lax; Secure" if scope["scheme"] == "https" else "SameSite=Lax")
+    return f"{VISITOR_COOKIE}={secret}; Path=/; Max-Age={COOKIE_S}; HttpOnly; {attributes}"
 
 
 def _is_logged_in(scope: Scope) -> bool:

@@ -14,21 +14,25 @@ from ui.handlers.collections import DOWNLOAD_S
 from ui.handlers.kv_cache import TierMonitor
 from ui.index_tab import IndexTab
 from ui.kv_cache_tab import KVCacheTab
-from ui.session import QUICK, Session, user_errors, user_of
+from ui.session import QUICK, Session, Updates
 from ui.settings_tab import SettingsTab
 
 DELETE_CACHE = (60, DOWNLOAD_S)
 """How often, and from what age, in seconds, Gradio deletes its copies of uploads and downloads. Equal files of all
 visitors are one copy, so nothing else may delete them."""
 
-BROWSER_STATE = "blockrag-visit"
-"""Key of the visitor's secret in the browser. Another key would lose everyone's collections."""
+BROWSER_STATE = "blockrag-collection"
+"""Key of the number of the open collection in the browser. It is no secret, so neither is the key that encrypts it."""
+
+FORMER_STATE = "blockrag-visit"
+"""Key under which browsers kept the visitor's secret before there was a cookie."""
 
 
-def build(service: CollectionService, monitor: TierMonitor, secret: str) -> gr.Blocks:
-    """Return the page, not yet served; `secret` encrypts what browsers keep."""
+def build(service: CollectionService, monitor: TierMonitor, former_key: str | None = None) -> gr.Blocks:
+    """Return the page, not yet served. Earlier versions encrypted what browsers keep with `former_key`."""
     with gr.Blocks(title=strings.TITLE, analytics_enabled=False, fill_width=False, delete_cache=DELETE_CACHE) as page:
-        session = Session(service, monitor, gr.BrowserState({}, storage_key=BROWSER_STATE, secret=secret))
+        session = Session(service, monitor, gr.BrowserState({}, storage_key=BROWSER_STATE, secret=BROWSER_STATE))
+        former = gr.BrowserState({}, storage_key=FORMER_STATE, secret=former_key) if former_key else gr.State({})
         with gr.Row(elem_id="top", equal_height=True):
             gr.Markdown(f"# {strings.TITLE}\n{strings.TAGLINE}", elem_id="title")
             menu = gr.Dropdown(
@@ -51,7 +55,7 @@ def build(service: CollectionService, monitor: TierMonitor, secret: str) -> gr.B
                 settings = SettingsTab(session)
         footer = strings.FOOTERS[service.access] + (strings.EXPIRES if service.expires else "")
         gr.Markdown(footer, elem_id="footer")
-        _wire_open(page, session, documents, blocks, index, ask, settings)
+        _wire_open(page, session, former, documents, blocks, index, ask, settings)
         _wire_changes(session, documents, blocks, index)
         index_tab.select(index.overview, session.visitor, index.view, **QUICK)
         kv_cache_tab.select(kv_cache.overview, session.visitor, kv_cache.view, **QUICK)
@@ -63,6 +67,7 @@ def build(service: CollectionService, monitor: TierMonitor, secret: str) -> gr.B
 def _wire_open(
     page: gr.Blocks,
     session: Session,
+    former: gr.BrowserState | gr.State,
     documents: DocumentsTab,
     blocks: BlocksTab,
     index: IndexTab,
@@ -71,12 +76,12 @@ def _wire_open(
 ) -> None:
     """When a visitor arrives or opens another collection, update every tab."""
 
-    def enter(known: Any, request: gr.Request) -> dict[str, str]:
-        with user_errors():
-            return session.service.enter(known, user_of(request))
-
     visitor = session.visitor
-    entered = page.load(enter, visitor, visitor, **QUICK)
+
+    def enter(known: Any, formerly: Any, request: gr.Request) -> Updates:
+        return {visitor: session.enter(known, formerly, request), former: {}}
+
+    entered = page.load(enter, [visitor, former], [visitor, former], **QUICK)
     for event in (entered, *documents.switched):
         opened = event.success(documents.open, visitor, documents.outputs, **QUICK)
         listed = opened.success(blocks.fill_menu, [visitor, blocks.document], blocks.document, **QUICK)

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import secrets
 import signal
 import threading
 from collections.abc import Sequence
@@ -64,7 +63,7 @@ class Server:
         self._data_dir, self._auth, self._mcp, self._allowed_hosts = data_dir, auth, mcp, allowed_hosts
         self._stop = threading.Event()
         self._monitor = TierMonitor(service.engine)
-        self._page = build(service, self._monitor, secret_of(data_dir))
+        self._page = build(service, self._monitor, former_key(data_dir))
 
     def launch(self, host: str | None, port: int | None) -> str:
         """Serve in threads and return the address."""
@@ -101,7 +100,8 @@ class Server:
         address = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
         hosts = HostRule(self._allowed_hosts, address, only_known=self.service.access == "shared")
         limits = BodyLimits(upload_bytes=self.service.limits.upload_bytes)
-        return Middleware(Guard, hosts=hosts, frames=SPACE_FRAMES if os.environ.get("SPACE_ID") else (), limits=limits)
+        frames = SPACE_FRAMES if os.environ.get("SPACE_ID") else ()
+        return Middleware(Guard, hosts=hosts, frames=frames, limits=limits, cookie=self.service.access == "private")
 
     async def _health(self, _request: Request) -> JSONResponse:
         """Answer 200 if the database responds, else 503, and reveal nothing about anyone."""
@@ -129,20 +129,12 @@ class Server:
         self.service.library.close()
 
 
-def secret_of(data_dir: Path) -> str:
-    """Return the key that encrypts what browsers keep. It is created once, in a file that only this user can read."""
-    path = data_dir / "secret"
+def former_key(data_dir: Path) -> str | None:
+    """Return the key with which earlier versions encrypted what browsers kept, or None in a newer data folder."""
     try:
-        return path.read_text(encoding="ascii")
+        return (data_dir / "secret").read_text(encoding="ascii")
     except FileNotFoundError:
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    secret = secrets.token_hex(32)
-    try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-            file.write(secret)
-    except FileExistsError:  # another process was first
-        return path.read_text(encoding="ascii")
-    return secret
+        return None
 
 
 class JSONLines(logging.Formatter):

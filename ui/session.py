@@ -13,6 +13,7 @@ from blockrag.errors import BlockRAGError
 from blockrag.progress import OnProgress
 from ui import strings
 from ui.collection_service import CollectionService
+from ui.guard import VISITOR_COOKIE
 from ui.handlers.kv_cache import TierMonitor
 from ui.open_collection import GoneError, OpenCollection
 
@@ -35,20 +36,51 @@ MAX_THREADS = 128
 """More than can run or wait at once."""
 
 
+class NoCookieError(BlockRAGError):
+    """The browser keeps no cookie."""
+
+
 @dataclass(frozen=True)
 class Session:
-    """The page's connection to the collections. `visitor` is the component that holds the visitor's secret and the
-    token of their open collection, in their browser."""
+    """The page's connection to the collections. `visitor` is the component that holds the number of the open
+    collection, in the browser. Who the visitor is, a cookie or a login tells."""
 
     service: CollectionService
     monitor: TierMonitor
     visitor: gr.BrowserState
 
+    def owner(self, request: gr.Request | None) -> str:
+        """Return the visitor's name in the database. Raises GoneError."""
+        return self.service.owner(secret_of(request), user_of(request))
+
+    def enter(self, visitor: Any, former: Any, request: gr.Request) -> dict[str, int]:
+        """Return what `visitor` is to hold, of a visitor who is new or returns. `former` is what browsers kept before
+        there was a cookie: its collections become the visitor's."""
+        with user_errors():
+            if self.service.access == "private" and not secret_of(request):
+                raise NoCookieError(strings.NEEDS_COOKIE)
+            owner, token = self.owner(request), self._token(visitor, request)
+            if isinstance(former, dict) and former.get("secret"):
+                self.service.adopt(str(former["secret"]), owner)
+                token = token or str(former.get("collection", ""))
+            entered = self.service.enter({"secret": secret_of(request), "collection": token}, user_of(request))
+            return self.choose(entered["collection"], request)
+
+    def choose(self, token: str, request: gr.Request) -> dict[str, int]:
+        """Return what `visitor` is to hold when this collection of theirs is open. Raises GoneError."""
+        return {"collection": self.service.open(self.owner(request), token).record.id}
+
     @contextmanager
     def open(self, visitor: Any, request: gr.Request | None) -> Iterator[OpenCollection]:
         """Open the visitor's collection. A BlockRAGError inside becomes a message on the page."""
         with user_errors():
-            yield self.service.get(visitor, user_of(request))
+            yield self.service.open(self.owner(request), self._token(visitor, request))
+
+    def _token(self, visitor: Any, request: gr.Request | None) -> str:
+        """Return the token of the open collection, or "" if the visitor has no such collection."""
+        number = visitor.get("collection") if isinstance(visitor, dict) else None
+        mine = self.service.library.store.collections.of(self.owner(request))
+        return next((record.token for record in mine if record.id == number), "")
 
 
 @contextmanager
@@ -66,6 +98,12 @@ def user_errors() -> Iterator[None]:
 def with_progress(bar: gr.Progress) -> OnProgress:
     """Return a callback that shows on Gradio's bar how much of a document is scored."""
     return lambda step: bar((step.done, step.total), desc=strings.SCORING, unit="characters")
+
+
+def secret_of(request: gr.Request | None) -> str:
+    """Return the secret in the visitor's cookie, or "" without one."""
+    cookies = getattr(request, "cookies", None) or {}
+    return str(cookies.get(VISITOR_COOKIE, ""))
 
 
 def user_of(request: gr.Request | None) -> str | None:

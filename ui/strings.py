@@ -217,6 +217,7 @@ ADAPTER_SHIPPED = "the adapter shipped for this model"
 ADAPTER_IN_USE = "{sinks} sinks before each block; blocks {sees} the prompt's prefix"
 PREFIX_SEEN, PREFIX_UNSEEN = "see", "do not see"
 
+NEEDS_COOKIE = "Allow cookies for this site and reload the page: a cookie tells which collections are yours."
 GONE = "Your session expired, or its collection was deleted. Reload the page to continue."
 REMOVED = "This document was removed in the meantime."
 SHUTTING_DOWN = "The application is shutting down. Try again after it restarts."

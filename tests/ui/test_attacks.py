@@ -27,7 +27,6 @@ from ui import page
 from ui.handlers import ask, blocks, collections, documents, index
 from ui.limits import Limits
 from ui.passwords import auth_of, hash_password
-from ui.server import secret_of
 
 MUTATIONS = 1000 if os.environ.get("BLOCKRAG_ATTACKS") == "full" else 20
 LIMIT = 200_000
@@ -86,7 +85,6 @@ def test_no_route_serves_a_file_of_ours(served, route):
     root = Path(__file__).parent.parent.parent
     targets = [
         folder / "blockrag.sqlite",
-        folder / "secret",
         root / "app.py",
         Path("/etc/passwd"),
     ]
@@ -105,7 +103,6 @@ def test_no_route_serves_a_file_of_ours(served, route):
         ):
             status, body = get(url + route + path.lstrip("/") if route.endswith("/") else url + route + path)
             assert status != 200 or not any(mark in body for mark in (b"SQLite format", b"root:", b"def main")), path
-            assert status != 200 or (folder / "secret").read_bytes() not in body
 
 
 def test_the_server_fetches_nothing_for_anyone(served):
@@ -291,11 +288,6 @@ def test_a_login_keeps_everyone_else_out(tmp_path):
 def call(url: str, name: str, data: list) -> tuple[int, bytes]:
     body = json.dumps({"data": data}).encode()
     return get(f"{url}gradio_api/call/{name}", "POST", body, **{"content-type": "application/json"})
-
-
-def test_the_secret_is_created_once_and_only_this_user_can_read_it(tmp_path):
-    assert secret_of(tmp_path / "d") == secret_of(tmp_path / "d") and len(secret_of(tmp_path / "d")) == 64
-    assert (tmp_path / "d" / "secret").stat().st_mode & 0o077 == 0
 
 
 # Files

@@ -243,3 +243,21 @@ def harbours(path: Path) -> Path:
         )
     pdf.output(path)
     return path
+
+
+def test_tabs_that_a_new_browser_opens_at_once_are_one_visitor(browser, address, rivers):
+    context = browser.new_context()
+    tabs = [context.new_page() for _ in range(4)]
+    for tab in tabs:
+        tab.goto(address, wait_until="commit")
+    for tab in tabs:
+        tab.wait_for_selector("#upload input[type=file]", state="attached")
+        calm(tab)
+    upload(tabs[0], rivers)
+    for tab in tabs:
+        tab.reload()
+        expect(tab.locator("#documents")).to_contain_text("rivers.md")
+        assert "secret" not in tab.evaluate("JSON.stringify(localStorage)") and tab.evaluate("document.cookie") == ""
+    (cookie,) = context.cookies()
+    assert cookie["httpOnly"] and cookie["sameSite"] == "Lax" and cookie["value"] not in tabs[0].content()
+    context.close()

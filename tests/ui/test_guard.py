@@ -10,6 +10,7 @@ import time
 import types
 from urllib.parse import urlsplit
 
+import gradio as gr
 import pytest
 from starlette.responses import PlainTextResponse
 
@@ -17,8 +18,9 @@ from tests.tiny import tiny_engine
 from tests.ui.serving import serve
 from ui.bodies import BodyError, BodyLimits, check_json
 from ui.connections import ConnectionTable, limit_connections
-from ui.guard import Guard, HostRule
+from ui.guard import VISITOR_COOKIE, Guard, HostRule
 from ui.limits import Limits
+from ui.session import Session
 
 
 @pytest.fixture(scope="module")
@@ -301,3 +303,85 @@ def test_a_network_of_ipv6_counts_as_one_address():
     first = Peer()
     assert table.add(first, "2001:db8::1") and table.add(Peer(), "2001:db8::2") and first.closed
     assert table.add(Peer(), "2001:db8:0:1::1")
+
+
+# The visitor's cookie
+
+
+def cookie_of(headers) -> tuple[str, str]:
+    """Return the secret in a response's cookie, and the cookie's attributes."""
+    name_value, _, attributes = headers["set-cookie"].partition("; ")
+    name, _, secret = name_value.partition("=")
+    assert name == VISITOR_COOKIE
+    return secret, attributes
+
+
+@pytest.fixture(scope="module")
+def private(tmp_path_factory):
+    """A page where each browser has its own collections."""
+    folder = tmp_path_factory.mktemp("data")
+    url, close = serve(tiny_engine(folder / "kv"), folder)
+    yield url
+    close()
+
+
+def test_the_page_sets_one_cookie_that_scripts_cannot_read(private, shared):
+    secret, attributes = cookie_of(request(private, "/")[1])
+    assert (
+        len(secret) >= 40 and "HttpOnly" in attributes and "SameSite=Lax" in attributes and "Secure" not in attributes
+    )
+    again, _ = cookie_of(request(private, "/", cookie=f"{VISITOR_COOKIE}={secret}")[1])
+    assert again == secret and cookie_of(request(private, "/")[1])[0] != secret
+    for forged in ("x", "a" * 500, "a" * 39 + "%"):
+        assert cookie_of(request(private, "/", cookie=f"{VISITOR_COOKIE}={forged}")[1])[0] != forged
+    assert "Secure" in cookie_of(request(private, "/", x_forwarded_proto="https")[1])[1]
+    for path in ("/config", "/theme.css"):
+        assert "set-cookie" not in request(private, path)[1]
+    assert "set-cookie" not in request(private, "/", sec_fetch_dest="image")[1]
+    assert "set-cookie" not in request(shared, "/")[1], "nobody is told apart"
+
+
+def test_no_key_stands_in_the_configuration(private):
+    config = json.loads(request(private, "/config")[2])
+    secrets = [c["props"].get("secret") for c in config["components"] if c["type"] == "browserstate"]
+    assert secrets == ["blockrag-collection"], "only the number of the open collection is kept, under a constant key"
+
+
+def session_of(service) -> Session:
+    return Session(service, None, None)
+
+
+def visit(secret: str) -> types.SimpleNamespace:
+    return types.SimpleNamespace(cookies={VISITOR_COOKIE: secret}, username=None)
+
+
+def test_a_number_opens_only_collections_of_the_cookies_owner(service):
+    session, anna, bert = session_of(service), visit("a" * 43), visit("b" * 43)
+    annas, berts = session.enter({}, None, anna), session.enter({}, None, bert)
+    assert annas != berts and session.enter(annas, None, anna) == annas
+    with pytest.raises(gr.Error, match="expired"), session.open(annas, bert):
+        pass
+    assert session.enter(annas, None, bert) == berts
+    for nobody in (visit(""), visit("short"), None):
+        with pytest.raises(gr.Error, match="[Cc]ookie|expired"):
+            session.enter(annas, None, nobody)
+        with pytest.raises(gr.Error, match="expired"), session.open(annas, nobody):
+            pass
+
+
+def test_collections_of_visitors_from_before_the_cookie_are_theirs(service):
+    former = service.enter({"secret": "f" * 43})
+    owner = service.owner("f" * 43, None)
+    service.create(owner, "Rivers")
+    service.library.store.settings.put(owner, {"k": 5})
+    session, anna = session_of(service), visit("a" * 43)
+    own = session.enter({}, None, anna)  # another tab was first
+    assert session.enter({}, former, anna) == session.choose(former["collection"], anna)
+    mine = service.library.store.collections.of(session.owner(anna))
+    assert sorted(record.name for record in mine) == ["My documents", "My documents (2)", "Rivers"]
+    with session.open(own, anna) as collection:
+        assert collection.settings["k"] == 5
+    assert session.enter(own, former, anna) == own, "nothing is left to take over"
+    service.access = "login"
+    anna.username = "anna"
+    session.enter({}, former, anna)  # of a data folder that served browsers before

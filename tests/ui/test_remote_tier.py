@@ -88,7 +88,7 @@ def test_every_tab_works_without_the_store(service, network, collection):
     list(kv_cache.warm(collection))
     with pytest.raises(KVTierError, match="no route"):  # shown on the page
         kv_cache.clear(collection, "remote")
-    assert build(service, monitor, "s" * 40) is not None
+    assert build(service, monitor) is not None
     collection.remove(next(iter(collection.documents)))
     assert documents.view(collection)["rows"] == [] and service.engine.kv.tiers[0].keys() == []
 
@@ -138,7 +138,7 @@ def test_drawing_sends_no_request_to_the_store(service, network, collection):
     index.overview(collection)
     blocks.view(collection, next(iter(collection.documents)))
     settings.budgets(service)
-    build(service, monitor, "s" * 40)
+    build(service, monitor)
     assert mend(service.library) == ([], [])
     assert network.n_requests == 0
 
