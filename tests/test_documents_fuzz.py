@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,13 @@ def test_mutated_files(suffix):
     command = [sys.executable, "-m", "tests.fuzzing", suffix, str(n_mutations), "1"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and not done.stdout, (done.stdout, done.stderr[-2000:])
+
+
+@pytest.mark.parametrize("path", sorted(fuzzing.FIELD.iterdir()), ids=lambda path: path.name)
+def test_a_file_of_the_field_takes_less_than_two_seconds(path):
+    started = time.process_time()
+    assert not fuzzing.problem(path.name, path.read_bytes())
+    assert time.process_time() - started < 2
 
 
 def test_every_accepted_suffix_has_a_reader():

@@ -2,6 +2,7 @@
 
 import re
 
+import pypdfium2 as pdfium
 import pytest
 from fpdf import FPDF
 from hypothesis import given, settings
@@ -83,6 +84,28 @@ def test_what_was_left_out_or_guessed_is_noted():
         for line in ("Harbour Rules 2024 - CONFIDENTIAL", "Page 1 of 3")
     )
     assert load(pdf("One.", "", "Three.", "", ""), "a.pdf").notes == ("Pages 2, 4-5 have no text (scanned?).",)
+
+
+def test_a_damaged_page_is_left_out_and_told(monkeypatch):
+    class Torn(pdfium.PdfDocument):
+        def __getitem__(self, i):
+            if i == 1:
+                raise pdfium.PdfiumError("Failed to load page.")
+            return super().__getitem__(i)
+
+    monkeypatch.setattr(pdf_module.pdfium, "PdfDocument", Torn)
+    assert read(pdf("One.", "Two.", "Three.")) == Content(
+        "One.\n\f\fThree.\n", notes=("Page 2 is damaged and left out.",)
+    )
+
+
+def test_a_file_whose_pages_are_all_damaged_is_refused(monkeypatch):
+    def fail(*given):
+        raise pdfium.PdfiumError("Failed to load page.")
+
+    monkeypatch.setattr(pdfium.PdfDocument, "__getitem__", fail)
+    with pytest.raises(DocumentError, match="none of its pages can be opened"):
+        read(pdf("One.", "Two."))
 
 
 def test_an_encrypted_file_is_refused_as_such():

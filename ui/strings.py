@@ -25,8 +25,8 @@ DELETED = "The collection and its documents, blocks and KV were deleted."
 
 UPLOAD = "Upload documents"
 UPLOAD_INFO = (
-    "PDF, Word, PowerPoint, EPUB, HTML, Markdown, text, code, chat exports. Up to {n_files} files at once, "
-    "{megabytes} MB each."
+    "PDF, Word, PowerPoint, Excel, OpenDocument, RTF, EPUB, HTML, Markdown, text, code, chat exports. "
+    "Up to {n_files} files at once, {megabytes} MB each."
 )
 NO_DOCUMENTS = "No documents yet. Drop some above, or load the sample document to try things out."
 SAMPLE = "Load a sample document"

@@ -33,15 +33,17 @@ def read(name: str, data: bytes, limits: Limits) -> Content:
     pdf = _open(name, data)
     if len(pdf) > limits.max_pages:
         raise DocumentError(name, f"the PDF has {len(pdf)} pages; at most {limits.max_pages} are read")
-    pages, widths, invisible = _pages(pdf)
+    pages, widths, invisible, damaged = _pages(pdf)
+    if len(damaged) == len(pages):
+        raise DocumentError(name, "the PDF is damaged (none of its pages can be opened)")
     if not any(pages):
         raise DocumentError(name, "the PDF has no text layer (scanned pages only); run it through OCR first")
-    empty = [i for i, rows in enumerate(pages, start=1) if not rows]
+    empty = [i for i, rows in enumerate(pages, start=1) if not rows and i not in damaged]
     heads = _running_heads(pages)
     vocabulary = _vocabulary(pages)
     texts = [text_of(rows, width, vocabulary) for rows, width in zip(pages, widths, strict=True)]
     text = PAGE_BREAK.join(text + "\n" if text else "" for text in texts)
-    return Content(text, notes=tuple(_notes(empty, invisible, heads)))
+    return Content(text, notes=tuple(_notes(empty, damaged, invisible, heads)))
 
 
 def _open(name: str, data: bytes) -> pdfium.PdfDocument:
@@ -55,11 +57,20 @@ def _open(name: str, data: bytes) -> pdfium.PdfDocument:
     return pdf
 
 
-def _pages(pdf: pdfium.PdfDocument) -> tuple[list[list[Row]], list[float], dict[int, int]]:
-    """Lines of each page, its width along its text, and the number of invisible characters by page."""
-    pages, widths, invisible = [], [], {}
+def _pages(pdf: pdfium.PdfDocument) -> tuple[list[list[Row]], list[float], dict[int, int], list[int]]:
+    """Lines of each page, its width along its text, the number of invisible characters by page, and damaged pages."""
+    pages: list[list[Row]] = []
+    widths: list[float] = []
+    invisible: dict[int, int] = {}
+    damaged: list[int] = []
     for i in range(len(pdf)):
-        page = pdf[i]
+        try:
+            page = pdf[i]
+        except pdfium.PdfiumError:
+            damaged.append(i + 1)
+            pages.append([])
+            widths.append(0)
+            continue
         found, n_invisible = segments(page, pdf.formenv)
         pages.append(rows_of(with_ruled_tables(found)))
         width, height = page.get_size()
@@ -68,7 +79,7 @@ def _pages(pdf: pdfium.PdfDocument) -> tuple[list[list[Row]], list[float], dict[
         if n_invisible:
             invisible[i + 1] = n_invisible
         page.close()
-    return pages, widths, invisible
+    return pages, widths, invisible, damaged
 
 
 def _vocabulary(pages: Iterable[list[Row]]) -> frozenset[str]:
@@ -118,10 +129,15 @@ def _counts_pages(places: Sequence[tuple[int, Row]]) -> bool:
     return True
 
 
-def _notes(empty: list[int], invisible: dict[int, int], heads: list[tuple[str, int]]) -> Iterator[str]:
+def _notes(
+    empty: list[int], damaged: list[int], invisible: dict[int, int], heads: list[tuple[str, int]]
+) -> Iterator[str]:
     if empty:
         subject = f"Page {_ranges(empty)} has" if len(empty) == 1 else f"Pages {_ranges(empty)} have"
         yield f"{subject} no text (scanned?)."
+    if damaged:
+        subject = f"Page {_ranges(damaged)} is" if len(damaged) == 1 else f"Pages {_ranges(damaged)} are"
+        yield f"{subject} damaged and left out."
     for text, n_pages in Counter(dict(heads)).most_common():
         yield f'The line "{text[:100]}", repeated on {n_pages} pages, was left out.'
     if invisible:
