@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 from blockrag.documents import Document, Limits, load
 from blockrag.documents.folder import files_of
 from blockrag.errors import DocumentError
-from blockrag.index import DocumentRecord
 
 if TYPE_CHECKING:
+    from blockrag.index import DocumentRecord
     from blockrag.pipeline import Pipeline
 
 Kind = Literal["added", "replaced", "unchanged", "deleted", "failed", "skipped"]
@@ -36,14 +36,14 @@ class SyncStep:
 
     kind: Kind
     source: str
-    record: DocumentRecord | None = None
+    record: "DocumentRecord | None" = None
     notes: tuple[str, ...] = ()
 
 
 def sync(
     pipeline: "Pipeline",
     folder: str | os.PathLike[str],
-    add: Callable[[Document], DocumentRecord],
+    add: "Callable[[Document], DocumentRecord]",
     limits: Limits | None = None,
 ) -> Iterator[SyncStep]:
     """Go through a folder, file by file; the index is in step with it when the iterator ends.
@@ -83,7 +83,7 @@ def sync(
 
 
 def _step(
-    path: Path, held: dict[str, DocumentRecord], add: Callable[[Document], DocumentRecord], limits: Limits
+    path: Path, held: "dict[str, DocumentRecord]", add: "Callable[[Document], DocumentRecord]", limits: Limits
 ) -> SyncStep:
     try:
         document = load(path, limits=limits)
