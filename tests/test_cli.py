@@ -3,16 +3,20 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from fpdf import FPDF
 
+import blockrag
 from blockrag.cli import COMMANDS, main, options
 from blockrag.pipeline import Pipeline
 from blockrag.segment import SEGMENTERS
 from tests.document_files import FIELD
 from tests.samples import RIVER_SECTIONS
 from tests.tiny import tiny_engine, tiny_tokenizer
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -156,3 +160,33 @@ def test_the_whole_way_with_a_real_pdf_and_real_models(tmp_path, capsys, smollm2
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["block"]["report"]["kv_hits"] == {"disk": 4} and result["block"]["report"]["kv_misses"] == 0
     assert result["ttft_ratio"] > 1 and result["sources"][0]["document"] == "harbours.pdf"
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0 and capsys.readouterr().out == f"blockrag {blockrag.__version__}\n"
+
+
+def test_serve_starts_the_application_with_its_options(monkeypatch):
+    started = []
+    monkeypatch.setattr("os.execv", lambda program, argv: started.append(argv))
+    main(["serve", "--port", "7000", "--shared"])
+    assert (
+        started == [[sys.executable, str(ROOT / "app.py"), "--port", "7000", "--shared"]] and (ROOT / "app.py").exists()
+    )
+
+
+def test_serve_says_where_the_application_is(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("blockrag.cli.serve.APP", tmp_path / "app.py")
+    assert main(["serve"]) == 1
+    assert "Clone the repository" in capsys.readouterr().err
+
+
+def test_wrong_arguments_are_2(capsys, document, store):
+    main(["index", document, "--store", store])
+    assert main(["ask", " ", "--store", store]) == 2
+    assert "question is ' '; give a text that is not empty" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        main(["ask", "why?", "--store", store, "--speed", "2"])
+    assert stopped.value.code == 2 and "unrecognized arguments: --speed 2" in capsys.readouterr().err

@@ -29,8 +29,9 @@ import blockrag
 took = time.perf_counter() - start
 heavy = {"torch", "transformers", "faiss", "gradio", "sentence_transformers", "llama_index", "numpy"} & set(sys.modules)
 assert not heavy and took < 1, (heavy, took)
-from importlib.metadata import metadata, version
+from importlib.metadata import entry_points, metadata, version
 assert version("blockrag") == blockrag.__version__
+assert entry_points(group="console_scripts")["blockrag"].value == "blockrag.cli:main"
 extras = set(metadata("blockrag").get_all("Provides-Extra"))
 assert {"cpu", "gpu", "llamaindex", "train", "app", "docs"} <= extras, extras
 assert blockrag.__file__.startswith(sys.prefix), blockrag.__file__
