@@ -83,7 +83,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.stdout.write(hash_password(getpass.getpass()) + "\n")
         return
     configure_logging(args.log_json)
-    with tempfile.TemporaryDirectory(prefix="blockrag-") as uploads:
+    from storage.lock import locked  # noqa: PLC0415
+
+    with locked(data_dir_of(args)), tempfile.TemporaryDirectory(prefix="blockrag-") as uploads:
         os.environ.setdefault("GRADIO_TEMP_DIR", uploads)  # readable by this user only
         server = make_server(args)
         sys.stdout.write(f"BlockRAG is on {server.launch(args.host, args.port)}\n")
@@ -94,7 +96,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 def make_server(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # noqa: ANN201
     """Connect the engine, the database and the page."""
     from blockrag.engine import Engine  # noqa: PLC0415
-    from blockrag.models.store import home  # noqa: PLC0415
     from storage.database import sqlite_url  # noqa: PLC0415
     from storage.doctor import mend  # noqa: PLC0415
     from storage.library import Library  # noqa: PLC0415
@@ -106,7 +107,7 @@ def make_server(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # no
     from ui.server import Server  # noqa: PLC0415
 
     auth = auth_of(args.users) if args.users else None
-    data_dir = args.data_dir or home() / "app"
+    data_dir = data_dir_of(args)
     demo = args.demo or bool(os.environ.get("SPACE_ID"))
     if is_zerogpu():
         register_zerogpu()
@@ -130,6 +131,13 @@ def make_server(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # no
     service = CollectionService(library, access_of(args, demo), args.segmenter, limits, expire=demo, model_names=names)
     restore_budgets(service)
     return Server(service, data_dir, auth, mcp=args.mcp, allowed_hosts=args.allowed_host)
+
+
+def data_dir_of(args: argparse.Namespace) -> Path:
+    """Return the folder of all that lasts."""
+    from blockrag.models.store import home  # noqa: PLC0415
+
+    return args.data_dir or home() / "app"
 
 
 def access_of(args: argparse.Namespace, demo: bool):  # type: ignore[no-untyped-def]  # noqa: ANN201

@@ -9,6 +9,7 @@ from pathlib import Path
 from blockrag.cli import options
 from blockrag.errors import BlockRAGError
 from storage.database import Database, sqlite_url
+from storage.lock import locked
 from storage.store import Store
 
 
@@ -18,7 +19,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     args = _parser().parse_args(argv)
     try:
-        return int(args.run(args))
+        if args.run is _list:
+            return _list(args)
+        with locked(args.data_dir or default_data_dir()):
+            return int(args.run(args))
     except BlockRAGError as error:
         logging.getLogger("storage").error("storage: %s", error)
         return 1

@@ -17,6 +17,8 @@ from gradio_client import Client
 
 import app
 from blockrag.engine import Engine
+from storage.__main__ import main as storage_command
+from storage.lock import LockedError, locked
 from tests.tiny import tiny_engine
 from tests.ui.serving import serve
 from ui.limits import DEMO
@@ -67,6 +69,35 @@ def test_zerogpu_gets_its_function_and_the_models_stay_on_the_cpu(monkeypatch, t
     assert len(seen) == 1 and devices == ["cpu"]
     monkeypatch.delenv("SPACES_ZERO_GPU")
     assert not app.is_zerogpu()
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from storage.lock import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_program_on_one_data_folder_stops_before_it_touches_anything(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(app, "make_server", lambda args: pytest.fail("the application went on"))
+    for name in ("_doctor", "_migrate", "_export", "_import"):
+        monkeypatch.setattr(f"storage.__main__.{name}", lambda args: pytest.fail("the command went on"))
+    folder, flags = tmp_path / "data", ["--data-dir", str(tmp_path / "data")]
+    command = [sys.executable, "-c", HOLDER, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(LockedError, match="in use by another program"):
+            app.main(flags)
+        for arguments in (["doctor", "--mend"], ["migrate"], ["export", "x", "a.zip"], ["import", "a.zip"]):
+            assert storage_command([*arguments, *flags]) == 1 and "in use by another program" in caplog.text
+            caplog.clear()
+        assert [path.name for path in folder.iterdir()] == ["lock"]
+        holder.kill()
+    with locked(folder):
+        pass  # a killed program holds nothing
 
 
 def test_log_lines_are_json():
