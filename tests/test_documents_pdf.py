@@ -8,7 +8,7 @@ from fpdf import FPDF
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blockrag.documents import PAGE_BREAK, Limits, load
+from blockrag.documents import PAGE_BREAK, Limits, load, pdf_words
 from blockrag.documents import pdf as pdf_module
 from blockrag.documents.document import Content
 from blockrag.documents.pdf_layout import text_of
@@ -148,6 +148,38 @@ def test_a_numbered_list_is_no_table():
     assert text(document) == "1. Bread\n2. Salt\n3. Fish\n"
 
 
+def test_scripts_above_and_below_the_line_are_marked():
+    document = page()
+    for part, position in (
+        ("It holds 10", "LINE"),
+        ("6", "SUP"),
+        (" litres of x", "LINE"),
+        ("2", "SUB"),
+        (" today", "LINE"),
+    ):
+        document.char_vpos = position
+        document.write(6, part)
+    assert text(document) == "It holds 10^6 litres of x_2 today\n"
+
+
+def test_a_numbered_heading_begins_a_line_and_so_does_text_of_another_size():
+    document = page()
+    prose = f"{SENTENCE}{SENTENCE[:-20]}"
+    document.multi_cell(0, 6, f"{prose}\n1.2. What is this?\n{prose}", new_x="LMARGIN", new_y="NEXT")
+    document.set_font("helvetica", size=18)
+    document.multi_cell(0, 6, "a large heading")
+    lines = text(document).splitlines()
+    assert "1.2. What is this?" in lines and lines[-1] == "a large heading"
+
+
+def test_letters_that_the_file_does_not_name_are_told(monkeypatch):
+    monkeypatch.setattr(pdf_words.pdfium_c, "FPDFText_GetUnicode", lambda handle, i: 0 if i == 1 else ord("abc"[i % 3]))
+    monkeypatch.setattr(pdfium.PdfTextPage, "get_text_range", lambda self: "less")
+    assert read(pdf("abcabc")) == Content(
+        "a\ufffdcabc\n", notes=("1 letter is not named in the file; \ufffd stands for each.",)
+    )
+
+
 def test_compounds_that_the_document_knows_are_kept():
     document = page()
     document.multi_cell(
@@ -190,6 +222,18 @@ def test_a_frame_around_text_is_no_table():
     document.line(8, 9, 198, 9)
     document.multi_cell(0, 6, SENTENCE * 6)
     assert text(document) == (SENTENCE * 6).strip() + "\n"
+
+
+def test_a_table_with_narrow_gaps():
+    document = page(11)
+    cells(
+        document,
+        [("Port", "Description here", "Fee"), ("Alda", "Deep", "12"), ("Brim", "Shallow, narrow", "18")],
+        (12, 33, 20),
+    )
+    assert text(document) == (
+        "| Port | Description here | Fee |\n| --- | --- | --- |\n| Alda | Deep | 12 |\n| Brim | Shallow, narrow | 18 |\n"
+    )
 
 
 def test_columns_with_a_title_and_lines_at_other_heights():

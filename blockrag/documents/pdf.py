@@ -7,10 +7,10 @@ from statistics import median
 
 import pypdfium2 as pdfium
 
-from blockrag.documents.document import PAGE_BREAK, Content, Limits
+from blockrag.documents.document import PAGE_BREAK, Content, Limits, counted
 from blockrag.documents.pdf_layout import PARAGRAPH_GAP, text_of, with_ruled_tables
 from blockrag.documents.pdf_rows import Row, rows_of
-from blockrag.documents.pdf_words import segments
+from blockrag.documents.pdf_words import UNKNOWN, segments
 from blockrag.errors import DocumentError
 
 MIN_REPEATS = 3
@@ -43,7 +43,12 @@ def read(name: str, data: bytes, limits: Limits) -> Content:
     vocabulary = _vocabulary(pages)
     texts = [text_of(rows, width, vocabulary) for rows, width in zip(pages, widths, strict=True)]
     text = PAGE_BREAK.join(text + "\n" if text else "" for text in texts)
-    return Content(text, notes=tuple(_notes(empty, damaged, invisible, heads)))
+    notes = [*_notes(empty, damaged, invisible, heads)]
+    if n_unknown := text.count(UNKNOWN):
+        notes.append(
+            f"{counted(n_unknown, 'letter is', 'letters are')} not named in the file; {UNKNOWN} stands for each."
+        )
+    return Content(text, notes=tuple(notes))
 
 
 def _open(name: str, data: bytes) -> pdfium.PdfDocument:

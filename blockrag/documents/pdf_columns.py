@@ -12,8 +12,8 @@ from blockrag.documents.pdf_words import HYPHEN, Segment
 TABLE_GAP = 1.45
 """A table ends where rows are further apart than this, in multiples of its usual distance."""
 
-GUTTER = 0.8
-"""Least width of the gap between columns, in multiples of the letters' height."""
+GUTTER, PROSE_GUTTER = 0.55, 0.8
+"""Least width of the gap between columns of a table and of running text, in multiples of the letters' height."""
 
 MIN_WORDS, MIN_FILL = 2.5, 0.7
 """Columns of running text have more words a line, and fuller lines, than columns of a table."""
@@ -21,7 +21,7 @@ MIN_WORDS, MIN_FILL = 2.5, 0.7
 MAX_BANDS = 500
 """Most stretches of a page that are looked at."""
 
-_MARK = re.compile(r"(\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})[.)]|\(\w{1,4}\)|[-•‣◦▪*–—]")
+_MARK = re.compile(r"\d{1,3}(\.\d{1,3})+|(\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})[.)]|\(\w{1,4}\)|[-•‣◦▪*–—]")
 
 
 @dataclass(slots=True)
@@ -137,8 +137,9 @@ def _is_band(rows: Sequence[Row], gutters: list[tuple[float, float]]) -> bool:
     if len(columns) < 2 or any(segment.field for row in rows for segment in row.segments):
         return False
     if is_prose(rows, gutters):
-        return all(len(column) >= 3 for column in columns.values())
-    if all(_MARK.fullmatch(segment.text) for segment in columns.get(0, [])):
+        wide = PROSE_GUTTER * median(row.height for row in rows)
+        return all(len(column) >= 3 for column in columns.values()) and all(b - a >= wide for a, b in gutters)
+    if len(columns) == 2 and all(_MARK.fullmatch(segment.text) for segment in columns.get(0, [])):
         return False  # a list
     if len(columns) == 2 and all(segment.text.endswith(":") for segment in columns.get(0, [])):
         return False  # labels with their values

@@ -18,13 +18,18 @@ MAX_INDENT, MAX_WORD = 80, 60
 MAX_ROWS = 2_000
 """A page with more lines is read line by line: looking for its columns would take too long."""
 
+OTHER_SIZE = 1.25
+"""Lines whose letters differ in height by more than this factor are of different paragraphs."""
+
 MIN_WRAPPED_WORDS = 4
 """Lines of fewer words, on a page whose text does not reach its margin, are a list."""
 
 MAX_CELL = 1_500
 """A ruled cell with more characters is a frame around text, and no table's."""
 
-_ITEM = re.compile(r"(\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})[.)]\s|\(\w{1,4}\)\s|[-•‣◦▪*–—]\s")
+_ITEM = re.compile(
+    r"\d{1,2}(\.\d{1,2})+\.?\s+(?![a-z])\w|(\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})[.)]\s|\(\w{1,4}\)\s|[-•‣◦▪*–—]\s"
+)
 _FIRST_PARTS = frozenset(
     "all anti co cross ex far half high ill long low mid multi near non post pre pro quasi self semi short so two well"
     " three four five six seven eight nine ten old new open free full".split()
@@ -88,7 +93,8 @@ def _edge(rows: Sequence[Row], width: float) -> float | None:
     rows = [row for row in rows if not row.is_block]
     if not rows:
         return None
-    left, right = min(row.x0 for row in rows), max(row.x1 for row in rows)
+    ends = sorted(row.x1 for row in rows)
+    left, right = min(row.x0 for row in rows), ends[-1 - len(ends) // 10]  # some lines hang over
     if right >= width - 1.25 * max(left, 0) - 0.08 * width and right - left > 0.6 * width:
         return right  # the margins are alike
     if all(row.is_mono for row in rows):
@@ -108,7 +114,7 @@ def _reaches(row: Row, following: Row, edge: float) -> bool:
     text = following.text
     n_first = 1 if is_wide(text[:1]) else len(text.partition(" ")[0])
     first = (following.x1 - following.x0) * n_first / max(len(text), 1)
-    return row.x1 + 0.2 * row.height + first > edge - 0.3 * row.height
+    return row.x1 + 0.2 * row.height + first > edge - 0.6 * row.height
 
 
 def with_ruled_tables(found: Sequence[Segment]) -> list[Segment]:
@@ -181,6 +187,8 @@ def _goes_on(row: Row, following: Row, edge: float | None) -> bool:
         return following.text[:1].isalpha()
     if row.is_form or following.is_form or edge is None or not _reaches(row, following, edge):
         return False
+    if max(row.height, following.height) > OTHER_SIZE * min(row.height, following.height):
+        return False  # a heading
     indented = following.x0 - row.x0 > 0.8 * row.height and not _ITEM.match(row.text)
     return not (indented and row.text[-1:] in ".!?:")
 

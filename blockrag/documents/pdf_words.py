@@ -14,8 +14,15 @@ from blockrag.documents.pdf_rules import Grid, grids
 HYPHEN = "\ufffe"
 """Ends a word whose hyphen PDFium takes for one of a line's end."""
 
-SPLIT_GAP = 0.9
+UNKNOWN = "\ufffd"
+"""Stands for a letter that is drawn but of which the file does not say which one it is."""
+
+SPLIT_GAP = 0.6
 """Words further apart than this, in multiples of their height, are of different segments."""
+
+SMALL, MAX_SCRIPT = 0.87, 4
+"""Letters lower than this, in multiples of the height of those before them, are above or below the line; and the most
+letters of a superscript that a gap parts from its word."""
 
 _HYPHENS = "\x02\ufffe"
 _TOKEN = re.compile(rf"[^\s\0{_HYPHENS}]+[{_HYPHENS}]?")
@@ -76,8 +83,11 @@ def segments(page: pdfium.PdfPage, form: pdfium.PdfFormEnv | None) -> tuple[list
     found: list[Segment] = []
     n_invisible = 0
     handle, ruled = textpage.raw, grids(page)
-    for text, first, last in _tokens(textpage):
-        word = _word(handle, text, first, last)
+    for token, first, last in _tokens(textpage):
+        word = _word(handle, token, first, last)
+        text = word.text
+        if not text:
+            continue
         if pdfium_c.FPDFTextObj_GetTextRenderMode(pdfium_c.FPDFText_GetTextObject(handle, first)) == _INVISIBLE:
             n_invisible += len(text)
         word.cell = _cell(word, ruled)
@@ -96,10 +106,7 @@ def segments(page: pdfium.PdfPage, form: pdfium.PdfFormEnv | None) -> tuple[list
 def _tokens(textpage: pdfium.PdfTextPage) -> Iterator[tuple[str, int, int]]:
     """Runs of characters without white space, with the indices of their first and last character."""
     for found in _TOKEN.finditer(_characters(textpage)):
-        token = found[0]
-        text = token.translate(_READ_AS)
-        if text:
-            yield text + (HYPHEN if token[-1] in _HYPHENS else ""), found.start(), found.end() - 1
+        yield found[0], found.start(), found.end() - 1
 
 
 def _characters(textpage: pdfium.PdfTextPage) -> str:
@@ -109,16 +116,33 @@ def _characters(textpage: pdfium.PdfTextPage) -> str:
     if len(text) == n_chars:
         return text
     codes = (pdfium_c.FPDFText_GetUnicode(textpage.raw, i) for i in range(n_chars))
-    return "".join(chr(c) if c < 0xD800 or 0xE000 <= c <= 0x10FFFF else "\ufffd" for c in codes)
+    return "".join(chr(c) if 0 < c < 0xD800 or 0xE000 <= c <= 0x10FFFF else UNKNOWN for c in codes)
 
 
-def _word(handle: object, text: str, first: int, last: int) -> Segment:
+def _word(handle: object, token: str, first: int, last: int) -> Segment:
     turn = round(pdfium_c.FPDFText_GetCharAngle(handle, first) / (math.pi / 2)) % 4
     a, b = pdfium_c.FS_RECTF(), pdfium_c.FS_RECTF()
     pdfium_c.FPDFText_GetLooseCharBox(handle, first, byref(a))
     pdfium_c.FPDFText_GetLooseCharBox(handle, last, byref(b))
     outer = min(a.left, b.left), min(a.bottom, b.bottom), max(a.right, b.right), max(a.top, b.top)
-    return _turned(text, outer, turn)
+    n_small = 0
+    height, shift = a.top - a.bottom, abs(b.top + b.bottom - a.top - a.bottom) / 2
+    if not turn and b.top - b.bottom < SMALL * height and shift > 0.1 * height:
+        n_small = _n_small(handle, last, len(token) - 1, b.top - b.bottom)
+    text = token[: len(token) - n_small].translate(_READ_AS)
+    if n_small:
+        text += ("^" if b.top + b.bottom > a.top + a.bottom else "_") + token[-n_small:].translate(_READ_AS)
+    return _turned(text + (HYPHEN if text and token[-1] in _HYPHENS else ""), outer, turn)
+
+
+def _n_small(handle: object, last: int, most: int, height: float) -> int:
+    """Number of letters at a token's end that are as small as its last one: a sub- or superscript."""
+    box = pdfium_c.FS_RECTF()
+    for n in range(1, most + 1):
+        pdfium_c.FPDFText_GetLooseCharBox(handle, last - n, byref(box))
+        if SMALL * (box.top - box.bottom) > height:
+            return n
+    return 0
 
 
 def _is_mono(handle: object, char: int) -> bool:
@@ -161,7 +185,9 @@ def _cell(word: Segment, ruled: list[Grid]) -> tuple[int, int, int] | None:
 
 
 def _append(segment: Segment, word: Segment) -> None:
-    segment.text += " " + word.text
+    small = word.height < SMALL * segment.height and len(word.text) <= MAX_SCRIPT
+    raised = word.middle > segment.middle + 0.1 * segment.height
+    segment.text += ("^" if small and raised else " ") + word.text
     segment.x0, segment.x1 = min(segment.x0, word.x0), max(segment.x1, word.x1)
     segment.bottom, segment.top = min(segment.bottom, word.bottom), max(segment.top, word.top)
 
