@@ -52,7 +52,7 @@ class IndexedBlock:
 @dataclass(frozen=True)
 class DocumentRecord:
     """A document in an index. `id` belongs to its source, `sha256` to its text; `encoding` and `notes` are what its
-    reader said of the file. All three of the last are unknown of a document that a version before 0.3 indexed."""
+    reader said of the file; documents of earlier indexes have neither, nor a number of pages."""
 
     id: str
     source: str
