@@ -82,8 +82,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.hash_password:
         sys.stdout.write(hash_password(getpass.getpass()) + "\n")
         return
-    configure_logging(args.log_json)
     from storage.lock import locked  # noqa: PLC0415
+    from ui import logs  # noqa: PLC0415
+
+    logs.configure(args.log_json)
 
     with locked(data_dir_of(args)), tempfile.TemporaryDirectory(prefix="blockrag-") as uploads:
         os.environ.setdefault("GRADIO_TEMP_DIR", uploads)  # readable by this user only
@@ -164,17 +166,6 @@ def register_zerogpu() -> None:
     @spaces.GPU(duration=5)
     def device() -> str:
         return str(importlib.import_module("torch").cuda.get_device_name())
-
-
-def configure_logging(as_json: bool) -> None:
-    """Log to standard error."""
-    from ui.server import JSONLines  # noqa: PLC0415
-
-    handler = logging.StreamHandler()
-    handler.setFormatter(JSONLines() if as_json else logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for noisy in ("httpx", "httpcore", "alembic", "sentence_transformers", "transformers"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def _database(library: Library) -> Iterator[Trouble]:
 
 
 def _document(library: Library, record: DocumentRecord) -> Iterator[Trouble]:
-    where, store = f"document {record.id} ({record.name})", library.store
+    where, store = f"document {record.id}", library.store
     document = store.documents.read(record.id)
     if hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).hexdigest() != record.sha256:
         yield Trouble(where, "its text is not the one that was loaded; delete it and load it again")

@@ -183,7 +183,7 @@ class CollectionService:
             try:
                 self.delete_expired()
             except BlockRAGError as error:  # the next check tries again
-                _LOG.warning("expired collections were not deleted: %s", error)
+                _LOG.warning("expired collections were not deleted: %s", type(error).__name__)
 
     def stop_jobs(self) -> None:
         """Stop all indexing, loading and segmenting at the next step, and wait for it."""

@@ -1,6 +1,5 @@
 """Serve the page: theme, request limits, health check, graceful stop."""
 
-import json
 import logging
 import os
 import signal
@@ -108,7 +107,7 @@ class Server:
         try:
             await anyio.to_thread.run_sync(self.service.library.store.collections.count)
         except BlockRAGError as error:
-            _LOG.error("not healthy: %s", error)
+            _LOG.error("not healthy: %s", type(error).__name__)
             return JSONResponse({"status": "failing"}, 503)
         return JSONResponse({"status": "ok"})
 
@@ -135,18 +134,6 @@ def former_key(data_dir: Path) -> str | None:
         return (data_dir / "secret").read_text(encoding="ascii")
     except FileNotFoundError:
         return None
-
-
-class JSONLines(logging.Formatter):
-    """One JSON object per record: time, level, logger, message, and the type of the error if there is one."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """See `logging.Formatter`."""
-        line = {"at_s": round(record.created, 3), "level": record.levelname, "from": record.name}
-        line["says"] = record.getMessage()
-        if record.exc_info and record.exc_info[0]:
-            line["error"] = record.exc_info[0].__name__
-        return json.dumps(line, ensure_ascii=False)
 
 
 def _theme() -> gr.themes.Base:

@@ -1,5 +1,6 @@
 """The application: access, demo, ZeroGPU, logs, graceful stop."""
 
+import io
 import json
 import logging
 import os
@@ -8,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 import types
 import urllib.request
 from pathlib import Path
 
 import pytest
 from gradio_client import Client
+from gradio_client.exceptions import AppError
 
 import app
 from blockrag.engine import Engine
@@ -22,7 +25,7 @@ from storage.lock import LockedError, locked
 from tests.tiny import tiny_engine
 from tests.ui.serving import serve
 from ui.limits import DEMO
-from ui.server import JSONLines
+from ui.logs import JSONLines, PlainLines, StderrRecords
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -106,6 +109,52 @@ def test_log_lines_are_json():
     assert "\n" not in line and json.loads(line)["says"] == 'refused: a\n"b"' and json.loads(line)["level"] == "INFO"
 
 
+def test_tracebacks_lose_their_messages_wherever_they_are_printed():
+    said = io.StringIO()
+    handler, log, stream = logging.StreamHandler(said), logging.getLogger("stderr"), StderrRecords(said)
+    handler.setFormatter(PlainLines())
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        try:
+            raise ValueError("a\n  private\nmessage")
+        except ValueError as error:
+            traceback.print_exc(file=stream)
+            print("ERROR: failed\n" + traceback.format_exc(), file=stream)
+            try:
+                raise KeyError("private") from error
+            except KeyError:
+                traceback.print_exc(file=stream)
+        stream.write("one line\nand ")
+        stream.write("another\n")
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(logging.NOTSET)
+    lines = said.getvalue().splitlines()
+    assert "private" not in said.getvalue() and "message" not in said.getvalue()
+    assert [line for line in lines if line.startswith("ERROR")] == [
+        f"ERROR stderr: a traceback was printed [{kind} at {re.findall('test_app.py:[0-9]+', line)[0]}]"
+        for kind, line in zip(
+            ("ValueError", "ValueError", "ValueError", "KeyError"),
+            [x for x in lines if x.startswith("ERROR")],
+            strict=True,
+        )
+    ]
+    assert lines[-2:] == ["INFO stderr: one line", "INFO stderr: and another"]
+
+
+def test_exceptions_are_logged_without_messages():
+    try:
+        raise ValueError("private")
+    except ValueError:
+        record = logging.LogRecord(
+            "asyncio", logging.ERROR, "f.py", 1, "future: ValueError('private')", (), sys.exc_info()
+        )
+    for formatter in (JSONLines(), PlainLines()):
+        line = formatter.format(record)
+        assert "private" not in line and "ValueError" in line and "test_app.py" in line and "\n" not in line
+
+
 SERVER = """
 import sys, time
 from pathlib import Path
@@ -116,6 +165,11 @@ from blockrag.progress import Progress
 from blockrag.segment import SEGMENTERS, Structural
 class Endless(Structural):
     def score(self, text, candidates, on_progress):
+        if "swordfish" in text:
+            import warnings
+            warnings.warn("a warning")
+            sys.stderr.write("a library prints")
+            raise ValueError("first line\\nswordfish on the second line: " + text)
         while True:
             (Path(sys.argv[1]) / "scoring").touch()
             time.sleep(0.05)
@@ -143,6 +197,10 @@ def test_it_starts_responds_and_stops_gracefully_while_segmenting(tmp_path):
         with urllib.request.urlopen(address + "health", timeout=30) as response:
             assert response.status == 200
         client = Client(address, verbose=False)
+        token = client.predict("Swordfish collection", api_name="/new_collection")["collection"]
+        for name in ("swordfish.txt", "swordfish.docx"):  # an internal error, and a malformed file
+            with pytest.raises(AppError):
+                client.predict(name, "The swordfish of a private text. " * 20, token, api_name="/add_text")
         client.submit("endless.txt", "A text that is scored without end. " * 20, api_name="/add_text")
         while not (tmp_path / "scoring").exists():
             time.sleep(0.05)
@@ -151,7 +209,10 @@ def test_it_starts_responds_and_stops_gracefully_while_segmenting(tmp_path):
     finally:
         process.kill()
         _, errors = process.communicate()
-    lines = [json.loads(line) for line in errors.splitlines() if line.startswith("{")]
+    assert "swordfish" not in errors.lower() and token not in errors
+    lines = [json.loads(line) for line in errors.splitlines()]
+    (error,) = [line for line in lines if line.get("error") == "ValueError"]
+    assert error["raised_at"].startswith("<string>:")
     assert [line["says"] for line in lines if line["from"] == "ui.server"][-1] == "stopping"
 
 

@@ -59,7 +59,7 @@ class TierMonitor:
             try:
                 self.sample()
             except BlockRAGError as error:  # the next sample may succeed
-                _LOG.warning("the KV tiers were not sampled: %s", error)
+                _LOG.warning("the KV tiers were not sampled: %s", type(error).__name__)
             if stop.wait(SAMPLE_S):
                 return
 
