@@ -14,7 +14,7 @@ from blockrag.admission import FairQueue
 from blockrag.arguments import one_of
 from blockrag.attention.encode import encode_blocks, encode_prefix
 from blockrag.attention.runner import make_runner
-from blockrag.errors import ArgumentError, DeviceMemoryError
+from blockrag.errors import DeviceMemoryError
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.key import kv_identity
@@ -28,6 +28,7 @@ from blockrag.kv.writer import AtRest
 from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL, choose_model, local_path, weights_sha256
 from blockrag.models.adapter import load_adapter
 from blockrag.models.answer_model import AnswerModel
+from blockrag.models.choose import checked_device
 from blockrag.models.load import DTYPES, load_answer_model
 from blockrag.models.shipped import AUTO, adapter_folder
 from blockrag.progress import OnProgress, Progress, ignore
@@ -274,31 +275,6 @@ class Engine:
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
         notes.append(f"the device's memory was full: {len(evicted)} cached blocks were evicted for another try")
-
-
-def checked_device(device: str | None) -> str:
-    """The name of a device of this machine; None is a GPU where there is one.
-
-    Raises
-    ------
-    ArgumentError
-        If there is no such device.
-    """
-    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device is None:
-        return "cuda" if n_gpus else "cpu"
-    try:
-        parsed = torch.device(device)
-    except (RuntimeError, TypeError):
-        parsed = None
-    if parsed is None or parsed.type not in SLOTS:
-        raise ArgumentError(f"device is {device!r}; give 'cpu', 'cuda', or a GPU by number such as 'cuda:0'")
-    if parsed.type == "cuda" and (parsed.index or 0) >= n_gpus:
-        raise ArgumentError(
-            f"device is {str(device)!r}, but torch sees {n_gpus} GPUs. Use 'cpu', or install a CUDA build of torch and "
-            "the NVIDIA driver"
-        )
-    return str(parsed)
 
 
 def memory_tiers(device: torch.device, device_bytes: int | None, memory_bytes: int | None) -> list[KVTier]:

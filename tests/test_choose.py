@@ -32,6 +32,7 @@ def machine(monkeypatch):
         monkeypatch.setattr(choose, "has_adapter", lambda name: adapters)
         monkeypatch.setattr(choose, "free_memory", lambda: memory)
         monkeypatch.setattr("torch.cuda.is_available", lambda: gpu is not None)
+        monkeypatch.setattr("torch.cuda.device_count", lambda: int(gpu is not None))
         monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (gpu, 80 * GB))
         monkeypatch.setattr("blockrag.models.load.cpu_multiplies_bfloat16", lambda: bfloat16)
 

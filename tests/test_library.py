@@ -10,6 +10,7 @@ import pytest
 import blockrag
 import blockrag.llamaindex
 from blockrag import BlockRAG, Engine, Pipeline, SizeBounds
+from blockrag.cli import main
 from blockrag.errors import ArgumentError, BlockRAGError, IndexStoreError, SegmentationError
 from blockrag.events import Answer, Piece
 from blockrag.progress import Progress, ProgressBars, ignore, progress_bars
@@ -54,6 +55,14 @@ def test_folders_are_strings_or_paths_and_begin_with_home(tmp_path, monkeypatch)
 def test_an_engine_says_what_it_cannot_be_made_of(wrong, message):
     with pytest.raises(BlockRAGError, match=message):
         Engine.from_pretrained(**{"model": "smollm2", **wrong})
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:99"])
+def test_a_device_is_checked_before_a_model_is_chosen_for_it(device, tmp_path, capsys):
+    with pytest.raises(ArgumentError, match=f"device is '{device}'"):
+        BlockRAG.from_pretrained(device=device)
+    assert main(["ask", "why?", "--store", str(tmp_path), "--device", device]) == 2
+    assert f"device is '{device}'" in capsys.readouterr().err
 
 
 def test_sources_and_bounds_that_are_none_are_refused(rag):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from blockrag.errors import ArgumentError
 from blockrag.models.catalog import CATALOG
 
 AUTO = "auto"
@@ -31,6 +32,33 @@ class Choice:
         return f"{self.name}: {self.reason}"
 
 
+def checked_device(device: str | None) -> str:
+    """The name of a device of this machine; None is a GPU where there is one.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such device.
+    """
+    import torch  # noqa: PLC0415  (blockrag.models imports without it)
+
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device is None:
+        return "cuda" if n_gpus else "cpu"
+    try:
+        parsed = torch.device(device)
+    except (RuntimeError, TypeError):
+        parsed = None
+    if parsed is None or parsed.type not in ("cpu", "cuda"):
+        raise ArgumentError(f"device is {device!r}; give 'cpu', 'cuda', or a GPU by number such as 'cuda:0'")
+    if parsed.type == "cuda" and (parsed.index or 0) >= n_gpus:
+        raise ArgumentError(
+            f"device is {str(device)!r}, but torch sees {n_gpus} GPUs. Use 'cpu', or install a CUDA build of torch and "
+            "the NVIDIA driver"
+        )
+    return str(parsed)
+
+
 @cache
 def choose_model(device: str | None = None) -> Choice:
     """The model of the catalog for this machine; one process gets one answer.
@@ -41,13 +69,17 @@ def choose_model(device: str | None = None) -> Choice:
     ----------
     device : str, optional
         Such as ``"cpu"`` or ``"cuda"``; by default a GPU if there is one.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such device.
     """
-    import torch  # noqa: PLC0415  (blockrag.models imports without it)
+    import torch  # noqa: PLC0415
 
     from blockrag.models.load import cpu_multiplies_bfloat16  # noqa: PLC0415
 
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = checked_device(device)
     if not device.startswith("cpu"):
         return _fitting((LARGE, MEDIUM), torch.cuda.mem_get_info(device)[0], 1, "of the GPU's memory")
     scale = 1 if cpu_multiplies_bfloat16() else 2
