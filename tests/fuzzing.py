@@ -17,6 +17,17 @@ from tests.document_files import FIELD, epub, opendocument, pdf, slides, unzippe
 MOST_S = 10
 NUMBERS = [b"0", b"-1", b"1", b"99999999", b"4294967296", b"1e309"]
 PIECES = [b"<", b">", b"&#0;", b"]]>", b"\0", b"\xff\xfe", b"{", b"}", b'"', b"\\", b"\r", b"--", b"\xed\xa0\x80"]
+NOTEBOOK = (
+    b'{"nbformat": 4, "metadata": {"kernelspec": {"language": "r"}}, "cells": [{"cell_type": "markdown", "source": ["# Head"]},'
+    b'{"cell_type": "code", "source": "a <- 1", "outputs": [{"output_type": "stream", "text": ["24\\n"]}, {"data":'
+    b'{"image/png": "iVBO", "text/html": "<table><tr><td>1</table>"}}]}]}'
+)
+MAILBOX = (
+    b"From a@b Mon Mar  4 10:00:00 2024\nSubject: =?utf-8?B?VHLDpGdlcg==?=\nContent-Type: multipart/mixed; boundary=x\n\n"
+    b"--x\nContent-Type: text/html; charset=gb2312\nContent-Transfer-Encoding: base64\n\nPHA+xOO6wzwvcD4=\n--x\n"
+    b"Content-Disposition: attachment; filename=a.csv\n\na,b\n1,2\n--x\nContent-Type: message/rfc822\n\nSubject: in\n\nText.\n"
+    b"--x--\n\nFrom a@b Tue Mar  5 10:00:00 2024\nSubject: Two\n\nLast.\n"
+)
 RTF = (
     rb"{\rtf1\ansi\ansicpg1252{\fonttbl{\f1\fcharset204 Cyr;}}{\stylesheet{\s1 heading 1;}}\pard\s1 Head\par Text\'e9 "
     rb"\u26085?{\footnote note}{\v hid}\par\trowd\intbl a\cell b\cell\row\pard {\f1 \'cf}\bin2 xx{\*\x y}}"
@@ -31,6 +42,8 @@ def seeds(suffix: str) -> list[bytes]:
         "</table:table-cell></table:table-row></table:table>"
     )
     made = {
+        ".ipynb": lambda: NOTEBOOK,
+        ".mbox": lambda: MAILBOX,
         ".pdf": lambda: pdf("some text", "and more"),
         ".docx": word,
         ".pptx": slides,

@@ -56,7 +56,7 @@ class Document:
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in ("name", "text", "source"):
+        for name in ("name", "source"):
             object.__setattr__(self, name, without_surrogates(getattr(self, name)))
         object.__setattr__(self, "source", self.source or self.name)
         object.__setattr__(self, "id", source_id(self.source))

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from blockrag.documents.document import Document
+from blockrag.documents.document import Document, without_surrogates
 from blockrag.errors import SegmentationError
 from blockrag.progress import OnProgress
 from blockrag.segment.base import Scored, Segmenter
@@ -88,7 +88,8 @@ class Segmentation:
         bounds: SizeBounds,
         on_progress: OnProgress | None = None,
     ) -> "Segmentation":
-        """Segment `document`; only this step runs the segmenter."""
+        """Segment `document`; only this step runs the segmenter. Halves of characters in its text become U+FFFD."""
+        document = replace(document, text=without_surrogates(document.text))
         return cls.restore(
             document, segmenter.boundaries(document.text, on_progress, document.media_type), counter, bounds
         )
