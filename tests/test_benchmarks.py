@@ -102,3 +102,11 @@ def test_shapes_are_those_of_the_published_models():
             network = shapes.AutoModelForCausalLM.from_config(config)
         assert config.num_hidden_layers == n_layers
         assert sum(p.numel() for p in network.parameters()) == pytest.approx(n_parameters, rel=0.01)
+
+
+def test_loading_prints_a_row_for_each_type_and_size(tmp_path):
+    path = tmp_path / "loading.json"
+    loading = importlib.import_module("benchmarks.loading")
+    loading.main(["--types", ".csv", ".eml", "--sizes", "3000", "--repeats", "1", "--json", str(path)])
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["type"] for row in rows] == [".csv", ".eml"] and all(row["load_s"] > 0 < row["peak_mb"] for row in rows)
