@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ui.bodies import Bodies, BodyError, BodyLimits
+from ui.logins import ADDRESS, Logins
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 CHECKS = frozenset({"/health"})
@@ -25,6 +27,10 @@ COOKIE_S = 365 * 24 * 3600
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 LASTING = ("/assets/", "/static/", "/svelte/")
 """Routes of Gradio's own files, which browsers may cache."""
+
+_UNUSED = "token deep_link dev/ process_recording vibe- undo-vibe- profiling run-history runs"
+CLOSED = ("/monitoring", *("/gradio_api/" + name for name in _UNUSED.split()))
+"""Routes of Gradio that this page does not use; one tells a login's token to scripts, one writes files."""
 
 SPACE_FRAMES = ("https://huggingface.co", "https://*.huggingface.co")
 """Sites that show a Hugging Face Space in a frame."""
@@ -79,6 +85,8 @@ class Guard:
     limits : BodyLimits
     cookie : bool
         Give each browser a secret of its own.
+    logins : Logins, optional
+        Where there is a login.
     """
 
     def __init__(
@@ -89,7 +97,9 @@ class Guard:
         limits: BodyLimits | None = None,
         *,
         cookie: bool = False,
+        logins: Logins | None = None,
     ):
+        self._logins = logins
         self._app, self._hosts, self._bodies = app, hosts, Bodies(limits or BodyLimits())
         self._cookie, self._attributes = cookie, IN_FRAME if frames else ""
         self._csp = CSP + (" ".join(frames) or "'none'")
@@ -122,8 +132,26 @@ class Guard:
             return _refuse(421, "this server does not answer to that host name (see --allowed-host)")
         if scope["method"] not in READS and not _same_origin(headers, {host, forwarded}):
             return _refuse(403, "requests from other sites may not change anything here")
-        if scope["method"] not in READS and scope["path"].rstrip("/") != "/login" and not _is_logged_in(scope):
-            return _refuse(401, "log in first")
+        if scope["path"].startswith(CLOSED):
+            return _refuse(404, "there is no such address")
+        if self._logins is not None:
+            return self._login_refusal(scope, self._logins)
+        return None
+
+    def _login_refusal(self, scope: Scope, logins: Logins) -> PlainTextResponse | None:
+        app, cookies = scope["app"], Request(scope).cookies
+        names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+        used = {cookies[name] for name in names if name in cookies}
+        logins.end_expired(app.tokens, used)
+        if scope["method"] in READS:
+            return None  # Gradio checks the login, and shows the form
+        if scope["path"].rstrip("/") != "/login":
+            return None if used & app.tokens.keys() else _refuse(401, "log in first")
+        ADDRESS.set(scope["client"][0] if scope["client"] else "")
+        try:
+            logins.admit(ADDRESS.get())
+        except HTTPException as error:
+            return PlainTextResponse(error.detail, error.status_code, error.headers)
         return None
 
     def _with_headers(self, scope: Scope, send: Send) -> Send:
@@ -159,16 +187,6 @@ def _visitor_cookie(scope: Scope, attributes: str) -> str:
         secret = secrets.token_urlsafe(32)
     attributes = attributes or ("SameSite=Lax; Secure" if scope["scheme"] == "https" else "SameSite=Lax")
     return f"{VISITOR_COOKIE}={secret}; Path=/; Max-Age={COOKIE_S}; HttpOnly; {attributes}"
-
-
-def _is_logged_in(scope: Scope) -> bool:
-    """Return whether the request has the cookie of a login, or needs none."""
-    app = scope["app"]
-    if app.auth is None:
-        return True
-    cookies = Request(scope).cookies
-    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
-    return any(cookies.get(name) in app.tokens for name in names)
 
 
 def _hostname(host: str) -> str:

@@ -20,6 +20,7 @@ from ui.collection_service import CollectionService
 from ui.connections import limit_connections
 from ui.guard import SPACE_FRAMES, Guard, HostRule
 from ui.handlers.kv_cache import TierMonitor
+from ui.logins import Logins
 from ui.page import build
 from ui.passwords import Auth
 from ui.session import MAX_THREADS
@@ -59,7 +60,8 @@ class Server:
         allowed_hosts: Sequence[str] = (),
     ):
         self.service = service
-        self._data_dir, self._auth, self._mcp, self._allowed_hosts = data_dir, auth, mcp, allowed_hosts
+        self._data_dir, self._mcp, self._allowed_hosts = data_dir, mcp, allowed_hosts
+        self._logins = Logins(auth) if auth else None
         self._stop = threading.Event()
         self._monitor = TierMonitor(service.engine)
         self._page = build(service, self._monitor, former_key(data_dir))
@@ -69,13 +71,13 @@ class Server:
         for work in (self._monitor.run, self.service.run_expiry if self.service.expires else None):
             if work is not None:
                 threading.Thread(target=work, args=(self._stop,), daemon=True).start()
-        self._page.queue(max_size=MAX_EVENTS, default_concurrency_limit=8)
+        self._page.queue(max_size=MAX_EVENTS, default_concurrency_limit=8, api_open=False)
         _, address, _ = self._page.launch(
             server_name=host,
             server_port=port,
             theme=_theme(),
             css=CSS,
-            auth=self._auth,
+            auth=self._logins.check if self._logins else None,
             max_threads=MAX_THREADS,
             max_file_size=self.service.limits.file_bytes,
             blocked_paths=[str(self._data_dir.resolve())],
@@ -100,7 +102,8 @@ class Server:
         hosts = HostRule(self._allowed_hosts, address, only_known=self.service.access == "shared")
         limits = BodyLimits(upload_bytes=self.service.limits.upload_bytes)
         frames = SPACE_FRAMES if os.environ.get("SPACE_ID") else ()
-        return Middleware(Guard, hosts=hosts, frames=frames, limits=limits, cookie=self.service.access == "private")
+        cookie = self.service.access == "private"
+        return Middleware(Guard, hosts=hosts, frames=frames, limits=limits, cookie=cookie, logins=self._logins)
 
     async def _health(self, _request: Request) -> JSONResponse:
         """Answer 200 if the database responds, else 503, and reveal nothing about anyone."""

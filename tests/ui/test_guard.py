@@ -20,6 +20,7 @@ from ui.bodies import BodyError, BodyLimits, check_json
 from ui.connections import ConnectionTable, limit_connections
 from ui.guard import VISITOR_COOKIE, Guard, HostRule
 from ui.limits import Limits
+from ui.logins import FAILURES_S, IDLE_S, MAX_FAILURES, MAX_SESSIONS, SESSION_S, Logins
 from ui.session import Session
 
 
@@ -186,7 +187,6 @@ def run_guard(receive, path="/gradio_api/call/ask", limits=None) -> int:
         statuses.extend([message["status"]] if message["type"] == "http.response.start" else [])
 
     scope = {"type": "http", "method": "POST", "path": path, "headers": [(b"host", b"localhost")], "query_string": b""}
-    scope["app"] = types.SimpleNamespace(auth=None)
     asyncio.run(Guard(app, HostRule(), limits=limits)(scope, receive, send))
     return statuses[0]
 
@@ -385,3 +385,84 @@ def test_collections_of_visitors_from_before_the_cookie_are_theirs(service):
     service.access = "login"
     anna.username = "anna"
     session.enter({}, former, anna)  # of a data folder that served browsers before
+
+
+# Routes and logins
+
+
+def test_no_route_goes_round_the_queue(shared):
+    config = json.loads(request(shared, "/config")[2])
+    queued = [dep for dep in config["dependencies"] if dep["queue"] is not False and dep["backend_fn"]]
+    assert len(queued) > 50
+    for dep in queued:
+        body = json.dumps({"data": [], "fn_index": dep["id"]}).encode()
+        for name in (dep["api_name"] or "predict", "predict"):
+            for route in ("run", "api"):
+                status, _, _ = request(shared, f"/gradio_api/{route}/{name}", "POST", body, **JSON)
+                assert status == 404, (route, name)
+
+
+def test_routes_that_the_page_does_not_use_are_closed(shared):
+    for path in ("token", "token/", "deep_link", "dev/reload", "vibe-code", "vibe-edit", "process_recording", "runs"):
+        for method in ("GET", "POST"):
+            assert request(shared, "/gradio_api/" + path, method)[0] == 404, path
+
+
+def log_in(url: str, name: str, password: str, **headers) -> tuple[int, str]:
+    """Return the status and the cookie to send."""
+    body = f"username={name}&password={password}".encode()
+    kind = {"content_type": "application/x-www-form-urlencoded", **headers}
+    status, answered, _ = request(url, "/login", "POST", body, **kind)
+    return status, answered.get("set-cookie", "").partition(";")[0]
+
+
+@pytest.fixture
+def users(tmp_path, monkeypatch, clock):
+    """A page with a login, which counts the passwords it checks."""
+    checked = []
+    monkeypatch.setattr("ui.server.Logins", lambda auth: Logins(auth, clock))
+    url, close = serve(
+        tiny_engine(), tmp_path, "login", auth=lambda name, password: checked.append(name) or password == "pass"
+    )
+    yield url, checked
+    close()
+
+
+def test_wrong_passwords_are_throttled_by_name_and_by_address(users, clock):
+    url, checked = users
+    at_home, elsewhere = {"x_forwarded_for": "10.0.0.1"}, {"x_forwarded_for": "10.0.0.2"}
+    assert log_in(url, "anna", "pass", **at_home)[0] == 200
+    for i in range(MAX_FAILURES):
+        assert log_in(url, "anna", "wrong", x_forwarded_for=f"10.1.0.{i}")[0] == 400
+    n_checked = len(checked)
+    assert log_in(url, "anna", "pass", **elsewhere)[0] == 429 and len(checked) == n_checked, "not even hashed"
+    assert log_in(url, "anna", "pass", **at_home)[0] == 200, "she was here before"
+    assert log_in(url, "bert", "pass", **elsewhere)[0] == 200
+    for i in range(MAX_FAILURES):
+        assert log_in(url, f"name{i}", "wrong", **elsewhere)[0] == 400
+    assert log_in(url, "bert", "pass", **elsewhere)[0] == 429
+    clock.now += FAILURES_S + 1
+    assert log_in(url, "anna", "pass", **elsewhere)[0] == 200
+
+
+@pytest.mark.parametrize("step_s, n", [(IDLE_S + 1, 1), (IDLE_S / 2, round(2 * SESSION_S / IDLE_S) + 1)])
+def test_sessions_expire(users, clock, step_s, n):
+    url, _ = users
+    _, cookie = log_in(url, "anna", "pass")
+    assert request(url, "/config", cookie=cookie)[0] == 200
+    for _ in range(n - 1):
+        clock.now += step_s
+        assert request(url, "/config", cookie=cookie)[0] == 200
+    clock.now += step_s
+    assert request(url, "/config", cookie=cookie)[0] == 401
+    assert request(url, "/gradio_api/cancel", "POST", b"{}", cookie=cookie, **JSON)[0] == 401
+
+
+def test_a_user_has_a_bounded_number_of_sessions(users, clock):
+    url, _ = users
+    cookies = []
+    for _ in range(MAX_SESSIONS + 1):
+        cookies.append(log_in(url, "anna", "pass")[1])
+        clock.now += 1
+        request(url, "/config", cookie=cookies[-1])
+    assert [request(url, "/config", cookie=cookie)[0] for cookie in cookies] == [401] + [200] * MAX_SESSIONS
