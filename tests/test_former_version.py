@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import text
@@ -13,7 +14,7 @@ from sqlalchemy import text
 from blockrag.documents import Document, load
 from blockrag.index import labels
 from blockrag.pipeline import Pipeline
-from blockrag.segment import SizeBounds
+from blockrag.segment import Block, SizeBounds
 from storage.database import sqlite_url
 from storage.doctor import examine
 from storage.library import Library
@@ -79,9 +80,12 @@ def test_a_store_opens_answers_and_loses_nothing(files):
 
 def test_a_document_of_the_store_gets_its_source_when_it_is_indexed_again(files, tmp_path):
     (tmp_path / "cities.md").write_text(CITIES)
+    with sqlite3.connect(files / "index.sqlite") as connection:
+        select = 'SELECT start, "end", n_tokens, score FROM blocks WHERE document = 1 ORDER BY start'
+        former = [Block(*row) for row in connection.execute(select)]
     pipeline = Pipeline.open(engine(files), files)
     n_blocks = len(pipeline.index)
-    pipeline.add(pipeline.segment(load(tmp_path / "cities.md"), bounds=BOUNDS), 1.0)
+    pipeline.add(SimpleNamespace(document=load(tmp_path / "cities.md"), blocks=lambda granularity: former), 1.0)
     assert [r.source for r in pipeline.index.documents()] == [
         str(tmp_path / "cities.md"), "5974b0999625/cities.md", "pages.pdf",
     ]  # fmt: skip
