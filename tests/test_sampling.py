@@ -134,7 +134,7 @@ def test_the_library_and_the_command_line_draw_too(pipeline, tmp_path, monkeypat
     drawing = ["--temperature", "2", "--top-p", "0.9", "--seed", "3", "--stop", "zzz", "--repetition-penalty", "1.1"]
     assert main(command + drawing) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["answer"] == expected
-    assert main([*command, "--top-p", "3"]) == 1 and "top_p is 3.0; give" in capsys.readouterr().err
+    assert main([*command, "--top-p", "3"]) == 2 and "top_p is 3.0; give" in capsys.readouterr().err
 
 
 def test_a_language_model_of_llamaindex_draws_by_its_fields_and_by_the_call(pipeline):
