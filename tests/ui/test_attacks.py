@@ -194,11 +194,17 @@ def test_texts_without_a_name_do_not_replace_each_other(served):
         client.predict(id, token, api_name="/delete_document")
 
 
-def test_numbers_out_of_bounds_are_clipped(served):
+def test_numbers_out_of_bounds_are_refused_with_a_reason(served):
     _, _, token, client = served
-    assert len(client.predict("river", 10**6, token, api_name="/search_blocks")) <= 32
-    answer = client.predict("river?", "nonsense", -5, 10**6, token, api_name="/ask")
-    assert len(answer["sources"]) == 1 and answer["report"]["n_new_tokens"] <= 512
+    for call, reason in (
+        (("river", 10**6, token, "/search_blocks"), "k is 1000000"),
+        (("river?", "nonsense", 2, 8, token, "/ask"), "mode"),
+        (("river?", "block", -5, 8, token, "/ask"), "k is -5"),
+        (("river?", "block", 2, 10**6, token, "/ask"), "max_new_tokens is 1000000"),
+    ):
+        *values, name = call
+        with pytest.raises(Exception, match=reason):
+            client.predict(*values, api_name=name)
 
 
 def test_a_large_upload_is_refused_before_it_is_read(served):
