@@ -58,7 +58,7 @@ def load(
     if not text.strip():
         raise DocumentError(name, "it contains no text")
     check_length(name, text, limits)
-    return Document(name, kind, text, origin, encoding or content.encoding, _brief(content.notes))
+    return Document(name, kind, without_surrogates(text), origin, encoding or content.encoding, _brief(content.notes))
 
 
 def load_many(
