@@ -86,6 +86,7 @@ with locked(Path(sys.argv[1])):
 
 def test_a_second_program_on_one_data_folder_stops_before_it_touches_anything(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(app, "make_server", lambda args: pytest.fail("the application went on"))
+    monkeypatch.setattr("ui.logs.configure", lambda as_json: None)  # it would take the log from pytest
     for name in ("_doctor", "_migrate", "_export", "_import"):
         monkeypatch.setattr(f"storage.__main__.{name}", lambda args: pytest.fail("the command went on"))
     folder, flags = tmp_path / "data", ["--data-dir", str(tmp_path / "data")]

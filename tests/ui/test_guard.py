@@ -8,6 +8,7 @@ import json
 import socket
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import gradio as gr
@@ -187,7 +188,8 @@ def run_guard(receive, path="/gradio_api/call/ask", limits=None) -> int:
         statuses.extend([message["status"]] if message["type"] == "http.response.start" else [])
 
     scope = {"type": "http", "method": "POST", "path": path, "headers": [(b"host", b"localhost")], "query_string": b""}
-    asyncio.run(Guard(app, HostRule(), limits=limits)(scope, receive, send))
+    with ThreadPoolExecutor(1) as pool:  # the browser of other tests keeps a loop running in this thread
+        pool.submit(asyncio.run, Guard(app, HostRule(), limits=limits)(scope, receive, send)).result()
     return statuses[0]
 
 
