@@ -4,6 +4,7 @@ import io
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
 from lxml.etree import XPath, _Element
 
@@ -12,7 +13,7 @@ from blockrag.documents.document import PAGE_BREAK, Content, Limits, counted
 from blockrag.documents.spreadsheet import grids
 from blockrag.documents.word_numbering import number_text
 from blockrag.documents.word_runs import shifted
-from blockrag.documents.zips import check_inflated, parse_xml
+from blockrag.documents.zips import check_inflated, parse_xml, qualified_name
 from blockrag.errors import DocumentError
 
 _ODF = "urn:oasis:names:tc:opendocument:xmlns:"
@@ -33,9 +34,7 @@ MAX_DEPTH = 100
 _FORMATS = {"1": "decimal", "a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upperRoman", "": "none"}
 
 
-def _name(tag: str) -> str:
-    prefix, _, local = tag.partition(":")
-    return f"{{{_NAMESPACES[prefix]}}}{local}"
+_name = partial(qualified_name, namespaces=_NAMESPACES)
 
 
 _HEADERS = XPath("//style:master-page/*[self::style:header or self::style:footer]", namespaces=_NAMESPACES)

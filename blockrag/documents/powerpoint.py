@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from functools import partial
 
 import pptx
 from lxml.etree import XPath, _Element
@@ -10,7 +11,7 @@ from pptx.slide import Slide
 from blockrag.documents import drawings, markdown
 from blockrag.documents.document import PAGE_BREAK, Content, Limits, counted
 from blockrag.documents.word_runs import formula, shifted
-from blockrag.documents.zips import check_inflated, parse_xml
+from blockrag.documents.zips import check_inflated, parse_xml, qualified_name
 
 _NAMESPACES = {
     "a": "http://schemas.openxmlformats.org/drawingml/2006/main",
@@ -21,9 +22,7 @@ _NAMESPACES = {
 }
 
 
-def _name(tag: str) -> str:
-    prefix, _, local = tag.partition(":")
-    return f"{{{_NAMESPACES[prefix]}}}{local}"
+_name = partial(qualified_name, namespaces=_NAMESPACES)
 
 
 _PLACEHOLDER = XPath("./p:nvSpPr/p:nvPr/p:ph", namespaces=_NAMESPACES)

@@ -3,6 +3,7 @@
 import io
 import zipfile
 import zlib
+from collections.abc import Mapping
 
 import lxml.etree
 
@@ -81,3 +82,9 @@ def check_inflated(name: str, data: bytes, limits: Limits) -> None:
             with archive.open(info) as member:
                 while member.read(_CHUNK_BYTES):  # raises if the declared size is wrong
                     pass
+
+
+def qualified_name(tag: str, namespaces: Mapping[str, str]) -> str:
+    """A tag such as ``text:p`` as lxml names it: ``{http://...}p``."""
+    prefix, _, local = tag.partition(":")
+    return f"{{{namespaces[prefix]}}}{local}"
