@@ -13,21 +13,39 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 
-class PreallocatedLayer(CacheLayerMixin):
+class FixedLayer(CacheLayerMixin):
+    """A layer over room that exists from the start: keys and values ``(batch, kv_heads, capacity, head_dim)``."""
+
+    is_sliding = False
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor):
+        super().__init__()
+        self.keys, self.values, self.is_initialized = keys, values, True
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Nothing to do: the room exists."""
+
+    def get_max_length(self) -> int:
+        """Tokens that fit."""
+        return self.keys.shape[2]
+
+    def get_max_cache_shape(self) -> int:
+        """The same, under the name that earlier releases of `transformers` use."""
+        return self.get_max_length()
+
+
+class PreallocatedLayer(FixedLayer):
     """One layer: a view ``(batch, kv_heads, capacity, head_dim)`` into the cache's storage, filled up to `n_tokens`.
 
     `fill`, if given, is called once, before the first tokens are read. While `newest_alone` is set, `update` returns
     only the tokens that it writes.
     """
 
-    is_sliding = False
     newest_alone = False
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, n_tokens: int, fill: Callable[[], None] | None = None):
-        super().__init__()
-        self.keys, self.values = keys, values
+        super().__init__(keys, values)
         self.n_tokens = n_tokens
-        self.is_initialized = True
         self._fill = fill
 
     def joined(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,9 +54,6 @@ class PreallocatedLayer(CacheLayerMixin):
             self._fill()
             self._fill = None
         return self.keys[:, :, : self.n_tokens], self.values[:, :, : self.n_tokens]
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Nothing to do: the storage exists from the start."""
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -61,14 +76,6 @@ class PreallocatedLayer(CacheLayerMixin):
     def get_seq_length(self) -> int:
         """Tokens held."""
         return self.n_tokens
-
-    def get_max_length(self) -> int:
-        """Tokens that fit."""
-        return self.keys.shape[2]
-
-    def get_max_cache_shape(self) -> int:
-        """The same, under the name that earlier releases of `transformers` ask for."""
-        return self.get_max_length()
 
 
 class PreallocatedCache(Cache):

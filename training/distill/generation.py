@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.cache_utils import Cache
 
 from blockrag.attention.assemble import assemble
 from blockrag.attention.gqa import UNMASKED
+from blockrag.attention.kv_cache import FixedLayer
 from blockrag.generate import end_tokens, prefill
 from blockrag.kv.block_kv import BlockKV
 from blockrag.models.answer_model import AnswerModel
@@ -315,33 +316,16 @@ class _Causal:
         return torch.cat(found, 2).transpose(1, 2)
 
 
-class _Layer(CacheLayerMixin):
-    """A cache layer over preallocated keys and values ``(rows, kv_heads, capacity, head_dim)``."""
-
-    is_sliding = False
-
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor):
-        super().__init__()
-        self.keys, self.values, self.is_initialized = keys, values, True
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Do nothing: the storage is preallocated."""
+class _Layer(FixedLayer):
+    """A cache layer whose positions are passed explicitly, and whose attention needs no mask."""
 
     def get_seq_length(self) -> int:
-        """Unused: positions are passed explicitly."""
+        """Unused."""
         return 0
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Unused: no mask is built."""
+        """Unused."""
         return query_length, 0
-
-    def get_max_length(self) -> int:
-        """Capacity of a row in tokens."""
-        return self.keys.shape[2]
-
-    def get_max_cache_shape(self) -> int:
-        """`get_max_length` under its name in earlier releases of transformers."""
-        return self.keys.shape[2]
 
 
 class _PrefillLayer(_Layer):
