@@ -50,8 +50,8 @@ _MAX_DAMAGE = 0.001
 def page_text(name: str, data: bytes) -> Content:
     """Decode a page.
 
-    A byte order mark comes first, then the declaration, then what the bytes suggest. A declaration that the bytes
-    contradict is told in the notes.
+    A byte order mark comes first, then the declaration, then what the bytes suggest. If the bytes
+    contradict the declaration, a note says so.
 
     Raises
     ------

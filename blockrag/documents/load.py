@@ -36,7 +36,7 @@ def load(
         the absolute path, or a hash of the bytes.
     limits : Limits
     encoding : str, optional
-        Of the file's characters, for a format of text; by default it is found, or guessed and told in the notes.
+        Encoding of a text file. By default it is detected; a note says if it was guessed.
 
     Raises
     ------

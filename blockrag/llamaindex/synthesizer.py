@@ -64,8 +64,8 @@ class BlockSynthesizer(BaseSynthesizer):
     ArgumentError
         If blocks cannot take the context's place in the template.
     TypeError
-        If an argument is unknown. Blocks are read in one pass, so that there is no ``refine_template`` and no
-        ``response_mode``; answers are text, so that there is no ``output_cls``.
+        If an argument is unknown. ``refine_template`` and ``response_mode`` do not exist: blocks are read in one
+        pass. ``output_cls`` does not exist: answers are text.
     """
 
     def __init__(
