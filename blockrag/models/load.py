@@ -145,7 +145,7 @@ def adapted(
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a model alone.
+    """Load the tokenizer of a model alone; a folder with `tokenizer.json` needs no weights.
 
     Raises
     ------
@@ -153,7 +153,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         If there is none, or none that gives the offsets of its tokens.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(local_path(name))
+        alone = (Path(name) / "tokenizer.json").is_file()
+        tokenizer = AutoTokenizer.from_pretrained(name if alone else local_path(name))
     except (OSError, ValueError) as error:
         raise WeightsError(
             f"{name} has no tokenizer that can be read: {error}. Put the model's tokenizer.json and "

@@ -173,6 +173,44 @@ def test_a_run_ends_within_its_minutes_with_its_schedule_complete(trained, tmp_p
     assert last["step"] < 10000 and last["lr"] == pytest.approx(0.05 * 1e-3)
 
 
+def test_a_run_starts_from_an_adapter(trained, tmp_path):
+    run = ["student", "--model", str(trained / "base"), "--data", str(trained / "examples.safetensors")]
+    run += ["--teacher", str(trained / "teacher"), "--device", "cpu", "--out", str(tmp_path / "out")]
+    short = ["--steps", "1", "--lr", "1e-12", "--examples", "2", "--start", str(trained / "small-start")]
+    distill(["shrink", "--adapter", str(trained / "student"), "--out", str(trained / "small-start")])
+    start = load_adapter(trained / "small-start")
+    rank = len(next(iter(start.student.values())).down)
+    distill([*run, *short, "--rank", str(rank + 2), "--alpha", "7"])
+    found = load_adapter(tmp_path / "out")
+    for name, change in start.student.items():
+        up, down = (matrix.float() for matrix in found.student[name])
+        torch.testing.assert_close(up @ down, change.up.float() @ change.down.float(), rtol=0.02, atol=2e-3)
+        torch.testing.assert_close(down[:rank].norm(dim=1), torch.ones(rank), rtol=0.02, atol=0)
+    assert found.about["student"]["start"]["student"]["settings"] == start.about["student"]["settings"]
+    with pytest.raises(ValueError, match="Raise --rank"):
+        distill([*run, *short, "--rank", "1"])
+
+
+def test_a_step_that_does_not_fit_names_the_settings_to_change(trained, tmp_path, monkeypatch):
+    def fit(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("training.distill.stages.fit", fit)
+    run = ["student", "--model", str(trained / "base"), "--data", str(trained / "examples.safetensors")]
+    with pytest.raises(MemoryError, match=r"lower --pack-tokens \(49152; .*raise --checkpointing"):
+        distill([*run, "--device", "cpu", "--out", str(tmp_path / "out")])
+
+
+def test_examples_need_a_tokenizer_and_no_weights(trained, tmp_path):
+    load_tokenizer(str(trained / "base")).save_pretrained(tmp_path / "tokenizer")
+    for name in ("base", "tokenizer"):
+        folder = trained if name == "base" else tmp_path
+        data = ["--model", str(folder / name), "--qa", str(trained / "towns.jsonl"), "--n", "4", "--workers", "1"]
+        distill(["prepare", *data, "--out", str(tmp_path / f"{name}.safetensors")])
+    whole, alone = (load(tmp_path / f"{name}.safetensors") for name in ("base", "tokenizer"))
+    assert [item.n_tokens for item in whole.items] == [item.n_tokens for item in alone.items]
+
+
 def test_self_made_conversations_become_examples(trained, tmp_path):
     turns = [
         {"question": "Who?", "answer": "Ada", "kind": "fact", "complete": True},

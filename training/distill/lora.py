@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
+from blockrag.models.adapter import Changes
+
 
 class _LoRALinear(torch.nn.Module):
     """A frozen linear layer with a low-rank change, set by `_LoRAStack.update`.
@@ -163,6 +165,32 @@ class LoRA:
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """Trainable parameters by name."""
         return {f"{n}.{kind}": getattr(stack, kind) for n, stack in self.stacks.items() for kind in ("down", "up")}
+
+    @torch.no_grad()
+    def start_from(self, changes: Changes) -> None:
+        """Set the matrices to those of an adapter, of this rank or a lower one.
+
+        The product stays the same; the rows of `down` get the norm that they have at initialisation, so that one
+        learning rate suits both matrices whatever the adapter's scales are.
+
+        Raises
+        ------
+        ValueError
+            If a layer is missing, or its shape or rank does not fit.
+        """
+        if changes.keys() != self.layers.keys():
+            raise ValueError(f"the adapter changes {len(changes)} layers; this network has {len(self.layers)}.")
+        for name, layer in self.layers.items():
+            up, down = (matrix.to(layer.up.device, torch.float32) for matrix in changes[name])
+            rank = len(down)
+            if rank > layer.up.shape[1] or (len(up), down.shape[1]) != (len(layer.up), layer.down.shape[1]):
+                raise ValueError(
+                    f"the adapter's change of {name} is {len(up)} x {rank} x {down.shape[1]}; expected {len(layer.up)} "
+                    f"x at most {layer.up.shape[1]} x {layer.down.shape[1]}. Raise --rank, or use its base model."
+                )
+            norms = down.norm(dim=1, keepdim=True).clamp_min(1e-12)
+            layer.down[:rank] = down / norms
+            layer.up[:, :rank] = up * norms.T / layer.stack.scale
 
     @contextmanager
     def disabled(self) -> Iterator[None]:

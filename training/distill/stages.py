@@ -38,6 +38,9 @@ def add_teacher_arguments(parser: argparse.ArgumentParser) -> None:
 def add_student_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``student``."""
     parser.add_argument("--teacher", type=Path, help="adapter from `teacher` (default: the published model teaches)")
+    parser.add_argument(
+        "--start", type=Path, help="adapter whose change of block mode is the starting point (default: no change)"
+    )
     _add_arguments(parser)
 
 
@@ -84,6 +87,10 @@ def run_student(args: argparse.Namespace) -> dict[str, Any]:
     if adapter.base_id != base_id(args.model):
         raise ValueError(f"the teacher in {args.teacher} has the base model {adapter.base}; pass it as --model.")
 
+    start = load_adapter(args.start) if args.start else None
+    if start and start.base_id != adapter.base_id:
+        raise ValueError(f"the adapter in {args.start} has the base model {start.base}; pass it as --model.")
+
     def finished(model: TrainableModel) -> Adapter:
         sinks = None if model.sinks is None else model.sinks.detach().cpu()
         return replace(
@@ -94,19 +101,33 @@ def run_student(args: argparse.Namespace) -> dict[str, Any]:
             prefix_visible=config.prefix_visible,
         )
 
-    return _run(args, config, adapter, finished)
+    return _run(args, config, adapter, finished, start)
 
 
 def _run(
-    args: argparse.Namespace, config: DistillConfig, initial: Adapter, finished: Callable[[TrainableModel], Adapter]
+    args: argparse.Namespace,
+    config: DistillConfig,
+    initial: Adapter,
+    finished: Callable[[TrainableModel], Adapter],
+    start: Adapter | None = None,
 ) -> dict[str, Any]:
     processes, examples, since = Processes(args.device), load_all(args.data), time.perf_counter()
     base = load_frozen(args.model, initial, processes.device)
     model = TrainableModel(base, config, block_mode=config.objective != "teacher")
-    last = fit(Run(model, examples, config, processes, args.out), resume=args.resume)
+    if start:
+        model.lora.start_from(start.student)
+    try:
+        last = fit(Run(model, examples, config, processes, args.out), resume=args.resume)
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(
+            f"a step does not fit into the memory of {processes.device}: lower --pack-tokens ({config.pack_tokens}; "
+            f"the longest example has {max(item.n_tokens for item in examples.items)}), or raise --checkpointing "
+            f"({config.checkpointing:g}; 1 recomputes all layers)."
+        ) from error
     record = {
         "settings": asdict(config),
         "data": examples.provenance,
+        "start": start.about if start else None,
         "last": last,
         "held_out": held_out(model, load(args.held_out), config) if args.held_out else None,
         "seconds": time.perf_counter() - since,
