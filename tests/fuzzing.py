@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from blockrag.documents import SUFFIXES, Limits, media, worker
+from blockrag.documents import SUFFIXES, Limits, confine, media, worker
 from blockrag.errors import DocumentError
 from tests.document_files import FIELD, epub, opendocument, pdf, slides, unzipped, word, workbook, zipped
 
@@ -116,7 +116,7 @@ def main() -> None:
     suffix, n, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     assert suffix in SUFFIXES
     signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("hangs")))
-    worker._bound(Limits(timeout_s=100_000))
+    confine.limit(100_000, Limits().memory_bytes, 1 << 30)
     for i, data in enumerate(mutations(suffix, n, seed)):
         sys.stderr.write(f"{suffix} {i}\n")
         if wrong := problem(f"f{suffix}", data):

@@ -319,7 +319,7 @@ def test_a_parser_that_wants_too_much_memory_is_an_error():
 
 
 def test_what_a_parser_prints_is_not_taken_for_its_answer(monkeypatch):
-    noisy = "html.read = lambda *given: os.system('echo noise') or print('noise') or Content('text', notes=('n',))"
+    noisy = "html.read = lambda *given: os.write(1, b'noise') and print('noise') or Content('text', notes=('n',))"
     code = f"import os; from blockrag.documents import Content, html, worker; {noisy}; worker.main()"
     monkeypatch.setattr(sandbox, "COMMAND", python(code))
     document = load(b"<p>a", "a.html")
@@ -358,7 +358,7 @@ def test_the_worker_imports_what_this_process_does(monkeypatch):
     monkeypatch.setattr(
         sandbox,
         "COMMAND",
-        python('import os; print(\'{"text": "%s", "encoding": "", "notes": []}\' % os.environ[\'PYTHONPATH\'])'),
+        python('import os; print(\'{"encoding": "", "notes": []}\'); print(os.environ["PYTHONPATH"], end="")'),
     )
     monkeypatch.setattr(sys, "path", ["", "/elsewhere"])
     root = str(Path(sandbox.__file__).parents[2])

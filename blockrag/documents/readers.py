@@ -35,8 +35,8 @@ READERS = {
 """Module and function for each media type, imported on use; ``read(name, data, limits)`` returns a `Content`."""
 
 IN_PROCESS = {
-    media.TEXT, media.MARKDOWN, media.CODE, media.CONFIG, media.LOG, media.JSON, media.JSONL, media.CSV, media.TSV,
-    media.TEX, media.RST, media.ORG, media.ASCIIDOC, media.SRT, media.VTT,
+    media.TEXT, media.MARKDOWN, media.CODE, media.CONFIG, media.LOG, media.TSV, media.TEX, media.RST, media.ORG,
+    media.ASCIIDOC,
 }  # fmt: skip
 """Types whose readers only decode text. All others are parsed in the sandbox."""
 

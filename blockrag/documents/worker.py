@@ -1,28 +1,50 @@
-"""The process that `sandbox` starts: reads a task and bytes from standard input, writes JSON."""
+"""The process that `sandbox` starts: takes a task and bytes, answers with a line of JSON and the text."""
 
 import json
 import os
 import sys
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
 
-from blockrag.documents import readers
+from blockrag.documents import confine, readers
 from blockrag.documents.document import Limits
+from blockrag.documents.sandbox import TASK
 from blockrag.documents.text import check_length
 from blockrag.errors import DocumentError
 
+Answer = tuple[dict[str, Any], Iterator[bytes]]
+"""The answer's two parts, see `sandbox`."""
 
-def main() -> None:
-    """Parse standard input. A failure is reported in the JSON; a crash shows in the exit code."""
-    answers = os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(2, 1)  # keeps output of parsers out of the JSON
-    task = json.loads(sys.stdin.buffer.readline())
+
+def serve(read: Callable[[dict[str, Any], BinaryIO, Limits], Answer]) -> None:
+    """Answer one task with ``read(task, file, limits)``, without rights that it does not need. A failure is reported in
+    the answer; a crash shows in the exit code."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # keeps output of parsers out of the answer
+    task = json.loads(os.environ[TASK])
+    confine.die_with(task["parent"])
     limits = Limits(**task["limits"])
-    data = sys.stdin.buffer.read()
-    readers.load(task["media_type"])  # imports need more memory than the limit may allow
-    _bound(limits)
+    if "media_type" in task:
+        readers.load(task["media_type"])  # imports need more memory and rights than there will be
+    confine.limit(limits.timeout_s, limits.memory_bytes, task["max_answer_bytes"])
+    confine.isolate(_import_path())
     with answers:
-        answers.write(json.dumps(_answer(task["media_type"], task["name"], data, limits)))
+        header, rest = read(task, sys.stdin.buffer, limits)
+        answers.write(json.dumps(header).encode() + b"\n")
+        answers.writelines(rest)
+
+
+def _import_path() -> list[Path]:
+    """Folders to import from, without the rest of a checkout: a data folder may lie in it."""
+    root = Path(__file__).parents[2]
+    folders = {Path(path).resolve() for path in sys.path if path} - {root.resolve()}
+    return [root / "blockrag", root / "storage", *sorted(folders)]
+
+
+def _parsed(task: dict[str, Any], file: BinaryIO, limits: Limits) -> Answer:
+    answer = _answer(task["media_type"], task["name"], file.read(), limits)
+    return answer, iter([answer.pop("text", "").encode("utf-8", "surrogatepass")])
 
 
 def _answer(media_type: str, name: str, data: bytes, limits: Limits) -> dict[str, Any]:
@@ -35,21 +57,12 @@ def _answer(media_type: str, name: str, data: bytes, limits: Limits) -> dict[str
         return {"reason": f"reading it needs more than {limits.memory_bytes >> 20} MB"}
     except Exception as error:  # parsers raise anything on malicious bytes; all of it is reported
         return {"reason": f"the file is damaged ({type(error).__name__}: {str(error)[:200]})"}
-    return asdict(content)
+    return {"text": content.text, "encoding": content.encoding, "notes": content.notes}
 
 
-def _bound(limits: Limits) -> None:
-    if sys.platform == "win32":  # no such limits; the time limit of `sandbox` still applies
-        return
-    import resource  # noqa: PLC0415
-
-    def lower(kind: int, amount: int) -> None:
-        hard = resource.getrlimit(kind)[1]
-        resource.setrlimit(kind, (amount if hard == resource.RLIM_INFINITY else min(amount, hard), hard))
-
-    lower(resource.RLIMIT_CPU, int(limits.timeout_s) + 1)
-    if sys.platform == "linux":  # macOS defines this limit but ignores it
-        lower(resource.RLIMIT_AS, limits.memory_bytes)
+def main() -> None:
+    """Parse standard input."""
+    serve(_parsed)
 
 
 if __name__ == "__main__":
