@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import blockrag  # its names are imported on first use: the model libraries take seconds
 from blockrag import arguments
-from blockrag.documents import Document, load
+from blockrag.documents import Document, load_many
 from blockrag.documents.folder import find_files
-from blockrag.errors import ArgumentError, IndexStoreError
+from blockrag.errors import ArgumentError, DocumentError, IndexStoreError
 from blockrag.events import Answer, Event, Mode
 from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from blockrag.models.choose import choose_for_store, note_model
@@ -119,6 +119,7 @@ class BlockRAG:
         bounds: SizeBounds | None = None,
         on_progress: OnProgress | None = None,
         encoding: str | None = None,
+        ocr: bool = False,
     ) -> "tuple[DocumentRecord, ...]":
         """Cut documents into blocks, embed each and encode its KV. A document replaces the one that was indexed from
         the same source, and only blocks that changed are computed.
@@ -137,7 +138,9 @@ class BlockRAG:
         on_progress : callable, optional
             Called after each step; raise `Stopped` from it to stop. By default a terminal or a notebook gets bars.
         encoding : str, optional
-            Of files of text; by default it is found.
+            Of text files; by default it is found.
+        ocr : bool
+            Read scanned pages by OCR; see `load`.
 
         Returns
         -------
@@ -156,7 +159,7 @@ class BlockRAG:
         arguments.fraction("granularity", granularity)
         return tuple(
             self._index(document, granularity, segmenter, bounds, on_progress)
-            for document in _documents(sources, encoding)
+            for document in _documents(sources, encoding, ocr)
         )
 
     def sync(
@@ -167,6 +170,8 @@ class BlockRAG:
         segmenter: str = DEFAULT_SEGMENTER,
         bounds: SizeBounds | None = None,
         on_progress: OnProgress | None = None,
+        encoding: str | None = None,
+        ocr: bool = False,
     ) -> tuple[SyncStep, ...]:
         """Bring the index in step with a folder: add new files, replace changed ones, delete documents of files that
         are gone. Files that cannot be read are reported, and what the index holds of them stays.
@@ -175,7 +180,7 @@ class BlockRAG:
         ----------
         folder : path
             All files in it and below it whose suffix is read, but no hidden ones and no links.
-        granularity, segmenter, bounds, on_progress
+        granularity, segmenter, bounds, on_progress, encoding, ocr
             See `index`.
 
         Returns
@@ -194,7 +199,7 @@ class BlockRAG:
         def add(document: Document) -> "DocumentRecord":
             return self._index(document, granularity, segmenter, bounds, on_progress)
 
-        return tuple(sync(self.pipeline, folder, add))
+        return tuple(sync(self.pipeline, folder, add, encoding=encoding, ocr=ocr))
 
     async def aindex(self, *sources: Readable, **options: Any) -> "tuple[DocumentRecord, ...]":
         """`index` in a thread."""
@@ -285,13 +290,16 @@ class BlockRAG:
         self.close()
 
 
-def _documents(sources: Iterable[Readable], encoding: str | None) -> Iterator[Document]:
+def _documents(sources: Iterable[Readable], encoding: str | None, ocr: bool) -> Iterator[Document]:
     for source in sources:
         if isinstance(source, Document):
             yield source
         elif isinstance(source, str | os.PathLike):
-            yield from (load(path, encoding=encoding) for path in find_files(source))
+            for found in load_many(find_files(source), encoding=encoding, ocr=ocr):
+                if isinstance(found, DocumentError):
+                    raise found
+                yield found
         elif isinstance(source, Iterable) and not isinstance(source, bytes):
-            yield from _documents(source, encoding)
+            yield from _documents(source, encoding, ocr)
         else:
             raise ArgumentError(f"a source is {source!r}; give a path, a Document, or a list of them")

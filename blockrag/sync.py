@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from blockrag.documents import Document, Limits, load
+from blockrag.documents import Document, Limits, load_many
 from blockrag.documents.folder import files_of
 from blockrag.errors import DocumentError
 
@@ -45,6 +45,8 @@ def sync(
     folder: str | os.PathLike[str],
     add: "Callable[[Document], DocumentRecord]",
     limits: Limits | None = None,
+    encoding: str | None = None,
+    ocr: bool = False,
 ) -> Iterator[SyncStep]:
     """Go through a folder, file by file; the index is in step with it when the iterator ends.
 
@@ -56,7 +58,8 @@ def sync(
         All files below it; see `files_of`. Documents of other folders are left alone.
     add : callable
         Indexes a document.
-    limits : Limits, optional
+    limits, encoding, ocr
+        See `load_many`.
 
     Raises
     ------
@@ -68,8 +71,8 @@ def sync(
         raise DocumentError(str(folder), "this is not a folder")
     held = {record.source: record for record in pipeline.index.documents()}
     read, others = files_of(root)
-    for path in read:
-        yield _step(path, held, add, limits or Limits())
+    for path, document in zip(read, load_many(read, limits or Limits(), encoding, ocr), strict=True):
+        yield _step(path, document, held, add)
     present = {str(path) for path in (*read, *others)}
     for source, record in held.items():
         if (
@@ -83,12 +86,13 @@ def sync(
 
 
 def _step(
-    path: Path, held: "dict[str, DocumentRecord]", add: "Callable[[Document], DocumentRecord]", limits: Limits
+    path: Path,
+    document: Document | DocumentError,
+    held: "dict[str, DocumentRecord]",
+    add: "Callable[[Document], DocumentRecord]",
 ) -> SyncStep:
-    try:
-        document = load(path, limits=limits)
-    except DocumentError as error:
-        return SyncStep("failed", str(path), held.get(str(path)), (error.reason,))
+    if isinstance(document, DocumentError):
+        return SyncStep("failed", str(path), held.get(str(path)), (document.reason,))
     before = held.get(document.source)
     if before is not None and before.sha256 == document.sha256:
         return SyncStep("unchanged", document.source, before, document.notes)

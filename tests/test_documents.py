@@ -342,7 +342,7 @@ def test_the_worker_answers_whatever_happens(monkeypatch, text, error, answer):
             raise error
         return Content(text)
 
-    monkeypatch.setattr(readers, "load", lambda media_type: read)
+    monkeypatch.setattr(readers, "load", lambda media_type, ocr: read)
     assert worker._answer("a type", "f", b"", Limits(max_chars=5)) == answer
 
 

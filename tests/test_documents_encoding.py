@@ -140,3 +140,40 @@ def test_halves_of_characters_are_cleaned_at_every_entry(half):
         assert text.encode() and "\ufffd" in text
     assert bpe_counter().count(half) == bpe_counter().count(document.name.removesuffix(".txt"))
     assert len(bpe_counter().starts(half)) > 0
+
+
+SHORT = [
+    ("Öl", "cp850"), ("où", "cp850"), ("garçon, élève", "mac_roman"), ("¿qué?", "cp1252"), ("ą", "cp1250"), ("ışık", "cp857"),
+    ("köszönöm szépen", "cp852"), ("да", "cp1251"), ("да", "cp866"), ("ИТОГО", "cp1251"), ("ИТОГО", "cp866"), ("я", "cp1251"),
+    ("Київ", "cp1251"), ("ΕΛΛΑΔΑ", "cp1253"), ("כן", "cp1255"), ("مرحبا", "iso8859_6"), ("潮", "shift_jis"), ("是", "gbk"),
+    ("네", "euc_kr"), ("你好", "gbk"), ("はい", "euc_jp"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text, encoding", SHORT)
+def test_a_few_letters_are_read_right_or_the_note_names_their_encoding(text, encoding):
+    document = load(text.encode(encoding), "a.txt")
+    if document.text != text:
+        told = next(note for note in document.notes if note.startswith("The encoding"))
+        names = told.partition("guess: ")[2].partition(" would")[0].replace(" and ", ", ").split(", ")
+        others = [name for name in names if "more" not in name]
+        assert any(_read_as(text.encode(encoding), name) == text for name in others) or "more" in names[-1], told
+
+
+def _read_as(data: bytes, encoding: str) -> str:
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        return ""
+
+
+@pytest.mark.parametrize(
+    "text", ["Größere Mengen müssen früher gemeldet werden.", "Don’t “quote” me — it’s 5 € a piece."]
+)
+def test_a_sentence_is_no_guess(text):
+    assert load(text.encode("cp1252"), "a.txt").notes == ()
+
+
+@pytest.mark.parametrize("text", ["© 2024 Alda Ltd.", "It costs £5 or ¥10 at 20°C.", "Señor Muñoz llegó."])
+def test_signs_and_names_among_latin_letters_are_of_cp1252(text):
+    assert load(text.encode("cp1252"), "a.txt").text == text

@@ -16,8 +16,8 @@ def field(name: str) -> str:
 def test_tables_keep_columns_under_their_heads():
     text = field("c20a_nested_table.html")
     assert "| Row inside a cell stays visible |" in text
-    assert "| Port | Fee |\n| Alda | 12 |\n\nSide note\n" in text
-    assert "| Both | Both | Tall |\n| 1 | 2 | Tall |" in text
+    assert "| Port | Fee |\n| --- | --- |\n| Alda | 12 |\n\nSide note\n" in text
+    assert "| Both | Both | Tall |\n| --- | --- | --- |\n| 1 | 2 | Tall |" in text
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_tables_keep_columns_under_their_heads():
 )
 def test_spans_are_filled(rows, written):
     text = html.body_text(f"<table>{rows}</table>")
-    assert [line for line in text.split("\n") if line] == written
+    assert [line for line in text.split("\n") if line and not line.startswith("| ---")] == written
 
 
 def test_spans_of_hostile_size_stay_small():

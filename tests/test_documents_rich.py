@@ -193,7 +193,7 @@ def test_a_small_page_is_kept_whole_and_in_shape():
         <table><tr><th>a</th><th>b</th></tr><tr><td><p>1</p></td><td>2</td></tr></table>
         <pre>\n  x = 1\n\n  y = 2</pre><!-- secret -->The <noscript>no</noscript>end."""
     assert html.html_text(page) == (
-        "# Note of today\n\nShort and sweet.\nNext line.\n\n- one\n- two\n  1. inner\n\n| a | b |\n| 1 | 2 |\n\n"
+        "# Note of today\n\nShort and sweet.\nNext line.\n\n- one\n- two\n  1. inner\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n\n"
         "```\n  x = 1\n\n  y = 2\n```\n\nThe end.\n"
     )
 

@@ -9,6 +9,7 @@ from blockrag.cli import main, options
 from blockrag.documents.folder import files_of, find_files
 from blockrag.errors import DocumentError
 from blockrag.pipeline import Pipeline
+from tests.document_files import pdf
 from tests.samples import RIVER_SECTIONS
 from tests.tiny import tiny_engine
 
@@ -80,6 +81,14 @@ def test_a_folder_that_is_gone_deletes_nothing(rag, folder):
     with pytest.raises(DocumentError, match="not a folder"):
         rag.sync(folder / "gone")
     assert len(rag.documents()) == 2
+
+
+def test_an_encoding_is_that_of_text_files_alone(rag, folder):
+    (folder / "c.txt").write_bytes("Größe, Öl und Käse gibt es am Kai. ".encode("cp850") * 9)
+    (folder / "d.pdf").write_bytes(pdf("The pier is long."))
+    steps = rag.sync(folder, encoding="cp850")
+    assert kinds(steps) == {"a.md": "added", "b.txt": "added", "c.txt": "added", "d.pdf": "added", "c.xyz": "skipped"}
+    assert {step.record.encoding for step in steps if step.record} == {"cp850", ""}
 
 
 def test_index_takes_folders_patterns_and_lists(rag, folder):

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("files", nargs="+", help="files, folders or patterns such as papers/**/*.pdf")
     options.add_store_option(parser)
-    options.add_encoding_option(parser)
+    options.add_reading_options(parser)
     options.add_segment_options(parser)
     options.add_model_options(parser)
     options.add_kv_options(parser)
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """Index the files. Files that cannot be read are reported and skipped."""
     pipeline = options.open_store(args)
     added, errors = [], []
-    for document in load_many(find_files(args.files), encoding=args.encoding):
+    for document in load_many(find_files(args.files), encoding=args.encoding, ocr=args.ocr):
         if isinstance(document, DocumentError):
             print(f"blockrag: {document}", file=sys.stderr)
             errors.append({"document": document.name, "reason": document.reason})

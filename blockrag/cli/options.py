@@ -103,10 +103,13 @@ def add_store_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", type=Path, required=True, help="folder of the index and its block KV")
 
 
-def add_encoding_option(parser: argparse.ArgumentParser) -> None:
-    """``--encoding``."""
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """``--encoding --ocr``."""
     parser.add_argument(
         "--encoding", help="encoding of text files, such as cp1252 or shift_jis (default: found in each)"
+    )
+    parser.add_argument(
+        "--ocr", action="store_true", help="read scanned pages of PDFs by OCR (pip install 'blockrag[ocr]')"
     )
 
 

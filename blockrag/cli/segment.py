@@ -25,7 +25,7 @@ _SHORT_S = 1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("file", help="document to split")
-    options.add_encoding_option(parser)
+    options.add_reading_options(parser)
     options.add_segment_options(parser)
     options.add_model_options(parser)
     options.add_json_option(parser)
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the blocks."""
     from blockrag.models.load import load_tokenizer
 
-    document = load(args.file, encoding=args.encoding)
+    document = load(args.file, encoding=args.encoding, ocr=args.ocr)
     options.print_notes(document)
     counter = HFTokenCounter(load_tokenizer(args.model))
     segmenter = make_segmenter(

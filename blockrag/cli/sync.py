@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("folder", help="folder of documents; folders below it are included")
     options.add_store_option(parser)
+    options.add_reading_options(parser)
     options.add_segment_options(parser)
     options.add_model_options(parser)
     options.add_kv_options(parser)
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         return add_document(pipeline, document, args)[0]
 
     steps = []
-    for step in sync(pipeline, args.folder, add):
+    for step in sync(pipeline, args.folder, add, encoding=args.encoding, ocr=args.ocr):
         steps.append({"kind": step.kind, "source": step.source, "notes": step.notes})
         if step.kind != "unchanged":
             print(f"blockrag: {step.kind}: {step.source}", *step.notes, sep="\n  ", file=sys.stderr)

@@ -133,6 +133,8 @@ class Limits:
         Wall-clock and processor time for parsing a rich format, in seconds each.
     memory_bytes : int
         Address space of the process that parses a rich format.
+    ocr_timeout_s, ocr_memory_bytes : float, int
+        In place of these two where scanned pages are read by OCR.
 
     Raises
     ------
@@ -146,6 +148,8 @@ class Limits:
     max_pages: int = 5_000
     timeout_s: float = 60.0
     memory_bytes: int = 2 << 30
+    ocr_timeout_s: float = 3600.0
+    ocr_memory_bytes: int = 6 << 30
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

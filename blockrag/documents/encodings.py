@@ -32,9 +32,15 @@ _LEADS = {
 wins: the region of Korean syllables is the smallest that also lies inside the Japanese and the Chinese one."""
 
 _SAMPLE_CHARS = 4_000
+_RUN, _ENCLOSED = re.compile(r"[^\0-\x7f]+"), re.compile(r"(?<=[a-z])[^\0-\x7f]{1,2}(?=[a-z])")
+_LONE = re.compile(r"(?:[\0-\x7f]*[^A-Za-z\x80-\U0010ffff])?[\u3041-\ud7a3](?:[^A-Za-z\x80-\U0010ffff][\0-\x7f]*)?")
+"""Characters beyond ASCII side by side; and few of them between small Latin letters, where accented letters stand."""
 _LEAST_COMMON = 0.7
 """Smallest share of ordinary characters in a text that is really in an encoding of `_LEADS`."""
 _TIE = 0.1
+_FEW_BYTES, _IS_WORDS = 10, 0.9
+"""With at most so many bytes beyond ASCII, text in an encoding of `_LEADS` may as well be words in one of single bytes:
+if these score so well, they are."""
 _NULS = 0.4
 """Smallest share of NULs among every other byte of UTF-16 text in a Latin script."""
 
@@ -50,7 +56,23 @@ def marked(data: bytes) -> str:
 
 def guess(sample: bytes) -> Guess | None:
     """The likeliest encoding of bytes that are not UTF-8, or None if none fits."""
-    return _guess_east_asian(sample) or single_byte.guess(sample)
+    wide = _guess_east_asian(sample)
+    if wide and sum(byte > 0x7F for byte in sample[:_SAMPLE_CHARS]) > _FEW_BYTES:
+        return wide
+    narrow = single_byte.guess(sample)
+    if wide is None and narrow is not None:
+        return Guess(narrow.encoding, (*_alone(sample), *narrow.others))
+    if wide is None or narrow is None:
+        return wide or narrow
+    if narrow.score >= _IS_WORDS:
+        return Guess(narrow.encoding, (wide.encoding, *wide.others, *narrow.others))
+    return Guess(wide.encoding, (*wide.others, narrow.encoding) if narrow.score >= _LEAST_COMMON else wide.others)
+
+
+def _alone(sample: bytes) -> tuple[str, ...]:
+    """Encodings of `_LEADS` in which the only bytes beyond ASCII are one character that stands alone."""
+    texts = {name: sample.decode(decoder) for name, (decoder, _) in _LEADS.items() if _decodes(sample, decoder)}
+    return tuple(name for name, text in texts.items() if _LONE.fullmatch(text))
 
 
 def same_text(sample: bytes, one: str, other: str) -> bool:
@@ -122,6 +144,8 @@ def _commonness(sample: bytes, decoder: str, leads: tuple[tuple[int, int], ...])
             return 0.0
         text = sample[: error.start].decode(decoder)
     first = next((i for i, c in enumerate(text) if ord(c) > 0x7F), 0)
+    if len(_ENCLOSED.findall(text)) > 0.3 * len(_RUN.findall(text)):
+        return 0.0
     runs = ["".join(run) for is_wide, run in groupby(text[first : first + _SAMPLE_CHARS], _is_wide) if is_wide]
     wide = "".join(runs)
     if not wide or 2 * sum(len(run) for run in runs if len(run) > 1) < len(wide):

@@ -13,13 +13,16 @@ _MAX_COLUMNS = 200
 
 
 def write(root: HtmlElement) -> None:
-    """Write each row of data on one line. A row with a table in it, or with several paragraphs in a cell, is layout:
-    its cells become paragraphs."""
+    """Write each row of data on one line, the first as the head. A row with a table in it, or with several paragraphs
+    in a cell, is layout: its cells become paragraphs."""
     for table in list(root.iter("table")):
         rows = _ROWS(table)
-        for row, cells in zip(rows, _grid(rows), strict=True):
+        grid = _grid(rows)
+        width = max((len(cells) for cells in grid if cells), default=0)
+        lines = iter(markdown.table_lines([cells for cells in grid if cells and any(cells)], width))
+        for row, cells in zip(rows, grid, strict=True):
             if cells is not None:
-                html_inline.replace(row, markdown.row(cells) if any(cells) else "")
+                html_inline.replace(row, next(lines) if any(cells) else "")
                 row.tail = "\n"
 
 

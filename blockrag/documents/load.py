@@ -5,7 +5,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from blockrag.documents import media, readers
 from blockrag.documents.base64_runs import without_base64
@@ -16,6 +16,7 @@ from blockrag.errors import DocumentError
 
 MAX_NAME = 200
 _DEFAULT = Limits()
+_NAMES_ENCODING = {*media.RICH, media.EML, media.MBOX}
 
 
 def load(
@@ -23,6 +24,7 @@ def load(
     name: str | None = None,
     limits: Limits = _DEFAULT,
     encoding: str | None = None,
+    ocr: bool = False,
 ) -> Document:
     """Read a document.
 
@@ -37,6 +39,9 @@ def load(
     limits : Limits
     encoding : str, optional
         Encoding of a text file. By default it is detected; a note says if it was guessed.
+    ocr : bool
+        Read scanned pages of a PDF by OCR (the ``[ocr]`` extra), some seconds each; notes name them. Without it, notes
+        name pages that have no text.
 
     Raises
     ------
@@ -53,7 +58,7 @@ def load(
     kind = media.media_type(name, data)
     if encoding is not None:
         data = _transcoded(name, kind, data, encoding)
-    content = without_base64(_content(name, kind, data, limits))
+    content = without_base64(_content(name, kind, data, limits, ocr))
     text = content.text
     if not text.strip():
         raise DocumentError(name, "it contains no text")
@@ -62,14 +67,26 @@ def load(
 
 
 def load_many(
-    sources: Iterable[str | os.PathLike[str] | bytes], limits: Limits = _DEFAULT, encoding: str | None = None
+    sources: Iterable[str | os.PathLike[str] | bytes],
+    limits: Limits = _DEFAULT,
+    encoding: str | None = None,
+    ocr: bool = False,
 ) -> Iterator[Document | DocumentError]:
-    """Read documents one by one. A document that cannot be read is yielded as its error, and the rest follow."""
+    """Read documents one by one. A document that cannot be read is yielded as its error, and the rest follow.
+
+    `encoding` is that of text files; files whose suffix belongs to a format that names its own are read as usual.
+    """
     for source in sources:
         try:
-            yield load(source, limits=limits, encoding=encoding)
+            yield load(source, limits=limits, encoding=_encoding_for(source, encoding), ocr=ocr)
         except DocumentError as error:
             yield error
+
+
+def _encoding_for(source: str | os.PathLike[str] | bytes, encoding: str | None) -> str | None:
+    """`encoding` for a text file; None for a file whose suffix belongs to a format that names its own."""
+    suffix = "" if isinstance(source, bytes) else PurePath(source).suffix.lower()
+    return None if media.SUFFIXES.get(suffix) in _NAMES_ENCODING else encoding
 
 
 def _origin(source: str | os.PathLike[str] | bytes, name: str | None) -> str:
@@ -126,7 +143,7 @@ def _transcoded(name: str, kind: str, data: bytes, encoding: str) -> bytes:
     return codecs.BOM_UTF8 + without_surrogates(decode_as(name, data, encoding)).encode("utf-8")
 
 
-def _content(name: str, kind: str, data: bytes, limits: Limits) -> Content:
+def _content(name: str, kind: str, data: bytes, limits: Limits, ocr: bool) -> Content:
     if kind in readers.IN_PROCESS:
         return readers.load(kind)(name, data, limits)
-    return parse_apart(name, kind, data, limits)
+    return parse_apart(name, kind, data, limits, ocr)

@@ -24,9 +24,13 @@ def row(cells: Iterable[str]) -> str:
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """A table whose first row is its head; short rows are filled up. A single row has no head."""
-    width = max(map(len, rows), default=0)
+    return "\n".join(table_lines(rows, max(map(len, rows), default=0)))
+
+
+def table_lines(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """One string for each row of a table of `width` columns; the first includes the line below the head."""
     lines = [row([*(cell.replace("|", "\\|") for cell in cells), *[""] * (width - len(cells))]) for cells in rows]
-    return "\n".join([*lines[:1], "|" + " --- |" * width, *lines[1:]] if len(lines) > 1 else lines)
+    return [lines[0] + "\n|" + " --- |" * width, *lines[1:]] if len(lines) > 1 else lines
 
 
 def paragraphs(parts: Iterable[str]) -> str:

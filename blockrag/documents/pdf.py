@@ -3,12 +3,14 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from statistics import median
 
 import pypdfium2 as pdfium
 
 from blockrag.documents.document import PAGE_BREAK, Content, Limits, counted
 from blockrag.documents.pdf_layout import PARAGRAPH_GAP, text_of, with_ruled_tables
+from blockrag.documents.pdf_ocr import PageOCR, is_scan
 from blockrag.documents.pdf_rows import Row, rows_of
 from blockrag.documents.pdf_words import UNKNOWN, segments
 from blockrag.errors import DocumentError
@@ -22,28 +24,46 @@ _N_EDGE_ROWS = 3
 _HYPHENATED = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 
 
-def read(name: str, data: bytes, limits: Limits) -> Content:
-    """Pages joined by `PAGE_BREAK`, each in reading order.
+@dataclass
+class _Pages:
+    """Lines of each page, and its width along its text; page numbers (from 1) by what is said of them in notes."""
+
+    rows: list[list[Row]] = field(default_factory=list)
+    widths: list[float] = field(default_factory=list)
+    invisible: dict[int, int] = field(default_factory=dict)
+    damaged: list[int] = field(default_factory=list)
+    empty: list[int] = field(default_factory=list)
+    pictures: list[int] = field(default_factory=list)
+    by_ocr: list[int] = field(default_factory=list)
+    n_uncertain: int = 0
+
+
+def read(name: str, data: bytes, limits: Limits, ocr: bool = False) -> Content:
+    """Pages joined by `PAGE_BREAK`, each in reading order; with `ocr`, scanned ones by OCR.
 
     Raises
     ------
     DocumentError
-        If it is encrypted, damaged, too long, or has no text layer.
+        If it is encrypted, damaged, too long, or has no text; with `ocr`, if that is not installed.
     """
     pdf = _open(name, data)
     if len(pdf) > limits.max_pages:
         raise DocumentError(name, f"the PDF has {len(pdf)} pages; at most {limits.max_pages} are read")
-    pages, widths, invisible, damaged = _pages(pdf)
-    if len(damaged) == len(pages):
+    pages = _pages(name, pdf, ocr)
+    if len(pages.damaged) == len(pdf):
         raise DocumentError(name, "the PDF is damaged (none of its pages can be opened)")
-    if not any(pages):
-        raise DocumentError(name, "the PDF has no text layer (scanned pages only); run it through OCR first")
-    empty = [i for i, rows in enumerate(pages, start=1) if not rows and i not in damaged]
-    heads = _running_heads(pages)
-    vocabulary = _vocabulary(pages)
-    texts = [text_of(rows, width, vocabulary) for rows, width in zip(pages, widths, strict=True)]
+    if not any(pages.rows):
+        raise DocumentError(
+            name,
+            "OCR found no text on its pages"
+            if ocr
+            else "the PDF has no text layer (scanned pages only); read it by OCR (--ocr, or ocr=True)",
+        )
+    heads = _running_heads(pages.rows)
+    vocabulary = _vocabulary(pages.rows)
+    texts = [text_of(rows, width, vocabulary) for rows, width in zip(pages.rows, pages.widths, strict=True)]
     text = PAGE_BREAK.join(text + "\n" if text else "" for text in texts)
-    notes = [*_notes(empty, damaged, invisible, heads)]
+    notes = [*_notes(pages, heads)]
     if n_unknown := text.count(UNKNOWN):
         notes.append(
             f"{counted(n_unknown, 'letter is', 'letters are')} not named in the file; {UNKNOWN} stands for each."
@@ -62,29 +82,35 @@ def _open(name: str, data: bytes) -> pdfium.PdfDocument:
     return pdf
 
 
-def _pages(pdf: pdfium.PdfDocument) -> tuple[list[list[Row]], list[float], dict[int, int], list[int]]:
-    """Lines of each page, its width along its text, the number of invisible characters by page, and damaged pages."""
-    pages: list[list[Row]] = []
-    widths: list[float] = []
-    invisible: dict[int, int] = {}
-    damaged: list[int] = []
-    for i in range(len(pdf)):
+def _pages(name: str, pdf: pdfium.PdfDocument, ocr: bool) -> _Pages:
+    pages, reader = _Pages(), None
+    for number in range(1, len(pdf) + 1):
         try:
-            page = pdf[i]
+            page = pdf[number - 1]
         except pdfium.PdfiumError:
-            damaged.append(i + 1)
-            pages.append([])
-            widths.append(0)
+            pages.damaged.append(number)
+            pages.rows.append([])
+            pages.widths.append(0)
             continue
         found, n_invisible = segments(page, pdf.formenv)
-        pages.append(rows_of(with_ruled_tables(found)))
         width, height = page.get_size()
         turned = bool(found) and (found[0].turn + page.get_rotation() // 90) % 2 == 1
-        widths.append(height if turned else width)
+        is_picture = is_scan(page, found)
+        if is_picture and ocr:
+            reader = reader or PageOCR(name)
+            found, n_invisible, turned = reader.segments(page), 0, False
+            pages.by_ocr.append(number)
+        elif is_picture and found:
+            pages.pictures.append(number)
+        if not found:
+            pages.empty.append(number)
+        pages.rows.append(rows_of(with_ruled_tables(found)))
+        pages.widths.append(height if turned else width)
         if n_invisible:
-            invisible[i + 1] = n_invisible
+            pages.invisible[number] = n_invisible
         page.close()
-    return pages, widths, invisible, damaged
+    pages.n_uncertain = reader.n_uncertain if reader else 0
+    return pages
 
 
 def _vocabulary(pages: Iterable[list[Row]]) -> frozenset[str]:
@@ -134,21 +160,29 @@ def _counts_pages(places: Sequence[tuple[int, Row]]) -> bool:
     return True
 
 
-def _notes(
-    empty: list[int], damaged: list[int], invisible: dict[int, int], heads: list[tuple[str, int]]
-) -> Iterator[str]:
-    if empty:
-        subject = f"Page {_ranges(empty)} has" if len(empty) == 1 else f"Pages {_ranges(empty)} have"
-        yield f"{subject} no text (scanned?)."
-    if damaged:
-        subject = f"Page {_ranges(damaged)} is" if len(damaged) == 1 else f"Pages {_ranges(damaged)} are"
-        yield f"{subject} damaged and left out."
+def _notes(pages: _Pages, heads: list[tuple[str, int]]) -> Iterator[str]:
+    if pages.empty:
+        yield f"{_subject(pages.empty, 'has', 'have')} no text (scanned?)."
+    if pages.pictures:
+        yield (
+            f"{_subject(pages.pictures, 'is a picture', 'are pictures')} with a few letters; text in a picture is read "
+            "by OCR alone (--ocr)."
+        )
+    if pages.by_ocr:
+        uncertain = counted(pages.n_uncertain, "line is", "lines are")
+        yield f"{_subject(pages.by_ocr, 'was', 'were')} read by OCR; {uncertain} uncertain."
+    if pages.damaged:
+        yield f"{_subject(pages.damaged, 'is', 'are')} damaged and left out."
     for text, n_pages in Counter(dict(heads)).most_common():
         yield f'The line "{text[:100]}", repeated on {n_pages} pages, was left out.'
-    if invisible:
-        n_chars, places = sum(invisible.values()), _ranges(sorted(invisible))
-        pages = f"page {places}" if len(invisible) == 1 else f"pages {places}"
-        yield f"{n_chars:,} characters on {pages} are drawn invisibly, as under a scan; they were read."
+    if pages.invisible:
+        n_chars, places = sum(pages.invisible.values()), _ranges(sorted(pages.invisible))
+        where = f"page {places}" if len(pages.invisible) == 1 else f"pages {places}"
+        yield f"{n_chars:,} characters on {where} are drawn invisibly, as under a scan; they were read."
+
+
+def _subject(numbers: Sequence[int], one: str, many: str) -> str:
+    return f"Page {_ranges(numbers)} {one}" if len(numbers) == 1 else f"Pages {_ranges(numbers)} {many}"
 
 
 def _ranges(numbers: Sequence[int]) -> str:

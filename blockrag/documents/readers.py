@@ -1,6 +1,7 @@
 """The reader of each media type."""
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 
 from blockrag.documents import media
@@ -41,7 +42,9 @@ IN_PROCESS = {
 """Types whose readers only decode text. All others are parsed in the sandbox."""
 
 
-def load(media_type: str) -> Callable[[str, bytes, Limits], Content]:
-    """Import the reader of a media type."""
+def load(media_type: str, ocr: bool = False) -> Callable[[str, bytes, Limits], Content]:
+    """Import the reader of a media type; with `ocr`, one that reads scanned pages too, if the type has pages that may
+    be scanned."""
     module, _, function = READERS[media_type].partition(".")
-    return getattr(import_module(f"blockrag.documents.{module}"), function)
+    reader = getattr(import_module(f"blockrag.documents.{module}"), function)
+    return partial(reader, ocr=True) if ocr and media_type == media.PDF else reader

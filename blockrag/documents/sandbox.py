@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,15 +41,17 @@ class SandboxError(Exception):
     """The process gave no answer. The message says why."""
 
 
-def parse_apart(name: str, media_type: str, data: bytes, limits: Limits) -> Content:
-    """Content of a file.
+def parse_apart(name: str, media_type: str, data: bytes, limits: Limits, ocr: bool = False) -> Content:
+    """Content of a file; with `ocr`, of scanned pages too.
 
     Raises
     ------
     DocumentError
         If it cannot be read, takes too long or too much memory, or crashes its parser.
     """
-    task = {"name": name, "media_type": media_type, "limits": asdict(limits)}
+    if ocr:
+        limits = replace(limits, timeout_s=limits.ocr_timeout_s, memory_bytes=limits.ocr_memory_bytes)
+    task = {"name": name, "media_type": media_type, "limits": asdict(limits), "ocr": ocr}
     try:
         with answer_of("blockrag.documents.worker", task, data, limits, 4 * limits.max_chars) as (header, answer):
             if "reason" in header:

@@ -11,6 +11,7 @@ from blockrag.errors import DocumentError
 MAX_CONTROLS = 0.01
 """Largest share of control characters in text."""
 MAX_NULS = 0.1
+_MAX_OTHERS = 8
 """Largest share of NULs that are left out; with more of them, the file is binary."""
 
 _CONTROLS = [chr(c) for c in range(1, 32) if chr(c) not in "\t\n\r\f\v\x1b"]
@@ -119,7 +120,9 @@ def _detect(name: str, data: bytes) -> Guess:
 
 
 def _tie(found: Guess) -> str:
-    others = ", ".join(found.others[:4])
+    others = ", ".join(found.others[:_MAX_OTHERS])
+    if len(found.others) > _MAX_OTHERS:
+        others += f" and {len(found.others) - _MAX_OTHERS} more"
     return (
         f"The encoding {found.encoding} is a guess: {others} would fit as well. If characters look wrong, name the "
         "encoding (--encoding)."

@@ -26,7 +26,7 @@ def serve(read: Callable[[dict[str, Any], BinaryIO, Limits], Answer]) -> None:
     confine.die_with(task["parent"])
     limits = Limits(**task["limits"])
     if "media_type" in task:
-        readers.load(task["media_type"])  # imports need more memory and rights than there will be
+        readers.load(task["media_type"], task["ocr"])  # imports need more memory and rights than there will be
     confine.limit(limits.timeout_s, limits.memory_bytes, task["max_answer_bytes"])
     confine.isolate(_import_path())
     with answers:
@@ -43,13 +43,13 @@ def _import_path() -> list[Path]:
 
 
 def _parsed(task: dict[str, Any], file: BinaryIO, limits: Limits) -> Answer:
-    answer = _answer(task["media_type"], task["name"], file.read(), limits)
+    answer = _answer(task["media_type"], task["name"], file.read(), limits, task["ocr"])
     return answer, iter([answer.pop("text", "").encode("utf-8", "surrogatepass")])
 
 
-def _answer(media_type: str, name: str, data: bytes, limits: Limits) -> dict[str, Any]:
+def _answer(media_type: str, name: str, data: bytes, limits: Limits, ocr: bool = False) -> dict[str, Any]:
     try:
-        content = readers.load(media_type)(name, data, limits)
+        content = readers.load(media_type, ocr)(name, data, limits)
         check_length(name, content.text, limits)
     except DocumentError as error:
         return {"reason": error.reason}
