@@ -15,9 +15,9 @@ class Progress:
     Attributes
     ----------
     stage : str
-        ``"segment"``, ``"embed"`` or ``"encode"``.
+        ``"segment"``, ``"embed"``, ``"encode"``, or ``"import"`` of a collection.
     done, total : int
-        Blocks; in the stage ``"segment"``, characters.
+        Blocks; in the stage ``"segment"``, characters, and in ``"import"``, documents.
     reused : int
         Of the blocks that are done, how many were there before.
     """

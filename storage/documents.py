@@ -50,10 +50,11 @@ class UploadRecord:
 
 @dataclass(frozen=True)
 class Quota:
-    """Most documents and characters of one collection."""
+    """Most documents and characters of one collection, and most characters of all collections together."""
 
     n_documents: int = 10_000
     n_chars: int = 1 << 30
+    n_chars_in_all: int = 4 << 30
 
 
 DEFAULT_QUOTA = Quota()
@@ -88,7 +89,7 @@ class Documents:
         Raises
         ------
         LimitError
-            If the collection would exceed its quota.
+            If the collection, or all collections together, would exceed the quota.
         NotFoundError
             If there is no such collection.
         """
@@ -119,6 +120,11 @@ class Documents:
         if replaces:
             self._database.wipe_deleted()
         return document_id
+
+    def check(self, collection_id: int, document: Document, quota: Quota) -> None:
+        """Raise LimitError if `add` would, so that no work is done in vain."""
+        with self._database.read() as session:
+            _check(session, collection_id, _row(session, collection_id, document.id), len(document.text), quota)
 
     def of(self, collection_id: int) -> list[DocumentRecord]:
         """A collection's documents, in the order they were added."""
@@ -249,6 +255,9 @@ def _check(session: Session, collection_id: int, row: models.Document | None, n_
             f"with this document's {n_chars:,} characters the collection would have {total + n_chars:,}; at most "
             f"{quota.n_chars:,} are allowed; delete some first"
         )
+    in_all = session.scalar(select(func.coalesce(func.sum(models.Document.n_chars), 0))) or 0
+    if in_all - (row.n_chars if row else 0) + n_chars > quota.n_chars_in_all:
+        raise LimitError("the server has no room for more documents; try again later")
 
 
 def _record(row: models.Document) -> DocumentRecord:

@@ -11,7 +11,7 @@ from ui import strings
 from ui.components.payloads import DocumentsPayload
 from ui.components.view import View
 from ui.handlers import collections, documents
-from ui.session import PRIVATE, QUICK, Session, Updates, user_errors, with_progress
+from ui.session import JOBS, PRIVATE, QUICK, Session, Updates, user_errors, with_progress
 
 SAMPLE = Path(__file__).parent.parent / "README.md"
 
@@ -77,7 +77,7 @@ class DocumentsTab:
         created = self.create.click(self._create, [visitor, self.name], visitor, **QUICK)
         renamed = self.rename.click(self._rename, [visitor, self.name], visitor, **QUICK)
         deleted = self.delete.click(self._delete, [visitor, self.name], visitor, **QUICK)
-        imported = self.to_import.upload(self._import, [visitor, self.to_import], visitor, **PRIVATE)
+        imported = self.to_import.upload(self._import, [visitor, self.to_import], visitor, **PRIVATE, **JOBS)
         self.export.click(self._export, visitor, self.exported, **PRIVATE)
         self.switched = (chosen, created, renamed, deleted, imported)
 

@@ -23,15 +23,13 @@ class Limits:
     n_collections : int
         Per visitor.
     quota : Quota
-        Documents and characters per collection.
+        Documents and characters per collection, and characters in all.
     n_files : int
         Per upload.
     file_bytes : int
         Per file.
     upload_bytes : int
         Of all files of one upload.
-    total_chars : int
-        Of all visitors' documents together.
     questions_a_minute, uploads_an_hour : int
         Per visitor.
     jobs : int
@@ -47,7 +45,6 @@ class Limits:
     n_files: int = 500
     file_bytes: int = 64 << 20
     upload_bytes: int = 1 << 30
-    total_chars: int = 4 << 30
     questions_a_minute: int = 60
     uploads_an_hour: int = 5_000
     jobs: int = 8
@@ -57,11 +54,10 @@ class Limits:
 
 DEMO = Limits(
     n_collections=3,
-    quota=Quota(20, 4_000_000),
+    quota=Quota(20, 4_000_000, 256 << 20),
     n_files=20,
     file_bytes=16 << 20,
     upload_bytes=64 << 20,
-    total_chars=256 << 20,
     questions_a_minute=10,
     uploads_an_hour=60,
     jobs=2,

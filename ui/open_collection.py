@@ -9,7 +9,7 @@ from blockrag.pipeline import Pipeline
 from blockrag.progress import OnProgress
 from blockrag.segment import Edit, Segmentation, SizeBounds
 from storage.collections import CollectionRecord
-from storage.errors import ConflictError, LimitError, NotFoundError
+from storage.errors import ConflictError, NotFoundError
 from storage.library import Library
 from storage.store import Store
 from ui import strings
@@ -100,9 +100,7 @@ class OpenCollection:
         Stopped
             If the application is shutting down.
         """
-        _, total = self.store.documents.totals()
-        if total + len(document.text) > self.limiter.limits.total_chars:
-            raise LimitError("the server has no room for more documents; try again later")
+        self.store.documents.check(self.record.id, document, self.library.quota)
         settings = self.settings
         bounds = SizeBounds(int(settings["min_tokens"]), int(settings["max_tokens"]))
         with self.shutdown.guarding(on_progress) as report:

@@ -51,7 +51,7 @@ def parse_apart(name: str, media_type: str, data: bytes, limits: Limits, ocr: bo
     """
     if ocr:
         limits = replace(limits, timeout_s=limits.ocr_timeout_s, memory_bytes=limits.ocr_memory_bytes)
-    task = {"name": name, "media_type": media_type, "limits": asdict(limits), "ocr": ocr}
+    task = {"name": name, "media_type": media_type, "ocr": ocr}
     try:
         with answer_of("blockrag.documents.worker", task, data, limits, 4 * limits.max_chars) as (header, answer):
             if "reason" in header:
@@ -86,7 +86,7 @@ def answer_of(
     SandboxError
         If it takes too long, ends without an answer, or the answer is not JSON.
     """
-    task = {**task, "parent": os.getpid(), "max_answer_bytes": nbytes + MAX_HEADER_BYTES}
+    task = {**task, "limits": asdict(limits), "parent": os.getpid(), "max_answer_bytes": nbytes + MAX_HEADER_BYTES}
     given: dict[str, Any] = {"input": data} if isinstance(data, bytes) else {"stdin": data}
     with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as printed:
         try:

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import secrets
 import sqlite3
+import tracemalloc
 import zipfile
 
 import pytest
@@ -16,7 +18,7 @@ from storage.archive import export, import_
 from storage.database import sqlite_url
 from storage.doctor import examine, mend
 from storage.documents import Quota
-from storage.errors import ArchiveError, ConflictError, NotFoundError
+from storage.errors import ArchiveError, ConflictError, LimitError, NotFoundError
 from storage.library import Library
 from storage.store import Store
 from tests.storage.samples import TEXT, document
@@ -399,19 +401,55 @@ def test_an_import_keeps_to_the_quota(library, folder, collection, tmp_path):
     add(library, collection)
     export(library, collection, tmp_path / "c.zip")
     library.quota = Quota(5, 100)
-    with pytest.raises((ArchiveError, Exception), match="more than a collection may|characters"):
+    with pytest.raises(ArchiveError, match="more than a collection may"):
+        import_(library, "anna", tmp_path / "c.zip", name="Copy")
+    library.quota = Quota(5, 10 * len(TEXT), 2 * len(TEXT) - 1)
+    with pytest.raises(LimitError, match="no room"):
         import_(library, "anna", tmp_path / "c.zip", name="Copy")
     assert len(library.store.collections.all()) == 1
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("n_bytes, word", [(1, "list of contents"), (70_000, "what it lists")])
+def test_a_list_of_contents_of_another_size_than_the_texts_costs_nothing_here(library, tmp_path, n_bytes, word):
+    """64 MB of empty documents took 4.4 GB of the server."""
+    salt = secrets.token_hex(1 << 17)  # packs to half
+    entries = b"{}," * (1 << 20)
+    manifest = b'{"format": "blockrag-collection", "version": 1, "name": "%s", "documents": [%s{}]}'
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("collection.json", manifest % (salt.encode(), entries))
+        archive.writestr("documents/0.txt", secrets.token_hex(n_bytes))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ArchiveError, match=word):
+            import_(library, "anna", tmp_path / "bomb.zip")
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+    assert library.store.collections.all() == []
+
+
+def test_an_import_that_is_stopped_leaves_nothing(library, collection, tmp_path):
+    for name in ("a.md", "b.md"):
+        add(library, collection, document(name))
+    export(library, collection, tmp_path / "c.zip")
+
+    def stop(step):
+        if step.done == 1:
+            raise Stopped("enough")
+
+    with pytest.raises(Stopped):
+        import_(library, "anna", tmp_path / "c.zip", name="Copy", on_progress=stop)
+    assert [c.name for c in library.store.collections.all()] == ["Rivers"] and library.store.documents.totals()[0] == 2
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_damaged_files_are_refused_or_come_in_as_they_were(library, collection, tmp_path, seed):
     import random  # noqa: PLC0415
 
     add(library, collection)
     export(library, collection, tmp_path / "c.zip")
     rng, data = random.Random(seed), bytearray((tmp_path / "c.zip").read_bytes())
-    for _ in range(12):
+    for _ in range(4):
         data[rng.randrange(len(data))] = rng.randrange(256)
         (tmp_path / "d.zip").write_bytes(data)
         try:

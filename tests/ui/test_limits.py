@@ -34,7 +34,7 @@ def test_a_refusal_says_the_limit_and_when_to_try_again(clock):
 
 def test_limits_hold_in_the_handlers(tmp_path):
     limits = Limits(
-        n_collections=2, quota=Quota(2, 2_000), n_files=3, file_bytes=5_000, total_chars=2_500, question_chars=50,
+        n_collections=2, quota=Quota(2, 2_000, 2_500), n_files=3, file_bytes=5_000, question_chars=50,
         questions_a_minute=2, n_collections_in_all=3,
     )  # fmt: skip
     service = make_service(tiny_engine(), tmp_path / "data", limits=limits)

@@ -51,5 +51,7 @@ def from_file(service: CollectionService, collection: OpenCollection, path: Path
     """
     collection.limiter.upload(collection.owner, 1)
     names = {record.name for record in collection.store.collections.of(collection.owner)}
-    record = import_(service.library, collection.owner, path, most=service.limits.n_collections, taken=names)
+    most = service.limits.n_collections
+    with collection.limiter.job(collection.owner), collection.shutdown.guarding(None) as report:
+        record = import_(service.library, collection.owner, path, most=most, taken=names, on_progress=report)
     return record.token
