@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from storage import models
@@ -113,6 +113,21 @@ class Collections:
     def idle_since(self, before_s: float) -> list[CollectionRecord]:
         """Collections that were last used before this time."""
         query = select(models.Collection).where(models.Collection.used_s < before_s)
+        with self._database.read() as session:
+            return [_record(row) for row in session.scalars(query)]
+
+    def idle_empty(self, before_s: float, owners: str, n: int) -> list[CollectionRecord]:
+        """Up to `n` collections of owners whose name begins with `owners` that hold nothing and were last used before
+        this time, those used longest ago first."""
+        tables = (models.Document, models.Upload, models.Conversation)
+        holds = [exists().where(table.collection_id == models.Collection.id) for table in tables]
+        query = (
+            select(models.Collection)
+            .where(models.Collection.used_s < before_s, models.Collection.owner.startswith(owners, autoescape=True))
+            .where(*(~held for held in holds))
+            .order_by(models.Collection.used_s)
+            .limit(n)
+        )
         with self._database.read() as session:
             return [_record(row) for row in session.scalars(query)]
 

@@ -24,8 +24,8 @@ from storage.store import Store
 
 _LOG = logging.getLogger(__name__)
 
-MAX_OPEN = 64
-"""Collections whose vectors stay in memory; of more, those used last."""
+MAX_OPEN, MAX_OPEN_NBYTES = 64, 1 << 30
+"""Collections, and bytes of their vectors, that stay in memory: those used last, and the last one whatever its size."""
 
 
 class Library:
@@ -65,9 +65,12 @@ class Library:
             if index is None:
                 index = RowIndex(self.store, collection_id, self.made_by, self.engine.embedder.dimension)
             self._open[collection_id] = index
-            while len(self._open) > MAX_OPEN:
+            while len(self._open) > 1 and (len(self._open) > MAX_OPEN or self._open_nbytes() > MAX_OPEN_NBYTES):
                 self._open.popitem(last=False)
         return index
+
+    def _open_nbytes(self) -> int:
+        return sum(index.nbytes for index in self._open.values())
 
     def pipeline(self, collection: CollectionRecord) -> Pipeline:
         """What answers from a collection."""

@@ -18,7 +18,7 @@ from ui import strings
 from ui.collection_service import LOCAL, CollectionService
 from ui.handlers.ask import MAX_K, MAX_NEW_TOKENS, admit
 from ui.open_collection import GoneError, OpenCollection
-from ui.session import JOBS, QUESTIONS, user_errors, user_of
+from ui.session import JOBS, QUESTIONS, address_of, user_errors, user_of
 
 MAX_CHARS, MAX_QUESTION_CHARS = 4_000_000, 20_000
 
@@ -50,7 +50,7 @@ class _Calls:
         """
         with user_errors():
             owner = self._service.owner(secrets.token_urlsafe(32), user_of(request))
-            return {"collection": self._service.create(owner, name).token}
+            return {"collection": self._service.create(owner, name, address_of(request)).token}
 
     def list_documents(self, collection: str = "", request: gr.Request = None) -> list[dict]:
         """List the documents of a collection.

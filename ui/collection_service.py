@@ -29,8 +29,13 @@ _LOG = logging.getLogger(__name__)
 
 IDLE_S = 4 * 3600
 EXPIRY_CHECK_S = 600
+EMPTY_IDLE_S = 600
+"""After this, a visitor's empty collection may give way to another."""
+EVICTED_AT_ONCE = 50
 LOCAL = "local"
 """Owner of everything in shared mode."""
+VISITOR = "visitor:"
+"""Begins the names of owners whom a cookie tells, or a collection's token alone."""
 
 FIRST_COLLECTION = "My documents"
 MIN_SECRET_CHARS = 32
@@ -106,9 +111,9 @@ class CollectionService:
             return LOCAL
         if len(secret) < MIN_SECRET_CHARS:
             raise GoneError("there is no such visitor")
-        return "visitor:" + hashlib.sha256(secret.encode()).hexdigest()
+        return VISITOR + hashlib.sha256(secret.encode()).hexdigest()
 
-    def enter(self, visitor: Any, user: str | None = None) -> dict[str, str]:
+    def enter(self, visitor: Any, user: str | None = None, address: str = "") -> dict[str, str]:
         """Return the secret and an open collection of a visitor who is new or returns."""
         known = visitor if isinstance(visitor, dict) else {}
         secret = str(known.get("secret", ""))
@@ -119,17 +124,22 @@ class CollectionService:
             token = collections.get(owner, str(known.get("collection", ""))).token
         except NotFoundError:
             mine = collections.of(owner)
-            token = mine[0].token if mine else self.create(owner, FIRST_COLLECTION).token
+            token = mine[0].token if mine else self.create(owner, FIRST_COLLECTION, address).token
         return {"secret": secret, "collection": token}
 
-    def create(self, owner: str, name: str) -> CollectionRecord:
-        """Create a collection.
+    def create(self, owner: str, name: str, address: str = "") -> CollectionRecord:
+        """Create a collection, charged to an `address` (see `RateLimiter.collection`). If there is no room, empty ones
+        of visitors who have left give way.
 
         Raises
         ------
         ConflictError, LimitError
         """
+        self.limiter.collection(address)
         collections = self.library.store.collections
+        if collections.count() >= self.limits.n_collections_in_all:
+            for record in collections.idle_empty(self._clock() - EMPTY_IDLE_S, VISITOR, EVICTED_AT_ONCE):
+                self.delete(record)
         if collections.count() >= self.limits.n_collections_in_all:
             raise LimitError("the server has too many collections; try again later")
         return collections.create(owner, name, self.limits.n_collections)

@@ -10,8 +10,12 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from blockrag.errors import BlockRAGError
+
 MAX_CONNECTIONS = 512
 MAX_PER_ADDRESS = 64
+OPEN_FILES = 2 * MAX_CONNECTIONS
+"""Files and connections that the server may have open: half for connections, half for the database, KV and uploads."""
 HEADER_S = 10.0
 
 
@@ -81,14 +85,8 @@ class ConnectionTable:
         return False
 
     def _group(self, address: str) -> str:
-        """Return what is counted as one address: "" for proxies, the /64 network for IPv6."""
-        try:
-            ip = ipaddress.ip_address(address)
-        except ValueError:
-            return ""
-        if ip.is_loopback or "*" in self._proxies or address in self._proxies:
-            return ""
-        return str(ipaddress.ip_network((ip, 64), strict=False)) if ip.version == 6 else address
+        """Return what is counted as one address: "" for proxies."""
+        return "" if "*" in self._proxies or address in self._proxies else address_group(address)
 
 
 class Connection(H11Protocol):
@@ -137,6 +135,35 @@ class Connection(H11Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def allow_open_files(n: int = OPEN_FILES) -> None:
+    """Raise this process's limit of open files to `n`, if it is lower.
+
+    Raises
+    ------
+    BlockRAGError
+        If the system does not allow as many.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= n:
+        return
+    if hard != resource.RLIM_INFINITY and hard < n:
+        raise BlockRAGError(
+            f"a process may have {hard} files open here; the server needs {n}: raise it (ulimit -Hn {n})"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (n, hard))
+
+
+def address_group(address: str) -> str:
+    """Return what is counted as one address: the /64 network for IPv6, "" for loopback, which may be a proxy."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    if ip.is_loopback:
+        return ""
+    return str(ipaddress.ip_network((ip, 64), strict=False)) if ip.version == 6 else address
 
 
 def limit_connections(config: uvicorn.Config, table: ConnectionTable | None = None) -> None:

@@ -11,7 +11,7 @@ from ui import strings
 from ui.components.payloads import DocumentsPayload
 from ui.components.view import View
 from ui.handlers import collections, documents
-from ui.session import JOBS, PRIVATE, QUICK, Session, Updates, user_errors, with_progress
+from ui.session import JOBS, PRIVATE, QUICK, Session, Updates, address_of, user_errors, with_progress
 
 SAMPLE = Path(__file__).parent.parent / "README.md"
 
@@ -135,7 +135,7 @@ class DocumentsTab:
 
     def _create(self, visitor: dict, name: str, request: gr.Request) -> dict:
         with self._session.open(visitor, request) as collection:
-            return {"collection": self._session.service.create(collection.owner, name).id}
+            return {"collection": self._session.service.create(collection.owner, name, address_of(request)).id}
 
     def _rename(self, visitor: dict, name: str, request: gr.Request) -> dict:
         with self._session.open(visitor, request) as collection:

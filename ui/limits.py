@@ -38,6 +38,8 @@ class Limits:
         Per question.
     n_collections_in_all : int
         Of all visitors together.
+    collections_an_hour, collections_an_hour_in_all : int
+        Made by one address (a /64 network for IPv6), and by all.
     """
 
     n_collections: int = 100
@@ -50,6 +52,8 @@ class Limits:
     jobs: int = 8
     question_chars: int = 20_000
     n_collections_in_all: int = 100_000
+    collections_an_hour: int = 1_000
+    collections_an_hour_in_all: int = 20_000
 
 
 DEMO = Limits(
@@ -63,6 +67,8 @@ DEMO = Limits(
     jobs=2,
     question_chars=4_000,
     n_collections_in_all=2_000,
+    collections_an_hour=30,
+    collections_an_hour_in_all=1_000,
 )
 """For a page that anyone on the internet can open."""
 
@@ -94,6 +100,12 @@ class RateLimiter:
             raise LimitError(f"{n_files} files at once are too many; send at most {self.limits.n_files}")
         for _ in range(n_files):
             self._count(owner, "files", 3600.0, self.limits.uploads_an_hour, "per hour")
+
+    def collection(self, address: str) -> None:
+        """Count a new collection; `address` is that of `connections.address_group`. Raises LimitError."""
+        if address:
+            self._count(address, "new collections", 3600.0, self.limits.collections_an_hour, "per hour")
+        self._count("", "new collections", 3600.0, self.limits.collections_an_hour_in_all, "per hour")
 
     @contextmanager
     def job(self, owner: str) -> Iterator[None]:

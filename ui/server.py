@@ -17,7 +17,7 @@ from starlette.routing import Route
 from blockrag.errors import BlockRAGError
 from ui.bodies import BodyLimits
 from ui.collection_service import CollectionService
-from ui.connections import limit_connections
+from ui.connections import allow_open_files, limit_connections
 from ui.guard import SPACE_FRAMES, Guard, HostRule
 from ui.handlers.kv_cache import TierMonitor
 from ui.logins import Logins
@@ -67,7 +67,8 @@ class Server:
         self._page = build(service, self._monitor, former_key(data_dir))
 
     def launch(self, host: str | None, port: int | None) -> str:
-        """Serve in threads and return the address."""
+        """Serve in threads and return the address. Raises BlockRAGError if the system allows too few open files."""
+        allow_open_files()
         for work in (self._monitor.run, self.service.run_expiry if self.service.expires else None):
             if work is not None:
                 threading.Thread(target=work, args=(self._stop,), daemon=True).start()

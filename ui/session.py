@@ -13,6 +13,7 @@ from blockrag.errors import BlockRAGError
 from blockrag.progress import OnProgress
 from ui import strings
 from ui.collection_service import CollectionService
+from ui.connections import address_group
 from ui.guard import VISITOR_COOKIE
 from ui.handlers.kv_cache import TierMonitor
 from ui.open_collection import GoneError, OpenCollection
@@ -63,7 +64,8 @@ class Session:
             if isinstance(former, dict) and former.get("secret"):
                 self.service.adopt(str(former["secret"]), owner)
                 token = token or str(former.get("collection", ""))
-            entered = self.service.enter({"secret": secret_of(request), "collection": token}, user_of(request))
+            known = {"secret": secret_of(request), "collection": token}
+            entered = self.service.enter(known, user_of(request), address_of(request))
             return self.choose(entered["collection"], request)
 
     def choose(self, token: str, request: gr.Request) -> dict[str, int]:
@@ -104,6 +106,12 @@ def secret_of(request: gr.Request | None) -> str:
     """Return the secret in the visitor's cookie, or "" without one."""
     cookies = getattr(request, "cookies", None) or {}
     return str(cookies.get(VISITOR_COOKIE, ""))
+
+
+def address_of(request: gr.Request | None) -> str:
+    """Return the visitor's address, as limits count it."""
+    client = getattr(request, "client", None)
+    return address_group(str(client.host)) if client else ""
 
 
 def user_of(request: gr.Request | None) -> str | None:

@@ -157,6 +157,11 @@ class Index(ABC):
         return replace(found[0], similarity=float(found[1] @ vector)) if found else None
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the vectors that are in memory."""
+        return len(self._faiss) * self._dimension * 4
+
+    @property
     def n_vectors(self) -> int:
         """Vectors to search among: one for each distinct text."""
         with self._lock:

@@ -191,6 +191,12 @@ def test_of_many_collections_those_used_last_stay_in_memory(library, collection,
     first, other = library.index_of(collection.id), library.store.collections.create("anna", "Other")
     library.index_of(other.id)
     assert search(library, collection) == found and library.index_of(collection.id) is not first
+    monkeypatch.undo()
+    monkeypatch.setattr("storage.library.MAX_OPEN_NBYTES", 1)
+    kept = library.index_of(collection.id)
+    assert library.index_of(collection.id) is kept, "the last one stays"
+    library.index_of(other.id)
+    assert library.index_of(collection.id) is not kept
 
 
 def test_deleted_means_gone_rows_vectors_kv_files(library, folder, collection):

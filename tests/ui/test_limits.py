@@ -1,12 +1,19 @@
 """Limits per visitor and in all."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from storage.documents import Quota
 from storage.errors import LimitError
 from tests.tiny import tiny_engine
 from tests.ui.serving import SECRET, answered, load_files, make_service, visitor
+from ui.connections import address_group
 from ui.limits import Limits, RateLimiter
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_refusal_says_the_limit_and_when_to_try_again(clock):
@@ -30,6 +37,63 @@ def test_a_refusal_says_the_limit_and_when_to_try_again(clock):
             pass
     with limiter.job("anna"):
         pass
+
+
+def test_new_collections_are_charged_to_an_address_and_to_all(tmp_path, clock):
+    limits = Limits(collections_an_hour=3, collections_an_hour_in_all=7)
+    service = make_service(tiny_engine(), tmp_path / "data", limits=limits, clock=clock)
+    service.limiter = RateLimiter(limits, clock)
+
+    def enter(address: str) -> None:
+        service.enter({}, address=address)
+
+    for _ in range(3):
+        enter("192.0.2.1")
+    with pytest.raises(LimitError, match="3 new collections per hour"):
+        enter("192.0.2.1")
+    for address in ("192.0.2.2", "", "", ""):  # "" is a proxy that names nobody
+        enter(address)
+    with pytest.raises(LimitError, match="7 new collections per hour"):
+        enter("192.0.2.3")
+    clock.now += 3601
+    enter("192.0.2.1")
+    service.library.close()
+
+
+def test_empty_collections_of_visitors_who_left_give_way(tmp_path, clock):
+    """2,000 calls locked a demo for four hours."""
+    service = make_service(tiny_engine(), tmp_path / "data", limits=Limits(n_collections_in_all=4), clock=clock)
+    with_file = visitor(service)
+    (tmp_path / "a.txt").write_text("some text")
+    [*load_files(with_file, [tmp_path / "a.txt"])]
+    user = service.library.store.collections.create("user:anna", "empty, but of a user")
+    empty = [visitor(service) for _ in range(2)]
+    with pytest.raises(LimitError, match="too many collections"):
+        visitor(service)
+    clock.now += 601
+    new = visitor(service)
+    left = {record.token for record in service.library.store.collections.all()}
+    assert left == {with_file.token, user.token, new.token} and not {e.token for e in empty} & left
+    service.library.close()
+
+
+def test_addresses_are_counted_by_network():
+    counted = [
+        address_group(a) for a in ("192.0.2.7", "2001:db8::1", "2001:db8::ffff", "127.0.0.1", "::1", "testclient")
+    ]
+    assert counted == ["192.0.2.7", "2001:db8::/64", "2001:db8::/64", "", "", ""]
+
+
+def test_a_limit_of_open_files_is_raised_or_told():
+    code = (
+        "import resource as r; from ui.connections import allow_open_files as allow; from blockrag.errors import BlockRAGError\n"
+        "r.setrlimit(r.RLIMIT_NOFILE, (200, 2048)); allow(); print(r.getrlimit(r.RLIMIT_NOFILE))\n"
+        "r.setrlimit(r.RLIMIT_NOFILE, (200, 300))\n"
+        "try: allow()\n"
+        "except BlockRAGError as e: print(e)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.startswith("(1024, 2048)\na process may have 300 files open here; the server needs 1024"), done
 
 
 def test_limits_hold_in_the_handlers(tmp_path):
