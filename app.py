@@ -127,7 +127,9 @@ def make_server(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # no
     )
     library = Library(Store.open(args.database or sqlite_url(data_dir / "blockrag.sqlite")), engine, data_dir)
     for problem in mend(library)[0]:
-        logging.getLogger("blockrag.app").warning("%s: %s", problem.where, problem.what)
+        logging.getLogger("blockrag.app").warning(
+            "%s: %s", problem.where, problem.what.partition(" (")[0]
+        )  # may tell a name
     limits = DEMO if demo else Limits()
     names = ModelNames(model.name, args.adapter, args.embedder, model.reason)
     service = CollectionService(library, access_of(args, demo), args.segmenter, limits, expire=demo, model_names=names)

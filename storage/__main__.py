@@ -1,4 +1,4 @@
-"""The command line of the storage: python -m storage doctor | migrate | list | export | import."""
+"""The command line of the storage: python -m storage doctor | backup | restore | salvage | ..."""
 
 import argparse
 import logging
@@ -6,9 +6,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sqlalchemy.engine import make_url
+
 from blockrag.cli import options
 from blockrag.errors import BlockRAGError
+from storage.backup import back_up, path_of, problems, restore
 from storage.database import Database, sqlite_url
+from storage.errors import DamagedError
 from storage.lock import locked
 from storage.store import Store
 
@@ -19,8 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     args = _parser().parse_args(argv)
     try:
-        if args.run is _list:
-            return _list(args)
+        if args.run in (_list, _backup):  # also while the application runs
+            return int(args.run(args))
         with locked(args.data_dir or default_data_dir()):
             return int(args.run(args))
     except BlockRAGError as error:
@@ -41,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     add = {}
     for name, run, text in (
         ("doctor", _doctor, "find what contradicts the database; with --mend, repair it"),
+        ("backup", _backup, "copy the database to a file, also while the application runs, and check the copy"),
+        ("restore", _restore, "put such a copy in the place of the database"),
+        ("salvage", _salvage, "save what can be read of a damaged database"),
         ("migrate", _migrate, "upgrade the database to this version"),
         ("list", _list, "list the collections"),
         ("export", _export, "write a collection to a file"),
@@ -55,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         options.add_kv_options(add[name])
     add["doctor"].add_argument("--mend", action="store_true", help="repair what can be repaired")
     add["export"].add_argument("token", help="token of the collection (see list)")
-    for name in ("export", "import"):
+    for name in ("export", "import", "backup", "restore"):
         add[name].add_argument("file", type=Path)
     add["import"].add_argument("--owner", default="local", help="owner of the new collection (default: %(default)s)")
     return parser
@@ -85,13 +92,45 @@ def _library(args: argparse.Namespace):  # type: ignore[no-untyped-def]
 def _doctor(args: argparse.Namespace) -> int:
     from storage.doctor import examine, mend  # noqa: PLC0415
 
-    library, say = _library(args), logging.getLogger("storage").info
+    url, say = _url(args), logging.getLogger("storage").info
+    if url.startswith("sqlite") and Path(make_url(url).database or "").is_file():
+        if told := problems(path_of(url)):  # before the models are loaded
+            for problem in told:
+                say("database: %s", problem)
+            raise DamagedError(path_of(url), told[0])
+    library = _library(args)
     found, left = mend(library) if args.mend else ([], list(examine(library)))
     for trouble in found or left:
         say("%s: %s%s", trouble.where, trouble.what, "" if trouble.mend else " (cannot be repaired)")
     say("%d found, %d left", len(found or left), len(left))
     library.close()
     return 1 if left else 0
+
+
+def _backup(args: argparse.Namespace) -> int:
+    nbytes = back_up(_url(args), args.file)
+    logging.getLogger("storage").info(
+        "%s: %d bytes, checked; files that wait to be read are not in it", args.file, nbytes
+    )
+    return 0
+
+
+def _restore(args: argparse.Namespace) -> int:
+    former = restore(_url(args), args.file)
+    logging.getLogger("storage").info("restored; the former database is %s. Run the doctor with --mend now", former)
+    return 0
+
+
+def _salvage(args: argparse.Namespace) -> int:
+    from storage.salvage import salvage  # noqa: PLC0415  (imports the migrations)
+
+    done, say = salvage(path_of(_url(args))), logging.getLogger("storage").info
+    for table, n_rows in done.n_rows.items():
+        say("%s: %d rows saved", table, n_rows)
+    for loss in done.losses:
+        say("lost: %s", loss)
+    say("the damaged database is %s. Run the doctor with --mend now", done.former)
+    return 1 if done.losses else 0
 
 
 def _migrate(args: argparse.Namespace) -> int:

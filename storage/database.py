@@ -4,6 +4,7 @@ SQLite (in WAL mode, so that readers do not wait for a writer) or PostgreSQL. Ea
 whole or not at all. Safe to use from several threads and processes.
 """
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from storage.errors import ConflictError, StorageError
+from storage.errors import ConflictError, DamagedError, StorageError
 from storage.migrate import HEAD, current, upgrade
 
 BUSY_S = 30.0
@@ -98,7 +99,9 @@ class Database:
             yield
         except IntegrityError as error:
             raise ConflictError(f"the database refused a change that contradicts its contents: {error.orig}") from error
-        except OperationalError as error:
+        except DatabaseError as error:
+            if _is_damage(error):
+                raise DamagedError(_shown(self.url), str(error.orig)) from error
             raise StorageError(f"the database at {_shown(self.url)} cannot be used: {error.orig}") from error
         except SQLAlchemyError as error:
             raise StorageError(f"the database at {_shown(self.url)} failed: {type(error).__name__}") from error
@@ -115,6 +118,12 @@ def _checked(url: str) -> URL:
             f"databases of kind {parsed.drivername!r} are not supported; give sqlite:///FILE or postgresql://HOST/NAME"
         )
     return parsed.set(drivername=driver)
+
+
+def _is_damage(error: DatabaseError) -> bool:
+    """Whether SQLite found its file damaged."""
+    code = getattr(error.orig, "sqlite_errorcode", 0) or 0
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _shown(url: URL) -> str:

@@ -6,6 +6,7 @@ The database is right; block KV and uploaded files must follow it.
 """
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,12 +14,14 @@ from functools import partial
 from sqlalchemy import text
 
 from blockrag.documents import Document
-from blockrag.errors import SegmentationError
+from blockrag.errors import BlockRAGError, SegmentationError
 from blockrag.kv.disk import DiskTier
 from storage.collections import IMPORTING
 from storage.documents import DocumentRecord
-from storage.errors import NotFoundError
+from storage.errors import DamagedError, NotFoundError
 from storage.library import Library
+
+_LOG = logging.getLogger(__name__)
 
 LOST = "the file was lost; load it again"
 
@@ -33,20 +36,41 @@ class Trouble:
 
 
 def examine(library: Library) -> Iterator[Trouble]:
-    """Find every trouble."""
-    yield from _database(library)
+    """Find every trouble. A check that fails is one itself, and the others follow.
+
+    Raises
+    ------
+    DamagedError
+        If the database's file is damaged: what it says cannot be judged.
+    """
+    _check_integrity(library)
+    yield from _guarded("database", _references(library))
+    yield from _guarded("collections", _collections(library))
+    yield from _guarded("uploads", _uploads(library))
+    yield from _guarded("KV", _kv(library))
+
+
+def _guarded(where: str, check: Iterator[Trouble]) -> Iterator[Trouble]:
+    try:
+        yield from check
+    except DamagedError:
+        raise
+    except Exception as error:  # told, and the next check follows
+        yield Trouble(where, f"it could not be checked ({type(error).__name__}: {error})")
+
+
+def _collections(library: Library) -> Iterator[Trouble]:
     for collection in library.store.collections.all():
+        where = f"collection {collection.id}"
         if collection.owner == IMPORTING:
-            yield Trouble(
-                f"collection {collection.id}",
-                "its import did not finish",
-                partial(library.delete_collection, collection),
-            )
-            continue
-        for record in library.store.documents.of(collection.id):
-            yield from _document(library, record)
-    yield from _uploads(library)
-    yield from _kv(library)
+            yield Trouble(where, "its import did not finish", partial(library.delete_collection, collection))
+        else:
+            yield from _guarded(where, _documents(library, collection.id))
+
+
+def _documents(library: Library, collection_id: int) -> Iterator[Trouble]:
+    for record in library.store.documents.of(collection_id):
+        yield from _guarded(f"document {record.id}", _document(library, record))
 
 
 def mend(library: Library) -> tuple[list[Trouble], list[Trouble]]:
@@ -55,17 +79,26 @@ def mend(library: Library) -> tuple[list[Trouble], list[Trouble]]:
     for trouble in examine(library):  # an early repair may prevent later troubles
         found.append(trouble)
         if trouble.mend is not None:
-            trouble.mend()
+            try:
+                trouble.mend()
+            except (BlockRAGError, OSError) as error:
+                _LOG.error("%s could not be repaired: %s", trouble.where, error)
     return found, list(examine(library)) if found else []
 
 
-def _database(library: Library) -> Iterator[Trouble]:
+def _check_integrity(library: Library) -> None:
+    database = library.store.database
+    if database.dialect == "sqlite":
+        with database.read() as session:
+            told = session.scalars(text("PRAGMA integrity_check")).all()
+        if told != ["ok"]:
+            raise DamagedError(database.url.database, str(told[0]))
+
+
+def _references(library: Library) -> Iterator[Trouble]:
     if library.store.database.dialect != "sqlite":
         return
     with library.store.database.read() as session:
-        for (said,) in session.execute(text("PRAGMA integrity_check")).all():
-            if said != "ok":
-                yield Trouble("database", str(said))
         for row in session.execute(text("PRAGMA foreign_key_check")).all():
             yield Trouble("database", f"row {row[1]} of {row[0]} points to nothing in {row[2]}")
 

@@ -7,6 +7,16 @@ class StorageError(BlockRAGError):
     """The database cannot be reached, read or written, or has another version than this program."""
 
 
+class DamagedError(StorageError):
+    """A database file is damaged."""
+
+    def __init__(self, path: object, problem: str):
+        super().__init__(
+            f"the database {path} is damaged ({problem}). Stop what uses it, then put a backup in its place (python -m "
+            "storage restore FILE), or save what can be read (python -m storage salvage)"
+        )
+
+
 class NotFoundError(StorageError):
     """There is no such thing, or it belongs to another owner; the message does not say which."""
 
