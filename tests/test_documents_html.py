@@ -175,3 +175,16 @@ def test_any_markup_becomes_text(pieces):
     assert "\ufdd0" not in text and "<" not in text
     shown = html.read("a.html", page.encode() or b" ", Limits()).text
     assert shown.count("word") <= page.count("word")
+
+
+def test_styles_raise_and_lower_text_as_its_tags_do():
+    rules = "<style>.up{vertical-align:super}.dn{position:relative;top:.33em;font-size:.58em}.hi{position:relative;top:-1em}</style>"
+    page = "<p>10<span class=up>6</span> H<span class=dn>2</span>O <span style='vertical-align: sub'>i</span> <span class=hi>plain</span>"
+    assert html.body_text(rules + page) == "10^6 H_2O _i plain\n"
+    assert html.body_text("<p>vessels<a role=doc-noteref href=#n>1</a>") == "vessels^1\n"
+    assert html.body_text("<p>a<sup><span style='vertical-align:super'>1</span></sup>") == "a^1\n"
+
+
+def test_lines_of_a_table_begin_at_the_margin():
+    table = "<table>\n <colgroup><col></colgroup>\n <thead>\n <tr> <th>a</th> </tr> </thead>\n <tbody>\n <tr>\n<td>b</td></tr> </tbody> </table>"
+    assert html.body_text(table) == "| a |\n| --- |\n| b |\n"

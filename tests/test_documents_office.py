@@ -247,3 +247,25 @@ def test_elements_that_close_themselves_close_nothing_else():
         "at sea", "at<b/> sea"
     )
     assert load(epub(**{"OPS/one.xhtml": chapter}), "b.epub").text.startswith("# Start\n\nIt began\nat sea.\n")
+
+
+def test_lists_of_slides_have_the_numbers_that_powerpoint_shows():
+    deck = pptx.Presentation()
+    slide = deck.slides.add_slide(deck.slide_layouts[1])
+    frame = slide.placeholders[1].text_frame
+    for i, (text, level, sign) in enumerate(
+        [
+            ("Fifth", 0, '<a:buAutoNum xmlns:a="{}" type="arabicPeriod" startAt="5"/>'),
+            ("inner", 1, '<a:buAutoNum xmlns:a="{}" type="alphaLcParenBoth"/>'),
+            ("Sixth", 0, '<a:buAutoNum xmlns:a="{}" type="arabicPeriod" startAt="5"/>'),
+            ("plain", 0, '<a:buNone xmlns:a="{}"/>'),
+            ("Again", 0, '<a:buAutoNum xmlns:a="{}" type="romanUcPeriod"/>'),
+        ]
+    ):
+        paragraph = frame.paragraphs[0] if i == 0 else frame.add_paragraph()
+        paragraph.text, paragraph.level = text, level
+        paragraph._p.get_or_add_pPr().append(
+            parse_xml(sign.format("http://schemas.openxmlformats.org/drawingml/2006/main"))
+        )
+    found = powerpoint.read("f.pptx", saved(deck), Limits()).text
+    assert found == "5. Fifth\n  (a) inner\n6. Sixth\n\nplain\n\nI. Again\n"

@@ -288,3 +288,69 @@ def test_the_layout_loses_nothing_but_hyphens_and_space(found):
         return sorted(re.sub(r"[^abZé9.:]", "", parts))
 
     assert bare(text_of(rows_of(found), 595)) == bare("".join(segment.text for segment in found))
+
+
+def drawn(stream: str) -> bytes:
+    """A page with this content, Times as /F."""
+    font = "<</Type/Font/Subtype/Type1/BaseFont/Times-Roman>>"
+    objects = [
+        "<</Type/Catalog/Pages 2 0 R>>",
+        "<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 800]/Contents 4 0 R/Resources<</Font<</F {font}>>>>>>",
+        f"<</Length {len(stream)}>>stream\n{stream}\nendstream",
+    ]
+    body = "".join(f"{i} 0 obj\n{content}\nendobj\n" for i, content in enumerate(objects, start=1))
+    return f"%PDF-1.4\n{body}trailer\n<</Root 1 0 R/Size 5>>\n%%EOF\n".encode()
+
+
+def test_narrow_blanks_in_justified_text_are_seen_but_no_word_is_torn():
+    text = "BT /F 10 Tf 50 700 Td [(licences are now)-300(issued, tw)20(o)-300(photographs)] TJ ET"
+    assert read(drawn(text)).text == "licences are now issued, two photographs\n"
+    spaced = "BT /F 10 Tf 2.2 Tc 50 700 Td (harbour) Tj ET"
+    assert read(drawn(spaced)).text == "harbour\n"
+
+
+def test_small_letters_inside_a_word_are_above_or_below_it():
+    parts = "(E = mc) Tj /F 7 Tf 4 Ts (2) Tj /F 12 Tf 0 Ts (, H) Tj /F 7 Tf -2.5 Ts (2) Tj /F 12 Tf 0 Ts (O ) Tj"
+    small_capitals = "(H) Tj /F 9 Tf (ARBOUR) Tj"
+    assert read(drawn(f"BT /F 12 Tf 50 700 Td {parts} {small_capitals} ET")).text == "E = mc^2, H_2O HARBOUR\n"
+
+
+def test_a_paper_is_read_column_by_column_whatever_stands_in_its_columns():
+    document, words = page(9, "times"), SENTENCE.split()
+    columns = [[" ".join(words[:9])] * 26, [" ".join(words[:9])] * 12]
+    columns[1] += ["", "E = mc (1)", "", "Port Fee", "Alda 12", "Brim 18", "", "Table 1: Fees."]
+    for x, lines in zip((15, 110), columns, strict=True):
+        for i, line in enumerate(lines):
+            document.text(x, 40 + 4 * i, line)
+    found = text(document)
+    assert "|" not in found and found.index("E = mc") > 26 * 9 and found.count("The tide tables") == 38
+    assert found.index("Table 1") > found.rindex("The tide tables")
+
+
+def test_columns_keep_the_lines_that_stand_above_and_below_the_other():
+    document = page(10)
+    for i in range(6):
+        document.text(15, 50 + 5 * i, "The council met in May and found the")
+    for i in range(4):
+        document.text(110, 46 + 5 * i, "Fishing licences are issued at the")
+    found = text(document)
+    assert found.rindex("The council") < found.index("Fishing")
+
+
+def test_a_table_whose_columns_are_near_each_other_is_one():
+    document = page(12, "times")
+    for i, row in enumerate(
+        [("Item", "Qty", "Price"), ("Rope", "12", "3.50"), ("Anchor", "1", "120.00"), ("Oil", "3", "9.75")]
+    ):
+        for x, cell in zip((20, 40, 48.5), row, strict=True):
+            document.text(x, 40 + 7 * i, cell)
+    assert text(document).startswith("| Item | Qty | Price |\n| --- | --- | --- |\n| Rope | 12 | 3.50 |\n")
+
+
+def test_a_few_long_lines_among_many_short_ones_are_wrapped():
+    document = page()
+    document.multi_cell(0, 6, SENTENCE * 2)
+    for i in range(25):
+        document.text(12, 60 + 6 * i, f"{i}. Step")
+    assert text(document).startswith((SENTENCE * 2).strip())

@@ -243,3 +243,10 @@ def test_parts_are_parted_and_items_are_not():
     parts = ["a", "", "- b", "  - c\n", " ", "d", markdown.heading("e\nf", 9), markdown.row(["1 \n2", "3"])]
     assert markdown.paragraphs(parts) == "a\n\n- b\n  - c\n\nd\n\n###### e f\n\n| 1 2 | 3 |\n"
     assert markdown.paragraphs([]) == ""
+
+
+def test_style_sheets_of_a_book_are_read():
+    page = '<html><head><link rel="stylesheet" href="../S.css"/></head><body><p>10<span class="up">6</span> grains<b class="no">x</b></p></body></html>'
+    sheet = ".up {vertical-align: super} .no {display: none}"
+    found = read_epub(epub(**{"OPS/one.xhtml": page, "s.css": sheet}))
+    assert "10^6 grains\n" in found

@@ -220,3 +220,26 @@ def test_other_types_are_refused_by_their_name(name, data, reason):
 def test_a_damaged_workbook_is_an_error():
     with pytest.raises(DocumentError, match="damaged"):
         spreadsheet.read("f.xlsx", zipped({"xl/workbook.xml": "<x>"}), Limits())
+
+
+MATH = '<math xmlns="http://www.w3.org/1998/Math/MathML"><mfrac><mi>a</mi><mi>b</mi></mfrac></math>'
+CHART = (
+    '<o xmlns:chart="urn:oasis:names:tc:opendocument:xmlns:chart:1.0" xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0" '
+    'xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0"><chart:title><text:p>Catch</text:p></chart:title>'
+    "<table:table><table:table-row><table:table-cell><text:p>cod</text:p></table:table-cell><table:table-cell><text:p>7</text:p>"
+    "</table:table-cell></table:table-row></table:table></o>"
+)
+
+
+def test_formulas_and_charts_of_an_opendocument_text_are_read():
+    frame = '<draw:frame><draw:object xmlns:xlink="http://www.w3.org/1999/xlink" xlink:href="./{}"/></draw:frame>'
+    body = f"<text:p>Half\n   is {frame.format('M')}.</text:p><text:p>{frame.format('C/')}</text:p><text:p>{frame.format('X')}</text:p>"
+    document = load(opendocument("text", body, **{"M/content.xml": MATH, "C/content.xml": CHART}), "f.odt")
+    assert document.text == "Half is a/b.\n\nCatch\n\n| cod | 7 |\n"
+    assert document.notes == ("1 embedded object was left out.",)
+
+
+def test_titles_are_headings_and_page_numbers_no_text():
+    style = '<style:style style:name="P1" style:family="paragraph" style:parent-style-name="Title"/>'
+    body = '<text:p text:style-name="P1">Handbook</text:p><text:p>Page <text:page-number>3</text:page-number></text:p>'
+    assert load(opendocument("text", body, style), "f.odt").text == "# Handbook\n\nPage\n"

@@ -20,6 +20,12 @@ _CLOSES_ITSELF = re.compile(
     r"((?:\s+[\w:.-]+(?:\s*=\s*(?:\"[^\"<]*\"|'[^'<]*'))?)*)\s*/>"
 )
 """An element without content, which HTML would take for the start of one."""
+_LINK, _HREF = (
+    re.compile(r"<link\b[^<>]*>", re.IGNORECASE),
+    re.compile(r"href\s*=\s*([\"'])([^\"'<>]*)\1", re.IGNORECASE),
+)
+MAX_STYLE_BYTES = 1 << 18
+"""Most bytes of a style sheet that are looked at."""
 
 
 def read(name: str, data: bytes, limits: Limits) -> Content:
@@ -40,7 +46,10 @@ def read(name: str, data: bytes, limits: Limits) -> Content:
         if book.encrypted() & {member.lower() for member in members}:
             raise DocumentError(name, "the EPUB is encrypted (DRM); it cannot be read")
         chapters = [page_text(name, book.read(member)) for member in members]
-    texts = [body_text(_CLOSES_ITSELF.sub(r"<\1\2></\1>", chapter.text)) for chapter in chapters]
+        texts = [
+            body_text(book.with_styles(member, _CLOSES_ITSELF.sub(r"<\1\2></\1>", chapter.text)))
+            for member, chapter in zip(members, chapters, strict=True)
+        ]
     notes = [f"The book lists {', '.join(missing)}, but does not hold it."] if missing else []
     notes += [note for chapter in chapters for note in chapter.notes]
     n_empty = sum(not text.strip() for text in texts)
@@ -78,6 +87,16 @@ class _Book:
                     yield member
                 else:
                     self.missing.append(member)
+
+    def with_styles(self, member: str, page: str) -> str:
+        """A chapter with the style sheets that it links to, which may hide and raise text."""
+        sheets = []
+        for link in _LINK.findall(page):
+            href = _HREF.search(link)
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(member), unquote(href[2]))) if href else ""
+            if path.lower() in self._names and path.lower().endswith(".css"):
+                sheets.append(self.read(path)[:MAX_STYLE_BYTES].decode("utf-8", "replace").replace("<", ""))
+        return re.sub(r"(?i)</head>", lambda end: f"<style>{''.join(sheets)}</style>{end[0]}", page, count=1)
 
     def encrypted(self) -> set[str]:
         """Names of encrypted members, in small letters: all text under DRM, only fonts where those are obfuscated."""

@@ -1,4 +1,4 @@
-"""What a page's mark-up makes invisible: removed, so that no hidden text reaches the model."""
+"""What a page's styles do to its text: hidden text is removed, raised and lowered text is marked as such."""
 
 import re
 
@@ -26,12 +26,22 @@ _AT_RULE = re.compile(r"@[^{;]*(?:;|\{(?:[^{}]*\{[^{}]*\})*[^{}]*\})")
 _RULE = re.compile(r"([^{}]+)\{([^{}]*)\}")
 _SIMPLE = re.compile(r"([a-z][\w-]*)?(?:([.#])([\w-]+))?", re.IGNORECASE)
 _MAX_RULES = 2_000
+_VERTICAL = re.compile(r"(?:^|;)\s*vertical-align\s*:\s*(sup|sub)(?:er)?\b", re.IGNORECASE)
+_RELATIVE = re.compile(r"(?:^|;)\s*position\s*:\s*relative", re.IGNORECASE)
+_MOVED = re.compile(r"(?:^|;)\s*top\s*:\s*(-?)0?\.\d+em", re.IGNORECASE)
+_SMALL = re.compile(r"(?:^|;)\s*font-size\s*:\s*(?:0?\.[1-8]\d*em|[1-8]\d%|small)", re.IGNORECASE)
+_Name = tuple[str | None, str | None, str | None]
+"""Tag, ``.`` or ``#``, and class or id of a selector."""
 
 
 def remove(root: HtmlElement) -> None:
     """Remove scripts, styles, comments, the head, and elements that attributes or simple style rules hide."""
-    hidden = [*_MARKED(root), *(element for element in _STYLED(root) if is_hiding(element.get("style")))]
-    hidden += _hidden_by_rules(root)
+    hidden = [*_MARKED(root)]
+    for element, style in [*((element, element.get("style")) for element in _STYLED(root)), *_ruled(root)]:
+        if is_hiding(style):
+            hidden.append(element)
+        elif element.tag in ("span", "a", "font", "em", "i", "small") and (tag := _shift(style)):
+            element.tag = tag
     lxml.etree.strip_elements(root, *_UNSEEN, with_tail=False)
     for element in hidden:
         if element.tag not in ("html", "body") and element.getparent() is not None:
@@ -47,23 +57,31 @@ def is_hiding(style: str) -> bool:
     return "color" in colours and colours["color"] == colours.get("background")
 
 
-def _hidden_by_rules(root: HtmlElement) -> list[HtmlElement]:
-    """Elements that a rule with a selector of one tag, class or id hides on every medium."""
+def _shift(style: str) -> str:
+    """``sup`` or ``sub`` for text that a style raises or lowers; empty otherwise."""
+    if found := _VERTICAL.search(style):
+        return found[1].lower()
+    moved = _MOVED.search(style) if _SMALL.search(style) and _RELATIVE.search(style) else None
+    return "" if moved is None else "sup" if moved[1] else "sub"
+
+
+def _ruled(root: HtmlElement) -> list[tuple[HtmlElement, str]]:
+    """Elements with the declarations of rules that have a selector of one tag, class or id, for every medium, and hide,
+    raise or lower text."""
     sheet = "".join(element.text or "" for element in root.iter("style"))
     sheet = re.sub(r"/\*.*?\*/", "", sheet, flags=re.DOTALL)
-    targets = set()
+    styles: dict[_Name, str] = {}
     for selectors, style in _RULE.findall(_AT_RULE.sub("", sheet))[:_MAX_RULES]:
-        if is_hiding(style):
+        if is_hiding(style) or _shift(style):
             found = [_SIMPLE.fullmatch(selector.strip()) for selector in selectors.split(",")]
-            targets |= {(match[1], match[2], match[3]) for match in found if match and match[0]}
-    if not targets:
-        return []
-    return [element for element in root.iter() if isinstance(element.tag, str) and _names(element) & targets]
+            styles |= {(match[1], match[2], match[3]): style for match in found if match and match[0]}
+    elements = (element for element in root.iter() if styles and isinstance(element.tag, str))
+    return [(element, styles[name]) for element in elements for name in _names(element) if name in styles]
 
 
-def _names(element: HtmlElement) -> set[tuple[str | None, str | None, str | None]]:
+def _names(element: HtmlElement) -> set[_Name]:
     tag = element.tag
-    names: set[tuple[str | None, str | None, str | None]] = {(tag, None, None)}
+    names: set[_Name] = {(tag, None, None)}
     for sign, values in ((".", (element.get("class") or "").split()), ("#", [element.get("id")])):
         names |= {(who, sign, value) for value in values if value for who in (tag, None)}
     return names

@@ -2,6 +2,7 @@
 
 import re
 
+import lxml.etree
 from lxml.html import HtmlElement
 
 _ORDINALS = frozenset("st nd rd th er re e ère ème eme o a º ª tm sm ® ™".split())
@@ -9,6 +10,7 @@ _TYPED = frozenset(
     {"", "text", "search", "email", "tel", "url", "number", "date", "time", "month", "week", "datetime-local"}
 )
 _ONE_SIGN = re.compile(r"[-+−]?\w+")
+_NOTE_REFERENCES = lxml.etree.XPath("//a[@*[name() = 'epub:type'] = 'noteref' or @role = 'doc-noteref']")
 _TEX = "application/x-tex"
 
 
@@ -19,6 +21,9 @@ def write(root: HtmlElement) -> None:
     for element in list(root.iter()):
         if isinstance(element.tag, str) and _local(element) == "math" and element.getparent() is not None:
             replace(element, formula(element))
+    for element in _NOTE_REFERENCES(root):
+        if not any(True for _ in element.iter("sup", "sub")):
+            element.tag = "sup"
     for element in reversed(list(root.iter("sup", "sub"))):
         replace(element, raised(element.text_content(), "^" if element.tag == "sup" else "_"))
     for element in list(root.iter("img", "area")):
@@ -34,7 +39,7 @@ def write(root: HtmlElement) -> None:
 def raised(text: str, sign: str) -> str:
     """``^2`` or ``_(i+1)``: text above or below the line; notes' numbers in brackets and ordinals stay as they are."""
     text = " ".join(text.split())
-    if not text or text[0] in "[(" or text.lower() in _ORDINALS or not any(c.isalnum() for c in text):
+    if not text or text[0] in f"[({sign}" or text.lower() in _ORDINALS or not any(c.isalnum() for c in text):
         return text
     return sign + text if _ONE_SIGN.fullmatch(text) else f"{sign}({text})"
 

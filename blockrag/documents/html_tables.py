@@ -20,6 +20,10 @@ def write(root: HtmlElement) -> None:
         grid = _grid(rows)
         width = max((len(cells) for cells in grid if cells), default=0)
         lines = iter(markdown.table_lines([cells for cells in grid if cells and any(cells)], width))
+        for element in (table, *table.iterchildren("thead", "tbody", "tfoot"), *rows):
+            element.text = (element.text or "").strip(" ")
+        for element in (*table, *rows):
+            element.tail = (element.tail or "").strip(" ")
         for row, cells in zip(rows, grid, strict=True):
             if cells is not None:
                 html_inline.replace(row, next(lines) if any(cells) else "")

@@ -1,15 +1,18 @@
 """OpenDocument (ODT, ODS, ODP) to Markdown: headings, lists, tables, notes, comments, sheets and slides."""
 
 import io
+import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from types import MappingProxyType
 
 from lxml.etree import XPath, _Element
 
 from blockrag.documents import markdown
 from blockrag.documents.document import PAGE_BREAK, Content, Limits, counted
+from blockrag.documents.html_inline import formula
 from blockrag.documents.spreadsheet import grids
 from blockrag.documents.word_numbering import number_text
 from blockrag.documents.word_runs import shifted
@@ -28,6 +31,9 @@ _NAMESPACES = {
 MAX_REPEATS = 1_000
 """Most repetitions of a row or cell with text that are written out."""
 
+MAX_OBJECTS = 10_000
+"""Members of the file among which embedded formulas and charts are looked for."""
+
 MAX_DEPTH = 100
 """Levels of nested elements that are read."""
 
@@ -40,14 +46,14 @@ _name = partial(qualified_name, namespaces=_NAMESPACES)
 _HEADERS = XPath("//style:master-page/*[self::style:header or self::style:footer]", namespaces=_NAMESPACES)
 _STYLES = XPath("//style:style", namespaces=_NAMESPACES)
 _LIST_STYLES = XPath("//text:list-style", namespaces=_NAMESPACES)
-_OBJECTS = XPath("count(//draw:object) + count(//draw:object-ole)", namespaces=_NAMESPACES)
 _PICTURES = XPath("count(//draw:image[not(../draw:object)])", namespaces=_NAMESPACES)
 _CELL_TEXTS = XPath(".//*[self::text:p or self::text:h][not(ancestor::office:annotation)]", namespaces=_NAMESPACES)
 _ROWS = XPath(".//table:table-row[ancestor::table:table[1] = $table]", namespaces=_NAMESPACES)
 _SKIPPED = {
     _name(tag)
     for tag in ("text:tracked-changes", "text:sequence-decls", "text:variable-decls", "text:table-of-content-source",
-                "office:forms", "table:shapes", "text:ruby-text", "text:user-field-decls", "text:note-citation")
+                "office:forms", "table:shapes", "text:page-number", "text:page-count", "text:ruby-text",
+                "text:user-field-decls", "text:note-citation")
 }  # fmt: skip
 
 
@@ -66,13 +72,21 @@ def read(name: str, data: bytes, limits: Limits) -> Content:
             raise DocumentError(name, "it is encrypted; save it without a password")
         content = parse_xml(archive.read("content.xml"))
         styles = parse_xml(archive.read("styles.xml")) if "styles.xml" in names else None
-    return _Reader(content, styles).content()
+        objects = {
+            member.removesuffix("/content.xml"): parse_xml(archive.read(member))
+            for member in names[:MAX_OBJECTS]
+            if member.endswith("/content.xml")
+        }
+    return _Reader(content, styles, objects).content()
 
 
 class _Reader:
-    def __init__(self, content: _Element, styles: _Element | None):
-        self._content, self._styles = content, styles
+    def __init__(
+        self, content: _Element, styles: _Element | None, objects: Mapping[str, _Element] = MappingProxyType({})
+    ):
+        self._content, self._styles, self._objects = content, styles, objects
         self._hidden: set[str] = set()
+        self._titles = {"Title"}
         self._align: dict[str, str] = {}
         self._levels: dict[str, dict[int, tuple[str, str, str, int]]] = {}
         self._pending: list[str] = []
@@ -100,7 +114,7 @@ class _Reader:
             (self._left_out["ruby"], "reading above a word (ruby) was", "readings above words (ruby) were"),
             (self._left_out["repeats"], "repeated row or cell was", "repeated rows or cells were"),
             (int(_PICTURES(self._content)), "picture was", "pictures were"),
-            (int(_OBJECTS(self._content)), "embedded object was", "embedded objects were"),
+            (self._left_out["objects"], "embedded object was", "embedded objects were"),
         ):
             if n:
                 yield f"{counted(n, one, many)} left out."
@@ -108,6 +122,8 @@ class _Reader:
     def _read_styles(self, root: _Element) -> None:
         for style in _STYLES(root):
             id = style.get(_name("style:name"), "")
+            if style.get(_name("style:parent-style-name")) == "Title":
+                self._titles.add(id)
             for properties in style.iterchildren(_name("style:text-properties")):
                 if properties.get(_name("text:display")) == "none":
                     self._hidden.add(id)
@@ -137,11 +153,15 @@ class _Reader:
                 level, text = element.get(_name("text:outline-level"), "1"), self._text(element)
                 yield markdown.heading(text, int(level[:2]) if level.isdigit() else 1) if text.strip() else ""
             elif tag == _name("text:p"):
-                yield self._text(element)
+                text = self._text(element)
+                is_title = text.strip() and element.get(_name("text:style-name")) in self._titles
+                yield markdown.heading(text, 1) if is_title else text
             elif tag == _name("text:list"):
                 yield from self._list(element, 0, "", depth + 1)
             elif tag == _name("table:table"):
                 yield from grids(self._rows(element))
+            elif tag in (_name("draw:object"), _name("draw:object-ole")):
+                yield from self._embedded(element, depth)
             elif isinstance(tag, str) and tag not in _SKIPPED and tag != _name("office:annotation"):
                 yield from self._blocks(element, depth + 1)
             yield from self._pending
@@ -167,9 +187,9 @@ class _Reader:
 
     def _text(self, element: _Element, depth: int = 0) -> str:
         """Text of a paragraph; what stands in frames and notes becomes pending."""
-        parts = [element.text or ""]
+        parts = [_folded(element.text)]
         for child in element if depth < MAX_DEPTH else ():
-            parts += [self._inline(child, depth), child.tail or ""]
+            parts += [self._inline(child, depth), _folded(child.tail)]
         return "".join(parts).replace("\xad", "")
 
     def _inline(self, child: _Element, depth: int) -> str:
@@ -189,6 +209,10 @@ class _Reader:
             self._pending.append(f"[Comment: {' '.join(self._plain(child))}]")
             return ""
         if tag == _name("draw:frame"):
+            if child.find(_name("draw:object")) is not None and (
+                text := self._formula(child.find(_name("draw:object")))
+            ):
+                return text
             waiting, self._pending = self._pending, []
             self._pending = [*waiting, *self._blocks(child, depth + 1)]
             return ""
@@ -201,6 +225,23 @@ class _Reader:
             self._left_out["hidden"] += len(text)
             return ""
         return shifted(text, self._align.get(style, ""))
+
+    def _object(self, element: _Element) -> _Element | None:
+        return self._objects.get(element.get("{http://www.w3.org/1999/xlink}href", "").removeprefix("./").rstrip("/"))
+
+    def _formula(self, element: _Element) -> str:
+        root = self._object(element)
+        return formula(root) if root is not None and root.tag.rpartition("}")[2] == "math" else ""
+
+    def _embedded(self, element: _Element, depth: int) -> Iterator[str]:
+        """A formula, or the titles and the table of a chart; anything else is left out."""
+        root = self._object(element)
+        if root is None or depth >= MAX_DEPTH:
+            self._left_out["objects"] += element.getnext() is None or element.getnext().tag != element.tag
+        elif text := self._formula(element):
+            yield text
+        else:
+            yield from _Reader(root, None)._blocks(root, depth + 1)
 
     def _plain(self, element: _Element | None) -> Iterator[str]:
         """Texts of the paragraphs in a note, comment or cell."""
@@ -252,3 +293,8 @@ class _Reader:
                 yield markdown.heading(title, 1) if title else ""
             else:
                 yield from texts
+
+
+def _folded(text: str | None) -> str:
+    """Text of the file with each run of white space as one blank, as OpenDocument defines it."""
+    return re.sub(r"[ \t\r\n]+", " ", text or "")

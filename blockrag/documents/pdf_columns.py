@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, median
 
 from blockrag.documents import markdown
@@ -12,11 +12,24 @@ from blockrag.documents.pdf_words import HYPHEN, Segment
 TABLE_GAP = 1.45
 """A table ends where rows are further apart than this, in multiples of its usual distance."""
 
-GUTTER, PROSE_GUTTER = 0.55, 0.8
+LINE_GAP = 1.3
+"""Lines of one column are not further apart than this, in multiples of the column's usual distance."""
+
+GUTTER, PROSE_GUTTER = 0.3, 0.8
 """Least width of the gap between columns of a table and of running text, in multiples of the letters' height."""
 
 MIN_WORDS, MIN_FILL = 2.5, 0.7
 """Columns of running text have more words a line, and fuller lines, than columns of a table."""
+
+FULL_WORDS, FULL_FILL, MIN_FULL, FULL_SHARE = 4, 0.85, 5, 0.4
+"""A column of running text with other things in it has at least `MIN_FULL` lines, and this share of its lines, of so
+many words that fill it so far."""
+
+MIN_NEAR = 2
+"""Rows that must leave a gap free where a near row has a wide blank alone."""
+
+MAX_COLUMNS = 4
+"""Most columns of running text."""
 
 MAX_BANDS = 500
 """Most stretches of a page that are looked at."""
@@ -35,6 +48,7 @@ class Band:
 
 def bands_of(rows: list[Row]) -> list[Band]:
     """Stretches of rows that are columns or tables: the longest first, without overlap; in order."""
+    _part_columns(rows)
     candidates: list[tuple[int, int, float, float]] = []
     for i, row in enumerate(rows):
         if row.is_mono or row.is_block:
@@ -48,11 +62,30 @@ def bands_of(rows: list[Row]) -> list[Band]:
     for start, end, *_ in sorted(candidates, key=lambda c: c[0] - c[1]):
         if all(end <= band.start or band.end <= start for band in chosen):
             gutters = _gutters(rows[start:end])
-            start, end = _trimmed(rows, start, end, gutters)
+            start, end = _with_ends(rows, *_trimmed(rows, start, end, gutters))
             gutters = _gutters(rows[start:end]) if start < end else []
             if gutters and _is_band(rows[start:end], gutters):
                 chosen.append(Band(start, end, gutters))
     return sorted(chosen, key=lambda band: band.start)
+
+
+def _part_columns(rows: list[Row]) -> None:
+    """Part segments at wide blanks that continue a gap of the rows near them: columns may be nearer in one row."""
+    gaps = [[(a.x1, b.x0) for a, b in pairs(sorted(row.segments, key=lambda s: s.x0))] for row in rows]
+    for i, row in enumerate(rows):
+        if row.is_mono or row.is_block or not any(segment.blanks for segment in row.segments):
+            continue
+        near = [j for j in range(i - 2, i + 3) if 0 <= j < len(rows) and 0 < abs(j - i)]
+        near = [j for j in near if abs(rows[j].middle - row.middle) < 2.5 * abs(j - i) * row.height]
+        least, parts = GUTTER * row.height, []
+        for segment in row.segments:
+            for offset, left, right in reversed(segment.blanks):
+                n_rows = sum(any(min(b, right) - max(a, left) >= least for a, b in gaps[j]) for j in near)
+                if n_rows >= MIN_NEAR:
+                    parts.append(replace(segment, text=segment.text[offset:], x0=right, blanks=[]))
+                    segment.text, segment.x1 = segment.text[: offset - 1], left
+            parts.append(segment)
+        row.segments = sorted(parts, key=lambda s: s.x0, reverse=row.segments[0].x0 > row.segments[-1].x0)
 
 
 def _gaps(rows: list[Row], i: int) -> list[tuple[float, float]]:
@@ -129,6 +162,23 @@ def _trimmed(rows: list[Row], start: int, end: int, gutters: list[tuple[float, f
     return start, last + 1
 
 
+def _with_ends(rows: list[Row], start: int, end: int) -> tuple[int, int]:
+    """Columns of running text with the lines above and below them that stand in one column alone."""
+    gutters = _gutters(rows[start:end]) if start < end else []
+    if not gutters or not is_prose(rows[start:end], gutters):
+        return start, end
+    most = LINE_GAP * median([a - b for a, b in pairs([row.middle for row in rows[start:end]])])
+    while start and 0 < rows[start - 1].middle - rows[start].middle < most and _leaves_free(rows[start - 1], gutters):
+        start -= 1
+    while end < len(rows) and 0 < rows[end - 1].middle - rows[end].middle < most and _leaves_free(rows[end], gutters):
+        end += 1
+    return start, end
+
+
+def _leaves_free(row: Row, gutters: list[tuple[float, float]]) -> bool:
+    return not (row.is_mono or row.is_block) and all(_narrowed(row, left, right) for left, right in gutters)
+
+
 def _is_band(rows: Sequence[Row], gutters: list[tuple[float, float]]) -> bool:
     columns: dict[int, list[Segment]] = {}
     for row in rows:
@@ -148,19 +198,32 @@ def _is_band(rows: Sequence[Row], gutters: list[tuple[float, float]]) -> bool:
 
 
 def is_prose(rows: Sequence[Row], gutters: list[tuple[float, float]]) -> bool:
-    """Whether columns hold running text: several words a line, and lines that fill the column."""
-    columns: dict[int, list[Segment]] = {}
+    """Whether columns hold running text: several words a line, and lines that fill the column. Headings, formulas and
+    tables may stand between them."""
+    columns: dict[int, list[list[Segment]]] = {}
     for row in rows:
-        for segment in row.segments:
-            columns.setdefault(column_of(segment, gutters), []).append(segment)
-    if len(columns) > 4:
-        return False
-    for column in columns.values():
-        widest = max(s.x1 for s in column) - min(s.x0 for s in column)
-        words = mean(n_words(s.text) for s in column)
-        if len(column) < 2 or words < MIN_WORDS or mean(s.x1 - s.x0 for s in column) < MIN_FILL * widest:
-            return False
-    return True
+        for column, line in _by_column(row, gutters).items():
+            columns.setdefault(column, []).append(line)
+    return len(columns) <= MAX_COLUMNS and all(map(_is_text, columns.values()))
+
+
+def _by_column(row: Row, gutters: list[tuple[float, float]]) -> dict[int, list[Segment]]:
+    line: dict[int, list[Segment]] = {}
+    for segment in row.segments:
+        line.setdefault(column_of(segment, gutters), []).append(segment)
+    return line
+
+
+def _is_text(lines: list[list[Segment]]) -> bool:
+    """Whether the lines of a column, or many of them, are full of words."""
+    segments = [segment for line in lines for segment in line]
+    width = max(s.x1 for s in segments) - min(s.x0 for s in segments)
+    fill = mean(s.x1 - s.x0 for s in segments)
+    if len(segments) > 1 and mean(n_words(s.text) for s in segments) >= MIN_WORDS and fill >= MIN_FILL * width:
+        return True
+    full = sum(len(line) == 1 and n_words(line[0].text) >= FULL_WORDS and line[0].x1 - line[0].x0 >= FULL_FILL * width
+               for line in lines)  # fmt: skip
+    return full >= max(MIN_FULL, FULL_SHARE * len(lines))
 
 
 def n_words(text: str) -> float:

@@ -95,8 +95,10 @@ def _edge(rows: Sequence[Row], width: float) -> float | None:
         return None
     ends = sorted(row.x1 for row in rows)
     left, right = min(row.x0 for row in rows), ends[-1 - len(ends) // 10]  # some lines hang over
-    if right >= width - 1.25 * max(left, 0) - 0.08 * width and right - left > 0.6 * width:
-        return right  # the margins are alike
+    n_long = sum(end > ends[-1] - 0.05 * width for end in ends)
+    for end in (right, ends[-1]) if n_long > 1 else (right,):
+        if end >= width - 1.25 * max(left, 0) - 0.08 * width and end - left > 0.6 * width:
+            return end  # the margins are alike
     if all(row.is_mono for row in rows):
         return None  # code
     reach = short = 0

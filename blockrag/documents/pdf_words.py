@@ -1,10 +1,13 @@
 """Words of a PDF page with their boxes, form values and notes included, through PDFium."""
 
+import dataclasses
 import math
 import re
 from collections.abc import Iterator
-from ctypes import byref, c_int, create_string_buffer
+from ctypes import byref, c_int, c_void_p, cast, create_string_buffer
 from dataclasses import dataclass
+from statistics import median
+from typing import Any
 
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
@@ -20,9 +23,22 @@ UNKNOWN = "\ufffd"
 SPLIT_GAP = 0.6
 """Words further apart than this, in multiples of their height, are of different segments."""
 
-SMALL, MAX_SCRIPT = 0.87, 4
+WIDE_BLANK = 0.35
+"""Wider than the usual blank between words, in multiples of their height: columns may be so near each other."""
+
+SMALL, MAX_SCRIPT = 0.93, 4
 """Letters lower than this, in multiples of the height of those before them, are above or below the line; and the most
 letters of a superscript that a gap parts from its word."""
+
+TOUCHING = (-0.3, 0.1)
+"""Gap between two parts of one word, in multiples of its height."""
+
+MIN_SHIFT = 0.15
+"""Least distance between the middles of such letters and of the line, in multiples of the line's height."""
+
+LEAST_SPLIT, BLANK, MAX_TRACKING = 5, 0.18, 0.05
+"""Fewest characters of words between which PDFium may have overlooked a blank; its least width, and the most usual
+distance of letters where blanks can be told, both in multiples of the letters' height."""
 
 _HYPHENS = "\x02\ufffe"
 _TOKEN = re.compile(rf"[^\s\0{_HYPHENS}]+[{_HYPHENS}]?")
@@ -52,7 +68,7 @@ class Segment:
     `x0` to `x1` runs along the line and `bottom` to `top` across it, in points, whichever way the text is turned;
     `turn` is the text's angle in quarters. `field` marks a form's value, which belongs to the text before it; `mono`,
     a font whose letters are all of one width; `cell`, the ruled table, row and column that it stands in. `block` marks
-    the Markdown of a whole table.
+    the Markdown of a whole table; `blanks` are the offsets of words behind a wide blank, with where it begins and ends.
     """
 
     text: str
@@ -65,6 +81,7 @@ class Segment:
     mono: bool = False
     cell: tuple[int, int, int] | None = None
     block: bool = False
+    blanks: list[tuple[int, float, float]] = dataclasses.field(default_factory=list)
 
     @property
     def height(self) -> float:
@@ -83,7 +100,8 @@ def segments(page: pdfium.PdfPage, form: pdfium.PdfFormEnv | None) -> tuple[list
     found: list[Segment] = []
     n_invisible = 0
     handle, ruled = textpage.raw, grids(page)
-    for token, first, last in _tokens(textpage):
+    parts = (part for token in _tokens(textpage) for part in _parts(handle, *token))
+    for token, first, last in parts:
         word = _word(handle, token, first, last)
         text = word.text
         if not text:
@@ -119,30 +137,61 @@ def _characters(textpage: pdfium.PdfTextPage) -> str:
     return "".join(chr(c) if 0 < c < 0xD800 or 0xE000 <= c <= 0x10FFFF else UNKNOWN for c in codes)
 
 
+def _parts(handle: object, token: str, first: int, last: int) -> Iterator[tuple[str, int, int]]:
+    """Words of a token: PDFium overlooks narrow blanks, as behind wide letters in justified text."""
+    if len(token) < LEAST_SPLIT or token[-1] in _HYPHENS or _turn(handle, first):
+        yield token, first, last
+        return
+    boxes = [_box(handle, i) for i in range(first, last + 1)]
+    gaps = [b.left - a.right for a, b in zip(boxes, boxes[1:], strict=False)]
+    height, begin = boxes[0].top - boxes[0].bottom, 0
+    if median(map(abs, gaps)) < MAX_TRACKING * height:
+        for i, gap in enumerate(gaps, start=1):
+            if BLANK * height < gap < SPLIT_GAP * height and token[i - 1 : i + 1].isascii():
+                yield token[begin:i], first + begin, first + i - 1
+                begin = i
+    yield token[begin:], first + begin, last
+
+
 def _word(handle: object, token: str, first: int, last: int) -> Segment:
-    turn = round(pdfium_c.FPDFText_GetCharAngle(handle, first) / (math.pi / 2)) % 4
-    a, b = pdfium_c.FS_RECTF(), pdfium_c.FS_RECTF()
-    pdfium_c.FPDFText_GetLooseCharBox(handle, first, byref(a))
-    pdfium_c.FPDFText_GetLooseCharBox(handle, last, byref(b))
+    turn = _turn(handle, first)
+    a, b = _box(handle, first), _box(handle, last)
     outer = min(a.left, b.left), min(a.bottom, b.bottom), max(a.right, b.right), max(a.top, b.top)
-    n_small = 0
-    height, shift = a.top - a.bottom, abs(b.top + b.bottom - a.top - a.bottom) / 2
-    if not turn and b.top - b.bottom < SMALL * height and shift > 0.1 * height:
-        n_small = _n_small(handle, last, len(token) - 1, b.top - b.bottom)
-    text = token[: len(token) - n_small].translate(_READ_AS)
-    if n_small:
-        text += ("^" if b.top + b.bottom > a.top + a.bottom else "_") + token[-n_small:].translate(_READ_AS)
+    text = token
+    if not turn and len(token) > 1 and _object(handle, first) != _object(handle, last):
+        text = _with_scripts(token, [_box(handle, i) for i in range(first, last + 1)])
+    text = text.translate(_READ_AS)
     return _turned(text + (HYPHEN if text and token[-1] in _HYPHENS else ""), outer, turn)
 
 
-def _n_small(handle: object, last: int, most: int, height: float) -> int:
-    """Number of letters at a token's end that are as small as its last one: a sub- or superscript."""
+def _with_scripts(token: str, boxes: list[Any]) -> str:
+    """A token with ``^`` before letters that are small and raised, ``_`` before small and lowered ones."""
+    main = max(boxes, key=lambda box: box.top - box.bottom)
+    height, middle = main.top - main.bottom, main.top + main.bottom
+    text, before = "", ""
+    for char, box in zip(token, boxes, strict=True):
+        shift = (box.top + box.bottom - middle) / 2
+        sign = ""
+        if box.top - box.bottom < SMALL * height and abs(shift) > MIN_SHIFT * height:
+            sign = "^" if shift > 0 else "_"
+        text += sign + char if sign and sign != before and text[-1:].isalnum() else char
+        before = sign
+    return text
+
+
+def _box(handle: object, char: int) -> Any:
     box = pdfium_c.FS_RECTF()
-    for n in range(1, most + 1):
-        pdfium_c.FPDFText_GetLooseCharBox(handle, last - n, byref(box))
-        if SMALL * (box.top - box.bottom) > height:
-            return n
-    return 0
+    pdfium_c.FPDFText_GetLooseCharBox(handle, char, byref(box))
+    return box
+
+
+def _object(handle: object, char: int) -> int | None:
+    """Address of the text object that a character belongs to: a run in one font and size."""
+    return cast(pdfium_c.FPDFText_GetTextObject(handle, char), c_void_p).value
+
+
+def _turn(handle: object, char: int) -> int:
+    return round(pdfium_c.FPDFText_GetCharAngle(handle, char) / (math.pi / 2)) % 4
 
 
 def _is_mono(handle: object, char: int) -> bool:
@@ -187,7 +236,11 @@ def _cell(word: Segment, ruled: list[Grid]) -> tuple[int, int, int] | None:
 def _append(segment: Segment, word: Segment) -> None:
     small = word.height < SMALL * segment.height and len(word.text) <= MAX_SCRIPT
     raised = word.middle > segment.middle + 0.1 * segment.height
-    segment.text += ("^" if small and raised else " ") + word.text
+    gap = max(word.x0 - segment.x1, segment.x0 - word.x1)
+    between = "" if TOUCHING[0] * segment.height < gap < TOUCHING[1] * segment.height else " "
+    if gap >= WIDE_BLANK * segment.height and not segment.turn:
+        segment.blanks.append((len(segment.text) + 1, segment.x1, word.x0))
+    segment.text += ("^" if small and raised else between) + word.text
     segment.x0, segment.x1 = min(segment.x0, word.x0), max(segment.x1, word.x1)
     segment.bottom, segment.top = min(segment.bottom, word.bottom), max(segment.top, word.top)
 

@@ -10,6 +10,7 @@ from pptx.slide import Slide
 
 from blockrag.documents import drawings, markdown
 from blockrag.documents.document import PAGE_BREAK, Content, Limits, counted
+from blockrag.documents.word_numbering import number_text
 from blockrag.documents.word_runs import formula, shifted
 from blockrag.documents.zips import check_inflated, parse_xml, qualified_name
 
@@ -30,6 +31,7 @@ _TABLES = XPath("./a:graphic/a:graphicData/a:tbl", namespaces=_NAMESPACES)
 _COMMENTS = XPath(".//p:text/text() | .//*[local-name()='txBody']//a:t/text()", namespaces=_NAMESPACES)
 _PICTURES = XPath(".//p:pic[not(ancestor::mc:Fallback)]", namespaces=_NAMESPACES)
 _TITLES, _LISTS = ("title", "ctrTitle"), ("body", "obj", "vert")
+_NUMBERS = {"alphaLc": "lowerLetter", "alphaUc": "upperLetter", "romanLc": "lowerRoman", "romanUc": "upperRoman"}
 _FURNITURE = ("ftr", "sldNum", "dt", "hdr")
 """Placeholders that repeat on every slide."""
 
@@ -91,11 +93,40 @@ def _shape(shape: _Element) -> Iterator[str]:
 
 
 def _paragraphs(body: _Element, is_list: bool) -> Iterator[str]:
+    """Paragraphs, those of a list behind a dash or the number that PowerPoint computes."""
+    counts: dict[int, tuple[str, int]] = {}
     for paragraph in body.iterchildren(_name("a:p")):
         text, properties = _text(paragraph).strip(), paragraph.find(_name("a:pPr"))
         level = "0" if properties is None else properties.get("lvl", "0")
         depth = int(level) if level.isdigit() and len(level) == 1 else 0
-        yield markdown.item(text, depth) if text and (is_list or depth) else text
+        numbered = None if properties is None else properties.find(_name("a:buAutoNum"))
+        is_plain = properties is not None and properties.find(_name("a:buNone")) is not None
+        if not text:
+            yield text
+            continue
+        counts = {of: count for of, count in counts.items() if of < depth or (of == depth and numbered is not None)}
+        if numbered is not None:
+            style, start = numbered.get("type", "arabicPeriod"), numbered.get("startAt", "1")
+            first = int(start) if start.isdigit() and len(start) < 6 else 1
+            number = counts[depth][1] + 1 if counts.get(depth, ("", 0))[0] == style else first
+            counts[depth] = (style, number)
+            yield markdown.item(text, depth, _number(number, style))
+        else:
+            is_bulleted = (is_list or depth or _has_bullet(properties)) and not is_plain
+            yield markdown.item(text, depth) if is_bulleted else text
+
+
+def _has_bullet(properties: _Element | None) -> bool:
+    return properties is not None and properties.find(_name("a:buChar")) is not None
+
+
+def _number(number: int, style: str) -> str:
+    """``5.``, ``(e)`` or ``v)`` for the name of a way of numbering, such as ``alphaLcParenBoth``."""
+    kind = next((kind for name, kind in _NUMBERS.items() if style.startswith(name)), "decimal")
+    text = number_text(number, kind)
+    if style.endswith("ParenBoth"):
+        return f"({text})"
+    return text if style.endswith("Plain") else f"{text})" if style.endswith("ParenR") else f"{text}."
 
 
 def _text(paragraph: _Element) -> str:
