@@ -18,7 +18,7 @@ from blockrag.engine import Engine
 from blockrag.errors import BlockRAGError
 from blockrag.segment import DEFAULT_SEGMENTER
 from storage.collections import CollectionRecord
-from storage.errors import LimitError, NotFoundError
+from storage.errors import ConflictError, LimitError, NotFoundError
 from storage.library import Library
 from ui.collection_document import SegmentationCache
 from ui.jobs import JobFlags, Shutdown
@@ -123,9 +123,18 @@ class CollectionService:
         try:
             token = collections.get(owner, str(known.get("collection", ""))).token
         except NotFoundError:
-            mine = collections.of(owner)
-            token = mine[0].token if mine else self.create(owner, FIRST_COLLECTION, address).token
+            token = self._first(owner, address).token
         return {"secret": secret, "collection": token}
+
+    def _first(self, owner: str, address: str) -> CollectionRecord:
+        """Return the owner's first collection, and create it for a new owner. Raises LimitError."""
+        collections = self.library.store.collections
+        if mine := collections.of(owner):
+            return mine[0]
+        try:
+            return self.create(owner, FIRST_COLLECTION, address)
+        except ConflictError:  # another tab of the same browser created it a moment ago
+            return collections.of(owner)[0]
 
     def create(self, owner: str, name: str, address: str = "") -> CollectionRecord:
         """Create a collection, charged to an `address` (see `RateLimiter.collection`). If there is no room, empty ones

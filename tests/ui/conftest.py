@@ -3,6 +3,7 @@
 import os
 import tempfile
 import threading
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -95,30 +96,59 @@ def held(browser, tmp_path):
     close()
 
 
+@pytest.fixture(scope="session")
+def contexts(browser):
+    """Browser contexts, lent by their options. They are kept, since a new one would load and compile all scripts again."""
+    free: dict[str, list] = {}
+
+    @contextmanager
+    def lend(**options):
+        """A context without cookies."""
+        waiting = free.setdefault(repr(sorted(options.items())), [])
+        context = waiting.pop() if waiting else browser.new_context(**options)
+        context.clear_cookies()
+        yield context
+        for page in context.pages:
+            page.close()
+        waiting.append(context)
+
+    return lend
+
+
 @pytest.fixture
-def open_page(browser, address):
+def new_context(contexts, address):
+    """Lends a context as empty as a new browser."""
+    with ExitStack() as lent:
+
+        def lend(url: str = address, **options):
+            context = lent.enter_context(contexts(**{"viewport": {"width": 1400, "height": 900}, **options}))
+            page = context.new_page()
+            page.goto(url + "health")
+            page.evaluate("localStorage.clear(); sessionStorage.clear()")
+            page.close()
+            return context
+
+        yield lend
+
+
+@pytest.fixture
+def open_page(new_context, address):
     """Opens the page as a new visitor. Fails the test on any script error or request to another server."""
-    opened, problems = [], []
+    problems = []
 
     def open_(url: str = address, beside=None, **options):
         """For a new visitor, or, with `beside`, in another tab of that page's visitor."""
-        context = (
-            beside.context if beside else browser.new_context(**{"viewport": {"width": 1400, "height": 900}, **options})
-        )
-        page = context.new_page()
+        page = (beside.context if beside else new_context(url, **options)).new_page()
         page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
         page.on("dialog", lambda dialog: problems.append(f"dialog: {dialog.message}"))
         page.on("request", lambda r: problems.append(f"request to {r.url}") if not is_own(r.url, url) else None)
-        opened.append(context)
         page.goto(url)
         page.wait_for_selector("#upload input[type=file]", state="attached")
         steps.calm(page)
         return page
 
     yield open_
-    for context in opened:
-        context.close()
     assert not problems
 
 

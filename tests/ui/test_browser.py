@@ -249,8 +249,8 @@ def harbours(path: Path) -> Path:
     return path
 
 
-def test_tabs_that_a_new_browser_opens_at_once_are_one_visitor(browser, address, rivers):
-    context = browser.new_context()
+def test_tabs_that_a_new_browser_opens_at_once_are_one_visitor(new_context, address, rivers):
+    context = new_context()
     tabs = [context.new_page() for _ in range(4)]
     for tab in tabs:
         tab.goto(address, wait_until="commit")
@@ -264,4 +264,3 @@ def test_tabs_that_a_new_browser_opens_at_once_are_one_visitor(browser, address,
         assert "secret" not in tab.evaluate("JSON.stringify(localStorage)") and tab.evaluate("document.cookie") == ""
     (cookie,) = context.cookies()
     assert cookie["httpOnly"] and cookie["sameSite"] == "Lax" and cookie["value"] not in tabs[0].content()
-    context.close()

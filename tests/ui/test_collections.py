@@ -23,6 +23,19 @@ def test_visitors_share_nothing(service, collection):
     assert len(collection.pipeline.index) > 0 and len(collection.documents) == 1
 
 
+def test_two_tabs_that_enter_at_once_share_the_first_collection(service, monkeypatch):
+    collections, other = service.library.store.collections, []
+    of, create = collections.of, service.create
+
+    def create_second(*arguments):
+        other.append(create(*arguments))  # by the other tab, after this one has looked
+        return create(*arguments)
+
+    monkeypatch.setattr(service, "create", create_second)
+    assert service.enter(SECRET)["collection"] == other[0].token
+    assert len(of(other[0].owner)) == 1
+
+
 def test_a_wrong_visitor_opens_nothing(service, collection):
     good = {"secret": SECRET["secret"], "collection": collection.token}
     assert service.get(good).token == collection.token
