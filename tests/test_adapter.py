@@ -4,8 +4,11 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import peft
 import pytest
 import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
 
 from blockrag import load
 from blockrag.cli import main
@@ -18,6 +21,7 @@ from blockrag.kv.tiered import TieredKV
 from blockrag.models.adapter import ABOUT, Adapter, Change, apply_changes, load_adapter, save_adapter
 from blockrag.models.load import adapted, load_answer_model
 from blockrag.models.merge import BLOCK_FORMAT
+from blockrag.models.peft_format import export_peft, import_peft
 from blockrag.models.shipped import find_adapter, shipped_adapters
 from blockrag.models.store import base_id
 from blockrag.pipeline import Pipeline
@@ -199,3 +203,69 @@ def test_merged_weights_are_an_ordinary_checkpoint(base, tmp_path, mode):
 def test_merging_without_an_adapter_says_so(base, tmp_path, capsys):
     assert main(["merge", "--model", base, "--adapter", "none", "--out", str(tmp_path / "out")]) == 1
     assert "no adapter" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["block", "full"])
+def test_an_adapter_becomes_a_lora_of_peft_and_comes_back(base, tmp_path, mode):
+    adapter = replace(make_adapter(), base=base, sink_ids=(), sink_embeddings=None)
+    export_peft(adapter, tmp_path / "peft", mode)
+    expected, again, theirs = (AutoModelForCausalLM.from_pretrained(base) for _ in range(3))
+    for role in [adapter.teacher, adapter.student][: 2 if mode == "block" else 1]:
+        apply_changes(expected, role)
+    apply_changes(again, import_peft(tmp_path / "peft"))
+    theirs = peft.PeftModel.from_pretrained(theirs, str(tmp_path / "peft")).merge_and_unload()
+    for network in (again, theirs):
+        for name, weight in expected.state_dict().items():
+            torch.testing.assert_close(
+                network.state_dict()[name], weight, rtol=0, atol=2e-2 * weight.abs().max().item()
+            )
+    moved = max((expected.state_dict()[f"{n}.weight"] - w).abs().max() for n, w in _originals(base, adapter).items())
+    assert moved > 0.05, "the change must be larger than the tolerance"
+
+
+def _originals(base, adapter):
+    network = AutoModelForCausalLM.from_pretrained(base)
+    return {name: network.get_submodule(name).weight for name in adapter.teacher}
+
+
+def test_scales_of_peft_are_read_as_peft_means_them(tmp_path):
+    down, up = torch.randn(4, 6), torch.randn(5, 4)
+    names = ("model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj")
+    tensors = {
+        f"base_model.model.{n}.lora_{side}.weight": t.clone() for n in names for side, t in (("A", down), ("B", up))
+    }
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "alpha_pattern": {"layers.1.self_attn.q_proj": 2}}
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    for rslora, scales in ((False, (2, 0.5)), (True, (4, 1))):
+        (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "use_rslora": rslora}))
+        for name, scale in zip(names, scales, strict=True):
+            change = import_peft(tmp_path)[name]
+            torch.testing.assert_close(change.up @ change.down, scale * up @ down)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"peft_type": "IA3"}, "of type IA3"),
+        ({"use_dora": True}, "use_dora=True"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({}, "no matrices of linear layers"),
+        (None, "holds no PEFT adapter"),
+    ],
+)
+def test_what_is_no_plain_lora_is_refused(tmp_path, changes, message):
+    save_file({"base_model.model.embed.lora_embedding_A": torch.ones(2)}, tmp_path / "adapter_model.safetensors")
+    if changes is not None:
+        config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, **changes}
+        (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match=message):
+        import_peft(tmp_path)
+
+
+def test_learned_sinks_and_an_empty_mode_cannot_be_exported(tmp_path):
+    with pytest.raises(WeightsError, match="learned sinks"):
+        export_peft(replace(make_adapter(), sink_ids=(), sink_embeddings=torch.ones(1, 8)), tmp_path)
+    with pytest.raises(WeightsError, match="nothing in full mode"):
+        export_peft(replace(make_adapter(), teacher={}), tmp_path, "full")
+    with pytest.raises(ValueError, match="choose: block, full"):
+        export_peft(make_adapter(), tmp_path, "both")

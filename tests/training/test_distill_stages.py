@@ -29,9 +29,9 @@ from training.distill import adapt, selfmade
 from training.distill.__main__ import COMMANDS as distill_commands
 from training.distill.__main__ import main as distill
 from training.distill.config import DataConfig
+from training.distill.convert import truncate_rank
 from training.distill.drafts import Draft
 from training.distill.examples import Tokeniser, load, load_all, save
-from training.distill.shrink import truncate_rank
 from training.distill.tasks import NO_ANSWER, TASKS, Passage, QAPair, make_question, make_unanswerable
 from training.evaluate.__main__ import main as evaluate
 from training.evaluate.metrics import contains, exact, f1, ratio_interval
@@ -189,6 +189,18 @@ def test_a_run_starts_from_an_adapter(trained, tmp_path):
     assert found.about["student"]["start"]["student"]["settings"] == start.about["student"]["settings"]
     with pytest.raises(ValueError, match="Raise --rank"):
         distill([*run, *short, "--rank", "1"])
+
+
+def test_an_adapter_is_exported_and_imported(trained, tmp_path, capsys):
+    base, folders = ["--model", str(trained / "base")], [str(tmp_path / name) for name in ("lora", "again")]
+    distill(["export", "--adapter", str(trained / "student"), "--out", folders[0], "--mode", "full"])
+    assert "prefix_visible" in json.loads(capsys.readouterr().out.splitlines()[-1])
+    distill(["import", "--peft", folders[0], *base, "--out", folders[1], "--no-prefix-visible"])
+    before, after = load_adapter(trained / "student"), load_adapter(tmp_path / "again")
+    assert after.teacher.keys() == before.teacher.keys() and not after.student and not after.prefix_visible
+    for name, change in before.teacher.items():
+        up, down = (matrix.float() for matrix in after.teacher[name])
+        torch.testing.assert_close(up @ down, change.up.float() @ change.down.float(), rtol=0.02, atol=2e-3)
 
 
 def test_a_step_that_does_not_fit_names_the_settings_to_change(trained, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from training.distill import adapt, log, prepare, selfmade, shrink, stages, timing
+from training.distill import adapt, convert, log, prepare, selfmade, stages, timing
 
 COMMANDS = {
     "adapt": ("train an adapter for your own model from your own documents", adapt.add_arguments, adapt.run),
@@ -19,7 +19,9 @@ COMMANDS = {
         stages.add_student_arguments,
         stages.run_student,
     ),
-    "shrink": ("convert an adapter to 8 bits, as it ships", shrink.add_arguments, shrink.run),
+    "shrink": ("convert an adapter to 8 bits, as it ships", convert.add_shrink_arguments, convert.run_shrink),
+    "export": ("write an adapter as PEFT's LoRA", convert.add_export_arguments, convert.run_export),
+    "import": ("read PEFT's LoRA as an adapter", convert.add_import_arguments, convert.run_import),
     "timing": ("time training steps of a model shape with random weights", timing.add_arguments, timing.run),
     "plot": ("plot the logs of runs", log.add_arguments, log.run),
 }

@@ -16,7 +16,7 @@ from typing import Any
 
 from blockrag.documents import load
 from blockrag.errors import DocumentError
-from training.distill import prepare, selfmade, shrink, stages
+from training.distill import convert, prepare, selfmade, stages
 
 SHARE_SELFMADE = 0.3
 """Share of the time for conversations; nearly all the rest is training."""
@@ -94,7 +94,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     schedule = ["--steps", "100000", "--minutes", minutes]
     flags = [*common, *student, *sizes, *optimiser, *schedule]
     trained = _run_command(stages, flags, stages.add_student_arguments, stages.run_student)
-    _run_command(shrink, ["--adapter", str(work / "student"), "--out", str(args.out)])
+    shrink = ["--adapter", str(work / "student"), "--out", str(args.out)]
+    _run_command(convert, shrink, convert.add_shrink_arguments, convert.run_shrink)
     seconds = time.perf_counter() - since
     result = {"adapter": str(args.out), "left_out": left_out, "held_out": trained["held_out"], "steps": trained["step"]}
     (args.out / "README.md").write_text(_card(args, result, seconds), encoding="utf-8")

@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import linear
 
 from blockrag.models.adapter import Changes
+from blockrag.models.peft_format import balanced
 
 
 class _LoRALinear(torch.nn.Module):
@@ -181,16 +182,15 @@ class LoRA:
         if changes.keys() != self.layers.keys():
             raise ValueError(f"the adapter changes {len(changes)} layers; this network has {len(self.layers)}.")
         for name, layer in self.layers.items():
-            up, down = (matrix.to(layer.up.device, torch.float32) for matrix in changes[name])
+            up, down = (matrix.to(layer.up.device) for matrix in balanced(changes[name]))
             rank = len(down)
             if rank > layer.up.shape[1] or (len(up), down.shape[1]) != (len(layer.up), layer.down.shape[1]):
                 raise ValueError(
                     f"the adapter's change of {name} is {len(up)} x {rank} x {down.shape[1]}; expected {len(layer.up)} "
                     f"x at most {layer.up.shape[1]} x {layer.down.shape[1]}. Raise --rank, or use its base model."
                 )
-            norms = down.norm(dim=1, keepdim=True).clamp_min(1e-12)
-            layer.down[:rank] = down / norms
-            layer.up[:, :rank] = up * norms.T / layer.stack.scale
+            layer.down[:rank] = down
+            layer.up[:, :rank] = up / layer.stack.scale
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
