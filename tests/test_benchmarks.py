@@ -3,6 +3,7 @@
 import importlib
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import torch
 
 from benchmarks import common, machine, plot, shapes
 from benchmarks.machine import Machine
+from blockrag.documents import media, readers
+from blockrag.segment import find_candidates
+from blockrag.segment.layout import read_layout
 from tests.tiny import WordEmbedder, tiny_model
 
 pytestmark = pytest.mark.slow
@@ -110,3 +114,21 @@ def test_loading_prints_a_row_for_each_type_and_size(tmp_path):
     loading.main(["--types", ".csv", ".eml", "--sizes", "3000", "--repeats", "1", "--json", str(path)])
     rows = json.loads(path.read_text())["rows"]
     assert [row["type"] for row in rows] == [".csv", ".eml"] and all(row["load_s"] > 0 < row["peak_mb"] for row in rows)
+
+
+def test_the_time_of_loading_grows_no_faster_than_the_file():
+    """Of every type: time for each character of a file ten times as long, at most three times as much."""
+    limits = importlib.import_module("benchmarks.loading").LIMITS
+    for suffix, make in importlib.import_module("benchmarks.loading_files").MAKERS.items():
+        costs = []
+        for n in (10_000, 100_000):
+            data = make(n)
+            kind = media.media_type(f"f{suffix}", data)
+            runs = []
+            for _ in range(3):
+                started = time.process_time()
+                text = readers.load(kind)(f"f{suffix}", data, limits).text
+                read_layout(text, kind).allows(find_candidates(text))
+                runs.append(time.process_time() - started)
+            costs.append(min(runs) / len(text))
+        assert costs[1] < 3 * costs[0], f"{suffix}: {costs}"

@@ -216,3 +216,34 @@ def test_numbers_of_any_length_do_no_harm():
 ])  # fmt: skip
 def test_what_else_a_turn_carries(message, turn):
     assert load(json.dumps([message]).encode(), "c.json").text == turn + "\n"
+
+
+def test_turns_that_carry_no_text_keep_what_they_carry():
+    call = {"function": {"name": "tides", "arguments": '{"port": "Alda"}'}}
+    messages = [{"role": "user", "content": "When?"}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    assert load(json.dumps(messages).encode(), "a.json").text == 'user: When?\n\nassistant: [tides]\n{"port": "Alda"}\n'
+    chat = {
+        "messages": [
+            {"from": "Ida", "text": "", "sticker_emoji": "⚓"},
+            {"from": "Per", "text": "x", "forwarded_from": "Bo"},
+        ]
+    }
+    assert load(json.dumps(chat).encode(), "a.json").text == "Ida: [sticker ⚓]\n\nPer: x\n[forwarded from Bo]\n"
+
+
+def test_blocks_of_slack_are_read_as_its_text():
+    parts = [
+        {"type": "text", "text": "see "},
+        {"type": "link", "url": "https://a.b", "text": "it"},
+        {"type": "user", "user_id": "U1"},
+    ]
+    blocks = [{"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": parts}]}]
+    people = {
+        "type": "message",
+        "ts": "1709546400.1",
+        "user": "U1",
+        "user_profile": {"real_name": "Ida"},
+        "text": "a &amp; b",
+    }
+    messages = [people, {**people, "text": "", "blocks": blocks}]
+    assert load(json.dumps(messages).encode(), "a.json").text.endswith("Ida: see it (https://a.b)@Ida\n")

@@ -188,3 +188,11 @@ def test_styles_raise_and_lower_text_as_its_tags_do():
 def test_lines_of_a_table_begin_at_the_margin():
     table = "<table>\n <colgroup><col></colgroup>\n <thead>\n <tr> <th>a</th> </tr> </thead>\n <tbody>\n <tr>\n<td>b</td></tr> </tbody> </table>"
     assert html.body_text(table) == "| a |\n| --- |\n| b |\n"
+
+
+@pytest.mark.parametrize(
+    "style", ["height:0;overflow:hidden", "max-height: 0px; overflow-y: clip", "width:0;overflow:hidden"]
+)
+def test_what_has_no_room_is_hidden(style):
+    assert html.body_text(f"<p>shown<p style='{style}'>hidden") == "shown\n"
+    assert "kept" in html.body_text("<p style='height:0'>kept<p style='height:0.5em;overflow:hidden'>x")

@@ -354,3 +354,26 @@ def test_a_few_long_lines_among_many_short_ones_are_wrapped():
     for i in range(25):
         document.text(12, 60 + 6 * i, f"{i}. Step")
     assert text(document).startswith((SENTENCE * 2).strip())
+
+
+def test_justified_lines_with_wide_blanks_are_no_table():
+    document = page(10)
+    for i, line in enumerate(
+        ["Extraordinarily voluminous merchandise", "is transported exclusively", "following arrangements"]
+    ):
+        words = line.split()
+        blank = (80 - sum(map(document.get_string_width, words))) / (len(words) - 1)
+        x = 20
+        for word in words:
+            document.text(x, 40 + 5 * i, word)
+            x += document.get_string_width(word) + blank
+    document.text(20, 55, "of the office.")
+    assert text(document).startswith("Extraordinarily voluminous merchandise\nis transported exclusively\n")
+
+
+def test_arabic_is_read_from_right_to_left_on_one_line():
+    words = ["الميناء", "واسع", "جدا"]
+    rows = rows_of([Segment(word, 100 - 40 * i, 130 - 40 * i, 50, 55 + 5 * (i % 2)) for i, word in enumerate(words)])
+    assert [row.text for row in rows] == [" ".join(words)]
+    (row,) = rows_of([Segment("בשעה", 60, 90, 50, 60), Segment(".14:30", 20, 50, 50, 60)])
+    assert row.text == "בשעה 14:30."

@@ -20,6 +20,9 @@ _LEAST_TIME, _MOST_TIME = 946_684_800, 4_102_444_800
 """From 2000 to 2100, seconds since 1970; other numbers are no times."""
 _MAX_DEPTH = 20
 _CITATION = re.compile("[ \t]*\ue200[^\ue201\n]{0,500}\ue201|[\ue200-\ue20f]|【\\d+(?::\\d+)?†[^】\n]{0,100}】")
+_SLACK_PARTS = {"user": ("<@", "user_id", ">"), "link": ("<", "url", ">"), "emoji": (":", "name", ":"),
+                "channel": ("<#", "channel_id", ">")}  # fmt: skip
+"""Parts of a Slack block, as its text has them."""
 _SLACK = re.compile(r"<([@#!]?)([^<>|\n]{1,2000})(?:\|([^<>\n]{0,500}))?>")
 
 
@@ -110,6 +113,12 @@ def text_of(value: Any, depth: int = 0) -> str:
     kind = str(value.get("type") or value.get("content_type") or "")
     if kind == "tool_use":
         return _tool(value)
+    if kind.startswith("rich_text_") and kind != "rich_text_list" and isinstance(value.get("elements"), list):
+        return "".join(text_of(part, depth + 1) for part in value["elements"])
+    if kind in _SLACK_PARTS and isinstance(value.get(_SLACK_PARTS[kind][1]), str):
+        before, key, after = _SLACK_PARTS[kind]
+        label = f"|{value['text']}" if kind == "link" and isinstance(value.get("text"), str) else ""
+        return f"{before}{value[key]}{label}{after}"
     if "image" in kind and not isinstance(value.get("text"), str):
         return "[image]"
     if kind == "user_editable_context":
@@ -130,7 +139,7 @@ def _tool(value: dict[str, Any]) -> str:
 
 
 def _carried(message: dict[str, Any], names: dict[str, str]) -> Iterator[str]:
-    """Attachments, embeds, file names, polls and notices of a message."""
+    """Attachments, embeds, file names, calls of tools, polls and notices of a message."""
     metadata = message.get("metadata")
     lists = [message.get(key) for key in ("attachments", "embeds", "files", "files_v2", "stickers")]
     lists += [metadata.get("attachments")] if isinstance(metadata, dict) else []
@@ -142,6 +151,17 @@ def _carried(message: dict[str, Any], names: dict[str, str]) -> Iterator[str]:
     for key in ("file", "photo"):  # Telegram
         if isinstance(message.get(key), str):
             yield f"[file: {message.get('file_name') or message[key].rpartition('/')[2]}]"
+    if isinstance(message.get("sticker_emoji"), str):
+        yield f"[sticker {message['sticker_emoji']}]"
+    if isinstance(message.get("forwarded_from"), str):
+        yield f"[forwarded from {message['forwarded_from']}]"
+    place = message.get("location_information")
+    if isinstance(place, dict):
+        yield f"[location {place.get('latitude')}, {place.get('longitude')}]"
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
+        if isinstance(call, dict) and isinstance(call.get("function"), dict):
+            yield f"[{text_of(call['function'].get('name'))}]\n{text_of(call['function'].get('arguments'))}".strip()
     poll = message.get("poll")
     if isinstance(poll, dict):
         answers = [text_of(answer) for answer in poll.get("answers") or [] if isinstance(answer, dict)]

@@ -21,6 +21,10 @@ _HIDING = re.compile(
     r"|clip-path\s*:\s*inset\(\s*(?:50|100)%|transform\s*:\s*scale\(\s*0\s*\))",
     re.IGNORECASE,
 )
+_FLAT = re.compile(
+    r"(?:^|;)\s*(?:max-)?(?:height|width)\s*:\s*0*(?:\.0+)?(?:px|pt|r?em|%)?(?=\s*(?:!|;|$))", re.IGNORECASE
+)
+_CLIPPED = re.compile(r"(?:^|;)\s*overflow(?:-[xy])?\s*:\s*(?:hidden|clip)", re.IGNORECASE)
 _COLOURS = re.compile(r"(?:^|;)\s*(color|background(?:-color)?)\s*:\s*([^;!]+)", re.IGNORECASE)
 _AT_RULE = re.compile(r"@[^{;]*(?:;|\{(?:[^{}]*\{[^{}]*\})*[^{}]*\})")
 _RULE = re.compile(r"([^{}]+)\{([^{}]*)\}")
@@ -51,7 +55,7 @@ def remove(root: HtmlElement) -> None:
 def is_hiding(style: str) -> bool:
     """Whether declarations of CSS make an element invisible."""
     plain = re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL)
-    if _HIDING.search(plain):
+    if _HIDING.search(plain) or (_FLAT.search(plain) and _CLIPPED.search(plain)):
         return True
     colours = {name.lower().removesuffix("-color"): value.strip().lower() for name, value in _COLOURS.findall(plain)}
     return "color" in colours and colours["color"] == colours.get("background")

@@ -32,7 +32,7 @@ def write(root: HtmlElement) -> None:
     for element in root.iter("input"):
         if (element.get("type") or "").lower() in _TYPED:
             element.text = f" {element.get('value') or ''} "
-    for element in root.iter("option", "button", "label"):
+    for element in root.iter("option", "button", "label", "svg", "text", "title", "desc"):
         element.tail = " " + (element.tail or "")
 
 

@@ -79,7 +79,7 @@ def _part_columns(rows: list[Row]) -> None:
         near = [j for j in near if abs(rows[j].middle - row.middle) < 2.5 * abs(j - i) * row.height]
         least, parts = GUTTER * row.height, []
         for segment in row.segments:
-            for offset, left, right in reversed(segment.blanks):
+            for offset, left, right in reversed([blank for blank in segment.blanks if blank[0]]):
                 n_rows = sum(any(min(b, right) - max(a, left) >= least for a, b in gaps[j]) for j in near)
                 if n_rows >= MIN_NEAR:
                     parts.append(replace(segment, text=segment.text[offset:], x0=right, blanks=[]))

@@ -6,8 +6,8 @@ from statistics import median
 
 from blockrag.documents import markdown
 from blockrag.documents.pdf_columns import bands_of, column_of, is_prose, n_words, table
-from blockrag.documents.pdf_rows import Row, is_rtl, is_wide, pairs, rows_of
-from blockrag.documents.pdf_words import HYPHEN, Segment
+from blockrag.documents.pdf_rows import Row, is_wide, pairs, rows_of
+from blockrag.documents.pdf_words import HYPHEN, Segment, is_rtl
 
 PARAGRAPH_GAP = 1.25
 """A paragraph ends where lines are further apart than this, in multiples of the page's usual distance."""

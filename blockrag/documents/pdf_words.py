@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+import unicodedata
 from collections.abc import Iterator
 from ctypes import byref, c_int, c_void_p, cast, create_string_buffer
 from dataclasses import dataclass
@@ -68,7 +69,8 @@ class Segment:
     `x0` to `x1` runs along the line and `bottom` to `top` across it, in points, whichever way the text is turned;
     `turn` is the text's angle in quarters. `field` marks a form's value, which belongs to the text before it; `mono`,
     a font whose letters are all of one width; `cell`, the ruled table, row and column that it stands in. `block` marks
-    the Markdown of a whole table; `blanks` are the offsets of words behind a wide blank, with where it begins and ends.
+    the Markdown of a whole table; `blanks` are the offsets of words behind a wide blank (0 in text from right to
+    left), with where it begins and ends.
     """
 
     text: str
@@ -137,6 +139,11 @@ def _characters(textpage: pdfium.PdfTextPage) -> str:
     return "".join(chr(c) if 0 < c < 0xD800 or 0xE000 <= c <= 0x10FFFF else UNKNOWN for c in codes)
 
 
+def is_rtl(text: str) -> bool:
+    """Whether text has letters that are written from right to left."""
+    return any(unicodedata.bidirectional(char) in ("R", "AL") for char in text)
+
+
 def _parts(handle: object, token: str, first: int, last: int) -> Iterator[tuple[str, int, int]]:
     """Words of a token: PDFium overlooks narrow blanks, as behind wide letters in justified text."""
     if len(token) < LEAST_SPLIT or token[-1] in _HYPHENS or _turn(handle, first):
@@ -158,7 +165,11 @@ def _word(handle: object, token: str, first: int, last: int) -> Segment:
     a, b = _box(handle, first), _box(handle, last)
     outer = min(a.left, b.left), min(a.bottom, b.bottom), max(a.right, b.right), max(a.top, b.top)
     text = token
-    if not turn and len(token) > 1 and _object(handle, first) != _object(handle, last):
+    if is_rtl(token) and not turn:
+        boxes = [_box(handle, i) for i in range(first, last + 1)]  # letters differ in height
+        outer = outer[0], min(box.bottom for box in boxes), outer[2], max(box.top for box in boxes)
+        text = token[::-1] if a.left < b.left else token  # as it is drawn, not as it is read
+    elif not turn and len(token) > 1 and _object(handle, first) != _object(handle, last):
         text = _with_scripts(token, [_box(handle, i) for i in range(first, last + 1)])
     text = text.translate(_READ_AS)
     return _turned(text + (HYPHEN if text and token[-1] in _HYPHENS else ""), outer, turn)
@@ -239,7 +250,10 @@ def _append(segment: Segment, word: Segment) -> None:
     gap = max(word.x0 - segment.x1, segment.x0 - word.x1)
     between = "" if TOUCHING[0] * segment.height < gap < TOUCHING[1] * segment.height else " "
     if gap >= WIDE_BLANK * segment.height and not segment.turn:
-        segment.blanks.append((len(segment.text) + 1, segment.x1, word.x0))
+        if word.x0 >= segment.x1:
+            segment.blanks.append((len(segment.text) + 1, segment.x1, word.x0))
+        else:  # from right to left
+            segment.blanks.append((0, word.x1, segment.x0))
     segment.text += ("^" if small and raised else between) + word.text
     segment.x0, segment.x1 = min(segment.x0, word.x0), max(segment.x1, word.x1)
     segment.bottom, segment.top = min(segment.bottom, word.bottom), max(segment.top, word.top)
