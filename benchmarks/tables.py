@@ -1,4 +1,4 @@
-"""Write the README's tables of results from the JSON files that hold them.
+"""Write the tables of results in README.md and docs/results.md from the JSON files that hold them.
 
     python -m benchmarks.tables            # rewrites the tables
     python -m benchmarks.tables --check    # exits with 1 if a table differs from its files
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+PAGES = ROOT / "README.md", ROOT / "docs" / "results.md"
 MEASURED, TRAINED = ROOT / "benchmarks" / "results", ROOT / "training" / "results"
 
 QA_SETS = {
@@ -23,6 +24,13 @@ QA_SETS = {
     "2wikimultihopqa": "2WikiMultihopQA",
     "covidqa": "COVID-QA",
     "qmsum": "QMSum",
+}
+READER_SETS = {
+    "nq_open_20doc": "Natural Questions, 20 passages",
+    "hotpotqa_distractor": "HotpotQA",
+    "covidqa": "COVID-QA",
+    "tatqa": "TAT-QA, never trained on",
+    "qmsum": "QMSum (F1)",
 }
 SEGMENTERS = {
     "neural": "**neural**",
@@ -105,6 +113,26 @@ def answers() -> Iterable[Sequence[str]]:
         )  # fmt: skip
 
 
+def readers() -> Iterable[Sequence[str]]:
+    """Right answers, agreement and divergence of Qwen2.5-Coder on dev questions, by size, set and mode."""
+    runs = _load(TRAINED / "distill" / "qwen-second" / "runs.json")["dev_48_questions"]
+    yield (
+        "reader", "dev split, 48 questions", "right: full", "naive", "**block**", "share of full",
+        "answers agree: naive", "**block**", "KL: naive", "**block**", "of naive's",
+    )  # fmt: skip
+    for size, title in (("15", "1.5B"), ("05", "0.5B")):
+        for name, data in READER_SETS.items():
+            found = {row["mode"]: row for row in runs[f"{size}-{name}"]["rows"]}
+            full, naive, block = (found[mode] for mode in ("full", "naive", "block"))
+            metric = "f1" if name == "qmsum" else "contains"
+            yield (
+                title, data, f"{100 * full[metric]:.1f}", f"{100 * naive[metric]:.1f}",
+                _with_interval(block, metric, bold=True), f"{block[metric] / full[metric]:.0%}",
+                f"{100 * naive['agreement']:.0f}", f"**{100 * block['agreement']:.0f}**",
+                f"{naive['kl']:.3f}", f"**{block['kl']:.3f}**", f"{block['kl'] / naive['kl']:.0%}",
+            )  # fmt: skip
+
+
 def _with_interval(row: dict[str, float], metric: str, bold: bool = False) -> str:
     value, low, high = (100 * row[key] for key in (metric, f"{metric}_low", f"{metric}_high"))
     mark = "**" if bold else ""
@@ -135,6 +163,7 @@ TABLES: dict[str, Callable[[], Iterable[Sequence[str]]]] = {
     "retrieval": retrieval,
     "ttft": ttft,
     "answers": answers,
+    "readers": readers,
     "segmentation": segmentation,
 }
 
@@ -163,17 +192,18 @@ def _load(path: Path) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Rewrite or check the README's tables; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Write the README's tables from the files of results.")
+    """Rewrite or check the tables of `PAGES`; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Write the tables of results from the files of results.")
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a table differs")
     args = parser.parse_args(argv)
-    path = ROOT / "README.md"
-    text = path.read_text(encoding="utf-8")
-    new = rewrite(text)
-    if args.check:
-        return int(new != text)
-    path.write_text(new, encoding="utf-8")
-    return 0
+    differs = False
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8")
+        new = rewrite(text)
+        differs |= new != text
+        if not args.check:
+            path.write_text(new, encoding="utf-8")
+    return int(args.check and differs)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The adapter that ships for the default model: whole, small, found by itself, and better than none."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import torch
 from torch.nn.functional import kl_div
 
 from blockrag.models.adapter import TENSORS, load_adapter
-from blockrag.models.shipped import SHIPPED, find_adapter
+from blockrag.models.catalog import CATALOG
+from blockrag.models.shipped import SHIPPED, find_adapter, shipped_adapters
 from blockrag.models.store import base_id
 from training.evaluate.readers import Reader, open_readers
 
@@ -36,6 +38,22 @@ def test_it_is_small_and_says_what_made_it():
     assert adapter.base == "smollm2" and adapter.teacher and adapter.student
     assert {"teacher", "student", "metrics"} <= adapter.about.keys()
     assert {row["mode"] for row in adapter.about["metrics"]} == {"full", "naive", "block"}
+
+
+@pytest.mark.parametrize("folder", shipped_adapters().values(), ids=shipped_adapters())
+def test_every_shipped_adapter_belongs_to_a_model_of_the_catalog(folder):
+    adapter = load_adapter(folder)
+    assert (folder / TENSORS).stat().st_size <= 48_000_000
+    assert adapter.base_id == CATALOG[adapter.base].weights_sha256 and "metrics" in adapter.about
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "/tmp" not in json.dumps(adapter.about), "paths of the machine that trained it"
+    for row in adapter.about["metrics"]:
+        assert f"{100 * row['contains']:.1f}" in card or f"{100 * row['f1']:.1f}" in card, row
+
+
+def test_weights_in_the_tree_are_few():
+    weights = [path for path in (SHIPPED.parents[1]).rglob("shipped/**/*.safetensors")]
+    assert len(weights) >= 3 and sum(path.stat().st_size for path in weights) <= 120_000_000
 
 
 @pytest.fixture(scope="module")
