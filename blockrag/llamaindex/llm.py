@@ -88,6 +88,7 @@ class BlockAttentionLLM(CustomLLM):
         *,
         max_tokens: int = 256,
         mode: Mode = "block",
+        sampling: dict[str, Any] | None = None,
         kv_dir: str | os.PathLike[str] | None = None,
         **kwargs: Any,
     ):
@@ -95,7 +96,7 @@ class BlockAttentionLLM(CustomLLM):
             raise ArgumentError(f"engine is {engine!r}; give an Engine, or call BlockAttentionLLM.from_pretrained")
         arguments.known("BlockAttentionLLM", kwargs, {*type(self).model_fields, *SAMPLING})
         drawn = {name: kwargs.pop(name) for name in SAMPLING if name in kwargs}
-        kwargs["sampling"] = {**kwargs.get("sampling", {}), **drawn}
+        kwargs["sampling"] = {**(sampling or {}), **drawn}
         Sampling(**kwargs["sampling"])
         kwargs.setdefault("model", engine.model.tokenizer.name_or_path or engine.model.weights_id)
         kwargs.setdefault("context_window", engine.model.max_tokens)
