@@ -502,6 +502,28 @@ def test_accumulation_changes_no_gradient(tmp_path, objective):
                 assert torch.allclose(gradient, other[name], atol=1e-5), name
 
 
+def test_blocks_come_in_another_order_and_from_other_examples_each_time():
+    examples = Examples(np.arange(3), [make_example(seed) for seed in range(4)], {})
+
+    def drawn(**settings) -> list[tuple[tuple, list[tuple]]]:
+        """Turns and blocks of 80 examples, comparable."""
+        config = DistillConfig(examples=2, **settings)
+        found = [example for step in range(40) for example, _ in draw(examples, step, config)]
+        return [(tuple(tuple(map(tuple, turn)) for turn in e.turns), [tuple(b) for b in e.blocks]) for e in found]
+
+    plain, shuffled, exchanged = drawn(), drawn(shuffle=1.0), drawn(exchange=0.4)
+    known = {block for _, blocks in plain for block in blocks}
+    for (turns, before), (turns_1, moved), (turns_2, mixed) in zip(plain, shuffled, exchanged, strict=True):
+        assert turns == turns_1 == turns_2
+        assert sorted(moved) == sorted(before) and len(mixed) == len(before) and known.issuperset(mixed)
+    assert len({(turns, *blocks) for turns, blocks in shuffled}) > 2 * len(examples.items), "each time another order"
+    foreign = [block not in before for (_, before), (_, mixed) in zip(plain, exchanged, strict=True) for block in mixed]
+    assert 0.1 < sum(foreign) / len(foreign) < 0.5
+    assert drawn(exchange=0.4) == exchanged, "a step's examples depend on seed and step alone"
+    with pytest.raises(ValueError, match="belong to the objective distill"):
+        DistillConfig(objective="finetune", shuffle=0.5)
+
+
 def test_every_example_comes_once_before_any_comes_again(tmp_path):
     run = make_run(tmp_path, examples=5)
     drawn = [id(example) for step in range(5) for example, _ in draw(run.examples, step, run.config)]

@@ -56,6 +56,10 @@ class DistillConfig:
     dropout: float = setting(
         0.2, "block dropout: probability that a block attends to all before it; its tokens are then trained on"
     )
+    shuffle: float = setting(0.0, "share of examples whose blocks come in a new random order (distill)")
+    exchange: float = setting(
+        0.0, "probability that a block is exchanged for a block of another example, another one each time (distill)"
+    )
     divergence: str = setting(
         "forward", "forward: KL(teacher || student); reverse: KL(student || teacher); jsd: Jensen-Shannon"
     )
@@ -81,7 +85,7 @@ class DistillConfig:
         _among("token_weights", self.token_weights, TOKEN_WEIGHTS)
         for name in ("steps", "examples", "pack_tokens", "rank", "chunk"):
             within(name, getattr(self, name), 1, 1 << 40)
-        for name in ("dropout", "lr_end", "checkpointing"):
+        for name in ("dropout", "lr_end", "checkpointing", "shuffle", "exchange"):
             within(name, getattr(self, name), 0, 1)
         for name in ("warmup", "save_every", "weight_floor", "minutes"):
             within(name, getattr(self, name), 0, 1 << 40)
@@ -89,6 +93,10 @@ class DistillConfig:
             within(name, getattr(self, name), 0, 1 << 40)
         for name in ("lr", "clip", "alpha", "temperature"):
             within(name, getattr(self, name), 1e-12, 1e12)
+        if self.objective != "distill" and (self.shuffle or self.exchange):
+            raise ValueError(
+                "shuffle and exchange change what the right answer is; they belong to the objective distill."
+            )
         within("n_links", self.n_links, 0, 64)
         within("n_sinks", self.n_sinks, 1 if self.sinks != "none" else 0, 64)
         if self.sinks != "none" and not self.sink_text:

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -97,16 +97,37 @@ def learning_rate(step: int, config: DistillConfig, spent: float = 0.0) -> float
 def draw(examples: Examples, step: int, config: DistillConfig) -> list[tuple[Example, list[bool]]]:
     """A step's examples, each with flags of its open blocks (block dropout). Depends on seed and step only.
 
-    Every example is used once before any is used again.
+    Every example is used once before any is used again; with `shuffle` and `exchange`, between other blocks each time.
     """
     drawn = []
     for slot in range(config.examples):
         epoch, index = divmod(step * config.examples + slot, len(examples.items))
         example = examples.items[_permutation(len(examples.items), config.seed, epoch)[index]]
-        chance = np.random.default_rng((config.seed, step, slot)).random(len(example.blocks))
+        generator = np.random.default_rng((config.seed, step, slot))
+        chance = generator.random(len(example.blocks))
+        example = _rearranged(example, examples, config, generator)
         share = config.dropout if config.objective == "distill" else 0.0
         drawn.append((example, (chance < share).tolist()))
     return drawn
+
+
+def _rearranged(example: Example, examples: Examples, config: DistillConfig, generator: np.random.Generator) -> Example:
+    """The example with its blocks in random order, or with some of them exchanged for other examples' blocks.
+
+    Distillation needs no right answers: the teacher reads the same blocks, so whatever it says of them is the target.
+    """
+    if not (config.shuffle or config.exchange):
+        return example
+    blocks = list(example.blocks)
+    if generator.random() < config.shuffle:
+        blocks = [blocks[i] for i in generator.permutation(len(blocks))]
+    if config.exchange:
+        for place in np.flatnonzero(generator.random(len(blocks)) < config.exchange):
+            other = examples.items[generator.integers(len(examples.items))].blocks
+            found = other[generator.integers(len(other))]
+            if len(found) <= max(len(blocks[place]), 64):  # examples keep about their length
+                blocks[place] = found
+    return replace(example, blocks=blocks)
 
 
 @cache
