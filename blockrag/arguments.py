@@ -3,6 +3,7 @@
 import operator
 import os
 import re
+import reprlib
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,19 @@ _UNITS = {
     "GI": 1 << 30,
     "TI": 1 << 40,
 }
+_HALF = re.compile("[\ud800-\udfff]")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?\s*", re.IGNORECASE)
+
+
+def shown(value: Any) -> str:
+    """Return `value` as an error tells it, shortened."""
+    return reprlib.repr(value) if not isinstance(value, str) or len(value) > 200 else repr(value)
 
 
 def one_of(name: str, value: Any, allowed: Collection[str]) -> Any:
     """Return `value` if it is one of the strings `allowed`."""
     if not isinstance(value, str) or value not in allowed:
-        raise ArgumentError(f"{name} is {value!r}; give one of {', '.join(map(repr, allowed))}")
+        raise ArgumentError(f"{name} is {shown(value)}; give one of {', '.join(map(repr, allowed))}")
     return value
 
 
@@ -38,31 +45,44 @@ def whole(name: str, value: Any, low: int = 1, high: int | None = None) -> int:
     except TypeError:
         number = None
     if number is None or isinstance(value, bool) or number < low or (high is not None and number > high):
-        raise ArgumentError(f"{name} is {value!r}; give a whole number {bounds}")
+        raise ArgumentError(f"{name} is {shown(value)}; give a whole number {bounds}")
     return number
 
 
 def fraction(name: str, value: Any) -> float:
     """Return `value` as a float if it is a number in [0, 1]."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise ArgumentError(f"{name} is {value!r}; give a number from 0 to 1")
+        raise ArgumentError(f"{name} is {shown(value)}; give a number from 0 to 1")
     return float(value)
 
 
 def filled(name: str, value: Any) -> str:
     """Return `value` if it is a string with more than white space."""
     if not isinstance(value, str) or not value.strip():
-        raise ArgumentError(f"{name} is {value!r}; give a text that is not empty")
+        raise ArgumentError(f"{name} is {shown(value)}; give a text that is not empty")
+    return value
+
+
+def text(name: str, value: Any, most: int | None = None) -> str:
+    """Return `value` if it is a string of whole characters, at most `most`."""
+    if not isinstance(value, str):
+        raise ArgumentError(f"{name} is {shown(value)}; give a text")
+    if most is not None and len(value) > most:
+        raise ArgumentError(f"{name} has {len(value):,} characters; give at most {most:,}")
+    if half := _HALF.search(value):
+        raise ArgumentError(
+            f"{name} has half of a character (a lone surrogate) at offset {half.start()}; give whole ones"
+        )
     return value
 
 
 def folder(name: str, value: Any) -> Path:
     """Return a path to a folder, with ``~`` expanded. It need not exist; a file is refused."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-        raise ArgumentError(f"{name} is {value!r}; give the path of a folder")
+        raise ArgumentError(f"{name} is {shown(value)}; give the path of a folder")
     path = Path(value).expanduser()
     if path.exists() and not path.is_dir():
-        raise ArgumentError(f"{name} is {str(value)!r}, which is a file; give the path of a folder")
+        raise ArgumentError(f"{name} is {shown(str(value))}, which is a file; give the path of a folder")
     return path
 
 
@@ -73,7 +93,9 @@ def nbytes(name: str, value: Any) -> int | None:
     if isinstance(value, str) and (size := _SIZE.fullmatch(value)):
         return int(float(size[1]) * _UNITS[(size[2] or "").upper()])
     if isinstance(value, (str, bool)) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-        raise ArgumentError(f"{name} is {value!r}; give bytes as a number, a size such as '2GB', or None for no limit")
+        raise ArgumentError(
+            f"{name} is {shown(value)}; give bytes as a number, a size such as '2GB', or None for no limit"
+        )
     return int(value)
 
 

@@ -371,6 +371,13 @@ def test_the_worker_is_found_from_any_folder_and_takes_nothing_from_it(tmp_path,
     assert "It is long." in load(word(), "h.docx").text
 
 
+def test_a_text_that_mentions_how_a_pdf_begins_is_a_text():
+    text = "# Formats\n\nA PDF begins with `%PDF-1.7`.\n"
+    assert load(text.encode(), "formats.md").media_type == "text/markdown"
+    with pytest.raises(DocumentError, match="the content is a PDF"):
+        load(pdf("text"), "formats.md")
+
+
 def test_fifty_megabytes_and_a_line_of_a_million_characters_load():
     line = "A sentence that fills the file, again and again. "
     assert len(load((line * (50 * (1 << 20) // len(line))).encode(), "big.txt").text) > 52_000_000

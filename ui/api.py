@@ -14,13 +14,14 @@ from blockrag import arguments
 from blockrag.documents import load
 from blockrag.events import Answer
 from blockrag.generate import Sampling
+from storage.models import NAME_CHARS
 from ui import strings
 from ui.collection_service import LOCAL, CollectionService
 from ui.handlers.ask import MAX_K, MAX_NEW_TOKENS, admit
 from ui.open_collection import GoneError, OpenCollection
 from ui.session import JOBS, QUESTIONS, address_of, user_errors, user_of
 
-MAX_CHARS, MAX_QUESTION_CHARS = 4_000_000, 20_000
+MAX_CHARS = 4_000_000
 
 
 def publish(service: CollectionService) -> None:
@@ -49,6 +50,7 @@ class _Calls:
             Its unguessable token, which the other calls take.
         """
         with user_errors():
+            arguments.text("name", name, NAME_CHARS)
             owner = self._service.owner(secrets.token_urlsafe(32), user_of(request))
             return {"collection": self._service.create(owner, name, address_of(request)).token}
 
@@ -83,9 +85,10 @@ class _Calls:
             The document's id and its number of blocks.
         """
         with user_errors():
+            arguments.text("name", name, NAME_CHARS)
+            data = arguments.text("text", text, MAX_CHARS).encode()
             opened = self._open(collection, request)
             opened.limiter.upload(opened.owner, 1)
-            data = text[: MAX_CHARS + 1].encode("utf-8", "replace")
             content = load(data, name=name or f"text-{hashlib.sha256(data).hexdigest()[:12]}.txt")
             with opened.limiter.job(opened.owner):
                 opened.add(content)
@@ -109,8 +112,8 @@ class _Calls:
             arguments.filled("question", question)
             k = arguments.whole("k", k, 1, MAX_K)
             opened = self._open(collection, request)
-            opened.limiter.question(opened.owner)
-            vector = opened.library.engine.embedder.embed([question[:MAX_QUESTION_CHARS]])[0]
+            admit(opened, question)
+            vector = opened.library.engine.embedder.embed([question])[0]
             return [
                 {
                     "document": found.name,
@@ -172,6 +175,7 @@ class _Calls:
             Whether there was such a document.
         """
         with user_errors():
+            arguments.text("id", id)
             opened = self._open(collection, request)
             known = opened.find(id) is not None
             if known:
@@ -179,6 +183,7 @@ class _Calls:
             return {"deleted": known}
 
     def _open(self, collection: str, request: gr.Request | None) -> OpenCollection:
+        arguments.text("collection", collection)
         user, service = user_of(request), self._service
         if service.access == "login":
             owner: str | None = service.owner("", user)

@@ -34,7 +34,7 @@ class Limits:
         Per visitor.
     jobs : int
         Questions, uploads and indexing jobs of one visitor at once.
-    question_chars : int
+    question_chars, question_tokens : int
         Per question.
     n_collections_in_all : int
         Of all visitors together.
@@ -51,6 +51,7 @@ class Limits:
     uploads_an_hour: int = 5_000
     jobs: int = 8
     question_chars: int = 20_000
+    question_tokens: int = 8_000
     n_collections_in_all: int = 100_000
     collections_an_hour: int = 1_000
     collections_an_hour_in_all: int = 20_000
@@ -66,6 +67,7 @@ DEMO = Limits(
     uploads_an_hour=60,
     jobs=2,
     question_chars=4_000,
+    question_tokens=1_500,
     n_collections_in_all=2_000,
     collections_an_hour=30,
     collections_an_hour_in_all=1_000,

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from argon2 import PasswordHasher
+from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from blockrag.errors import BlockRAGError
@@ -64,16 +64,23 @@ def auth_of(users_file: Path) -> Auth:
 def _read(users_file: Path) -> dict[str, str]:
     try:
         users = json.loads(users_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsersFileError(f"{users_file} cannot be read: {error}") from error
-    if not isinstance(users, dict):
-        raise UsersFileError(f"{users_file} is not a JSON object of names and password hashes")
+    if not isinstance(users, dict) or not users:
+        raise UsersFileError(f"{users_file} is not a JSON object of names and password hashes, at least one")
     for name, stored in users.items():
-        if not isinstance(stored, str) or not (stored.startswith("$argon2") or _SCRYPT_HASH.fullmatch(stored)):
+        if not isinstance(stored, str) or not name.strip() or not _is_hash(stored):
             raise UsersFileError(
                 f"{users_file} has no valid hash for {name!r}; make one: python app.py --hash-password"
             )
     return users
+
+
+def _is_hash(stored: str) -> bool:
+    try:
+        return bool(_SCRYPT_HASH.fullmatch(stored)) or bool(extract_parameters(stored))
+    except InvalidHashError:
+        return False
 
 
 def _verify(stored: str, password: str) -> bool:

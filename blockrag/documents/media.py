@@ -137,6 +137,8 @@ def media_type(name: str, data: bytes) -> str:
     if suffix in _ELSEWHERE:
         raise DocumentError(name, f"files of the type {suffix} are not read; save it as {_ELSEWHERE[suffix]}")
     claimed, found = SUFFIXES.get(suffix), _by_content(name, data)
+    if found == PDF and suffix and claimed not in (None, PDF) and not data.startswith(b"%PDF-"):
+        found = None  # a text that mentions how a PDF begins
     if found is None:
         if claimed in RICH:
             looks = f"the content looks like {_looks_like(name, data)}"

@@ -1,7 +1,9 @@
 """Headings and units of a text by its mark-up: Markdown, LaTeX, org, AsciiDoc, reStructuredText."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 from blockrag.documents import media
@@ -61,6 +63,8 @@ _TEX_DEPTHS = {
 }
 _MOST_LINES = 2_000
 """Lines of a block that is still taken as one unit; what closes later was never meant to."""
+_SEARCHES = 64
+"""How often a whole text is searched for the ends of blocks of different kinds, so that time stays linear."""
 
 
 def find_markup(text: str, media_type: str) -> Found:
@@ -73,7 +77,7 @@ def find_markup(text: str, media_type: str) -> Found:
 
 def guess_markup(sample: str) -> str:
     """The mark-up of a text without a suffix that tells it."""
-    if re.search(r"^\s*\\(?:documentclass|begin\{document\}|(?:sub)*section\*?\{)", sample, re.MULTILINE):
+    if re.search(r"^[ \t]*\\(?:documentclass|begin\{document\}|(?:sub)*section\*?\{)", sample, re.MULTILINE):
         return media.TEX
     if re.search(r"^#\+(?:title|author|options|begin_\w+)\b", sample, re.MULTILINE | re.IGNORECASE):
         return media.ORG
@@ -183,6 +187,7 @@ class _Scanner:
     def __init__(self, pattern: re.Pattern[str], text: str):
         self._pattern, self._text, self._at = pattern, text, 0
         self._closings: dict[str, tuple[int, int]] = {}
+        self._chars_left = _SEARCHES * len(text)
 
     def __iter__(self) -> Iterator[re.Match[str]]:
         while found := self._pattern.search(self._text, self._at):
@@ -193,15 +198,23 @@ class _Scanner:
         """End of the first match of `pattern` after here, where scanning goes on; 0 if there is none nearby."""
         closing = self._closings.get(pattern)
         if closing is None or closing[0] < self._at:
+            if self._chars_left <= 0:
+                return 0
             found = re.compile(pattern, re.MULTILINE | re.IGNORECASE).search(self._text, self._at)
             closing = found.span() if found else (len(self._text) + 1, 0)
             self._closings[pattern] = closing  # the next openers need not search again
-        if not closing[1]:
-            return 0
-        if self._text.count("\n", self._at, closing[1]) > _MOST_LINES:
+            self._chars_left -= (closing[1] or len(self._text)) - self._at
+        if not closing[1] or self._n_lines(closing[1]) - self._n_lines(self._at) > _MOST_LINES:
             return 0
         self._at = closing[1]
         return closing[1]
+
+    def _n_lines(self, char: int) -> int:
+        return bisect_left(self._line_ends, char)
+
+    @cached_property
+    def _line_ends(self) -> list[int]:
+        return [found.start() for found in re.finditer("\n", self._text)]
 
 
 _SPACE = re.compile(r"[ \t]*")

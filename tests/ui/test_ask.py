@@ -56,7 +56,7 @@ def test_an_answer_in_progress_says_so(collection):
     assert answer_view(state, "block")["status"] == "stopped" and not answer_view(state, "block")["busy"]
 
 
-@pytest.mark.parametrize("question, message", [("why?", "index is empty"), ("why " * 4000, "does not fit")])
+@pytest.mark.parametrize("question, message", [("why?", "index is empty"), ("why " * 1500, "does not fit")])
 def test_errors_of_a_question_are_part_of_its_state(collection, question, message):
     if message == "does not fit":
         list(index.index_all(collection))

@@ -88,6 +88,9 @@ def test_one_password_is_hashed_at_a_time(users, monkeypatch):
     [
         ("{", "cannot be read"),
         ('["anna"]', "not a JSON object"),
+        ("{}", "at least one"),
+        ("[" * 100_000, "cannot be read"),
+        ('{"anna": "$argon2id$nonsense"}', "no valid hash for 'anna'"),
         ('{"anna": "pass"}', "no valid hash for 'anna'"),
         ('{"anna": null}', "no valid hash"),
     ],

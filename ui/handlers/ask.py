@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from blockrag import arguments
 from blockrag.errors import BlockRAGError
 from blockrag.events import Answer, Mode, Piece, Queued, Retrieved
 from blockrag.generate import Sampling
@@ -86,10 +87,13 @@ def clip(value: float, limit: int) -> int:
 
 
 def admit(collection: OpenCollection, question: str) -> None:
-    """Count a question. Raises LimitError if it is too long or one too many."""
-    limit = collection.limiter.limits.question_chars
-    if len(question) > limit:
-        raise LimitError(strings.QUESTION_TOO_LONG.format(n=len(question), limit=limit))
+    """Count a question. Raises LimitError if it is too long or one too many, ArgumentError if it has no whole text."""
+    limits = collection.limiter.limits
+    if len(arguments.text("question", question)) > limits.question_chars:
+        raise LimitError(strings.QUESTION_TOO_LONG.format(n=len(question), limit=limits.question_chars))
+    n_tokens = collection.library.engine.token_counter.count(question)
+    if n_tokens > limits.question_tokens:
+        raise LimitError(strings.QUESTION_TOO_MANY_TOKENS.format(n=n_tokens, limit=limits.question_tokens))
     collection.limiter.question(collection.owner)
 
 
