@@ -469,6 +469,22 @@ def test_agreement_draws_both_modes_together():
     assert float(losses_of(model, lone, agreeing).logged["divergence"][ANSWER]) < 1e-6
 
 
+def test_distillation_in_both_modes_moves_full_mode_no_further_than_asked():
+    config = DistillConfig(objective="distill-both", dropout=0)
+    model, examples = make_model(config), [make_example(0), make_example(1, n_blocks=2)]
+    untouched = losses_of(model, examples, config)
+    assert float(untouched.logged["kept"][ANSWER]) < 1e-6 < float(untouched.logged["divergence"][ANSWER])
+    disturb(model)
+    found = losses_of(model, examples, config)
+    student = losses_of(model, examples, replace(config, objective="distill"))
+    expected = (found.logged["kept"] + student.logged["divergence"]) / 2
+    assert float(found.logged["kept"][ANSWER]) > 1e-4 and torch.allclose(found.loss.detach(), expected, atol=1e-5)
+    agreeing = losses_of(model, examples, replace(config, agreement=0.5))
+    between = losses_of(model, examples, replace(config, objective="finetune-both", agreement=1.0))
+    assert torch.allclose(agreeing.logged["divergence"][ANSWER], between.logged["divergence"][ANSWER], atol=1e-5)
+    assert torch.allclose(agreeing.loss.detach(), expected + 0.5 * agreeing.logged["divergence"], atol=1e-5)
+
+
 def test_an_example_counts_as_a_whole_by_kind():
     values, weights = torch.tensor([1.0, 3.0, 5.0, 7.0]), torch.tensor([1.0, 3.0, 1.0, 1.0])
     kinds, examples = torch.tensor([ANSWER, ANSWER, ANSWER, QUESTION]), torch.tensor([0, 0, 1, 1])
@@ -484,7 +500,7 @@ def make_run(folder, n_steps=4, **changes) -> Run:
     return Run(make_model(config), Examples(PREFIX, items, {}), config, Processes("cpu"), folder)
 
 
-@pytest.mark.parametrize("objective", ["distill", "finetune", "finetune-both", "teacher"])
+@pytest.mark.parametrize("objective", ["distill", "distill-both", "finetune", "finetune-both", "teacher"])
 def test_accumulation_changes_no_gradient(tmp_path, objective):
     gradients = []
     for pack_tokens in (1, 80, 10_000):
@@ -520,7 +536,7 @@ def test_blocks_come_in_another_order_and_from_other_examples_each_time():
     foreign = [block not in before for (_, before), (_, mixed) in zip(plain, exchanged, strict=True) for block in mixed]
     assert 0.1 < sum(foreign) / len(foreign) < 0.5
     assert drawn(exchange=0.4) == exchanged, "a step's examples depend on seed and step alone"
-    with pytest.raises(ValueError, match="belong to the objective distill"):
+    with pytest.raises(ValueError, match="belong to distillation"):
         DistillConfig(objective="finetune", shuffle=0.5)
 
 

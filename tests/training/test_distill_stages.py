@@ -311,6 +311,11 @@ def test_a_teacher_may_learn_both_modes(trained, tmp_path):
     assert both.teacher and not both.student and both.prefix_visible and "student" not in both.about
     log = [json.loads(line) for line in (tmp_path / "both" / "log.jsonl").read_text().splitlines()]
     assert log[-1]["divergence_answer"] > 0 and log[-1]["nll_answer"] > 0
+    near = ["--objective", "distill-both", "--agreement", "1", "--start", str(tmp_path / "both")]
+    distill([*run, *near, "--held-out", str(trained / "examples.safetensors"), "--out", str(tmp_path / "near")])
+    held_out = load_adapter(tmp_path / "near").about["teacher"]["held_out"]
+    assert {"block_answer", "naive_answer", "kept_answer", "kept_question"} <= held_out.keys()
+    assert held_out["kept_answer"] > 0 and load_adapter(tmp_path / "near").teacher
     for wrong in (["--objective", "distill"], ["--objective", "finetune"], ["--sinks", "learned"]):
         with pytest.raises(ValueError, match="a teacher"):
             distill([*run, *wrong])

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-OBJECTIVES = ("teacher", "distill", "finetune", "finetune-both")
+OBJECTIVES = ("teacher", "distill", "distill-both", "finetune", "finetune-both")
+DISTILLATIONS = ("distill", "distill-both")
 SINKS = ("none", "literal", "learned")
 DIVERGENCES = ("forward", "reverse", "jsd")
 TOKEN_WEIGHTS = ("none", "damage")
@@ -27,6 +28,7 @@ class DistillConfig:
     objective: str = setting(
         "distill",
         "teacher: cross-entropy of answers in full mode; distill: divergence from the teacher in block mode; "
+        "distill-both: divergence from the published model in block and full mode; "
         "finetune: cross-entropy in block mode; finetune-both: in block and full mode (arXiv 2409.15355)",
     )
     steps: int = setting(400, "optimiser steps")
@@ -70,7 +72,7 @@ class DistillConfig:
     hidden_weight: float = setting(
         0.0, "loss weight of the distance of hidden states from the teacher's, over all layers"
     )
-    agreement: float = setting(0.0, "loss weight of the divergence between both modes (finetune-both)")
+    agreement: float = setting(0.0, "loss weight of the divergence between both modes (distill-both, finetune-both)")
     gold_weight: float = setting(0.0, "loss weight of the given answer's cross-entropy (distill)")
     context_weight: float = setting(0.3, "loss weight of tokens of open blocks (see --dropout)")
     chunk: int = setting(2048, "tokens whose logits are in memory at once")
@@ -93,10 +95,8 @@ class DistillConfig:
             within(name, getattr(self, name), 0, 1 << 40)
         for name in ("lr", "clip", "alpha", "temperature"):
             within(name, getattr(self, name), 1e-12, 1e12)
-        if self.objective != "distill" and (self.shuffle or self.exchange):
-            raise ValueError(
-                "shuffle and exchange change what the right answer is; they belong to the objective distill."
-            )
+        if self.objective not in DISTILLATIONS and (self.shuffle or self.exchange):
+            raise ValueError("shuffle and exchange change the right answer; they belong to distillation.")
         within("n_links", self.n_links, 0, 64)
         within("n_sinks", self.n_sinks, 1 if self.sinks != "none" else 0, 64)
         if self.sinks != "none" and not self.sink_text:

@@ -123,7 +123,10 @@ class _FlopCounter:
     def count(self, batch: MicroBatch) -> float:
         """FLOPs of all forward and backward passes that the objective needs for this micro-batch."""
         if self._config.objective != "distill":
-            return sum(self._layout_flops(each, trained=True) for each in (batch.full, batch.blocks) if each)
+            trained: float = sum(self._layout_flops(each, trained=True) for each in (batch.full, batch.blocks) if each)
+            if self._config.objective == "distill-both" and batch.full:
+                trained += self._layout_flops(batch.full, trained=False)
+            return trained
         assert batch.full is not None and batch.blocks is not None
         flops = self._layout_flops(batch.full, trained=False) + self._layout_flops(batch.blocks, trained=True)
         if self._config.token_weights == "damage":

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from training.distill.config import DistillConfig
+from training.distill.config import DISTILLATIONS, DistillConfig
 from training.distill.examples import Example, Examples, Ids
 from training.distill.layout import ANSWER, CONTEXT, KINDS, QUESTION, BlockRules, Layout, block_layout, full_layout
 from training.distill.loss import (
@@ -60,7 +60,7 @@ def make_batch(
 ) -> MicroBatch:
     """Lay out examples for the objective; token kinds with weight 0 are not predicted."""
     kinds = [kind for kind, weight in enumerate(kind_weights(config)) if weight > 0]
-    needs_full = config.objective in ("teacher", "distill", "finetune-both")
+    needs_full = config.objective != "finetune"
     full = full_layout(prefix, examples, open_blocks).only(kinds) if needs_full else None
     needs_blocks = config.objective != "teacher"
     blocks = block_layout(prefix, examples, open_blocks, rules).only(kinds) if needs_blocks else None
@@ -69,7 +69,7 @@ def make_batch(
 
 def kind_weights(config: DistillConfig) -> tuple[float, float, float]:
     """Loss weight of each kind of token. Objectives other than distillation train on answers only."""
-    if config.objective != "distill":
+    if config.objective not in DISTILLATIONS:
         return 1.0, 0.0, 0.0
     weights = {ANSWER: 1.0, QUESTION: config.question_weight, CONTEXT: config.context_weight if config.dropout else 0.0}
     return weights[ANSWER], weights[QUESTION], weights[CONTEXT]
@@ -79,6 +79,8 @@ def losses(model: TrainableModel, batch: MicroBatch, config: DistillConfig) -> L
     """Losses of a micro-batch; `Losses.loss` carries the gradient."""
     if config.objective == "distill":
         return _distillation(model, batch, config)
+    if config.objective == "distill-both":
+        return _distillation_of_both(model, batch, config)
     return _finetuning(model, batch, config)
 
 
@@ -91,21 +93,26 @@ def total(loss: torch.Tensor, config: DistillConfig) -> torch.Tensor:
 def held_out(model: TrainableModel, examples: Examples, config: DistillConfig) -> dict[str, float]:
     """Mean divergence from full mode on held-out examples, in nats per token, on answer and question tokens.
 
-    ``block_*`` is block mode as trained, ``naive_*`` the teacher in block mode without sinks. Every answer and every
-    example counts equally.
+    ``block_*`` is block mode as trained, ``naive_*`` the full mode's weights in block mode without sinks. If training
+    changes full mode, ``kept_*`` is its divergence from the published model. Every answer and every example counts
+    equally.
     """
-    kinds, sums = (ANSWER, QUESTION), torch.zeros(2, 2)
+    kinds, moved = (ANSWER, QUESTION), config.objective not in ("distill", "finetune")
+    names = ["block", "naive", *(["kept"] if moved else [])]
+    sums = torch.zeros(len(names), 2)
     for example in examples.items:
         none_open = [[False] * len(example.blocks)]
         full = full_layout(examples.prefix, [example], none_open).only(kinds).to(model.device)
-        teacher = model.hidden(full, changed=False)
-        for row, (rules, changed) in enumerate(((model.rules, True), (BlockRules(), False))):
+        own = model.hidden(full, changed=moved)
+        for row, (rules, changed) in enumerate(((model.rules, True), (BlockRules(), moved))):
             blocks = block_layout(examples.prefix, [example], none_open, rules).only(kinds).to(model.device)
-            found = _divergence(model.hidden(blocks, changed=changed), teacher, model, config)
+            found = _divergence(model.hidden(blocks, changed=changed), own, model, config)
             sums[row] += _unweighted(found, blocks, 1)[list(kinds)].cpu()
+        if moved:
+            found = _divergence(own, model.hidden(full, changed=False), model, config)
+            sums[2] += _unweighted(found, full, 1)[list(kinds)].cpu()
     means = (sums / len(examples.items)).flatten().tolist()
-    names = [f"{mode}_{KINDS[kind]}" for mode in ("block", "naive") for kind in kinds]
-    return dict(zip(names, means, strict=True))
+    return dict(zip((f"{mode}_{KINDS[kind]}" for mode in names for kind in kinds), means, strict=True))
 
 
 def _finetuning(model: TrainableModel, batch: MicroBatch, config: DistillConfig) -> Losses:
@@ -140,6 +147,22 @@ def _distillation(model: TrainableModel, batch: MicroBatch, config: DistillConfi
         nll = _nll(student[-1][blocks.kinds == ANSWER], blocks.only([ANSWER]), model, n, config)
         loss, logged["nll"] = loss + config.gold_weight * nll, nll.detach()
     return Losses(loss, logged)
+
+
+def _distillation_of_both(model: TrainableModel, batch: MicroBatch, config: DistillConfig) -> Losses:
+    """Mean divergence of both modes from the published model in full mode, plus that between the modes.
+
+    Block mode cannot know what blocks say of each other in full mode; so full mode, too, gives a little of it up.
+    """
+    full, blocks, n = batch.full, batch.blocks, batch.n_examples
+    assert full is not None and blocks is not None
+    published = model.hidden(full, changed=False)
+    own, apart = model.hidden(full), model.hidden(blocks)
+    kept = _unweighted(_divergence(own, published, model, config), full, n)
+    block = _unweighted(_divergence(apart, published, model, config), blocks, n)
+    between = _unweighted(_divergence(apart, own, model, config), blocks, n) if config.agreement else block
+    loss = (kept + block) / 2 + (config.agreement * between if config.agreement else 0.0)
+    return Losses(loss, {"kept": kept.detach(), "divergence": between.detach()})
 
 
 def _token_weights(

@@ -25,7 +25,7 @@ from training.distill.objectives import held_out
 from training.distill.processes import Processes
 from training.distill.train import Run, fit
 
-TEACHER_OBJECTIVES = ("teacher", "finetune-both")
+TEACHER_OBJECTIVES = ("teacher", "distill-both", "finetune-both")
 """Objectives that train full mode."""
 
 
@@ -38,9 +38,6 @@ def add_teacher_arguments(parser: argparse.ArgumentParser) -> None:
 def add_student_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``student``."""
     parser.add_argument("--teacher", type=Path, help="adapter from `teacher` (default: the published model teaches)")
-    parser.add_argument(
-        "--start", type=Path, help="adapter whose change of block mode is the starting point (default: no change)"
-    )
     _add_arguments(parser)
 
 
@@ -52,12 +49,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for adapter, log and checkpoint")
     parser.add_argument("--model", default="smollm2", help="base model: catalog name, hub name or folder")
     parser.add_argument("--device", help="such as cpu or cuda (default: a GPU if available)")
+    parser.add_argument(
+        "--start", type=Path, help="adapter whose change of block mode is the starting point (default: no change)"
+    )
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     add_flags(parser, DistillConfig)
 
 
 def run_teacher(args: argparse.Namespace) -> dict[str, Any]:
     """Train a teacher, in full mode or in both modes. Its adapter has no student yet.
+
+    With ``distill-both`` it stays near the published model, and learns to say what block mode can know as well.
 
     Raises
     ------
@@ -87,10 +89,6 @@ def run_student(args: argparse.Namespace) -> dict[str, Any]:
     if adapter.base_id != base_id(args.model):
         raise ValueError(f"the teacher in {args.teacher} has the base model {adapter.base}; pass it as --model.")
 
-    start = load_adapter(args.start) if args.start else None
-    if start and start.base_id != adapter.base_id:
-        raise ValueError(f"the adapter in {args.start} has the base model {start.base}; pass it as --model.")
-
     def finished(model: TrainableModel) -> Adapter:
         sinks = None if model.sinks is None else model.sinks.detach().cpu()
         return replace(
@@ -101,21 +99,20 @@ def run_student(args: argparse.Namespace) -> dict[str, Any]:
             prefix_visible=config.prefix_visible,
         )
 
-    return _run(args, config, adapter, finished, start)
+    return _run(args, config, adapter, finished)
 
 
 def _run(
-    args: argparse.Namespace,
-    config: DistillConfig,
-    initial: Adapter,
-    finished: Callable[[TrainableModel], Adapter],
-    start: Adapter | None = None,
+    args: argparse.Namespace, config: DistillConfig, initial: Adapter, finished: Callable[[TrainableModel], Adapter]
 ) -> dict[str, Any]:
     processes, examples, since = Processes(args.device), load_all(args.data), time.perf_counter()
     base = load_frozen(args.model, initial, processes.device)
     model = TrainableModel(base, config, block_mode=config.objective != "teacher")
+    start = load_adapter(args.start) if args.start else None
     if start:
-        model.lora.start_from(start.student)
+        if start.base_id != initial.base_id:
+            raise ValueError(f"the adapter in {args.start} has the base model {start.base}; pass it as --model.")
+        model.lora.start_from(start.student or start.teacher)
     try:
         last = fit(Run(model, examples, config, processes, args.out), resume=args.resume)
     except torch.OutOfMemoryError as error:

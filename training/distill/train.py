@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from training.distill.config import DistillConfig
+from training.distill.config import DISTILLATIONS, DistillConfig
 from training.distill.examples import Example, Examples
 from training.distill.log import TrainingLog
 from training.distill.model import TrainableModel
@@ -106,7 +106,7 @@ def draw(examples: Examples, step: int, config: DistillConfig) -> list[tuple[Exa
         generator = np.random.default_rng((config.seed, step, slot))
         chance = generator.random(len(example.blocks))
         example = _rearranged(example, examples, config, generator)
-        share = config.dropout if config.objective == "distill" else 0.0
+        share = config.dropout if config.objective in DISTILLATIONS else 0.0
         drawn.append((example, (chance < share).tolist()))
     return drawn
 
