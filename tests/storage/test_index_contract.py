@@ -209,7 +209,6 @@ def test_a_search_reads_the_blocks_that_it_found_and_no_whole_document(index):
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.parametrize("opened", ["files", "rows of sqlite"], indirect=True)
 def test_a_hundred_thousand_blocks_open_in_two_seconds_and_take_a_document_in_50_ms(opened):
     """In processor time, so that a busy machine does not fail it."""
@@ -219,12 +218,12 @@ def test_a_hundred_thousand_blocks_open_in_two_seconds_and_take_a_document_in_50
         texts = [f"document {number}, block {i}. " for i in range(10_000)]
         index.add(Document(f"{number}", "text/plain", "".join(texts)), cut(*texts), vectors)
     opening = []
-    for _ in range(3):
+    while not opening or (opening[-1] >= 2 and len(opening) < 3):
         start = time.process_time()
         again = opened()
         assert again.n_vectors == 100_000
         opening.append(time.process_time() - start)
-    assert min(opening) < 2, opening
+    assert opening[-1] < 2, opening
     times = []
     for number in range(5):
         document, texts = f"new {number}", [f"new {number}, block {i}. " for i in range(20)]

@@ -262,7 +262,7 @@ def test_an_adapter_for_ones_own_model_is_one_command(tmp_path, monkeypatch):
     (folder / "short.txt").write_text("Too short.")
     (folder / "bad.pdf").write_bytes(b"%PDF-1.4 nothing")
     flags = ["--model", str(tmp_path / "base"), "--documents", str(folder), "--out", str(tmp_path / "adapter")]
-    small = ["--minutes", "0.1", "--conversations", "8", "--max-tokens", "600", "--examples", "2", "--rank", "2"]
+    small = ["--minutes", "0.02", "--conversations", "8", "--max-tokens", "600", "--examples", "2", "--rank", "2"]
     result = adapt.run(parsed(adapt, [*flags, *small, "--device", "cpu"]))
     assert load_adapter(tmp_path / "adapter").student and len(result["left_out"]) == 2
     assert any("short.txt: it has 10 characters" in reason for reason in result["left_out"])
