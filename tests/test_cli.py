@@ -34,6 +34,14 @@ def store(tmp_path, monkeypatch):
     return str(tmp_path / "store")
 
 
+WITHOUT_NETWORK = """
+import runpy, socket
+def refuse(*arguments): raise AssertionError("weights that are here need no network")
+socket.socket.connect = refuse
+runpy.run_module("blockrag", run_name="__main__", alter_sys=True)
+"""
+
+
 def run(capsys, *argv: str) -> tuple[int, dict]:
     code = main([*argv, "--json"])
     return code, json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -156,7 +164,8 @@ def test_the_whole_way_with_a_real_pdf_and_real_models(tmp_path, capsys, smollm2
     indexed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert indexed["documents"][0]["document"] == "harbours.pdf"
     ask = ["ask", "When was the harbour of town 7 built?", "--mode", "compare", "--k", "4", "--max-new-tokens", "8"]
-    done = subprocess.run([sys.executable, "-m", "blockrag", *ask, *store], check=True, capture_output=True, text=True)
+    command = [sys.executable, "-c", WITHOUT_NETWORK, *ask, *store]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["block"]["report"]["kv_hits"] == {"disk": 4} and result["block"]["report"]["kv_misses"] == 0
     assert result["ttft_ratio"] > 1 and result["sources"][0]["document"] == "harbours.pdf"

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -628,15 +627,3 @@ def test_the_real_smollm2_reads_and_writes_as_published(smollm2):
     assert chat.endswith("<|im_start|>user\nHello<|im_end|>\n")
     ids = tokenizer("The capital of France is", return_tensors="pt").input_ids
     assert "Paris" in tokenizer.decode(smollm2.network.generate(ids, max_new_tokens=3, do_sample=False)[0])
-
-
-@pytest.mark.weights
-def test_weights_that_are_here_load_without_a_network(smollm2_path, minilm_path):
-    code = (
-        "import socket\n"
-        "def no(*a, **k): raise AssertionError('network')\n"
-        "socket.socket.connect = no\n"
-        "from blockrag.engine import Engine\n"
-        "Engine.from_pretrained('smollm2', memory_bytes=1)\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
