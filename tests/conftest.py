@@ -1,10 +1,7 @@
-"""Shared setup: real weights as session fixtures, no progress bars, one core per worker, and exclusive runs for tests
-marked `alone`."""
+"""Shared setup: real weights as session fixtures, no progress bars, one core per worker, the order of tests."""
 
-import fcntl
 import os
 import tempfile
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -22,17 +19,9 @@ os.environ["GRADIO_TEMP_DIR"] = RECEIVED.name  # one per worker: a page that clo
 from blockrag.models import local_path  # noqa: E402  (the variables are read at import)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item):
-    """Run a test marked `alone` while no other worker runs a test, by an exclusive lock that the others share."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return (yield)
-    locks = Path(tempfile.gettempdir(), f"blockrag-tests-{os.getuid()}")
-    with open(f"{locks}.door", "w") as door, open(f"{locks}.room", "w") as room:
-        fcntl.flock(door, fcntl.LOCK_EX)  # held while waiting, so that no other test starts first
-        fcntl.flock(room, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
-        fcntl.flock(door, fcntl.LOCK_UN)
-        return (yield)
+def pytest_collection_modifyitems(items):
+    """Run the page's tests first: one worker keeps one browser for them, and the short ones are left to share at the end."""
+    items.sort(key=lambda item: "ui" not in item.path.parts)
 
 
 @pytest.fixture(scope="session")

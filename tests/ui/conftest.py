@@ -24,6 +24,10 @@ from tests.ui.serving import (
     serve,
     visitor,
 )
+from ui.preferences import DEFAULTS
+
+N_TOKENS = 16
+"""Of an answer on a page: each token is an event and draws the page again."""
 
 
 @pytest.fixture
@@ -115,12 +119,14 @@ def contexts(browser):
     return lend
 
 
-@pytest.fixture
-def new_context(contexts, address):
-    """Lends a context as empty as a new browser."""
-    with ExitStack() as lent:
+@contextmanager
+def visiting(contexts, address):
+    """Yield functions that lend a context as empty as a new browser, and that open the page in one."""
+    problems = []
+    with ExitStack() as lent, pytest.MonkeyPatch.context() as patch:
+        patch.setitem(DEFAULTS, "max_new_tokens", N_TOKENS)
 
-        def lend(url: str = address, **options):
+        def new_context(url: str = address, **options):
             context = lent.enter_context(contexts(**{"viewport": {"width": 1400, "height": 900}, **options}))
             page = context.new_page()
             page.goto(url + "health")
@@ -128,28 +134,76 @@ def new_context(contexts, address):
             page.close()
             return context
 
-        yield lend
+        def open_page(url: str = address, beside=None, **options):
+            """For a new visitor, or, with `beside`, in another tab of that page's visitor."""
+            page = (beside.context if beside else new_context(url, **options)).new_page()
+            page.set_default_timeout(20_000)
+            page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
+            page.on("dialog", lambda dialog: problems.append(f"dialog: {dialog.message}"))
+            page.on("request", lambda r: problems.append(f"request to {r.url}") if not is_own(r.url, url) else None)
+            page.goto(url)
+            page.wait_for_selector("#upload input[type=file]", state="attached")
+            steps.calm(page)
+            return page
+
+        yield new_context, open_page
+    assert not problems
 
 
 @pytest.fixture
-def open_page(new_context, address):
+def visits(contexts, address):
+    with visiting(contexts, address) as visits:
+        yield visits
+
+
+@pytest.fixture
+def new_context(visits):
+    """Lends a context as empty as a new browser."""
+    return visits[0]
+
+
+@pytest.fixture
+def open_page(visits):
     """Opens the page as a new visitor. Fails the test on any script error or request to another server."""
-    problems = []
+    return visits[1]
 
-    def open_(url: str = address, beside=None, **options):
-        """For a new visitor, or, with `beside`, in another tab of that page's visitor."""
-        page = (beside.context if beside else new_context(url, **options)).new_page()
-        page.set_default_timeout(20_000)
-        page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
-        page.on("dialog", lambda dialog: problems.append(f"dialog: {dialog.message}"))
-        page.on("request", lambda r: problems.append(f"request to {r.url}") if not is_own(r.url, url) else None)
-        page.goto(url)
-        page.wait_for_selector("#upload input[type=file]", state="attached")
-        steps.calm(page)
-        return page
 
-    yield open_
-    assert not problems
+@pytest.fixture(scope="module")
+def filled(contexts, address, tmp_path_factory):
+    """A page with an indexed document and an answered question, of one visitor for all tests of a file."""
+    path = tmp_path_factory.mktemp("filled") / "rivers.md"
+    path.write_text(TEXT)
+    with visiting(contexts, address) as (_, open_page):
+        page = open_page()
+        steps.upload(page, path)
+        steps.to_blocks(page)
+        steps.index_all(page)
+        steps.asked(page)
+        yield page
+
+
+@pytest.fixture(scope="module")
+def cut_page(contexts, address, tmp_path_factory):
+    """A page that shows a document's blocks, of one visitor for all tests of a file."""
+    path = tmp_path_factory.mktemp("cut") / "rivers.md"
+    path.write_text(TEXT)
+    with visiting(contexts, address) as (_, open_page):
+        page = open_page()
+        steps.upload(page, path)
+        steps.to_blocks(page)
+        yield page
+
+
+@pytest.fixture
+def cut(cut_page):
+    """The page of `cut_page` without edits and messages, at the default granularity."""
+    steps.undo_all(cut_page)
+    steps.set_slider(cut_page, DEFAULTS["granularity"])
+    while cut_page.locator(".toast-close").count():
+        cut_page.locator(".toast-close").first.click()
+        steps.calm(cut_page)
+    cut_page.locator("#blocks .text").evaluate("text => { text.scrollTop = 0; }")
+    return cut_page
 
 
 def is_own(url: str, address: str) -> bool:

@@ -73,6 +73,13 @@ def set_slider(page: Page, value: float) -> None:
     expect(blocks(page)).to_have_attribute("data-granularity", f"{value:g}")
 
 
+def undo_all(page: Page) -> None:
+    while page.locator("#blocks .undo").is_enabled():
+        version = blocks(page).get_attribute("data-version")
+        page.locator("#blocks .undo").click()
+        expect(blocks(page)).not_to_have_attribute("data-version", version)
+
+
 def index_all(page: Page) -> None:
     open_tab(page, "Index")
     page.click("#index")

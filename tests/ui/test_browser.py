@@ -23,16 +23,9 @@ from tests.ui.steps import (
 
 pytestmark = pytest.mark.browser
 
-HOSTILE = (
-    "${window.__pwned=1} {{value}} `${alert(1)}` <script>window.__pwned=1</script> <img src=x onerror=window.__pwned=1> "
-    "[x](javascript:window.__pwned=1) A sentence. Another one that is longer.\n\n"
-)
 
-
-def test_clicks_edit_undo_reverts_and_the_slider_keeps_edits(open_page, rivers):
-    page = open_page()
-    upload(page, rivers)
-    to_blocks(page)
+def test_clicks_edit_undo_reverts_and_the_slider_keeps_edits(cut):
+    page = cut
     set_slider(page, 1)
     before = count_blocks(page)
     page.locator("#blocks .gap.join").nth(1).click()
@@ -48,10 +41,8 @@ def test_clicks_edit_undo_reverts_and_the_slider_keeps_edits(open_page, rivers):
     expect(page.locator("#blocks .undo")).to_be_disabled()
 
 
-def test_the_keyboard_can_do_it_all(open_page, rivers):
-    page = open_page()
-    upload(page, rivers)
-    to_blocks(page)
+def test_the_keyboard_can_do_it_all(cut):
+    page = cut
     set_slider(page, 1)
     before = count_blocks(page)
     page.locator("#blocks .gap[tabindex='0']").focus()
@@ -65,10 +56,8 @@ def test_the_keyboard_can_do_it_all(open_page, rivers):
     assert page.evaluate("document.activeElement.ariaLabel").startswith("Merge with the block")
 
 
-def test_quick_clicks_all_count(open_page, rivers):
-    page = open_page()
-    upload(page, rivers)
-    to_blocks(page)
+def test_quick_clicks_all_count(cut):
+    page = cut
     set_slider(page, 1)
     before = count_blocks(page)
     clicked = (page.locator("#blocks .gap.join").count() + 2) // 3  # of the blocks near the view
@@ -107,35 +96,14 @@ def test_the_text_stays_in_place_when_granularity_changes(open_page, tmp_path):
         expect_in_place(page, before)
 
 
-def test_a_refused_edit_says_why(open_page, rivers):
-    page = open_page()
-    upload(page, rivers)
-    to_blocks(page)
+def test_a_refused_edit_says_why(cut):
+    page = cut
     for _ in range(20):  # ever shorter blocks, until one would be too short
         page.locator("#blocks .body .gap:not(.join)").last.click()
         calm(page)
         if page.locator(".toast-body").count():
             break
     expect(page.locator(".toast-body")).to_contain_text("minimum")
-
-
-def test_scripts_in_text_and_names_stay_text(open_page, tmp_path):
-    path = tmp_path / "<img src=x onerror=window.__pwned=1>.md"
-    path.write_text(HOSTILE * 30)
-    page = open_page()
-    page.set_input_files("#upload input[type=file]", [str(path)])
-    expect(page.locator("#documents")).to_contain_text("ready to index")
-    to_blocks(page)
-    expect(page.locator("#blocks section").first).to_contain_text("<script>window.__pwned=1</script>")
-    page.click("#next-index")
-    page.click("#index")
-    expect(page.locator("#progress .row.done")).to_have_count(1)
-    page.click("#next-ask")
-    ask(page, "Another sentence?")
-    expect(page.locator("#times h4")).to_contain_text("instead of")
-    page.locator("#sources .card").first.click()
-    expect(page.locator("#source .marked")).to_contain_text("<script>")
-    assert page.evaluate("window.__pwned") is None
 
 
 def test_two_visitors_see_nothing_of_each_other(open_page, rivers, tmp_path):
@@ -251,7 +219,7 @@ def harbours(path: Path) -> Path:
 
 def test_tabs_that_a_new_browser_opens_at_once_are_one_visitor(new_context, address, rivers):
     context = new_context()
-    tabs = [context.new_page() for _ in range(4)]
+    tabs = [context.new_page() for _ in range(3)]  # of a browser's six connections to a server, each takes up to two
     for tab in tabs:
         tab.goto(address, wait_until="commit")
     for tab in tabs:

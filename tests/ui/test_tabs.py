@@ -12,7 +12,6 @@ from tests.ui.serving import serve
 from tests.ui.steps import (
     TABS,
     asked,
-    blocks,
     calm,
     count_blocks,
     fill,
@@ -21,24 +20,17 @@ from tests.ui.steps import (
     open_tab,
     set_slider,
     to_blocks,
+    undo_all,
     upload,
     violations,
 )
 
 pytestmark = pytest.mark.browser
 
-SCRIPT = "<img src=x onerror=window.__pwned=1><script>window.__pwned=1</script>${window.__pwned=1}{{value}}"
-
-
-@pytest.fixture
-def filled(open_page, rivers):
-    """A page with an indexed document and an answered question."""
-    page = open_page()
-    upload(page, rivers)
-    to_blocks(page)
-    index_all(page)
-    asked(page)
-    return page
+SCRIPT = (
+    "<img src=x onerror=window.__pwned=1><script>window.__pwned=1</script>${window.__pwned=1}{{window.__pwned=1}} "
+    "`${alert(1)}` [x](javascript:window.__pwned=1)"
+)
 
 
 @pytest.mark.timeout(240)
@@ -51,6 +43,44 @@ def test_no_serious_accessibility_violation(filled):
             open_tab(page, tab)
             found += [(scheme, tab, *violation) for violation in violations(page)]
     assert not found, found
+
+
+def test_sources_are_pinned_and_conversations_kept(filled):
+    page = filled
+    open_tab(page, "Ask")
+    page.get_by_role("button", name="Pin source 3").click()
+    expect(page.locator("#sources .mark[aria-pressed=true]")).to_have_text("Pinned ✓")
+    wanted = page.locator("#sources .card").nth(2).locator(".excerpt").text_content()
+    page.get_by_role("button", name="Exclude source 1").click()
+    expect(page.locator("#turns .turn")).to_have_count(1)
+    page.locator("#follow-up input").check()
+    asked(page, "And river 5?")
+    expect(page.locator("#turns .turn")).to_have_count(2)
+    expect(page.locator("#sources .card .excerpt").first).to_have_text(wanted)
+    expect(page.locator("#turns .saved")).to_contain_text("Answers so far: 2.")
+    page.locator("#turns .turn").first.click()
+    expect(page.locator("#question input, #question textarea").first).to_have_value("How long is river 3?")
+    page.reload()
+    open_tab(page, "Ask")
+    page.locator("#conversation input").click()
+    page.get_by_role("option", name="How long is river 3?").click()
+    expect(page.locator("#turns .turn")).to_have_count(2)
+    page.click("#delete-conversation")
+    expect(page.locator("#turns .turn")).to_have_count(0)
+
+
+def test_the_cache_is_shown_cleared_and_filled(filled):
+    page = filled
+    open_tab(page, "Cache")
+    expect(page.locator("#cache .tier").first).to_contain_text("of this collection's")
+    assert page.locator("#cache svg polyline").count() >= 4
+    page.click("#clear-cache")
+    expect(page.locator("#cache-status")).to_contain_text("Deleted the KV")
+    expect(page.locator("#cache .tier").first).to_contain_text("0 of this collection's")
+    page.click("#move-cache")
+    expect(page.locator("#cache-status")).to_contain_text("Copied the KV")
+    page.click("#warm-cache")
+    expect(page.locator("#cache-status")).to_contain_text("All indexed blocks have KV")
 
 
 def test_collections_are_created_switched_and_deleted(open_page, rivers):
@@ -101,10 +131,8 @@ def test_many_documents_are_searched_and_removed(open_page, tmp_path):
     expect(page.locator("#documents .row")).to_have_count(7)
 
 
-def test_boundaries_move_and_edits_are_redone(open_page, rivers):
-    page = open_page()
-    upload(page, rivers)
-    to_blocks(page)
+def test_boundaries_move_and_edits_are_redone(cut):
+    page = cut
     set_slider(page, 0)
     before = page.locator("#blocks .body").first.text_content()
     page.locator("#blocks section").nth(1).hover()
@@ -112,20 +140,15 @@ def test_boundaries_move_and_edits_are_redone(open_page, rivers):
     expect(page.locator("#blocks .body").first).not_to_have_text(before)
     moved = page.locator("#blocks .body").first.text_content()
     assert moved.startswith(before.rstrip()[:20]) and len(moved) > len(before)
-    while page.locator("#blocks .undo").is_enabled():
-        version = blocks(page).get_attribute("data-version")
-        page.locator("#blocks .undo").click()
-        expect(blocks(page)).not_to_have_attribute("data-version", version)
+    undo_all(page)
     expect(page.locator("#blocks .body").first).to_have_text(before)
     page.locator("#blocks .text").focus()
     page.keyboard.press("Control+y")
     expect(page.locator("#blocks .undo")).to_be_enabled()
 
 
-def test_a_boundary_is_dragged_to_another_place(open_page, rivers):
-    page = open_page()
-    upload(page, rivers)
-    to_blocks(page)
+def test_a_boundary_is_dragged_to_another_place(cut):
+    page = cut
     set_slider(page, 0)
     grip, first = page.locator("#blocks .grip").first, page.locator("#blocks .body").first
     before = first.text_content()
@@ -155,10 +178,8 @@ def drag(page: Page, source, target) -> None:
     page.mouse.up()
 
 
-def test_segmentations_are_compared_side_by_side(open_page, rivers):
-    page = open_page()
-    upload(page, rivers)
-    to_blocks(page)
+def test_segmentations_are_compared_side_by_side(cut):
+    page = cut
     set_slider(page, 0)
     page.get_by_role("button", name="Compare with another segmentation").click()
     calm(page)
@@ -170,52 +191,13 @@ def test_segmentations_are_compared_side_by_side(open_page, rivers):
     assert page.locator("#compared .gap").count() == 0
 
 
-def test_costs_sizes_and_scores_are_shown(open_page, rivers):
-    page = open_page()
-    upload(page, rivers)
-    to_blocks(page)
+def test_costs_sizes_and_scores_are_shown(cut):
+    page = cut
     set_slider(page, 1)
     expect(page.locator("#blocks .cost")).to_contain_text("KV ")
     assert page.locator("#blocks .sizes i").count() == 24
     page.locator("#blocks .largest").click()
     page.locator("#blocks .strip").click(position={"x": 20, "y": 200})
-
-
-def test_sources_are_pinned_and_conversations_kept(filled):
-    page = filled
-    page.get_by_role("button", name="Pin source 3").click()
-    expect(page.locator("#sources .mark[aria-pressed=true]")).to_have_text("Pinned ✓")
-    wanted = page.locator("#sources .card").nth(2).locator(".excerpt").text_content()
-    page.get_by_role("button", name="Exclude source 1").click()
-    expect(page.locator("#turns .turn")).to_have_count(1)
-    page.locator("#follow-up input").check()
-    asked(page, "And river 5?")
-    expect(page.locator("#turns .turn")).to_have_count(2)
-    expect(page.locator("#sources .card .excerpt").first).to_have_text(wanted)
-    expect(page.locator("#turns .saved")).to_contain_text("Answers so far: 2.")
-    page.locator("#turns .turn").first.click()
-    expect(page.locator("#question input, #question textarea").first).to_have_value("How long is river 3?")
-    page.reload()
-    open_tab(page, "Ask")
-    page.locator("#conversation input").click()
-    page.get_by_role("option", name="How long is river 3?").click()
-    expect(page.locator("#turns .turn")).to_have_count(2)
-    page.click("#delete-conversation")
-    expect(page.locator("#turns .turn")).to_have_count(0)
-
-
-def test_the_cache_is_shown_cleared_and_filled(filled):
-    page = filled
-    open_tab(page, "Cache")
-    expect(page.locator("#cache .tier").first).to_contain_text("of this collection's")
-    assert page.locator("#cache svg polyline").count() >= 4
-    page.click("#clear-cache")
-    expect(page.locator("#cache-status")).to_contain_text("Deleted the KV")
-    expect(page.locator("#cache .tier").first).to_contain_text("0 of this collection's")
-    page.click("#move-cache")
-    expect(page.locator("#cache-status")).to_contain_text("Copied the KV")
-    page.click("#warm-cache")
-    expect(page.locator("#cache-status")).to_contain_text("All indexed blocks have KV")
 
 
 def test_this_machine_is_measured(open_page):
@@ -287,10 +269,12 @@ def test_scripts_in_every_field_and_type_of_document_stay_text(open_page, tmp_pa
         page.locator("#document input").click()
         page.get_by_role("option").nth(i).click()
         expect(page.locator("#blocks section").first).to_be_visible()
+        if "onerror" in page.locator("#document input").input_value():
+            expect(page.locator("#blocks section").first).to_contain_text("<script>window.__pwned=1</script>")
     index_all(page)
     asked(page, SCRIPT)
     page.locator("#sources .card").first.click()
-    expect(page.locator("#source .marked")).to_be_visible()
+    expect(page.locator("#source .marked")).to_contain_text("<script>")
     expect(page.locator("#turns .turn")).to_contain_text("<script>")
     page.reload()
     for tab in TABS:
