@@ -11,8 +11,8 @@ import getpass
 import importlib
 import logging
 import os
+import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from blockrag.models import DEFAULT_MODEL
 from blockrag.segment import DEFAULT_SEGMENTER, SEGMENTERS
 from ui import malloc
 
+INCOMING = "incoming"
+"""Folder, in the data folder, of files that arrive and of exports."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1", None)
 
 
@@ -87,8 +89,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     logs.configure(args.log_json)
 
-    with locked(data_dir_of(args)), tempfile.TemporaryDirectory(prefix="blockrag-") as uploads:
-        os.environ.setdefault("GRADIO_TEMP_DIR", uploads)  # readable by this user only
+    with locked(data_dir_of(args)):
+        os.environ.setdefault("GRADIO_TEMP_DIR", str(empty_incoming(data_dir_of(args))))
         server = make_server(args)
         sys.stdout.write(f"BlockRAG is on {server.launch(args.host, args.port)}\n")
         sys.stdout.flush()
@@ -135,6 +137,14 @@ def make_server(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # no
     service = CollectionService(library, access_of(args, demo), args.segmenter, limits, expire=demo, model_names=names)
     restore_budgets(service)
     return Server(service, data_dir, auth, mcp=args.mcp, allowed_hosts=args.allowed_host)
+
+
+def empty_incoming(data_dir: Path) -> Path:
+    """Return the empty folder of files that arrive, readable by this user only. A killed process left some there."""
+    folder = data_dir / INCOMING
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    return folder
 
 
 def data_dir_of(args: argparse.Namespace) -> Path:

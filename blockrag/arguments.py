@@ -86,6 +86,19 @@ def folder(name: str, value: Any) -> Path:
     return path
 
 
+def secret(name: str, value: Any) -> bytes:
+    """Return the secret in a file, at least 16 bytes without the white space around it."""
+    try:
+        found = Path(value).expanduser().read_bytes().strip()
+    except (OSError, TypeError) as error:
+        raise ArgumentError(f"{name} is {shown(value)}; give the path of a file ({error})") from error
+    if len(found) < 16:
+        raise ArgumentError(
+            f"the file of {name} has {len(found)} bytes; give at least 16, such as of `openssl rand -hex 32`"
+        )
+    return found
+
+
 def nbytes(name: str, value: Any) -> int | None:
     """Return a number of bytes given as an int, as text such as ``"2GB"`` or ``"512 MiB"``, or as None (no limit)."""
     if value is None:

@@ -133,6 +133,7 @@ class Engine:
         disk_bytes: int | str | None = 20 * GIB,
         kv_remote: str | None = None,
         kv_remote_read_only: bool = False,
+        kv_remote_secret: str | os.PathLike[str] | None = None,
         kv_at_rest: AtRest = "exact",
         device: str | None = None,
         dtype: str = "auto",
@@ -160,6 +161,8 @@ class Engine:
             A store behind the disk, shared by a team; see `RemoteTier`.
         kv_remote_read_only : bool
             Read from there only.
+        kv_remote_secret : path, optional
+            A file with the secret under which the store's files are sealed; see `RemoteTier`.
         kv_at_rest : "exact" or "int8"
             Form of block KV on disk and in the store; 8 bits take a quarter of float32's room and are not exact.
         device : str, optional
@@ -203,7 +206,9 @@ class Engine:
             pin_memory = answer_model.device.type == "cuda"
             tiers.append(DiskTier(kv_folder, disk_bytes, identity, at_rest=kv_at_rest, pin_memory=pin_memory))
         if kv_remote is not None:
-            tiers.append(RemoteTier(kv_remote, identity, read_only=kv_remote_read_only, at_rest=kv_at_rest))
+            secret = b"" if kv_remote_secret is None else arguments.secret("kv_remote_secret", kv_remote_secret)
+            read_only, at_rest = kv_remote_read_only, kv_at_rest
+            tiers.append(RemoteTier(kv_remote, identity, read_only=read_only, at_rest=at_rest, secret=secret))
         adapter_name = folder_of_adapter.name if folder_of_adapter else None
         engine = cls(answer_model, Embedder(folder, weights_sha256(folder), device), TieredKV(tiers), adapter_name)
         engine.queue.max_wait_s, engine.queue.max_idle_s = max_wait_s, max_idle_s

@@ -4,7 +4,9 @@ SQLite (in WAL mode, so that readers do not wait for a writer) or PostgreSQL. Ea
 whole or not at all. Safe to use from several threads and processes.
 """
 
+import logging
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +20,13 @@ from sqlalchemy.orm import Session
 from storage.errors import ConflictError, DamagedError, StorageError
 from storage.migrate import HEAD, current, upgrade
 
+_LOG = logging.getLogger(__name__)
+
 BUSY_S = 30.0
 """How long a writer waits for another one."""
+
+WIPE_WAIT_MS, WIPE_S = 500, 5.0
+"""How long deleting waits for readers before it goes on, and how soon the log is then tried again."""
 
 DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "sqlite": "sqlite"}
 
@@ -43,10 +50,18 @@ class Database:
     StorageError
         If the URL is of neither kind, the driver is not installed, the server cannot be reached, or the tables have a
         later version than this program knows.
+
+    Attributes
+    ----------
+    is_wiped : bool
+        Whether no file holds text that was deleted; see `wipe_deleted`.
     """
 
     def __init__(self, url: str):
         self.url = _checked(url)
+        self.is_wiped = True
+        self._wiping, self._is_closed = threading.Lock(), False
+        self._retry: threading.Timer | None = None
         try:
             self._engine = _engine(self.url)
             with self._failures(), self._engine.connect() as connection:
@@ -81,16 +96,47 @@ class Database:
             yield session
             session.commit()
 
-    def wipe_deleted(self) -> None:
-        """Empty SQLite's write-ahead log, so that no file holds what was deleted. PostgreSQL does this when it
-        vacuums."""
-        if self.dialect == "sqlite":
-            with self._failures(), self._engine.connect() as connection:
-                connection.execution_options(isolation_level="AUTOCOMMIT")
-                connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+    def wipe_deleted(self) -> bool:
+        """Empty SQLite's write-ahead log, so that no file holds what was deleted. While a reader keeps it from that, it
+        is tried again every `WIPE_S`. PostgreSQL does this when it vacuums.
+
+        Returns
+        -------
+        bool
+            Whether it is empty now; False until then in `is_wiped`.
+        """
+        if self.dialect != "sqlite":
+            return True
+        with self._failures(), self._engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            connection.execute(text(f"PRAGMA busy_timeout = {WIPE_WAIT_MS}"))
+            is_busy = bool(connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)")).scalar_one())
+            connection.execute(text(f"PRAGMA busy_timeout = {int(BUSY_S * 1000)}"))
+        with self._wiping:
+            if is_busy and not self._is_closed and self._retry is None:
+                _LOG.warning("deleted text is still in the write-ahead log: something reads; it is tried again")
+                self._retry = threading.Timer(WIPE_S, self._wipe_again)
+                self._retry.daemon = True
+                self._retry.start()
+            elif not is_busy and not self.is_wiped:
+                _LOG.info("deleted text is out of the write-ahead log")
+            self.is_wiped = not is_busy
+        return not is_busy
+
+    def _wipe_again(self) -> None:
+        with self._wiping:
+            self._retry = None
+        try:
+            self.wipe_deleted()
+        except StorageError as error:
+            _LOG.error("the write-ahead log was not emptied: %s", type(error).__name__)
 
     def close(self) -> None:
         """Close all connections."""
+        with self._wiping:
+            self._is_closed = True
+            if self._retry is not None:
+                self._retry.cancel()
         self._engine.dispose()
 
     @contextmanager

@@ -1,6 +1,7 @@
 """KV keys and tiers: one contract suite for every tier, then what is particular to each."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,7 +15,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blockrag.errors import KVCorruptError, KVMismatchError, KVTierError
+from blockrag import arguments
+from blockrag.errors import ArgumentError, KVCorruptError, KVMismatchError, KVTierError
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.key import KVIdentity
@@ -293,13 +295,57 @@ def test_kv_of_another_model_is_refused(tmp_path):
         disk(tmp_path, replace(IDENTITY, weights="other")).get(key(1))
 
 
+@pytest.mark.parametrize("kind", ["disk", "remote"])
+def test_files_that_were_swapped_are_refused(tmp_path, kind):
+    tier = disk(tmp_path) if kind == "disk" else RemoteTier(f"file://{tmp_path}", IDENTITY.digest)
+    for number in (1, 2):
+        tier.put(key(number), kv(number))
+    one, two = (tmp_path / key(n)[:2] / f"{key(n)}.safetensors" for n in (1, 2))
+    shutil.copy(two, one)
+    with pytest.raises(KVCorruptError, match="it holds the block"):
+        tier.get(key(1))
+    assert same(tier.get(key(2)), kv(2)) and tier.get(key(1)) is None, "it is removed, and made anew"
+
+
+def test_files_of_a_shared_store_are_sealed(tmp_path):
+    url = f"file://{tmp_path}"
+    ours = RemoteTier(url, IDENTITY.digest, secret=b"s" * 16)
+    ours.put(key(1), kv(1))
+    assert same(RemoteTier(url, IDENTITY.digest, secret=b"s" * 16).get(key(1)), kv(1))
+    with pytest.raises(KVCorruptError, match="not sealed"):
+        RemoteTier(url, IDENTITY.digest, secret=b"t" * 16, read_only=True).get(key(1))
+    (path,) = tmp_path.glob("*/*.safetensors")
+    whole = path.read_bytes()
+    other = tmp_path / key(2)[:2] / f"{key(2)}.safetensors"
+    other.parent.mkdir(exist_ok=True)
+    other.write_bytes(whole)
+    RemoteTier(url, IDENTITY.digest).put(key(3), kv(3))  # by someone without the secret
+    for number in (2, 3):
+        with pytest.raises(KVCorruptError, match="not sealed"):
+            ours.get(key(number))
+    assert same(ours.get(key(1)), kv(1))
+
+
+def test_a_secret_of_a_store_is_long_enough(tmp_path):
+    (tmp_path / "s").write_bytes(b"  0123456789abcdef\n")
+    assert arguments.secret("s", tmp_path / "s") == b"0123456789abcdef"
+    (tmp_path / "s").write_bytes(b"short")
+    for path, message in (
+        (tmp_path / "s", "at least 16"),
+        (tmp_path / "none", "path of a file"),
+        (7, "path of a file"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            arguments.secret("s", path)
+
+
 def test_half_written_files_are_cleaned_up_at_the_next_start(tmp_path):
     code = (
         "import os, sys, torch, blockrag.kv.writer as f\n"
         "from pathlib import Path\n"
         "from blockrag.kv.block_kv import BlockKV\n"
         "f.os.replace = lambda a, b: os._exit(9)\n"  # dies between writing and renaming
-        "f.write_kv(Path(sys.argv[1]), BlockKV(torch.ones(1, 1, 2, 4), torch.ones(1, 1, 2, 4)), 'x')\n"
+        "f.write_kv(Path(sys.argv[1]), BlockKV(torch.ones(1, 1, 2, 4), torch.ones(1, 1, 2, 4)), 'x', 'k')\n"
     )
     folder = tmp_path / key(1)[:2]
     folder.mkdir()

@@ -30,6 +30,17 @@ _LOG = logging.getLogger(__name__)
 CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Helvetica", "Arial", "sans-serif")
 FONT_MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
+BLOCKED = (
+    "blockrag.sqlite",
+    "blockrag.sqlite-wal",
+    "blockrag.sqlite-shm",
+    "indexes",
+    "kv",
+    "lock",
+    "secret",
+    "uploads",
+)
+"""All of the data folder but `app.INCOMING`, from which Gradio serves what a visitor may have."""
 MAX_EVENTS = 256
 """Of all visitors together, in the page's queue."""
 
@@ -81,7 +92,7 @@ class Server:
             auth=self._logins.check if self._logins else None,
             max_threads=MAX_THREADS,
             max_file_size=self.service.limits.file_bytes,
-            blocked_paths=[str(self._data_dir.resolve())],
+            blocked_paths=[str(self._data_dir.resolve() / name) for name in BLOCKED],
             allowed_paths=[],
             strict_cors=True,
             enable_monitoring=False,

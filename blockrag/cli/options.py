@@ -50,7 +50,7 @@ def add_dtype_option(group: "argparse._ActionsContainer") -> None:
 
 
 def add_kv_options(parser: argparse.ArgumentParser) -> None:
-    """``--kv-device-gb --kv-memory-gb --kv-disk-gb --kv-remote --kv-remote-read-only --kv-at-rest``."""
+    """``--kv-device-gb --kv-memory-gb --kv-disk-gb --kv-remote ... --kv-at-rest``."""
     group = parser.add_argument_group("block KV")
     for tier, default, where in (
         ("device", 8, "GPU memory"),
@@ -61,6 +61,9 @@ def add_kv_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--kv-{tier}-gb", type=float, default=default, help=budget)
     group.add_argument("--kv-remote", metavar="URL", help="shared store: s3://..., gs://..., file:///...")
     group.add_argument("--kv-remote-read-only", action="store_true", help="only read from the shared store")
+    group.add_argument(
+        "--kv-remote-secret", metavar="FILE", help="file with the secret that seals the shared store's files"
+    )
     group.add_argument(
         "--kv-at-rest",
         choices=("exact", "int8"),
@@ -77,6 +80,7 @@ def kv_settings(args: argparse.Namespace) -> dict[str, Any]:
         "disk_bytes": int(args.kv_disk_gb * GIB),
         "kv_remote": args.kv_remote,
         "kv_remote_read_only": args.kv_remote_read_only,
+        "kv_remote_secret": args.kv_remote_secret,
         "kv_at_rest": args.kv_at_rest,
     }
 

@@ -84,7 +84,7 @@ class DiskTier(KVTier):
         """Open the file and check its header; see `KVTier`."""
         try:
             with self._reading(key):
-                file = StoredFile(self._path(key), self._identity, self._at_rest, pin_memory=self._pin_memory)
+                file = StoredFile(self._path(key), self._identity, key, self._at_rest, pin_memory=self._pin_memory)
         except FileNotFoundError:
             with self._lock:
                 self._drop(key)
@@ -111,7 +111,7 @@ class DiskTier(KVTier):
                 self._rescan()
                 if not self._make_room(kv.nbytes + HEADER_NBYTES):
                     return False
-                self._keep(key, write_kv(path, kv, self._identity, self._at_rest))
+                self._keep(key, write_kv(path, kv, self._identity, key, self._at_rest))
         return True
 
     def pin(self, key: str) -> None:

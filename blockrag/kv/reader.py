@@ -36,10 +36,10 @@ class StoredKV:
         Size of the file.
     identity : str
         `KVIdentity.digest` that it must have.
+    key : str
+        Of the block that it must hold.
     at_rest : "exact" or "int8"
         With "exact", a file in 8 bits is refused.
-    name : str
-        For messages.
     pin_memory : bool
         Use page-locked memory, which a GPU copies at the full rate of the link.
 
@@ -51,13 +51,13 @@ class StoredKV:
     Raises
     ------
     KVCorruptError
-        If it is truncated, altered or of another format version.
+        If it is truncated, altered, another block's or of another format version.
     KVMismatchError
         If another model, adapter, format or dtype made it, or it is in 8 bits and `at_rest` does not allow that.
     """
 
-    def __init__(self, fill: Fill, nbytes: int, identity: str, at_rest: AtRest, *, name: str, pin_memory: bool = False):
-        self._fill, self._name = fill, name
+    def __init__(self, fill: Fill, nbytes: int, identity: str, key: str, at_rest: AtRest, *, pin_memory: bool = False):
+        self._fill, self._name = fill, key
         with self._damage():
             self._header, self._start = self._read_header(nbytes)
             metadata = self._header["__metadata__"]
@@ -66,6 +66,8 @@ class StoredKV:
             _check_identity(metadata, identity, at_rest)
             self._form, self._dtype = metadata["form"], getattr(torch, metadata["dtype"])
             self._checksums = _checksums(self._header, nbytes - self._start)
+            if metadata.get("key", key) != key:
+                raise ValueError(f"it holds the block {metadata['key'][:16]}")
             shape = self._header["keys"]["shape"]
             keys, values = (torch.empty(shape, dtype=self._dtype, pin_memory=pin_memory) for _ in range(2))
             self.kv = BlockKV(keys, values, int(metadata["first_position"]))
@@ -142,12 +144,12 @@ class StoredFile:
         If the disk fails.
     """
 
-    def __init__(self, path: Path, identity: str, at_rest: AtRest = "exact", *, pin_memory: bool = False):
+    def __init__(self, path: Path, identity: str, key: str, at_rest: AtRest = "exact", *, pin_memory: bool = False):
         self._file = open(path, "rb", buffering=0)
         fill = partial(_read_at, self._file)  # not a method: a reference cycle would keep the memory
         try:
             self.nbytes = os.fstat(self._file.fileno()).st_size
-            self.stored = StoredKV(fill, self.nbytes, identity, at_rest, name=path.name, pin_memory=pin_memory)
+            self.stored = StoredKV(fill, self.nbytes, identity, key, at_rest, pin_memory=pin_memory)
         except BaseException:
             self._file.close()
             raise
@@ -161,7 +163,7 @@ def _read_at(file: FileIO, room: torch.Tensor, offset: int) -> int:
     return os.preadv(file.fileno(), [room.numpy().data], offset)
 
 
-def kv_from_bytes(data: bytes, identity: str, at_rest: AtRest, name: str) -> BlockKV:
+def kv_from_bytes(data: bytes, identity: str, key: str, at_rest: AtRest) -> BlockKV:
     """The block KV of such a file, given as bytes; see `StoredKV`."""
     whole = memoryview(data)
 
@@ -170,7 +172,7 @@ def kv_from_bytes(data: bytes, identity: str, at_rest: AtRest, name: str) -> Blo
         room.numpy().data[: len(piece)] = piece
         return len(piece)
 
-    stored = StoredKV(fill, len(data), identity, at_rest, name=name)
+    stored = StoredKV(fill, len(data), identity, key, at_rest)
     stored.read(slice(None))
     return stored.kv
 

@@ -4,6 +4,7 @@ Files are those of the disk tier, read and verified whole. Errors of the store o
 alone; the other tiers go on.
 """
 
+import hmac
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from blockrag.kv.reader import kv_from_bytes
 from blockrag.kv.tier import KVTier
 from blockrag.kv.writer import AtRest, kv_to_bytes
 
+SEAL_BYTES = 32
 RETRY_S = 30.0
 """How long a store that could not be reached is left alone: one that hangs costs its time limit once, not once a
 block."""
@@ -35,6 +37,9 @@ class RemoteTier(KVTier):
         Neither write nor delete there.
     at_rest : "exact" or "int8"
         See `DiskTier`.
+    secret : bytes
+        With one, files end with their HMAC-SHA256 under it, and others are not used: whoever can write to the store
+        but does not know the secret cannot change what a model reads.
 
     Raises
     ------
@@ -45,9 +50,11 @@ class RemoteTier(KVTier):
     name = "remote"
     is_local = False
 
-    def __init__(self, url: str, identity: str, *, read_only: bool = False, at_rest: AtRest = "exact"):
+    def __init__(
+        self, url: str, identity: str, *, read_only: bool = False, at_rest: AtRest = "exact", secret: bytes = b""
+    ):
         super().__init__(None)
-        self._identity, self._read_only, self._at_rest = identity, read_only, at_rest
+        self._identity, self._read_only, self._at_rest, self._secret = identity, read_only, at_rest, secret
         self._failure, self._retry_at = "", 0.0
         with self._failures("reach"):
             self._store, self._root = fsspec.core.url_to_fs(url)
@@ -61,7 +68,7 @@ class RemoteTier(KVTier):
             except FileNotFoundError:
                 return None
         try:
-            return kv_from_bytes(data, self._identity, self._at_rest, key)
+            return kv_from_bytes(self._opened(key, data), self._identity, key, self._at_rest)
         except (KVCorruptError, KVMismatchError):
             self.delete(key)
             raise
@@ -76,7 +83,8 @@ class RemoteTier(KVTier):
             if not self._store.exists(path):
                 aside = f"{path}.{uuid.uuid4().hex}.tmp"
                 self._store.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-                self._store.pipe_file(aside, kv_to_bytes(kv, self._identity, self._at_rest))
+                data = kv_to_bytes(kv, self._identity, key, self._at_rest)
+                self._store.pipe_file(aside, data + self._seal(key, data))
                 self._store.mv(aside, path)
         return True
 
@@ -106,6 +114,18 @@ class RemoteTier(KVTier):
         """Bytes of all files in the store. Lists the store."""
         with self._failures("list"):
             return sum(info["size"] for info in self._store.glob(f"{self._root}/*/*", detail=True).values())
+
+    def _seal(self, key: str, data: bytes) -> bytes:
+        return hmac.digest(self._secret, key.encode() + data, "sha256") if self._secret else b""
+
+    def _opened(self, key: str, file: bytes) -> bytes:
+        """A file's data. Raises KVCorruptError if its seal is wrong."""
+        if not self._secret:
+            return file
+        data, seal = file[:-SEAL_BYTES], file[-SEAL_BYTES:]
+        if not hmac.compare_digest(seal, self._seal(key, data)):
+            raise KVCorruptError(f"block KV file {key} is not sealed with this store's secret")
+        return data
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key[:2]}/{key}.safetensors"

@@ -1,8 +1,9 @@
 """Writes one block KV as one safetensors file, with its identity and checksums.
 
 The header's metadata holds what a reader (`blockrag.kv.reader`) must check first: format version, identity (rule 6),
-form (exact, or in 8 bits) and CRC-32s, one of the header and one of each layer. A CRC detects damage by disks and
-crashes; it is no defence against someone who can write to the folder.
+key, form (exact, or in 8 bits) and CRC-32s, one of the header, shapes included, and one of each layer. A CRC detects
+damage by disks and crashes; it is no defence against someone who can write to the folder. For a shared store there is a
+keyed hash, see `blockrag.kv.remote`.
 """
 
 import json
@@ -30,7 +31,7 @@ PARTS = {"exact": ("keys", "values"), "int8": ("keys", "values", "key_scales", "
 """A file's tensors, in the order of the checksum; the first dimension of each is layers."""
 
 
-def write_kv(path: Path, kv: BlockKV, identity: str, at_rest: AtRest = "exact") -> int:
+def write_kv(path: Path, kv: BlockKV, identity: str, key: str, at_rest: AtRest = "exact") -> int:
     """Write `kv` to a temporary file and rename it to `path`, so that `path` is always complete (rule 8).
 
     Parameters
@@ -41,6 +42,8 @@ def write_kv(path: Path, kv: BlockKV, identity: str, at_rest: AtRest = "exact") 
         On any device.
     identity : str
         `KVIdentity.digest` of its maker.
+    key : str
+        Of the block.
     at_rest : "exact" or "int8"
 
     Returns
@@ -53,7 +56,7 @@ def write_kv(path: Path, kv: BlockKV, identity: str, at_rest: AtRest = "exact") 
     OSError
         If writing fails; no partial file is left.
     """
-    tensors, metadata = _parts(kv, identity, at_rest)
+    tensors, metadata = _parts(kv, identity, key, at_rest)
     aside = path.with_suffix(f".{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
         _save(tensors, aside, metadata)
@@ -67,18 +70,19 @@ def write_kv(path: Path, kv: BlockKV, identity: str, at_rest: AtRest = "exact") 
         aside.unlink(missing_ok=True)
 
 
-def kv_to_bytes(kv: BlockKV, identity: str, at_rest: AtRest = "exact") -> bytes:
+def kv_to_bytes(kv: BlockKV, identity: str, key: str, at_rest: AtRest = "exact") -> bytes:
     """The same file, as bytes."""
-    tensors, metadata = _parts(kv, identity, at_rest)
+    tensors, metadata = _parts(kv, identity, key, at_rest)
     return save(tensors, metadata)
 
 
-def _parts(kv: BlockKV, identity: str, at_rest: AtRest) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def _parts(kv: BlockKV, identity: str, key: str, at_rest: AtRest) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     stored: BlockKV | QuantizedKV = quantize(kv) if at_rest == "int8" else kv
     tensors = {name: getattr(stored, name).cpu().contiguous() for name in PARTS[at_rest]}
     metadata = {
         "version": str(FORMAT_VERSION),
         "identity": identity,
+        "key": key,
         "form": at_rest,
         "dtype": str(kv.keys.dtype).removeprefix("torch."),
         "first_position": str(kv.first_position),
@@ -92,6 +96,7 @@ def _parts(kv: BlockKV, identity: str, at_rest: AtRest) -> tuple[dict[str, torch
 def header_checksum(metadata: Mapping[str, str], layout: Mapping[str, tuple[str, Sequence[int]]]) -> int:
     """Checksum of the metadata, and of each tensor's name, type and shape."""
     meaning = [metadata[name] for name in ("version", "identity", "form", "dtype", "first_position")]
+    meaning += [metadata["key"]] if "key" in metadata else []  # earlier files of this version have none
     return zlib.crc32(json.dumps([meaning, [[name, *entry] for name, entry in layout.items()]]).encode())
 
 

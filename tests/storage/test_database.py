@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,27 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "x.sqlite").write_bytes(b"not a database at all" * 100)
     with pytest.raises(StorageError):
         Database(sqlite_url(tmp_path / "x.sqlite"))
+
+
+def test_deleted_text_leaves_the_log_once_its_readers_are_gone(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("storage.database.WIPE_S", 0.05)
+    monkeypatch.setattr("storage.database.WIPE_WAIT_MS", 50)
+    store = Store.open(sqlite_url(tmp_path / "x.sqlite"))
+    collection = store.collections.create("anna", "c")
+    text = "the password of the harbour master is swordfish. " * 900
+    kept = store.documents.add(collection.id, document(text=text), segmentation_of(text))
+    reader = sqlite3.connect(tmp_path / "x.sqlite", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM documents").fetchall()
+    store.documents.delete(kept)
+    assert not store.database.is_wiped and "still in the write-ahead log" in caplog.text
+    reader.close()
+    deadline = time.monotonic() + 20
+    while not store.database.is_wiped and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert store.database.is_wiped
+    assert not any(b"swordfish" in path.read_bytes() for path in tmp_path.iterdir())
+    store.close()
 
 
 def test_deleted_text_is_in_no_file_any_more(tmp_path):

@@ -84,6 +84,13 @@ with locked(Path(sys.argv[1])):
 """
 
 
+def test_files_that_arrived_before_a_kill_are_removed_at_the_start(tmp_path):
+    (tmp_path / "incoming" / "a").mkdir(parents=True)
+    (tmp_path / "incoming" / "a" / "secret.pdf").write_text("a visitor's")
+    folder = app.empty_incoming(tmp_path)
+    assert folder == tmp_path / "incoming" and list(folder.iterdir()) == [] and folder.stat().st_mode & 0o077 == 0
+
+
 def test_a_second_program_on_one_data_folder_stops_before_it_touches_anything(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(app, "make_server", lambda args: pytest.fail("the application went on"))
     monkeypatch.setattr("ui.logs.configure", lambda as_json: None)  # it would take the log from pytest
