@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from blockrag import load
+from blockrag.attention.format import BLOCK_FORMAT
 from blockrag.cli import main
 from blockrag.engine import Engine
 from blockrag.errors import WeightsError
@@ -20,7 +21,6 @@ from blockrag.kv.memory import MemoryTier
 from blockrag.kv.tiered import TieredKV
 from blockrag.models.adapter import ABOUT, Adapter, Change, apply_changes, load_adapter, save_adapter
 from blockrag.models.load import adapted, load_answer_model
-from blockrag.models.merge import BLOCK_FORMAT
 from blockrag.models.peft_format import export_peft, import_peft
 from blockrag.models.shipped import find_adapter, shipped_adapters
 from blockrag.models.store import base_id
@@ -217,8 +217,9 @@ def test_an_adapter_becomes_a_lora_of_peft_and_comes_back(base, tmp_path, mode):
     for network in (again, theirs):
         for name, weight in expected.state_dict().items():
             torch.testing.assert_close(
-                network.state_dict()[name], weight, rtol=0, atol=2e-2 * weight.abs().max().item()
+                network.state_dict()[name], weight, rtol=0, atol=1e-5 * weight.abs().max().item()
             )
+    assert (tmp_path / "peft" / BLOCK_FORMAT).exists() == (mode == "block")
     moved = max((expected.state_dict()[f"{n}.weight"] - w).abs().max() for n, w in _originals(base, adapter).items())
     assert moved > 0.05, "the change must be larger than the tolerance"
 

@@ -7,8 +7,12 @@ strict isolation) is block attention as arXiv 2409.15355 defines it; sinks are t
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+
+BLOCK_FORMAT = "block_format.json"
+"""File that describes the blocks of a folder of weights for other engines; see `write_format`."""
 
 
 @dataclass(frozen=True)
@@ -55,3 +59,10 @@ class BlockFormat:
 
 
 PLAIN = BlockFormat()
+
+
+def write_format(folder: Path, sink_ids: tuple[int, ...], prefix_visible: bool, digest: str) -> None:
+    """Write the file `BLOCK_FORMAT`: the literal sinks before every block, whether blocks see the prefix, and the
+    digest of the format, which is part of every KV key."""
+    told = {"sinks": list(sink_ids), "prefix_visible": prefix_visible, "digest": digest}
+    (folder / BLOCK_FORMAT).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

@@ -1,6 +1,5 @@
 """Merge a base model and its adapter into an ordinary checkpoint, for engines that do not know our adapters."""
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -8,20 +7,20 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from blockrag.attention import gqa
+from blockrag.attention.format import BlockFormat, write_format
 from blockrag.errors import WeightsError
 from blockrag.models.adapter import Adapter
 from blockrag.models.load import adapted, load_tokenizer
 from blockrag.models.store import base_id, local_path
 
 SINK_TOKEN = "<|block_sink_{}|>"
-BLOCK_FORMAT = "block_format.json"
 
 
 def merge(model: str, adapter: Adapter, mode: Literal["full", "block"], out: Path) -> None:
     """Write the weights of one mode as a checkpoint.
 
-    Learned sinks become tokens of the vocabulary. For block mode, the file `BLOCK_FORMAT` names the tokens that precede
-    every block and says whether blocks see the prefix.
+    Learned sinks become tokens of the vocabulary. For block mode, the tokens that precede every block, and
+    whether blocks see the prefix, are written too; see `write_format`.
 
     Parameters
     ----------
@@ -47,11 +46,12 @@ def merge(model: str, adapter: Adapter, mode: Literal["full", "block"], out: Pat
     assert both.full is not None
     network = both.network if mode == "block" else both.full.network
     if mode == "block":
-        block_format = {"sinks": _sink_tokens(network, tokenizer, adapter), "prefix_visible": adapter.prefix_visible}
+        sinks = tuple(_sink_tokens(network, tokenizer, adapter))
     network.save_pretrained(out)
     tokenizer.save_pretrained(out)
     if mode == "block":
-        (out / BLOCK_FORMAT).write_text(json.dumps(block_format, indent=1) + "\n", encoding="utf-8")
+        block_format = BlockFormat(sinks, prefix_visible=adapter.prefix_visible)
+        write_format(out, sinks, block_format.prefix_visible, block_format.digest)
 
 
 def _sink_tokens(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, adapter: Adapter) -> list[int]:

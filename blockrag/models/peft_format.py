@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from blockrag.attention.format import write_format
 from blockrag.errors import WeightsError
 from blockrag.models.adapter import Adapter, Change, Changes
 
@@ -22,10 +23,11 @@ _UNSUPPORTED = {"use_dora": False, "fan_in_fan_out": False, "bias": "none", "mod
 
 
 def export_peft(adapter: Adapter, folder: Path, mode: str = "block") -> None:
-    """Write the changes of one mode as a LoRA adapter, in bfloat16.
+    """Write the changes of one mode as a LoRA adapter, in float32.
 
     Block mode holds the teacher's and the student's changes, full mode the teacher's alone. PEFT knows no sinks and no
-    attention masks: whoever runs the network must give blocks their literal sinks and the view of the prefix.
+    attention masks; for block mode a file beside the adapter describes them (see `write_format`), for an engine that
+    can give blocks their literal sinks and the view of the prefix.
 
     Parameters
     ----------
@@ -67,11 +69,14 @@ def export_peft(adapter: Adapter, folder: Path, mode: str = "block") -> None:
     }
     tensors = {}
     for name, change in changes.items():
-        tensors[f"{_PREFIX}{name}.lora_A.weight"] = change.down.bfloat16().contiguous()
-        tensors[f"{_PREFIX}{name}.lora_B.weight"] = change.up.bfloat16().contiguous()
+        tensors[f"{_PREFIX}{name}.lora_A.weight"] = change.down.float().contiguous()
+        tensors[f"{_PREFIX}{name}.lora_B.weight"] = change.up.float().contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / TENSORS, metadata={"format": "pt"})
     (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    if mode == "block":
+        block_format = adapter.block_format
+        write_format(folder, block_format.sink_ids, block_format.prefix_visible, block_format.digest)
 
 
 def import_peft(folder: Path) -> Changes:
