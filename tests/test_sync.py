@@ -111,6 +111,8 @@ def test_the_command_line_follows_lists_and_deletes(capsys, folder, tmp_path, mo
     code, result = run(capsys, "documents", "--store", store)
     assert code == 0 and [record["name"] for record in result["documents"]] == ["a.md", "b.txt"]
     first = result["documents"][0]["id"]
+    main(["documents", "--store", store])
+    assert f"{folder / 'below' / 'b.txt'} (utf-8)\n" in capsys.readouterr().out
     code, result = run(capsys, "delete", first[:12], str(folder / "below" / "b.txt"), "nothing", "--store", store)
     assert code == 3 and len(result["deleted"]) == 2 and result["unknown"] == ["nothing"] and result["n_blocks"] == 0
     code, result = run(capsys, "index", str(folder), "--store", store, "--segmenter", "structural")
