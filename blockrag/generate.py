@@ -135,7 +135,7 @@ def last_logits(
 ) -> torch.Tensor:
     """Like `prefill`, but the logits of the last `n` tokens, shape ``(n, vocab_size)``."""
     start = cache.n_tokens
-    if attend is None and start > 0 and len(token_ids) > 1 and model.device.type == "cpu":
+    if attend is None and start > 0 and len(token_ids) > 1 and model.device.type == "cpu" and model.has_plain_attention:
         attend = attend_past_and_own
     output = model.network(
         input_ids=torch.tensor([list(token_ids)], device=model.device),

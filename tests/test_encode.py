@@ -10,7 +10,7 @@ from blockrag.attention.format import BlockFormat
 from blockrag.kv.block_kv import BlockKV
 from blockrag.models.int8 import use_int8
 from tests.paths import encode_all, logits_over
-from tests.tiny import OTHER_FAMILIES, VOCABULARY, tiny_model
+from tests.tiny import EXPERTS, OTHER_FAMILIES, VOCABULARY, WINDOWED, tiny_model
 
 MODEL = tiny_model()
 block_of_tokens = st.lists(st.integers(3, VOCABULARY - 1), min_size=1, max_size=80)
@@ -35,7 +35,7 @@ def test_other_blocks_move_no_bit(block, others, changed, place):
         assert same_bits(kv, alone), "a block's KV depends on what is encoded beside it"
 
 
-@pytest.mark.parametrize("family", OTHER_FAMILIES)
+@pytest.mark.parametrize("family", [*OTHER_FAMILIES, *WINDOWED, *EXPERTS])
 def test_no_familys_blocks_move_a_bit_of_one_another(family):
     model = tiny_model(family, hidden_size=256, intermediate_size=512, head_dim=64)
     block, others = [7] * 40, [[5 + n] * n for n in (1, 33, 60, 90)]

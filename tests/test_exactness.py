@@ -9,10 +9,20 @@ from hypothesis import strategies as st
 
 from blockrag.attention.format import PLAIN, BlockFormat
 from blockrag.attention.reference import reference_logits
+from blockrag.attention.runner import make_runner
 from blockrag.generate import prefill
 from blockrag.models.answer_model import AnswerModel
 from tests.paths import assemble, cached_logits, encode_all
-from tests.tiny import FAMILIES, ONE_ROPE_TYPE, OTHER_FAMILIES, ROPE, VOCABULARY, tiny_model
+from tests.tiny import (
+    EXPERTS,
+    FAMILIES,
+    ONE_ROPE_TYPE,
+    OTHER_FAMILIES,
+    ROPE,
+    VOCABULARY,
+    WINDOWED,
+    tiny_model,
+)
 
 TOLERANCE = 1e-4
 FORMATS = {
@@ -38,6 +48,7 @@ COMBINATIONS = [
     *product(FAMILIES, ROPE, FORMATS),
     *product(OTHER_FAMILIES, ["default"], FORMATS),
     *((family, rope, "plain") for family, rope in product(OTHER_FAMILIES, ROPE) if rope != "default"),
+    *product([*WINDOWED, *EXPERTS], ["default"], FORMATS),
 ]
 
 
@@ -48,6 +59,78 @@ def test_cached_logits_are_the_references(family, rope, block_format):
     model = tiny_model(family, rope=rope, block_format=FORMATS[block_format])
     blocks = [tokens(n, seed=n) for n in (1, 40, 300, 33)]
     assert_exact(model, tokens(7, seed=98), blocks, tokens(9, seed=99))
+
+
+WINDOWS = {
+    "mistral": {"sliding_window": 16},
+    "phi3": {"sliding_window": 16},
+    "starcoder2": {"sliding_window": 16},
+    "mixtral": {"sliding_window": 16},
+    "qwen2": {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1},
+    "qwen3": {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1},
+    "qwen3_moe": {"use_sliding_window": True, "sliding_window": 16},
+    "smollm3": {
+        "use_sliding_window": True,
+        "sliding_window": 16,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+}
+"""Settings that give layers a window, of families that also have models without."""
+
+
+@pytest.mark.parametrize("block_format", ["plain", "sinks, prefix visible"])
+@pytest.mark.parametrize("family", WINDOWS)
+def test_layers_with_a_window_see_that_far_in_the_joined_prompt(family, block_format):
+    model = tiny_model(family, block_format=FORMATS[block_format], **WINDOWS[family])
+    blocks, final = [tokens(n, seed=n) for n in (1, 40, 300, 5, 6)], tokens(33, seed=99)
+    assert model.rope.windows and {*model.rope.windows} <= {16, None}
+    assert_exact(model, tokens(7, seed=98), blocks, final)
+    without = tiny_model(family, block_format=FORMATS[block_format])
+    far = reference_logits(without, [], blocks, final) - reference_logits(model, [], blocks, final)
+    assert far.abs().max() > 100 * TOLERANCE, "the window would not be noticed"
+
+
+@pytest.mark.parametrize("window", [1, 2, 7, 39, 40, 41, 400])
+def test_windows_of_any_size(window):
+    model = tiny_model("gemma2", sliding_window=window)
+    assert_exact(model, tokens(3, 1), [tokens(n, n) for n in (40, 1, 39)], tokens(9, 2))
+
+
+@pytest.mark.parametrize("family", [*WINDOWED, *EXPERTS, "mistral"])
+def test_the_runner_is_exact_through_prefill_and_decoding(family):
+    model = tiny_model(family, **WINDOWS.get(family, {}))
+    blocks, final = [tokens(n, seed=n) for n in (40, 300)], tokens(20, seed=99)
+    with make_runner(model).join(encode_all(model, blocks), room=30) as joined:
+        found = torch.stack(
+            [joined.logits(ids) for ids in (final[:8], final[8:17], *([token] for token in final[17:]))]
+        )
+    expected = reference_logits(model, [], blocks, final)[[7, 16, 17, 18, 19]]
+    assert (found - expected).abs().max() <= TOLERANCE
+
+
+LONG = {"short_factor": [1.0 + i / 8 for i in range(8)], "long_factor": [2.0 + i for i in range(8)]}
+LENGTHS = {
+    "dynamic": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0},
+    "longrope": {
+        "rope_type": "longrope",
+        "rope_theta": 1e4,
+        "factor": 8.0,
+        "original_max_position_embeddings": 64,
+        **LONG,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", LENGTHS)
+def test_frequencies_that_depend_on_length_are_those_of_the_context(kind):
+    """Blocks below and above the original length, which `transformers` would give different frequencies."""
+    family, own = ("phi3", {"original_max_position_embeddings": 64}) if kind == "longrope" else ("llama", {})
+    model = tiny_model(family, rope_parameters=LENGTHS[kind], **own)
+    before = model.rope.inv_freq.clone()
+    assert_exact(model, [], [tokens(n, n) for n in (5, 80, 40)], tokens(9, 2))
+    assert torch.equal(model.network.model.rotary_emb.inv_freq.double(), before)
+    factors = torch.tensor(LONG["long_factor"]) if kind == "longrope" else 1.0
+    assert torch.allclose(before, 1 / (factors * 1e4 ** (torch.arange(0, 16, 2) / 16)).double())
 
 
 @settings(max_examples=25, deadline=None)
@@ -82,7 +165,7 @@ def test_blocks_isolation_changes_the_logits():
     assert (full - reference_logits(model, [], blocks, final)).abs().max() > 100 * TOLERANCE
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *OTHER_FAMILIES])
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHER_FAMILIES, *WINDOWED, *EXPERTS])
 def test_one_block_without_sinks_is_the_models_own_generate(family):
     model = tiny_model(family)
     block, final = tokens(50, 1), tokens(8, 2)

@@ -1,17 +1,22 @@
 """Which models are accepted; every refusal names what was found and what to do."""
 
+import json
 from pathlib import Path
 
 import pytest
+import torch
+import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from blockrag.attention.runner import has_kernels
+from blockrag.attention.varlen import has_packs
+from blockrag.cli import main
 from blockrag.errors import UnsupportedModelError
+from blockrag.models import table
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.families import FAMILIES as VERIFIED
-from blockrag.models.families import check_supported, rotated_layers
-from tests.tiny import FAMILIES, OTHER_FAMILIES, ROPE, tiny_model
-
-LONG = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 2.0, "short_factor": [1.0] * 8, "long_factor": [1.0] * 8}
+from blockrag.models.families import check_supported, rotated_layers, windows
+from tests.tiny import EXPERTS, FAMILIES, OTHER_FAMILIES, ROPE, WINDOWED, tiny_model
 
 
 def config(family: str = "llama", **changes):
@@ -20,7 +25,7 @@ def config(family: str = "llama", **changes):
 
 
 def test_every_verified_family_is_in_the_exactness_tests():
-    assert sorted([*FAMILIES, *OTHER_FAMILIES]) == sorted(VERIFIED)
+    assert sorted([*FAMILIES, *OTHER_FAMILIES, *WINDOWED, *EXPERTS]) == sorted(VERIFIED)
 
 
 def test_the_guide_names_every_verified_family():
@@ -28,37 +33,27 @@ def test_the_guide_names_every_verified_family():
     assert [family for family in VERIFIED if f"`{family}`" not in guide] == []
 
 
-@pytest.mark.parametrize("family", OTHER_FAMILIES)
+@pytest.mark.parametrize("family", [*OTHER_FAMILIES, *WINDOWED, *EXPERTS])
 def test_verified_families_are_accepted_as_they_are_published(family):
     check_supported(AutoConfig.for_model(family))
 
 
 def test_an_unverified_family_names_the_flag_that_overrides():
-    with pytest.raises(UnsupportedModelError, match="'starcoder2'.*--allow-unverified"):
-        check_supported(config("starcoder2"))
-    check_supported(config("starcoder2"), allow_unverified=True)
+    with pytest.raises(UnsupportedModelError, match="'hunyuan_v1_dense'.*--allow-unverified"):
+        check_supported(config("hunyuan_v1_dense"))
+    check_supported(config("hunyuan_v1_dense"), allow_unverified=True)
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"family": "mistral", "sliding_window": 4096}, "sliding"),
-        ({"family": "phi3", "sliding_window": 2047, "pad_token_id": 0}, "sliding window of 2047"),
-        ({"family": "qwen2", "use_sliding_window": True, "sliding_window": 64, "max_window_layers": 1}, "sliding"),
-        (
-            {"family": "smollm3", "use_sliding_window": True, "sliding_window": 64, "num_hidden_layers": 4},
-            "sliding_attention",
-        ),
-        (
-            {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
-            "'dynamic'.*length of the prompt",
-        ),
-        ({"rope_parameters": LONG}, "'longrope'.*length of the prompt"),
+        ({"family": "exaone4", "sliding_window": 64}, "sliding-window layers are not verified"),
+        ({"rope_parameters": {"rope_type": "proportional", "rope_theta": 1e4}}, "type 'proportional'"),
         ({"rope_parameters": {**ROPE["default"], "partial_rotary_factor": 0.5}}, r"partial.*0\.5"),
         ({"family": "gemma", "use_bidirectional_attention": True}, "later tokens"),
         ({"family": "falcon", "alibi": True}, "ALiBi"),
         ({"family": "lfm2", "layer_types": ["conv", "full_attention"]}, "conv"),
-        ({"family": "gemma2", "layer_types": ["full_attention"] * 2}, "softcap"),
+        ({"family": "vaultgemma", "layer_types": ["full_attention"] * 2}, "softcap"),
         ({"per_layer_config": {0: {"intermediate_size": 32}, 1: {"intermediate_size": 64}}}, "differ in shape"),
     ],
 )
@@ -70,12 +65,12 @@ def test_what_cannot_be_cached_is_refused_by_name(changes, message):
 @pytest.mark.parametrize(
     "family, message",
     [
-        *((family, "sliding_attention") for family in ("gemma2", "gemma3", "gemma3_text", "olmo3", "cohere2", "ministral")),
+        *((family, "sliding-window") for family in ("gemma3", "cohere2", "exaone4", "vaultgemma")),
         *((family, "linear_attention|recurrent") for family in ("qwen3_next", "jamba", "recurrent_gemma", "bamba")),
         *((family, "mamba|linear_attention|recurrent") for family in ("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm")),
         *((family, "absolute ones or ALiBi") for family in ("gpt2", "opt", "bloom", "mpt")),
         *((family, "latent attention") for family in ("deepseek_v2", "deepseek_v3", "minicpm3")),
-        *((family, "mixture of .* experts") for family in ("mixtral", "qwen3_moe", "granitemoe", "olmoe")),
+        *((family, "mixture of .* experts") for family in ("phimoe", "glm4_moe", "ernie4_5_moe")),
     ],
 )  # fmt: skip
 def test_families_that_cannot_work_are_refused_as_they_are_published(family, message):
@@ -85,8 +80,26 @@ def test_families_that_cannot_work_are_refused_as_they_are_published(family, mes
 
 
 def test_a_model_is_checked_when_it_is_made():
-    with pytest.raises(UnsupportedModelError, match="sliding"):
-        tiny_model("mistral", sliding_window=32)
+    with pytest.raises(UnsupportedModelError, match="later tokens"):
+        tiny_model("gemma", use_bidirectional_attention=True)
+
+
+def test_windows_are_read_from_the_configuration():
+    assert windows(config("mistral", sliding_window=64)) == (64, 64)
+    assert windows(config("gemma2", layer_types=["sliding_attention", "full_attention"], sliding_window=64)) == (
+        64,
+        None,
+    )
+    assert windows(config("mistral", sliding_window=None)) is None is windows(config("llama"))
+
+
+def test_no_fast_path_computes_attention_with_a_window_or_capped_scores():
+    for family in ("gemma2", "gpt_oss", "ministral"):
+        model = tiny_model(family)
+        assert not model.has_plain_attention and not has_kernels(model) and not has_packs(model)
+        ids = torch.arange(3, 43)[None]
+        with pytest.raises(UnsupportedModelError, match="under a mask alone"):
+            model.network(input_ids=ids, attend=lambda *given: None)
 
 
 def test_a_network_built_otherwise_is_refused():
@@ -98,3 +111,18 @@ def test_a_network_built_otherwise_is_refused():
 def test_layers_without_rotation_are_read_from_the_configuration():
     assert rotated_layers(config("smollm3", num_hidden_layers=4)) == (True, True, True, False)
     assert rotated_layers(config("smollm3", no_rope_layers=[1, 1])) is None is rotated_layers(config("llama"))
+
+
+def test_the_table_of_families_is_that_of_this_transformers():
+    page = (Path(__file__).parent.parent / "docs" / "models.md").read_text(encoding="utf-8")
+    if f"transformers {transformers.__version__}," in page:
+        assert page == table.markdown(), "run python -m blockrag models families > docs/models.md"
+    rows = {row.model_type: row for row in table.family_rows()}
+    assert {name for name, row in rows.items() if row.state == "verified"} == {*VERIFIED}
+    assert rows["mamba"].state == "refused" and "linear_attention" in rows["mamba"].why
+
+
+def test_the_command_prints_every_family(capsys):
+    assert main(["models", "families", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["families"]
+    assert {"model_type": "mixtral", "state": "verified", "why": "sliding windows, experts"} in rows

@@ -11,7 +11,7 @@ from blockrag.attention.reference import reference_logits
 from blockrag.attention.runner import PlainRunner
 from blockrag.models.answer_model import AnswerModel
 from tests.paths import encode_all
-from tests.tiny import FAMILIES, OTHER_FAMILIES, ROPE, VOCABULARY, tiny_model
+from tests.tiny import EXPERTS, FAMILIES, OTHER_FAMILIES, ROPE, VOCABULARY, tiny_model
 
 TOLERANCE = 1e-4
 
@@ -41,7 +41,7 @@ def assert_exact(model: AnswerModel) -> None:
         assert torch.equal(part.keys, keys) and torch.equal(part.values, values), "rule 5"
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *OTHER_FAMILIES])
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHER_FAMILIES, *EXPERTS])
 def test_every_family_is_exact(family):
     assert_exact(tiny_model(family))
 

@@ -51,12 +51,24 @@ FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 OTHER_FAMILIES = (
     "gemma", "phi3", "granite", "olmo", "olmo2", "smollm3", "arcee", "seed_oss", "apertus", "hyperclovax",
-    "phi", "glm", "glm4", "cohere", "ernie4_5", "helium",
+    "phi", "glm", "glm4", "cohere", "ernie4_5", "helium", "starcoder2",
 )  # fmt: skip
 """Tested with every RoPE type in one format, and in every format with one RoPE type."""
 
-ONE_ROPE_TYPE = ("phi3",)
-"""Families that only support "default" of `ROPE`."""
+WINDOWED = ("gemma2", "gemma3_text", "olmo3", "ministral", "gpt_oss")
+"""With sliding-window layers; tested in every format with one RoPE type, as the next ones are."""
+
+EXPERTS = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "granitemoe")
+"""Mixtures of experts."""
+
+ONE_ROPE_TYPE = ("phi3", *WINDOWED, *EXPERTS)
+"""Families that only support "default" of `ROPE`, or are tested with their own."""
+
+_TWO_ROPES = {
+    "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+}
+_MIXED = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 16}
 
 OWN_SETTINGS = {
     "mistral": {"sliding_window": None},
@@ -68,6 +80,26 @@ OWN_SETTINGS = {
     "olmo": {"clip_qkv": 8.0},
     "smollm3": {"no_rope_layer_interval": 2},
     "cohere": {"use_qk_norm": True, "logit_scale": 1.0},
+    "gemma2": {**_MIXED, "attn_logit_softcapping": 5.0, "query_pre_attn_scalar": 16},
+    "gemma3_text": {**_MIXED, "rope_parameters": _TWO_ROPES, "query_pre_attn_scalar": 16},
+    "olmo3": {**_MIXED, "rope_parameters": _TWO_ROPES},
+    "ministral": {"sliding_window": 16},
+    "gpt_oss": {**_MIXED, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen2_moe": {
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 48,
+        "shared_expert_intermediate_size": 64,
+    },
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48},
+    "olmoe": {"num_experts": 4, "num_experts_per_tok": 2},
+    "granitemoe": {
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "attention_multiplier": 0.25,
+        "embedding_multiplier": 4.0,
+    },
 }
 """Extra settings of a family, with values that have an effect."""
 

@@ -1,6 +1,7 @@
 """Assemble: join block KVs into the KV of one prompt."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 
 import torch
@@ -35,7 +36,7 @@ def assemble(parts: Sequence[BlockKV], rope: Rope, storage: torch.Tensor) -> Pre
 
         return assemble_cuda(parts, rope, storage)
     joining = _Joining(parts, rope, storage)
-    return PreallocatedCache(storage, joining.n_tokens, joining.fill)
+    return PreallocatedCache(storage, joining.n_tokens, joining.fill, rope.windows)
 
 
 class _Joining:
@@ -47,16 +48,30 @@ class _Joining:
         self.n_tokens = 0
         for part in parts:
             start, self.n_tokens = self.n_tokens, self.n_tokens + part.n_tokens
-            self._moves.append((part, slice(start, self.n_tokens), rope.rotation(start - part.first_position)))
+            self._moves.append((part, start, start - part.first_position))
+        self._rotation = lru_cache(maxsize=None)(rope.rotation)
 
     def fill(self, layer: int) -> None:
         keys, values = self._storage[:, layer, 0]
-        for part, span, rotation in self._moves:
+        window, one_such_layer = self._rope.window(layer), self._layer_like(layer)
+        first_seen = 0 if window is None else self.n_tokens - window + 1
+        for part, start, offset in self._moves:
+            skipped = max(0, first_seen - start)
+            if skipped >= part.n_tokens:
+                continue
             part.await_layer(layer)
-            values[:, span] = part.values[layer]
+            span = slice(start + skipped, start + part.n_tokens)
+            values[:, span] = part.values[layer][:, skipped:]
             self._rope.rotate(
-                part.keys[layer].to(keys.device), rotation if self._rope.rotates(layer) else None, out=keys[:, span]
+                part.keys[layer][:, skipped:].to(keys.device),
+                self._rotation(offset, one_such_layer) if self._rope.rotates(layer) else None,
+                out=keys[:, span],
             )
+
+    def _layer_like(self, layer: int) -> int:
+        """The first layer with the same frequencies, so that rotations are computed once for each kind."""
+        is_local = self._rope.is_local(layer)
+        return next(i for i in range(layer + 1) if self._rope.is_local(i) == is_local)
 
 
 def has_kernel(storage: torch.Tensor) -> bool:

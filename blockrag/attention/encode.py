@@ -4,7 +4,8 @@ Isolation to the bit (rule 4) needs more than a mask: matrix products of differe
 that a block encoded beside a longer neighbour would differ in its last bits. Here the shape of a block's batch depends
 on the block's own length alone. In rows (everywhere), rows are padded to a multiple of `LENGTH_STEP`, and a batch
 always has the same number of rows for its length, filled up with empty ones. In packs (`blockrag.attention.varlen`, on
-CUDA), blocks of any length are concatenated in packs of one size.
+CUDA), blocks of any length are concatenated in packs of one size. Of a mixture of experts, each block is a batch by
+itself: how many tokens an expert computes together depends on all tokens of the batch.
 """
 
 from collections import defaultdict
@@ -84,7 +85,7 @@ def _in_rows(
         length = len(sinks) + len(token_ids)
         by_length[-(-length // LENGTH_STEP) * LENGTH_STEP].append(number)
     for length, numbers in sorted(by_length.items()):
-        n_rows = max(1, BATCH_TOKENS[model.device.type] // length)
+        n_rows = 1 if model.has_experts else max(1, BATCH_TOKENS[model.device.type] // length)
         for i in range(0, len(numbers), n_rows):
             batch = numbers[i : i + n_rows]
             rows = _encode_batch(model, [parts[n] for n in batch], sinks, prefix, (n_rows, length))
@@ -112,7 +113,7 @@ def _encode_batch(
         storage[0, ..., :start, :] = prefix.keys[:, None]
         storage[1, ..., :start, :] = prefix.values[:, None]
     positions = torch.arange(start, start + length, device=model.device)[None]
-    cache = PreallocatedCache(storage, n_tokens=start)
+    cache = PreallocatedCache(storage, start, windows=model.rope.windows)
     model.network(
         inputs_embeds=embeddings, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
     )

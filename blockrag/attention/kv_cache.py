@@ -4,7 +4,7 @@
 token; here there is room for the answer from the start, and a step writes only its own rows.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -38,28 +38,40 @@ class PreallocatedLayer(FixedLayer):
     """One layer: a view ``(batch, kv_heads, capacity, head_dim)`` into the cache's storage, filled up to `n_tokens`.
 
     `fill`, if given, is called once, before the first tokens are read. While `newest_alone` is set, `update` returns
-    only the tokens that it writes.
+    only the tokens that it writes. A layer with a `window` returns what the first new token sees, and what follows.
     """
 
     newest_alone = False
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, n_tokens: int, fill: Callable[[], None] | None = None):
+    def __init__(
+        self,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        n_tokens: int,
+        fill: Callable[[], None] | None = None,
+        window: int | None = None,
+    ):
         super().__init__(keys, values)
-        self.n_tokens = n_tokens
+        self.n_tokens, self.window, self.is_sliding = n_tokens, window, window is not None
         self._fill = fill
 
-    def joined(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of the tokens held, shape ``(batch, kv_heads, n_tokens, head_dim)``."""
+    def joined(self, first: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of the tokens held from `first` on, shape ``(batch, kv_heads, tokens, head_dim)``."""
         if self._fill is not None:
             self._fill()
             self._fill = None
-        return self.keys[:, :, : self.n_tokens], self.values[:, :, : self.n_tokens]
+        return self.keys[:, :, first : self.n_tokens], self.values[:, :, first : self.n_tokens]
+
+    @property
+    def first_seen(self) -> int:
+        """First token that the next one sees."""
+        return 0 if self.window is None else max(0, self.n_tokens - self.window + 1)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Append new states ``(batch, kv_heads, n, head_dim)``; return views of all of them, or of the newest alone."""
-        start, end = self.n_tokens, self.n_tokens + key_states.shape[2]
+        start, end, first = self.n_tokens, self.n_tokens + key_states.shape[2], self.first_seen
         if end > self.get_max_length():
             raise ValueError(f"the cache holds {self.get_max_length()} tokens, {end} were asked for")
         self.keys[:, :, start:end] = key_states
@@ -67,11 +79,11 @@ class PreallocatedLayer(FixedLayer):
         self.n_tokens = end
         if self.newest_alone:
             return self.keys[:, :, start:end], self.values[:, :, start:end]
-        return self.joined()
+        return self.joined(first)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Keys that the next `query_length` tokens are masked against, and the offset of the first."""
-        return self.n_tokens + query_length, 0
+        return self.n_tokens + query_length - self.first_seen, self.first_seen
 
     def get_seq_length(self) -> int:
         """Tokens held."""
@@ -89,13 +101,24 @@ class PreallocatedCache(Cache):
     n_tokens : int
     fill : callable, optional
         Given a layer's number, fills its storage; called once for each, before it is first read.
+    windows : sequence of int or None, optional
+        Layer by layer, how many positions a token sees, its own included; None sees all.
     """
 
-    def __init__(self, storage: torch.Tensor, n_tokens: int = 0, fill: Callable[[int], None] | None = None):
+    def __init__(
+        self,
+        storage: torch.Tensor,
+        n_tokens: int = 0,
+        fill: Callable[[int], None] | None = None,
+        windows: Sequence[int | None] | None = None,
+    ):
         self.storage = storage
-        pairs = enumerate(zip(*storage, strict=True))
+        layers = zip(*storage, windows or [None] * storage.shape[1], strict=True)
         super().__init__(
-            layers=[PreallocatedLayer(k, v, n_tokens, fill and partial(fill, layer)) for layer, (k, v) in pairs]
+            layers=[
+                PreallocatedLayer(keys, values, n_tokens, fill and partial(fill, layer), window)
+                for layer, (keys, values, window) in enumerate(layers)
+            ]
         )
 
     @contextmanager

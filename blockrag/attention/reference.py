@@ -37,15 +37,29 @@ def reference_logits(
         Shape ``(len(final), vocab_size)``.
     """
     parts, positions, sees = _lay_out(model, prefix, blocks, final)
-    mask = block_mask([len(part) for part in parts], sees)
-    additive = torch.zeros(mask.shape, dtype=model.dtype).masked_fill(~mask, torch.finfo(model.dtype).min)
+    mask, places = block_mask([len(part) for part in parts], sees), torch.cat(positions)
     output = model.network(
         inputs_embeds=torch.cat(parts)[None],
-        attention_mask=additive.to(model.device)[None, None],
-        position_ids=torch.cat(positions).to(model.device)[None],
+        attention_mask=_by_layer(model, mask, places),
+        position_ids=places.to(model.device)[None],
         use_cache=False,
     )
     return output.logits[0, -len(final) :]
+
+
+def _by_layer(model: AnswerModel, mask: torch.Tensor, places: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+    """The mask as an additive one; for layers with a window, without what is too far back in the joined prompt."""
+
+    def additive(window: int | None) -> torch.Tensor:
+        seen = mask if window is None else mask & (places[:, None] - places < window)
+        smallest = torch.finfo(model.dtype).min
+        return torch.zeros(mask.shape, dtype=model.dtype).masked_fill(~seen, smallest).to(model.device)[None, None]
+
+    windows = model.rope.windows or (None,)
+    sliding = additive(next((window for window in windows if window is not None), None))
+    if None not in windows or len(set(windows)) == 1:
+        return sliding
+    return {"full_attention": additive(None), "sliding_attention": sliding}
 
 
 def _lay_out(

@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 from torch.utils.hooks import RemovableHandle
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from blockrag.errors import UnsupportedModelError
 
-STATIC_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
-"""RoPE types whose frequencies do not depend on the length of the prompt; only these compose."""
+ROPE_TYPES = ("default", "linear", "llama3", "yarn", "dynamic", "longrope")
+"""RoPE types whose frequencies do not depend on the length of the prompt, and two for which `fix_length` sees to that.
+Only then do rotations compose."""
 
 
 Rotation = tuple[torch.Tensor, torch.Tensor]
@@ -24,7 +26,7 @@ Rotation = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Rope:
-    """Frequencies of a model's rotary positions.
+    """What positions do in each layer: the frequencies of rotary positions, and windows.
 
     Attributes
     ----------
@@ -35,25 +37,42 @@ class Rope:
         Layer by layer, whether its keys are rotated; by default all are.
     interleaved : bool
         Whether components 2 i and 2 i + 1 are rotated together; by default i and i + rotary_dim / 2 are.
+    windows : tuple of int or None, optional
+        Layer by layer, how many positions a token sees, its own included; None sees all.
+    local_inv_freq : torch.Tensor, optional
+        Frequencies of the layers with a window, if they have their own.
     """
 
     inv_freq: torch.Tensor
     rotated_layers: tuple[bool, ...] | None = None
     interleaved: bool = False
+    windows: tuple[int | None, ...] | None = None
+    local_inv_freq: torch.Tensor | None = None
 
     def rotates(self, layer: int) -> bool:
         """Whether the keys of `layer` are rotated."""
         return self.rotated_layers is None or self.rotated_layers[layer]
 
-    def is_common(self, head_dim: int) -> bool:
-        """Whether all components of all layers are rotated, in halves: the case that CUDA kernels are written for."""
-        return self.rotated_layers is None and not self.interleaved and 2 * len(self.inv_freq) == head_dim
+    def window(self, layer: int) -> int | None:
+        """How many positions a token of `layer` sees; None for all."""
+        return None if self.windows is None else self.windows[layer]
 
-    def rotation(self, offset: int) -> Rotation | None:
-        """The rotation by `offset` positions, of either sign; None for 0."""
+    def is_local(self, layer: int) -> bool:
+        """Whether `layer` has the frequencies `local_inv_freq`."""
+        return self.local_inv_freq is not None and self.window(layer) is not None
+
+    def is_common(self, head_dim: int) -> bool:
+        """Whether all components of all layers are rotated alike, in halves, and no layer has a window: the case that
+        CUDA kernels are written for."""
+        is_alike = self.rotated_layers is None and self.windows is None and self.local_inv_freq is None
+        return is_alike and not self.interleaved and 2 * len(self.inv_freq) == head_dim
+
+    def rotation(self, offset: int, layer: int = 0) -> Rotation | None:
+        """The rotation by `offset` positions, of either sign; None for 0. `layer` matters where frequencies differ."""
         if offset == 0:
             return None
-        angle = self.inv_freq * offset
+        local = self.local_inv_freq if self.is_local(layer) else None
+        angle = (self.inv_freq if local is None else local) * offset
         return angle.cos().float(), angle.sin().float()
 
     def rotate(self, keys: torch.Tensor, rotation: Rotation | None, out: torch.Tensor) -> None:
@@ -87,6 +106,17 @@ class Rope:
         return heads[..., :half], heads[..., half : 2 * half]
 
 
+def fix_length(rotary: Any, n_tokens: int) -> None:
+    """Make a rotary module of type ``longrope`` or ``dynamic`` take the frequencies for a context of `n_tokens`,
+    whatever the length of a prompt. Keys of other prompts could not be reused otherwise."""
+    if getattr(rotary, "rope_type", "") in ("longrope", "dynamic"):
+        inv_freq, scaling = ROPE_INIT_FUNCTIONS[rotary.rope_type](
+            rotary.config, rotary.inv_freq.device, seq_len=n_tokens
+        )
+        rotary.inv_freq.copy_(inv_freq)
+        rotary.attention_scaling, rotary.rope_type = scaling, "default"
+
+
 def use_exact_angles(rotary: torch.nn.Module) -> RemovableHandle:
     """Make a network's rotary module compute its angles in float64, until the returned handle is removed.
 
@@ -106,23 +136,39 @@ def use_exact_angles(rotary: torch.nn.Module) -> RemovableHandle:
     UnsupportedModelError
         If its angles are not positions times `inv_freq`.
     """
-    twice = _layout(rotary)
+    kinds = layer_kinds(rotary) or ("",)
+    twice = {kind: _layout(rotary, kind) for kind in kinds}
 
     def recompute(module: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
-        positions = kwargs["position_ids"] if "position_ids" in kwargs else args[1]
-        angles = twice(positions[..., None].double() * module.inv_freq.double())
-        return tuple((f(angles) * module.attention_scaling).to(output[0].dtype) for f in (torch.cos, torch.sin))
+        given = dict(zip(("x", "position_ids", "layer_type"), args, strict=False)) | kwargs
+        kind = given.get("layer_type") or ""
+        inv_freq, scaling = frequencies(module, kind)
+        angles = twice[kind](given["position_ids"][..., None].double() * inv_freq.double())
+        return tuple((f(angles) * scaling).to(output[0].dtype) for f in (torch.cos, torch.sin))
 
     return rotary.register_forward_hook(recompute, with_kwargs=True)
 
 
-def _layout(rotary: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    """How the module repeats the angles: all of them twice, or each twice."""
-    inv_freq = rotary.inv_freq.float()
+def layer_kinds(rotary: Any) -> tuple[str, ...]:
+    """Types of layers with frequencies of their own, such as ``full_attention``; empty if all layers share them."""
+    if hasattr(rotary, "inv_freq"):
+        return ()
+    return tuple(kind for kind in getattr(rotary, "layer_types", ()) if hasattr(rotary, f"{kind}_inv_freq"))
+
+
+def frequencies(rotary: Any, kind: str = "") -> tuple[torch.Tensor, float]:
+    """Frequencies and scaling of a rotary module; of layers of type `kind`, if these have their own."""
+    prefix = f"{kind}_" if kind else ""
+    return getattr(rotary, f"{prefix}inv_freq"), getattr(rotary, f"{prefix}attention_scaling")
+
+
+def _layout(rotary: Any, kind: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """How the module repeats the angles: all of them twice, each twice, or not at all."""
+    inv_freq, scaling = frequencies(rotary, kind)
     one = torch.ones(1, 1, dtype=torch.long, device=inv_freq.device)
-    cos = rotary(torch.zeros(1, 1, device=inv_freq.device), one)[0][0, 0]
-    for twice in (_halves, _neighbours):
-        expected = twice(inv_freq).cos() * rotary.attention_scaling
+    cos = rotary(torch.zeros(1, 1, device=inv_freq.device), one, *([kind] if kind else []))[0][0, 0]
+    for twice in (_halves, _neighbours, _once):
+        expected = twice(inv_freq.float()).cos() * scaling
         if cos.shape == expected.shape and torch.allclose(cos, expected, atol=1e-5):
             return twice
     raise UnsupportedModelError(
@@ -133,6 +179,10 @@ def _layout(rotary: Any) -> Callable[[torch.Tensor], torch.Tensor]:
 
 def _halves(angles: torch.Tensor) -> torch.Tensor:
     return torch.cat([angles, angles], dim=-1)
+
+
+def _once(angles: torch.Tensor) -> torch.Tensor:
+    return angles
 
 
 def _neighbours(angles: torch.Tensor) -> torch.Tensor:

@@ -124,7 +124,8 @@ class _PlainJoined(Joined):
 
     def _reads_in_place(self, n_queries: int) -> bool:
         group = self._model.network.config.num_attention_heads // self._model.n_kv_heads
-        return self._model.device.type == "cpu" and n_queries > 1 and pays(self.parts, n_queries * group)
+        is_fit = self._model.has_plain_attention and self._model.device.type == "cpu"
+        return is_fit and n_queries > 1 and pays(self.parts, n_queries * group)
 
 
 def make_runner(model: AnswerModel, n_slots: int = 1) -> Runner:
@@ -141,5 +142,7 @@ def make_runner(model: AnswerModel, n_slots: int = 1) -> Runner:
 
 
 def has_kernels(model: AnswerModel) -> bool:
-    """Whether there are CUDA kernels for this model here."""
+    """Whether there are CUDA kernels for this model here: for dense layers with plain attention."""
+    if not model.has_plain_attention or model.has_experts:
+        return False
     return model.head_dim >= 16 and kernels_serve(model.device, model.head_dim)

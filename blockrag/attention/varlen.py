@@ -20,8 +20,10 @@ PACK_TOKENS = 4096
 
 
 def has_packs(model: AnswerModel) -> bool:
-    """Whether blocks of this model can be packed: on CUDA in 16 bits, for which there is variable-length attention."""
-    return model.device.type == "cuda" and model.dtype.itemsize == 2 and model.head_dim in range(8, 257, 8)
+    """Whether blocks of this model can be packed: on CUDA in 16 bits, for which there is variable-length attention; of
+    dense layers with plain attention."""
+    is_plain = model.has_plain_attention and not model.has_experts
+    return is_plain and model.device.type == "cuda" and model.dtype.itemsize == 2 and model.head_dim in range(8, 257, 8)
 
 
 def pack(lengths: Sequence[int]) -> Iterator[tuple[list[int], int]]:

@@ -8,9 +8,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blockrag.attention.format import PLAIN, BlockFormat
-from blockrag.attention.rope import Rope, use_exact_angles
+from blockrag.attention.rope import Rope, fix_length, frequencies, layer_kinds, use_exact_angles
 from blockrag.errors import UnsupportedModelError
-from blockrag.models.families import check_supported, family_of, rotated_layers
+from blockrag.models.families import check_supported, family_of, has_plain_attention, n_experts, rotated_layers, windows
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,31 @@ class AnswerModel:
     def __post_init__(self) -> None:
         check_supported(self.network.config, allow_unverified=self.allow_unverified)
         self.network.eval()
+        fix_length(self._rotary, self.max_tokens)
         use_exact_angles(self._rotary)
 
     @cached_property
     def rope(self) -> Rope:
-        """Rotary positions of all layers."""
+        """Rotary positions and windows of all layers."""
         config = self.network.config
-        inv_freq = self._rotary.inv_freq.detach().double().cpu()
-        return Rope(inv_freq, rotated_layers(config), family_of(config).interleaved)
+        found = {
+            kind: frequencies(self._rotary, kind)[0].detach().double().cpu()
+            for kind in layer_kinds(self._rotary) or ("",)
+        }
+        local = found.pop("sliding_attention", None)
+        inv_freq = next(iter(found.values())) if found else local
+        assert inv_freq is not None, "check_supported has seen to it"
+        return Rope(inv_freq, rotated_layers(config), family_of(config).interleaved, windows(config), local)
+
+    @cached_property
+    def has_plain_attention(self) -> bool:
+        """Whether fast paths compute this model's attention; see `families.has_plain_attention`."""
+        return has_plain_attention(self.network.config)
+
+    @cached_property
+    def has_experts(self) -> bool:
+        """Whether layers are mixtures of experts, whose products have shapes that depend on all tokens of a pass."""
+        return n_experts(self.network.config) > 1
 
     @property
     def _rotary(self) -> Any:

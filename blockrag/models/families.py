@@ -10,10 +10,10 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from blockrag.attention.rope import STATIC_ROPE_TYPES
+from blockrag.attention.rope import ROPE_TYPES
 from blockrag.errors import UnsupportedModelError
 
-USE_ANOTHER = "use a model whose layers all have full attention and rotary positions"
+USE_ANOTHER = "use a model whose layers all have softmax attention and rotary positions"
 
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 """Names that configurations give to the number of experts."""
@@ -31,24 +31,44 @@ class Family:
         Whether components 2 i and 2 i + 1 of a head are rotated together.
     rotated_layers : str or None
         Attribute of the configuration that says layer by layer whether keys are rotated.
+    windows : bool
+        Whether models with sliding-window layers are verified.
+    local_rope : bool
+        Whether such layers may have frequencies of their own.
+    softcap : bool
+        Whether attention scores may be capped.
+    experts : bool
+        Whether its layers are mixtures of experts.
+    learned_sinks : bool
+        Whether each head has a learned sink beside its keys.
     """
 
     partial: bool = False
     interleaved: bool = False
     rotated_layers: str | None = None
+    windows: bool = False
+    local_rope: bool = False
+    softcap: bool = False
+    experts: bool = False
+    learned_sinks: bool = False
 
 
 FAMILIES = {
     "llama": Family(),
-    "mistral": Family(),
-    "qwen2": Family(),
-    "qwen3": Family(),
+    "mistral": Family(windows=True),
+    "qwen2": Family(windows=True),
+    "qwen3": Family(windows=True),
     "gemma": Family(),
-    "phi3": Family(),
+    "gemma2": Family(windows=True, softcap=True),
+    "gemma3_text": Family(windows=True, local_rope=True),
+    "phi3": Family(windows=True),
     "granite": Family(),
     "olmo": Family(),
     "olmo2": Family(),
-    "smollm3": Family(rotated_layers="no_rope_layers"),
+    "olmo3": Family(windows=True, local_rope=True),
+    "smollm3": Family(rotated_layers="no_rope_layers", windows=True),
+    "ministral": Family(windows=True),
+    "starcoder2": Family(windows=True),
     "arcee": Family(),
     "seed_oss": Family(),
     "apertus": Family(),
@@ -59,6 +79,12 @@ FAMILIES = {
     "cohere": Family(interleaved=True),
     "ernie4_5": Family(interleaved=True),
     "helium": Family(interleaved=True),
+    "mixtral": Family(windows=True, experts=True),
+    "qwen2_moe": Family(experts=True),
+    "qwen3_moe": Family(windows=True, experts=True),
+    "olmoe": Family(experts=True),
+    "granitemoe": Family(experts=True),
+    "gpt_oss": Family(windows=True, experts=True, learned_sinks=True),
 }
 """`model_type`s whose exactness tests pass (rule 3)."""
 
@@ -77,6 +103,31 @@ def rotated_layers(config: PreTrainedConfig) -> tuple[bool, ...] | None:
     return None if all(layers) else layers
 
 
+def windows(config: PreTrainedConfig) -> tuple[int | None, ...] | None:
+    """Layer by layer, how many positions a token sees, its own included, or None for all; None if no layer has a
+    window."""
+    text = _text(config)
+    kinds = getattr(text, "layer_types", None) or ["sliding_attention"] * text.num_hidden_layers
+    window = getattr(text, "sliding_window", None)
+    if not window or "sliding_attention" not in kinds:
+        return None
+    return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+
+
+def n_experts(config: PreTrainedConfig) -> int:
+    """Experts of a layer; 0 or 1 if it is no mixture."""
+    text = _text(config)
+    parts = [text, getattr(text, "ffn_config", None)]  # of DBRX
+    return max(_number(part, attribute) for part in parts for attribute in EXPERTS)
+
+
+def has_plain_attention(config: PreTrainedConfig) -> bool:
+    """Whether every layer attends to all earlier tokens by softmax alone: no window, no cap, no learned sinks."""
+    family = family_of(config)
+    is_capped = bool(getattr(_text(config), "attn_logit_softcapping", None))
+    return windows(config) is None and not is_capped and not family.learned_sinks
+
+
 def check_supported(config: PreTrainedConfig, *, allow_unverified: bool = False) -> None:
     """Raise unless blocks of this model can be cached exactly.
 
@@ -93,8 +144,8 @@ def check_supported(config: PreTrainedConfig, *, allow_unverified: bool = False)
         If they cannot; it says what was found, what is expected and what to do.
     """
     _check_weights(config)
-    _check_layers(config)
-    _check_positions(config, partial=family_of(config).partial)
+    _check_layers(config, family_of(config))
+    _check_positions(config, family_of(config))
     if config.model_type not in FAMILIES and not allow_unverified:
         raise UnsupportedModelError(
             f"model family {config.model_type!r} is not verified for block attention; verified are "
@@ -113,43 +164,44 @@ def _check_weights(config: PreTrainedConfig) -> None:
         )
 
 
-def _check_layers(config: PreTrainedConfig) -> None:
-    """Refuse layers whose keys and values are not those of ordinary full causal attention."""
+def _check_layers(config: PreTrainedConfig, family: Family) -> None:
+    """Refuse layers whose keys and values are not those of ordinary causal attention."""
     text, name = _text(config), config.model_type
     if getattr(text, "is_heterogeneous", False):
         raise UnsupportedModelError(
             f"{name}: its layers differ in shape from one another; use a model whose layers are all alike."
         )
-    _check_kinds(text, name)
+    _check_kinds(text, name, family)
     if getattr(text, "kv_lora_rank", None):
         raise UnsupportedModelError(
             f"{name}: latent attention (MLA) keeps keys and values of different sizes, of which only a part is "
             f"rotated, and cannot be block-cached as it is; {USE_ANOTHER}."
         )
-    n_experts = max((_number(text, attribute) for attribute in EXPERTS), default=0)
-    if n_experts > 1:
+    if n_experts(config) > 1 and not family.experts:
         raise UnsupportedModelError(
-            f"{name}: a mixture of {n_experts} experts computes the tokens of all blocks of a batch together, so that "
-            "one block would change the last bits of another's keys; use a dense model."
+            f"{name}: a mixture of {n_experts(config)} experts is not verified for this family; use a dense model, or "
+            f"a mixture of a verified family ({_having('experts')})."
         )
-    if getattr(text, "attn_logit_softcapping", None):
-        raise UnsupportedModelError(f"{name}: capped attention scores (softcap) are not computed here; {USE_ANOTHER}.")
+    if getattr(text, "attn_logit_softcapping", None) and not family.softcap:
+        raise UnsupportedModelError(
+            f"{name}: capped attention scores (softcap) are not verified for this family; {USE_ANOTHER}."
+        )
     if getattr(text, "use_bidirectional_attention", None):
         raise UnsupportedModelError(f"{name}: its attention sees later tokens too; use a causal language model.")
 
 
-def _check_kinds(text: PreTrainedConfig, name: str) -> None:
+def _check_kinds(text: PreTrainedConfig, name: str, family: Family) -> None:
     layer_types = getattr(text, "layer_types", None) or getattr(text, "layers_block_type", None) or ()
-    other = sorted({kind for kind in layer_types if kind not in ("full_attention", "attention")})
+    other = sorted({kind for kind in layer_types if kind not in ("full_attention", "attention", "sliding_attention")})
     if other:
         raise UnsupportedModelError(
             f"{name}: layers of type {', '.join(other)} cannot be block-cached as they are; {USE_ANOTHER}."
         )
-    window = getattr(text, "sliding_window", None)
-    if window and not layer_types:
+    has_window = "sliding_attention" in layer_types or (getattr(text, "sliding_window", None) and not layer_types)
+    if has_window and not family.windows:
         raise UnsupportedModelError(
-            f"{name}: a sliding window of {window} tokens cannot be block-cached as it is; use a model "
-            "without one, or set sliding_window to null in its config.json if it was trained without."
+            f"{name}: sliding-window layers are not verified for this family; use a model of a verified one "
+            f"({_having('windows')})."
         )
     if not getattr(text, "num_attention_heads", None):
         raise UnsupportedModelError(
@@ -157,28 +209,35 @@ def _check_kinds(text: PreTrainedConfig, name: str) -> None:
         )
 
 
-def _check_positions(config: PreTrainedConfig, *, partial: bool) -> None:
-    """Refuse positions that are not one rotation for all keys of a block; heads rotated in part unless `partial`."""
+def _check_positions(config: PreTrainedConfig, family: Family) -> None:
+    """Refuse positions that are not one rotation for all of a block's keys in a layer."""
     name, rope = config.model_type, getattr(_text(config), "rope_parameters", None)
     if not rope or getattr(_text(config), "alibi", False):
         raise UnsupportedModelError(
             f"{name}: its configuration names no rotary positions (rope_parameters); keys with positions of another "
             f"kind, such as absolute ones or ALiBi, cannot be moved; {USE_ANOTHER}."
         )
-    if "rope_type" not in rope:
+    kinds = {"": rope} if "rope_type" in rope else {kind: own for kind, own in rope.items() if own}
+    if "" not in kinds and not (family.local_rope and kinds.keys() <= {"full_attention", "sliding_attention"}):
         raise UnsupportedModelError(
-            f"{name}: rotary positions differ from layer to layer ({', '.join(rope)}); use a model that has one kind."
+            f"{name}: rotary positions differ from layer to layer ({', '.join(rope)}), which is not verified for this "
+            "family; use a model that has one kind."
         )
-    if rope["rope_type"] not in STATIC_ROPE_TYPES:
-        raise UnsupportedModelError(
-            f"{name}: rotary positions of type {rope['rope_type']!r}; cached keys can be moved only where angles do "
-            f"not change with the length of the prompt: use a model of type {', '.join(STATIC_ROPE_TYPES)}."
-        )
-    factor = rope.get("partial_rotary_factor", 1.0)
-    if factor != 1.0 and not partial:
-        raise UnsupportedModelError(
-            f"{name}: partial rotary positions (factor {factor}) are not verified for this family; expected 1.0."
-        )
+    for own in kinds.values():
+        if own["rope_type"] not in ROPE_TYPES:
+            raise UnsupportedModelError(
+                f"{name}: rotary positions of type {own['rope_type']!r}; cached keys can be moved only where angles "
+                f"are positions times frequencies: use a model of type {', '.join(ROPE_TYPES)}."
+            )
+        factor = own.get("partial_rotary_factor", 1.0)
+        if factor != 1.0 and not family.partial:
+            raise UnsupportedModelError(
+                f"{name}: partial rotary positions (factor {factor}) are not verified for this family; expected 1.0."
+            )
+
+
+def _having(feature: str) -> str:
+    return ", ".join(name for name, family in FAMILIES.items() if getattr(family, feature))
 
 
 def _text(config: PreTrainedConfig) -> Any:

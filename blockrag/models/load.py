@@ -18,7 +18,7 @@ from blockrag.attention import gqa
 from blockrag.errors import UnsupportedModelError, WeightsError
 from blockrag.models.adapter import Adapter, apply_changes
 from blockrag.models.answer_model import AnswerModel
-from blockrag.models.families import check_supported
+from blockrag.models.families import check_supported, n_experts
 from blockrag.models.int8 import use_int8
 from blockrag.models.store import base_id, local_path, weights_sha256
 
@@ -69,6 +69,10 @@ def load_answer_model(
     check_supported(config, allow_unverified=allow_unverified)
     if dtype == torch.int8 and not device.startswith("cpu"):
         raise UnsupportedModelError(f"weights in 8 bits are for a CPU, not for {device}; use --dtype auto.")
+    if dtype == torch.int8 and n_experts(config) > 1:
+        raise UnsupportedModelError(
+            f"{name}: weights in 8 bits are for dense models, not for experts; use --dtype auto."
+        )
     tokenizer, weights_id = load_tokenizer(name), weights_sha256(folder)
     if dtype == torch.int8:
         weights_id += "-int8"
