@@ -2,19 +2,19 @@
 
 import gc
 import os
-import subprocess
-import sys
+import random
 from pathlib import Path
 
 import pytest
+import torch
 
 from blockrag.documents import Document
 from blockrag.events import Answer
+from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
 from blockrag.pipeline import Pipeline
+from tests.processes import start, told
 from tests.tiny import tiny_engine
-
-ROOT = Path(__file__).parents[2]
 
 
 def resident_nbytes() -> int:
@@ -42,33 +42,25 @@ def test_questions_in_a_row_leak_nothing(tmp_path, rounds):
     assert not engine.kv.tiers[0]._pins
 
 
-WRITER = """
-import random, sys, torch
-from pathlib import Path
-from blockrag.kv.block_kv import BlockKV
-from blockrag.kv.disk import DiskTier
-folder, seed, n, budget = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-tier, draw = DiskTier(folder, budget, "shared"), random.Random(seed)
-for _ in range(n):
-    i = draw.randrange(30)
-    kv = BlockKV(torch.full((2, 2, 16, 16), float(i)), torch.full((2, 2, 16, 16), -float(i)))
-    if draw.random() < 0.6:
-        tier.put(f"{i:064x}", kv)
-    found = tier.get(f"{draw.randrange(30):064x}")
-    assert found is None or torch.equal(found.keys, -found.values)
-    with tier._writing:  # or what one process evicts and another writes meanwhile would both be counted
-        on_disk = sum(path.stat().st_size for path in folder.glob("*/*.safetensors"))
-    assert on_disk <= budget, (on_disk, budget)
-"""
+def write_and_read(tell, folder: Path, seed: int, n: int, budget: int) -> None:
+    tier, draw = DiskTier(folder, budget, "shared"), random.Random(seed)
+    for _ in range(n):
+        i = draw.randrange(30)
+        kv = BlockKV(torch.full((2, 2, 16, 16), float(i)), torch.full((2, 2, 16, 16), -float(i)))
+        if draw.random() < 0.6:
+            tier.put(f"{i:064x}", kv)
+        found = tier.get(f"{draw.randrange(30):064x}")
+        assert found is None or torch.equal(found.keys, -found.values)
+        with tier._writing:  # or what one process evicts and another writes meanwhile would both be counted
+            on_disk = sum(path.stat().st_size for path in folder.glob("*/*.safetensors"))
+        assert on_disk <= budget, (on_disk, budget)
+    tell("done")
 
 
 @pytest.mark.timeout(1800)
 def test_processes_share_a_folder_and_its_budget(tmp_path, rounds):
     budget, n = 60_000, rounds(60, 2000)
-    running = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), str(seed), str(n), str(budget)], cwd=ROOT)
-        for seed in range(2)
-    ]
-    assert [process.wait() for process in running] == [0, 0]
+    running = [start(write_and_read, tmp_path, seed, n, budget) for seed in range(2)]
+    assert [list(told(here)) for _, here in running] == [["done"], ["done"]]
     tier = DiskTier(tmp_path, budget, "shared")
     assert tier.keys() and all(tier.get(key) is not None for key in tier.keys())

@@ -1,17 +1,13 @@
 """The application's storage under SIGKILL: what was acknowledged is there, and the doctor finds nothing that stays.
 
-A child process loads, cuts, indexes and answers in a loop, and writes a line to its output for everything that has
-been acknowledged; it is killed at a random moment and started again over the same folder. Twice in the suite,
-100 times by
+A process loads, cuts, indexes and answers in a loop, and tells what has been acknowledged. It is killed at a random
+moment and started again over the same folder: twice in the suite, 100 times by
 
     BLOCKRAG_FAULTS=full python -m pytest tests/faults/test_killed_app.py
 """
 
 import os
 import random
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,67 +16,40 @@ from storage.database import sqlite_url
 from storage.doctor import mend
 from storage.library import Library
 from storage.store import Store
+from tests.processes import told_until_killed
 from tests.tiny import tiny_engine
 from ui.collection_service import CollectionService
+from ui.handlers import ask, blocks, documents, index
 
 KILLS = 100 if os.environ.get("BLOCKRAG_FAULTS") == "full" else 2
-ROOT = str(Path(__file__).parents[2])
-
-CHILD = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {root!r})
-from tests.tiny import tiny_engine
-from storage.database import sqlite_url
-from storage.library import Library
-from storage.store import Store
-from ui.handlers import ask, blocks, documents, index
-from ui.collection_service import CollectionService
-
-folder, turn = Path(sys.argv[1]), sys.argv[2]
-library = Library(Store.open(sqlite_url(folder / "x.sqlite")), tiny_engine(folder / "kv"), folder)
-service = CollectionService(library, "shared")
-collection = service.get(service.enter({{}}))
-
-def say(*words):
-    print(*words, flush=True)
-
-say("ready")
-for n in range(10_000):
-    path = folder / f"{{turn}}-{{n}}.md"
-    path.write_text("".join(f"# Part {{i}}\\n\\nTurn {{turn}} number {{n}} part {{i}} says something.\\n\\n" for i in range(12)))
-    name = path.name
-    documents.receive(collection, [path])
-    say("received", name)
-    list(documents.read_waiting(collection))
-    (document_id,) = [id for id, document in collection.documents.items() if document.record.name == name]
-    say("loaded", name)
-    collection.set_granularity(document_id, 1.0)
-    starts = blocks.view(collection, document_id)["starts"]
-    blocks.toggle(collection, document_id, starts[len(starts) // 2], add=False)
-    say("edited", name)
-    list(index.index_all(collection))
-    say("indexed", name)
-    *_, state = ask.ask(collection, f"What does part {{n}} say?", ("block",), 2, 2)
-    say("answered", name, state.error or "well")
-    if n % 3 == 2:
-        collection.remove(document_id)
-        say("removed", name)
-"""
 
 
-def run(folder: Path, turn: int, after_s: float) -> list[list[str]]:
-    """What a child acknowledged before it was killed, `after_s` after it was ready."""
-    command = [sys.executable, "-c", CHILD.format(root=ROOT), str(folder), str(turn)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert any(line == "ready\n" for line in child.stdout), f"the child did not start: {child.wait()}"
-        time.sleep(after_s)
-    finally:
-        child.kill()
-    said, _ = child.communicate()
-    lines = said.splitlines()
-    return [line.split() for line in (lines if said.endswith("\n") else lines[:-1])]
+def work(tell, folder: Path, turn: int) -> None:
+    library = Library(Store.open(sqlite_url(folder / "x.sqlite")), tiny_engine(folder / "kv"), folder)
+    service = CollectionService(library, "shared")
+    collection = service.get(service.enter({}))
+    tell("ready")
+    for n in range(10_000):
+        path = folder / f"{turn}-{n}.md"
+        parts = (f"# Part {i}\n\nTurn {turn} number {n} part {i} says something.\n\n" for i in range(12))
+        path.write_text("".join(parts))
+        name = path.name
+        documents.receive(collection, [path])
+        tell(("received", name))
+        list(documents.read_waiting(collection))
+        (document_id,) = [id for id, document in collection.documents.items() if document.record.name == name]
+        tell(("loaded", name))
+        collection.set_granularity(document_id, 1.0)
+        starts = blocks.view(collection, document_id)["starts"]
+        blocks.toggle(collection, document_id, starts[len(starts) // 2], add=False)
+        tell(("edited", name))
+        list(index.index_all(collection))
+        tell(("indexed", name))
+        *_, state = ask.ask(collection, f"What does part {n} say?", ("block",), 2, 2)
+        tell(("answered", name, state.error or "well"))
+        if n % 3 == 2:
+            collection.remove(document_id)
+            tell(("removed", name))
 
 
 @pytest.mark.timeout(120 + 60 * KILLS)
@@ -88,7 +57,7 @@ def test_nothing_acknowledged_is_lost(tmp_path):
     rng, acknowledged = random.Random(7), {}
     n_answers = 0
     for turn in range(KILLS):
-        for word, name, *rest in run(tmp_path, turn, rng.uniform(0.05, 2.5)):
+        for word, name, *rest in told_until_killed(rng.uniform(0.05, 2.5), work, tmp_path, turn):
             assert rest in ([], ["well"]), rest
             n_answers += word == "answered"
             if word != "answered":

@@ -3,6 +3,10 @@
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.llms.types import ChatMessage, CitableBlock, MessageRole, TextBlock
 from llama_index.core.schema import NodeWithScore
+from llama_index.core.vector_stores import SimpleVectorStore
+
+from blockrag.llamaindex import BlockAttentionLLM, BlockKVVectorStore
+from tests.tiny import tiny_engine
 
 CITIES = (
     "# Paris\n\nThe river Seine flows through Paris, and the tower stands near it since 1889.\n\n"
@@ -40,3 +44,10 @@ def report(response):
 def kv_files(llm):
     """Keys of the block KVs on disk."""
     return {path.stem for path in llm.engine.kv_dir.glob("*/*.safetensors")}
+
+
+def count_and_delete(tell, kv_dir, kv_keys):
+    """Another process: it tells how many of the block KVs are there, and deletes a document's."""
+    llm = BlockAttentionLLM(tiny_engine(kv_dir), kv_dir=kv_dir)
+    tell(sum(key in llm.engine.kv for key in kv_keys))
+    BlockKVVectorStore(SimpleVectorStore(), llm).delete("cities")

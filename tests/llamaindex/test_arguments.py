@@ -26,6 +26,7 @@ from blockrag.llamaindex import (
 )
 from blockrag.rag import BlockRAG
 from tests.llamaindex.cities import QUESTION, Given, chat_of, kv_files, report
+from tests.processes import FORKED
 from tests.tiny import tiny_engine
 
 
@@ -224,7 +225,9 @@ def test_parser_and_embedding_can_be_pickled(segmenter, llm, documents):
     assert embedding.get_query_embedding(QUESTION) == llm.engine.embedder.embed([QUESTION])[0].tolist()
 
 
-def test_two_workers_ingest_the_same(llm, parser, embed_model, documents):
+def test_two_workers_ingest_the_same(llm, parser, embed_model, documents, monkeypatch):
+    monkeypatch.setattr("llama_index.core.ingestion.pipeline.multiprocessing.get_context", lambda method: FORKED)
+
     def texts(**options):
         pipeline = IngestionPipeline(transformations=[parser, embed_model], disable_cache=True)
         return sorted(node.text for node in pipeline.run(documents=documents, **options))

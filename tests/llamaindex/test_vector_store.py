@@ -1,10 +1,7 @@
 """Block KV with any vector store: encoded when chosen, persisted, shared by processes, gone with the last node."""
 
 import asyncio
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,10 +12,9 @@ from llama_index.core.vector_stores import ExactMatchFilter, MetadataFilters, Si
 
 from blockrag.errors import IndexStoreError
 from blockrag.llamaindex import BlockAttentionLLM, BlockKVVectorStore, BlockRAGEmbedding, BlockSynthesizer
-from tests.llamaindex.cities import QUESTION, kv_files, report
+from tests.llamaindex.cities import QUESTION, count_and_delete, kv_files, report
+from tests.processes import start, told
 from tests.tiny import tiny_engine
-
-ROOT = str(Path(__file__).parents[2])
 
 
 def qdrant():
@@ -178,26 +174,10 @@ def test_persist_and_load(llm, nodes, embed_model, tmp_path):
     assert kv_files(again) == keys(again, [n for n in nodes if n.ref_doc_id == "lima"])
 
 
-OTHER_PROCESS = """
-import sys
-from pathlib import Path
-from tests.tiny import tiny_engine
-from llama_index.core.vector_stores import SimpleVectorStore
-from blockrag.llamaindex import BlockAttentionLLM, BlockKVVectorStore
-kv = Path(sys.argv[1])
-llm = BlockAttentionLLM(tiny_engine(kv), kv_dir=kv)
-print(sum(key in llm.engine.kv for key in sys.argv[2:]))
-BlockKVVectorStore(SimpleVectorStore(), llm).delete("cities")
-"""
-
-
 def test_another_process_finds_and_deletes_the_same_kv(llm, nodes, embed_model):
     index_of(nodes, BlockKVVectorStore(SimpleVectorStore(), llm), embed_model)
-    command = [sys.executable, "-c", OTHER_PROCESS, llm.kv_dir, *keys(llm, nodes)]
-    paths = ":".join([ROOT, os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths})
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) == len(keys(llm, nodes))
+    _, here = start(count_and_delete, Path(llm.kv_dir), keys(llm, nodes))
+    assert list(told(here)) == [len(keys(llm, nodes))]
     assert kv_files(llm) == keys(llm, [n for n in nodes if n.ref_doc_id == "lima"])
 
 

@@ -1,8 +1,6 @@
 """Versions of the tables, failures of the database, and that deleted text leaves every file."""
 
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from storage.errors import StorageError
 from storage.migrate import HEAD, VERSIONS, current, upgrade
 from storage.models import Base
 from storage.store import Store
+from tests.processes import start, told
 from tests.storage.samples import document, segmentation_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -135,11 +134,13 @@ def test_a_migration_that_fails_changes_nothing(tmp_path, monkeypatch):
     assert Database(url).version == HEAD
 
 
+def open_database(tell, url: str) -> None:
+    tell(Database(url).version)
+
+
 def test_several_programs_may_start_at_once(url):
-    code = "import sys; from storage.database import Database; print(Database(sys.argv[1]).version)"
-    command = [sys.executable, "-c", code, url]
-    programs = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    assert [program.communicate(timeout=60)[0].strip() for program in programs] == [HEAD] * 3
+    programs = [start(open_database, url) for _ in range(3)]
+    assert [list(told(here)) for _, here in programs] == [[HEAD]] * 3
 
 
 @pytest.mark.parametrize(
