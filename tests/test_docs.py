@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import inspect
+import json
 import os
 import re
 import shlex
@@ -52,6 +53,21 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
     exec(compile(code, str(page), "exec"), {"folder": tmp_path, "__name__": "guide"})
 
 
+def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    cells = json.loads((ROOT / "examples" / "quickstart.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    installs, *runs = ["".join(cell["source"]) for cell in code]
+    extras = re.findall(r"\[(.*?)\]", installs)
+    project = (ROOT / "pyproject.toml").read_text()
+    assert extras and all(f"\n{extra} = [" in project for group in extras for extra in group.split(","))
+    monkeypatch.setattr(Engine, "from_pretrained", lambda *args, kv_dir=None, **settings: tiny_engine(kv_dir))
+    monkeypatch.chdir(tmp_path)
+    variables: dict[str, object] = {"__name__": "notebook"}
+    for cell, source in zip(code[1:], runs, strict=True):
+        exec(compile(source, "quickstart.ipynb", "exec"), variables)
+        assert bool(capsys.readouterr().out) == bool(cell["outputs"]), "the outputs shown are those of this code"
+
+
 def test_commands_parse():
     shown = set()
     for page in PAGES:
@@ -70,7 +86,8 @@ def test_commands_parse():
 
 
 def test_tables_are_those_of_the_results():
-    assert tables.rewrite(README.read_text(encoding="utf-8")) == README.read_text(encoding="utf-8"), "run `make tables`"
+    for page in tables.PAGES:
+        assert tables.rewrite(page.read_text(encoding="utf-8")) == page.read_text(encoding="utf-8"), "run `make tables`"
     damaged = README.read_text(encoding="utf-8").replace("| 512 | 22 |", "| 512 | 2 |")
     assert tables.rewrite(damaged) == README.read_text(encoding="utf-8") != damaged
 
