@@ -67,6 +67,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--demo", action="store_true", help="private access, small limits, collections expire (default on a Space)"
     )
     parser.add_argument("--mcp", action="store_true", help="serve the API as an MCP server too")
+    parser.add_argument(
+        "--metrics", action="store_true", help="serve /metrics (Prometheus) to whoever reaches the page"
+    )
     parser.add_argument("--log-json", action="store_true", help="log one JSON object per line")
     options.add_kv_options(parser)
     return parser.parse_args(argv)
@@ -136,7 +139,7 @@ def make_server(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # no
     names = ModelNames(model.name, args.adapter, args.embedder, model.reason)
     service = CollectionService(library, access_of(args, demo), args.segmenter, limits, expire=demo, model_names=names)
     restore_budgets(service)
-    return Server(service, data_dir, auth, mcp=args.mcp, allowed_hosts=args.allowed_host)
+    return Server(service, data_dir, auth, mcp=args.mcp, metrics=args.metrics, allowed_hosts=args.allowed_host)
 
 
 def empty_incoming(data_dir: Path) -> Path:

@@ -178,6 +178,12 @@ class FairQueue:
         for stream in streams:
             stream.close_if_unread(self.max_idle_s)
 
+    @property
+    def n_waiting(self) -> int:
+        """Questions that wait."""
+        with self._lock:
+            return sum(map(len, self._waiting.values()))
+
     def ahead_of(self, ticket: Ticket) -> int:
         """Tickets that will be admitted before `ticket`."""
         with self._lock:

@@ -158,13 +158,15 @@ def answer(engine: Engine, request: Request) -> Iterator[Piece | Answer]:
         yield Piece(piece)
     if request.mode == "block" and engine.adapter is None:
         request.notes.append(NO_ADAPTER_NOTE)
-    text = "".join(pieces)
+    text, report = "".join(pieces), _report(request)
+    for observe in engine.observers:
+        observe(report)
     yield Answer(
         question=request.question,
         text=text,
         sources=request.sources,
         citations=cite(text, request.sources),
-        report=_report(request),
+        report=report,
         stopped="length" if request.is_cut_off else "end",
         left_out=request.left_out,
     )

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import get_args
@@ -15,6 +15,7 @@ from blockrag.arguments import one_of
 from blockrag.attention.encode import encode_blocks, encode_prefix
 from blockrag.attention.runner import make_runner
 from blockrag.errors import DeviceMemoryError
+from blockrag.events import Report
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.key import kv_identity
@@ -113,6 +114,7 @@ class Engine:
         self.runner = make_runner(model, slots)
         self.full_runner = self.runner if model.full is None else make_runner(self.full_model, slots)
         self.queue = FairQueue(slots)
+        self.observers: list[Callable[[Report], None]] = []  # called with the report of each answer
         self.readers = make_readers(KV_READERS)
 
     def __repr__(self) -> str:

@@ -59,13 +59,14 @@ class Database:
 
     def __init__(self, url: str):
         self.url = _checked(url)
-        self.is_wiped = True
+        self.is_wiped, self._is_open = True, False
         self._wiping, self._is_closed = threading.Lock(), False
         self._retry: threading.Timer | None = None
         try:
             self._engine = _engine(self.url)
             with self._failures(), self._engine.connect() as connection:
                 upgrade(connection)
+            self._is_open = True
         except ModuleNotFoundError as error:
             raise StorageError(f"{error}: install it with `pip install 'psycopg[binary]'`") from error
 
@@ -147,10 +148,16 @@ class Database:
             raise ConflictError(f"the database refused a change that contradicts its contents: {error.orig}") from error
         except DatabaseError as error:
             if _is_damage(error):
-                raise DamagedError(_shown(self.url), str(error.orig)) from error
-            raise StorageError(f"the database at {_shown(self.url)} cannot be used: {error.orig}") from error
+                raise DamagedError(self.url.database, str(error.orig)) from error
+            raise StorageError(f"the database cannot be used{self._details(error)}") from error
         except SQLAlchemyError as error:
-            raise StorageError(f"the database at {_shown(self.url)} failed: {type(error).__name__}") from error
+            raise StorageError(f"the database failed: {type(error).__name__}") from error
+
+    def _details(self, error: DatabaseError) -> str:
+        """What may be told: visitors read it, and PostgreSQL's messages name its host."""
+        if not self._is_open:
+            return f" at {_shown(self.url)}: {error.orig}"
+        return f": {error.orig}" if self.dialect == "sqlite" else f" ({type(error.orig).__name__}); try again later"
 
 
 def _checked(url: str) -> URL:

@@ -1,5 +1,7 @@
 """Errors of the storage. Each message says what was given, what was expected and what to do."""
 
+from pathlib import Path
+
 from blockrag.errors import BlockRAGError
 
 
@@ -11,8 +13,9 @@ class DamagedError(StorageError):
     """A database file is damaged."""
 
     def __init__(self, path: object, problem: str):
+        name = Path(str(path)).name  # visitors read it, so no folder
         super().__init__(
-            f"the database {path} is damaged ({problem}). Stop what uses it, then put a backup in its place (python -m "
+            f"the database {name} is damaged ({problem}). Stop what uses it, then put a backup in its place (python -m "
             "storage restore FILE), or save what can be read (python -m storage salvage)"
         )
 

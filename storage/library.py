@@ -17,7 +17,7 @@ from blockrag.progress import OnProgress
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Block, Segmentation, SizeBounds
 from storage.collections import CollectionRecord
 from storage.documents import DEFAULT_QUOTA, DocumentRecord, Quota, UploadRecord
-from storage.errors import NotFoundError
+from storage.errors import NotFoundError, StorageError
 from storage.index import RowIndex
 from storage.segmentations import NewSegmentation, SegmentationRecord
 from storage.store import Store
@@ -77,11 +77,23 @@ class Library:
         return Pipeline(self.engine, self.index_of(collection.id))
 
     def receive(self, collection_id: int, path: Path, name: str) -> int:
-        """Copy a file into the folder of uploads, where it survives a restart. Returns the upload's id."""
+        """Copy a file into the folder of uploads, where it survives a restart. Returns the upload's id.
+
+        Raises
+        ------
+        StorageError
+            If the disk or the database does not take it; nothing of it stays.
+        """
         file = secrets.token_hex(16)
         kept = self.received / file
-        shutil.copyfile(path, kept)
-        return self.store.documents.receive(collection_id, name, file, kept.stat().st_size)
+        try:
+            shutil.copyfile(path, kept)
+            return self.store.documents.receive(collection_id, name, file, kept.stat().st_size)
+        except BaseException as error:
+            kept.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise StorageError(f"the server could not keep the file ({error.strerror})") from error
+            raise
 
     def upload_path(self, upload: UploadRecord) -> Path:
         """Where an upload's file is."""

@@ -14,9 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ui.bodies import Bodies, BodyError, BodyLimits
 from ui.logins import ADDRESS, Logins
+from ui.monitoring import REFUSALS
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-CHECKS = frozenset({"/health"})
+CHECKS = frozenset({"/health", "/livez", "/readyz", "/metrics"})
 """Routes for whoever watches the server; they answer to any host name."""
 
 VISITOR_COOKIE = "blockrag-visitor"
@@ -172,6 +173,7 @@ class Guard:
 
 
 def _refuse(status: int, reason: str) -> PlainTextResponse:
+    REFUSALS.labels(f"HTTP {status}").inc()
     return PlainTextResponse(reason, status, {"connection": "close"})
 
 

@@ -7,20 +7,16 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-import anyio.to_thread  # of Gradio's own
 import gradio as gr
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
 
-from blockrag.errors import BlockRAGError
 from ui.bodies import BodyLimits
 from ui.collection_service import CollectionService
 from ui.connections import allow_open_files, limit_connections
 from ui.guard import SPACE_FRAMES, Guard, HostRule
 from ui.handlers.kv_cache import TierMonitor
 from ui.logins import Logins
+from ui.monitoring import Monitoring
 from ui.page import build
 from ui.passwords import Auth
 from ui.session import MAX_THREADS
@@ -57,6 +53,8 @@ class Server:
         Checks a name and a password; without it there is no login.
     mcp : bool
         Serve the API as an MCP server too.
+    metrics : bool
+        Serve ``/metrics``.
     allowed_hosts : sequence of str
         Host names to answer to, besides the loopback names. Without them every name is answered, except in shared mode.
     """
@@ -68,6 +66,7 @@ class Server:
         auth: Auth | None = None,
         *,
         mcp: bool = False,
+        metrics: bool = False,
         allowed_hosts: Sequence[str] = (),
     ):
         self.service = service
@@ -75,6 +74,7 @@ class Server:
         self._logins = Logins(auth) if auth else None
         self._stop = threading.Event()
         self._monitor = TierMonitor(service.engine)
+        self._monitoring = Monitoring(service, data_dir, self._stop, metrics=metrics)
         self._page = build(service, self._monitor, former_key(data_dir))
 
     def launch(self, host: str | None, port: int | None) -> str:
@@ -101,7 +101,7 @@ class Server:
             footer_links=[],
             ssr_mode=False,
             mcp_server=self._mcp,
-            app_kwargs={"routes": [Route("/health", self._health)], "middleware": [self._guard(host)]},
+            app_kwargs={"routes": self._monitoring.routes, "middleware": [self._guard(host)]},
             prevent_thread_lock=True,
             quiet=True,
         )
@@ -116,15 +116,6 @@ class Server:
         frames = SPACE_FRAMES if os.environ.get("SPACE_ID") else ()
         cookie = self.service.access == "private"
         return Middleware(Guard, hosts=hosts, frames=frames, limits=limits, cookie=cookie, logins=self._logins)
-
-    async def _health(self, _request: Request) -> JSONResponse:
-        """Answer 200 if the database responds, else 503, and reveal nothing about anyone."""
-        try:
-            await anyio.to_thread.run_sync(self.service.library.store.collections.count)
-        except BlockRAGError as error:
-            _LOG.error("not healthy: %s", type(error).__name__)
-            return JSONResponse({"status": "failing"}, 503)
-        return JSONResponse({"status": "ok"})
 
     def wait(self) -> None:
         """Serve until SIGTERM or SIGINT, then `close`."""

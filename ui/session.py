@@ -16,6 +16,7 @@ from ui.collection_service import CollectionService
 from ui.connections import address_group
 from ui.guard import VISITOR_COOKIE
 from ui.handlers.kv_cache import TierMonitor
+from ui.monitoring import REFUSALS
 from ui.open_collection import GoneError, OpenCollection
 
 _LOG = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ def user_errors() -> Iterator[None]:
         raise gr.Error(strings.GONE, print_exception=False) from error
     except BlockRAGError as error:
         _LOG.info("refused: %s", type(error).__name__)
+        REFUSALS.labels(type(error).__name__).inc()
         raise gr.Error(html.escape(str(error)), print_exception=False) from error
 
 

@@ -60,11 +60,13 @@ def test_health_says_ok_and_nothing_else(served):
 def test_health_fails_without_the_database(tmp_path, monkeypatch):
     url, close = serve(tiny_engine(), tmp_path)
 
-    def fail(self):
+    def fail(self, *given):
         raise StorageError("no database at postgresql://user:***@host")
 
-    monkeypatch.setattr("storage.collections.Collections.count", fail)
-    assert get(url + "health") == (503, b'{"status":"failing"}')
+    monkeypatch.setattr("storage.settings.Settings.put", fail)
+    for route in ("health", "readyz"):
+        assert get(url + route) == (503, b'{"status":"failing"}'), "it is alive and not ready"
+    assert get(url + "livez") == (200, b'{"status":"ok"}') and get(url + "metrics")[0] == 404
     monkeypatch.undo()
     close()
 
