@@ -118,7 +118,8 @@ def fix_length(rotary: Any, n_tokens: int) -> None:
 
 
 def use_exact_angles(rotary: torch.nn.Module) -> RemovableHandle:
-    """Make a network's rotary module compute its angles in float64, until the returned handle is removed.
+    """Make a network's rotary module compute its angles in float64, until the returned handle is removed. A
+    second call replaces the first.
 
     Networks compute ``position * inv_freq`` in float32, which at position 4,096 is off by up to 2e-4 radians. Ordinary
     attention is not affected, since all of a prompt's tokens share the error; a block that was encoded at local
@@ -146,6 +147,10 @@ def use_exact_angles(rotary: torch.nn.Module) -> RemovableHandle:
         angles = twice[kind](given["position_ids"][..., None].double() * inv_freq.double())
         return tuple((f(angles) * scaling).to(output[0].dtype) for f in (torch.cos, torch.sin))
 
+    for number, hook in list(rotary._forward_hooks.items()):
+        if getattr(hook, "computes_exact_angles", False):
+            del rotary._forward_hooks[number], rotary._forward_hooks_with_kwargs[number]
+    recompute.computes_exact_angles = True  # type: ignore[attr-defined]
     return rotary.register_forward_hook(recompute, with_kwargs=True)
 
 
