@@ -38,7 +38,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--database", help="database URL, such as postgresql://HOST/NAME (default: SQLite in the data folder)"
     )
-    parser.add_argument("--model", default=DEFAULT_MODEL, help=options.MODEL_HELP)
+    parser.add_argument("--model", help=options.MODEL_HELP + "; without it, the model that was chosen on the page")
     parser.add_argument("--adapter", default="auto", help=options.ADAPTER_HELP)
     parser.add_argument("--embedder", default="minilm", help="sentence encoder: catalog name, hub name or folder")
     parser.add_argument(
@@ -106,10 +106,12 @@ def make_server(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # no
     from storage.database import sqlite_url  # noqa: PLC0415
     from storage.doctor import mend  # noqa: PLC0415
     from storage.library import Library  # noqa: PLC0415
+    from storage.settings import APPLICATION  # noqa: PLC0415
     from storage.store import Store  # noqa: PLC0415
-    from ui.collection_service import CollectionService, ModelNames  # noqa: PLC0415
+    from ui.collection_service import CollectionService  # noqa: PLC0415
     from ui.handlers.settings import restore_budgets  # noqa: PLC0415
     from ui.limits import DEMO, Limits  # noqa: PLC0415
+    from ui.models import ModelNames  # noqa: PLC0415
     from ui.passwords import auth_of  # noqa: PLC0415
     from ui.server import Server  # noqa: PLC0415
 
@@ -119,26 +121,35 @@ def make_server(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # no
     if is_zerogpu():
         register_zerogpu()
     device = "cpu" if is_zerogpu() else args.device
-    model = options.pick_model(args.model, device)
-    engine = Engine.from_pretrained(
-        model.name,
-        adapter=args.adapter,
-        embedder=args.embedder,
-        kv_dir=data_dir / "kv",
-        device=device,
-        dtype=args.dtype,
-        allow_unverified=args.allow_unverified,
-        **options.kv_settings(args),
-    )
-    library = Library(Store.open(args.database or sqlite_url(data_dir / "blockrag.sqlite")), engine, data_dir)
+    store = Store.open(args.database or sqlite_url(data_dir / "blockrag.sqlite"))
+    chosen = args.model or store.settings.of(APPLICATION).get("model")  # on the page, earlier
+    model = options.pick_model(chosen or DEFAULT_MODEL, device)
+
+    def load(name: str) -> Engine:
+        return Engine.from_pretrained(
+            name,
+            adapter=args.adapter,
+            embedder=args.embedder,
+            kv_dir=data_dir / "kv",
+            device=device,
+            dtype=args.dtype,
+            allow_unverified=args.allow_unverified,
+            **options.kv_settings(args),
+        )
+
+    library = Library(store, load(model.name), data_dir)
     for problem in mend(library)[0]:
         logging.getLogger("blockrag.app").warning(
             "%s: %s", problem.where, problem.what.partition(" (")[0]
         )  # may tell a name
     limits = DEMO if demo else Limits()
     names = ModelNames(model.name, args.adapter, args.embedder, model.reason)
-    service = CollectionService(library, access_of(args, demo), args.segmenter, limits, expire=demo, model_names=names)
+    access = access_of(args, demo)
+    service = CollectionService(
+        library, access, args.segmenter, limits, expire=demo, model_names=names, load_model=load
+    )
     restore_budgets(service)
+    service.on_model.append(lambda _: restore_budgets(service))
     return Server(service, data_dir, auth, mcp=args.mcp, metrics=args.metrics, allowed_hosts=args.allowed_host)
 
 

@@ -141,7 +141,7 @@ class FairQueue:
     def __init__(self, slots: int, max_waiting: int = 64, max_wait_s: float = 120.0, max_idle_s: float = 10.0):
         self.max_waiting, self.max_wait_s, self.max_idle_s = max_waiting, max_wait_s, max_idle_s
         self._streams: WeakSet[Stream] = WeakSet()
-        self._free = slots
+        self._slots = self._free = slots
         self._lock = threading.Lock()
         self._waiting: OrderedDict[str, deque[Ticket]] = OrderedDict()  # the next client first
 
@@ -165,6 +165,11 @@ class FairQueue:
             yield ticket
         finally:
             self._leave(ticket)
+
+    @property
+    def n_admitted(self) -> int:
+        """Tickets that hold a slot."""
+        return self._slots - self._free
 
     def watch(self, stream: Stream) -> None:
         """Close this stream when it is left unread."""

@@ -152,10 +152,10 @@ def answer(engine: Engine, request: Request) -> Iterator[Piece | Answer]:
     Answer
         Last: the whole answer, with its report. Closing the generator earlier frees what the answer held.
     """
-    pieces = []
+    pieces: list[str] = []
     for piece in _text(engine, request):
+        yield Piece(piece, None if pieces else request.watch.total_ms(*TTFT_STAGES))
         pieces.append(piece)
-        yield Piece(piece)
     if request.mode == "block" and engine.adapter is None:
         request.notes.append(NO_ADAPTER_NOTE)
     text, report = "".join(pieces), _report(request)

@@ -108,22 +108,23 @@ class Retrieved:
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of the answer's text, in order; the first marks the end of TTFT."""
+    """A piece of the answer's text, in order; the first has the time to the first token (TTFT)."""
 
     text: str
+    ttft_ms: float | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
     """Last event: the whole answer, whose text ``str`` gives. `stopped` says why it ended: an end token or a stop
-    string, or `max_new_tokens` were reached."""
+    string, `max_new_tokens` were reached, or, where a program kept what there was, the reader closed it."""
 
     question: str
     text: str
     sources: tuple[Source, ...]
     report: Report
     citations: tuple[Citation, ...] = ()
-    stopped: Literal["end", "length"] = "end"
+    stopped: Literal["end", "length", "closed"] = "end"
     left_out: tuple[Source, ...] = ()
 
     def __str__(self) -> str:

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -28,7 +28,7 @@ class ConversationRecord:
 
 @dataclass(frozen=True)
 class TurnRecord:
-    """A question with its answers and sources. Sources from deleted documents are gone."""
+    """A question with its answers, their ratings (1 or -1) and its sources. Sources from deleted documents are gone."""
 
     id: int
     question: str
@@ -36,6 +36,8 @@ class TurnRecord:
     sources: tuple[Source, ...]
     left_out: tuple[Source, ...]
     answers: dict[str, Answer]
+    is_follow_up: bool = False
+    ratings: dict[str, int] = field(default_factory=dict)
 
 
 class Conversations:
@@ -57,7 +59,9 @@ class Conversations:
             session.flush()
             return row.id
 
-    def add(self, collection_id: int, conversation_id: int, answers: Sequence[Answer]) -> int:
+    def add(
+        self, collection_id: int, conversation_id: int, answers: Sequence[Answer], is_follow_up: bool = False
+    ) -> int:
         """Add a question with its answers, one for each mode, all with the same sources. Returns the turn's id.
 
         Raises
@@ -68,7 +72,12 @@ class Conversations:
         with self._database.write() as session:
             _owned(session, collection_id, conversation_id)
             first = answers[0]
-            turn = models.Turn(conversation_id=conversation_id, question=_text(first.question), asked_s=self._clock())
+            turn = models.Turn(
+                conversation_id=conversation_id,
+                question=_text(first.question),
+                asked_s=self._clock(),
+                is_follow_up=is_follow_up,
+            )
             session.add(turn)
             session.flush()
             known = _document_ids(session, collection_id, {s.document_id for s in (*first.sources, *first.left_out)})
@@ -91,6 +100,21 @@ class Conversations:
             for answer in answers:
                 session.add(_answer_row(turn.id, answer))
             return turn.id
+
+    def put_answer(self, collection_id: int, turn_id: int, answer: Answer) -> None:
+        """Add another mode's answer to a question, or replace it. Raises NotFoundError."""
+        with self._database.write() as session:
+            _owned_turn(session, collection_id, turn_id)
+            session.merge(_answer_row(turn_id, answer))
+
+    def rate(self, collection_id: int, turn_id: int, mode: str, rating: int | None) -> None:
+        """Rate an answer 1 or -1, or take the rating back. Raises NotFoundError."""
+        with self._database.write() as session:
+            _owned_turn(session, collection_id, turn_id)
+            row = session.get(models.Answer, (turn_id, mode))
+            if row is None:
+                raise NotFoundError("there is no such answer")
+            row.rating = rating
 
     def of(self, collection_id: int) -> list[ConversationRecord]:
         """A collection's conversations, newest first."""
@@ -143,6 +167,13 @@ def _owned(session: Session, collection_id: int, conversation_id: int) -> None:
         raise NotFoundError("there is no such conversation")
 
 
+def _owned_turn(session: Session, collection_id: int, turn_id: int) -> None:
+    turn = session.get(models.Turn, turn_id)
+    if turn is None:
+        raise NotFoundError("there is no such question")
+    _owned(session, collection_id, turn.conversation_id)
+
+
 def _document_ids(session: Session, collection_id: int, wanted: set[str]) -> dict[str, int]:
     query = select(models.Document.document_id, models.Document.id).where(
         models.Document.collection_id == collection_id, models.Document.document_id.in_(wanted)
@@ -169,9 +200,11 @@ def _answer_row(turn_id: int, answer: Answer) -> models.Answer:
 
 def _turn(session: Session, row: models.Turn) -> TurnRecord:
     sources, left_out = _sources(session, row.id)
-    answers = {}
+    answers, ratings = {}, {}
     for kept in session.scalars(select(models.Answer).where(models.Answer.turn_id == row.id)):
         report = json.loads(kept.report)
+        if kept.rating:
+            ratings[kept.mode] = kept.rating
         answers[kept.mode] = Answer(
             question=row.question,
             text=kept.text,
@@ -181,7 +214,7 @@ def _turn(session: Session, row: models.Turn) -> TurnRecord:
             stopped=kept.stopped,  # type: ignore[arg-type]
             left_out=left_out,
         )
-    return TurnRecord(row.id, row.question, row.asked_s, sources, left_out, answers)
+    return TurnRecord(row.id, row.question, row.asked_s, sources, left_out, answers, row.is_follow_up, ratings)
 
 
 def _sources(session: Session, turn_id: int) -> tuple[tuple[Source, ...], tuple[Source, ...]]:

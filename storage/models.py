@@ -4,7 +4,7 @@ Times are seconds since 1970 (``*_s``). Texts of documents and arrays are bytes,
 An id is never used again, so that an id in a stale page or in FAISS is gone and not another's.
 """
 
-from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, MetaData, String, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, MetaData, String, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 NAME_CHARS = 200
@@ -48,6 +48,7 @@ class Collection(Base):
     used_s: Mapped[float] = mapped_column(index=True)
     clock: Mapped[int] = mapped_column(default=0)
     index_version: Mapped[int] = mapped_column(default=0)
+    paused: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class Document(Base):
@@ -85,7 +86,8 @@ class Segmentation(Base):
     """How a document is divided into blocks: candidates (int64) and their scores (float32), both little-endian, size
     bounds, and granularity.
 
-    `version` is the collection's clock at its last change.
+    `version` is the collection's clock at its last change. `indexed_cut` is the cut (see `SegmentationRecord`) that was
+    indexed last: empty if there is none, null if an earlier program indexed the document.
     """
 
     __tablename__ = "segmentations"
@@ -96,6 +98,7 @@ class Segmentation(Base):
     max_tokens: Mapped[int]
     granularity: Mapped[float]
     version: Mapped[int]
+    indexed_cut: Mapped[str | None] = mapped_column(String(WORD_CHARS))
     chars: Mapped[bytes] = mapped_column(LargeBinary, deferred=True, deferred_group="scored")
     scores: Mapped[bytes] = mapped_column(LargeBinary, deferred=True, deferred_group="scored")
 
@@ -180,6 +183,16 @@ class Upload(Base):
     received_s: Mapped[float]
 
 
+class IndexRequest(Base):
+    """A document to index, not before `due_s`; `reason` says why the attempt failed, if it did."""
+
+    __tablename__ = "index_requests"
+
+    document_id: Mapped[int] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True)
+    due_s: Mapped[float]
+    reason: Mapped[str]
+
+
 class Conversation(Base):
     """Questions to one collection, in order."""
 
@@ -193,7 +206,7 @@ class Conversation(Base):
 
 
 class Turn(Base):
-    """A question of a conversation, with its answers and sources."""
+    """A question of a conversation, with its answers and sources; `is_follow_up` if the turn before was told too."""
 
     __tablename__ = "turns"
     __table_args__ = (_FOREVER,)
@@ -202,10 +215,11 @@ class Turn(Base):
     conversation_id: Mapped[int] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), index=True)
     question: Mapped[str]
     asked_s: Mapped[float]
+    is_follow_up: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class Answer(Base):
-    """A turn's answer in one mode; `report` and `citations` are JSON."""
+    """A turn's answer in one mode; `report` and `citations` are JSON; `rating` is 1 or -1."""
 
     __tablename__ = "answers"
 
@@ -215,6 +229,7 @@ class Answer(Base):
     stopped: Mapped[str] = mapped_column(String(WORD_CHARS))
     report: Mapped[str]
     citations: Mapped[str]
+    rating: Mapped[int | None]
 
 
 class Source(Base):

@@ -17,7 +17,8 @@ from storage.shared import bump_version
 
 @dataclass(frozen=True)
 class SegmentationRecord:
-    """A document's segmentation. `edits` are those in force, in order; `n_redo` more can be redone."""
+    """A document's segmentation. `edits` are those in force, in order; `n_redo` more can be redone. `indexed_cut` is
+    the `cut` that was indexed last, empty if there is none, None if an earlier program indexed it."""
 
     segmenter: str
     bounds: SizeBounds
@@ -25,6 +26,12 @@ class SegmentationRecord:
     version: int
     edits: tuple[Edit, ...]
     n_redo: int
+    indexed_cut: str | None = None
+
+    @property
+    def cut(self) -> str:
+        """Names the blocks as they are: two records of a document with the same cut have the same blocks."""
+        return f"{self.version}:{self.granularity:.12g}"
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,12 @@ class Segmentations:
             )
             if not changed.rowcount:  # type: ignore[attr-defined]
                 raise NotFoundError("this document has no segmentation")
+
+    def note_indexed(self, document_id: int, cut: str) -> None:
+        """Note that the index holds the blocks of this cut."""
+        rows = update(models.Segmentation).where(models.Segmentation.document_id == document_id)
+        with self._database.write() as session:
+            session.execute(rows.values(indexed_cut=cut))
 
     def edit(self, document_id: int, edits: list[Edit], expected_version: int | None = None) -> SegmentationRecord:
         """Add edits, all or none; what was undone can no longer be redone.
@@ -173,6 +186,7 @@ def new_row(document_id: int, segmentation: NewSegmentation, version: int) -> mo
         min_tokens=segmentation.bounds.minimum,
         max_tokens=segmentation.bounds.maximum,
         version=version,
+        indexed_cut="",
         chars=segmentation.scored.chars.astype("<i8").tobytes(),
         scores=segmentation.scored.scores.astype("<f4").tobytes(),
     )
@@ -194,6 +208,7 @@ def _record(row: models.Segmentation, edits: Sequence[models.Edit]) -> Segmentat
         row.version,
         tuple(_edit(edit) for edit in edits if edit.state == "done"),
         sum(edit.state == "undone" for edit in edits),
+        row.indexed_cut,
     )
 
 

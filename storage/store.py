@@ -9,6 +9,7 @@ from storage.collections import Collections
 from storage.conversations import Conversations
 from storage.database import Database
 from storage.documents import Documents
+from storage.jobs import Jobs
 from storage.segmentations import Segmentations
 from storage.settings import Settings
 
@@ -24,6 +25,7 @@ class Store:
     blocks: Blocks
     conversations: Conversations
     settings: Settings
+    jobs: Jobs
 
     @classmethod
     def open(cls, url: str, clock: Callable[[], float] = time.time) -> "Store":
@@ -37,6 +39,7 @@ class Store:
             Blocks(database),
             Conversations(database, clock),
             Settings(database),
+            Jobs(database, clock),
         )
 
     def close(self) -> None:

@@ -53,8 +53,6 @@ class BlocksTab:
                 self.other_granularity = _slider(strings.GRANULARITY, "", "other-granularity")
                 self.compare = gr.Button(strings.COMPARE_BUTTON, elem_id="show-compared", min_width=140)
             self.compared = BlockView({"empty": strings.COMPARE_NONE}, elem_id="compared", server_functions=[reader])
-        with gr.Row(elem_classes="actions"):
-            self.next = gr.Button(strings.NEXT_INDEX, variant="primary", elem_id="next-index")
         self.outputs = [self.view, self.granularity, self.segmenter, self.minimum, self.maximum]
         self._wire()
 
@@ -94,9 +92,14 @@ class BlocksTab:
     def fill_menu(self, visitor: Any, document_id: str | None, request: gr.Request) -> Any:
         """Fill the menu of documents. If the chosen one is gone, choose the last."""
         with self._session.open(visitor, request) as collection:
-            choices = documents.choices(collection)
-            known = any(document_id == id for _, id in choices)
-            return gr.Dropdown(choices=choices, value=document_id if known else choices[-1][1] if choices else None)
+            return self.menu(collection, document_id)
+
+    @staticmethod
+    def menu(collection: OpenCollection, document_id: str | None) -> Any:
+        """The menu of documents, with this one chosen, or the last if it is gone."""
+        choices = documents.choices(collection)
+        known = any(document_id == id for _, id in choices)
+        return gr.Dropdown(choices=choices, value=document_id if known else choices[-1][1] if choices else None)
 
     def choose(self, visitor: Any, document_id: str | None, request: gr.Request) -> Updates:
         """Show a document. Call it after the collection changed too: the menu sends no change event if both collections

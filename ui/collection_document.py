@@ -45,6 +45,10 @@ class SegmentationCache:
             self._put(record.id, saved.version, segmentation)
         return segmentation
 
+    def note_indexed(self, document_id: int, cut: str) -> None:
+        """Note that the index holds the blocks of this cut."""
+        self._library.store.segmentations.note_indexed(document_id, cut)
+
     def _put(self, document_id: int, version: int | None, segmentation: Segmentation) -> None:
         with self._lock:
             self._cached[document_id] = (version, segmentation)
@@ -89,5 +93,10 @@ class CollectionDocument:
 
     @property
     def is_indexed(self) -> bool:
-        """Whether the index holds the blocks as they are now."""
-        return self.indexed_starts == self.starts
+        """Whether the index holds the blocks as they are now. What an earlier program indexed is compared once."""
+        if self.indexed_starts is None or self.saved.indexed_cut == self.saved.cut:
+            return self.indexed_starts is not None
+        is_same = self.indexed_starts == self.starts
+        if is_same:
+            self.cache.note_indexed(self.record.id, self.saved.cut)
+        return is_same

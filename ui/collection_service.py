@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import chain, count
 from typing import Any, Literal
 
@@ -20,10 +20,16 @@ from blockrag.segment import DEFAULT_SEGMENTER
 from storage.collections import CollectionRecord
 from storage.errors import ConflictError, LimitError, NotFoundError
 from storage.library import Library
+from storage.settings import APPLICATION
+from ui import strings
 from ui.collection_document import SegmentationCache
-from ui.jobs import JobFlags, Shutdown
+from ui.jobs import Shutdown
 from ui.limits import Limits, RateLimiter
+from ui.models import ModelNames, ModelSwitch
 from ui.open_collection import GoneError, OpenCollection
+from ui.preferences import PreferenceError
+from ui.questions import Questions
+from ui.worker import Worker
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,14 +50,9 @@ Access = Literal["shared", "private", "login"]
 """Everyone shares all collections; or each browser has its own; or each user."""
 
 
-@dataclass(frozen=True)
-class ModelNames:
-    """The models, as they were named at startup; `reason` is why the model was chosen, if nobody named it."""
-
-    model: str = ""
-    adapter: str = ""
-    embedder: str = ""
-    reason: str = ""
+def no_other_model(name: str) -> Engine:
+    """Refuse another model, where none can be loaded."""
+    raise PreferenceError(strings.MODELS_ELSEWHERE)
 
 
 class CollectionService:
@@ -69,6 +70,14 @@ class CollectionService:
     clock : callable
         Seconds since 1970; the store must use the same.
     model_names : ModelNames
+    load_model : callable, optional
+        Returns the engine of another answering model, given by name.
+
+    Attributes
+    ----------
+    model : ModelSwitch
+    on_model : list of callables
+        Called with the engine after the model was changed.
     """
 
     def __init__(
@@ -81,14 +90,17 @@ class CollectionService:
         expire: bool = False,
         clock: Callable[[], float] = time.time,
         model_names: ModelNames = ModelNames(),  # noqa: B008  (frozen)
+        load_model: Callable[[str], Engine] = no_other_model,
     ):
         self.library, self.access, self.segmenter = library, access, segmenter
         self.expires, self.model_names = expire, model_names
         self.limiter = RateLimiter(limits)
         self._segmentations, self._shutdown = SegmentationCache(library), Shutdown()
         self._clock = clock
-        self._flags: dict[str, JobFlags] = {}
-        self._lock = threading.Lock()
+        self.questions = Questions()
+        self.worker = Worker(library.store.jobs, self._find)
+        self.model = ModelSwitch(load_model, self.use_model)
+        self.on_model: list[Callable[[Engine], object]] = []
         library.quota = limits.quota
 
     @property
@@ -178,17 +190,38 @@ class CollectionService:
             record = self.library.store.collections.get(owner, token)
         except NotFoundError as error:
             raise GoneError(str(error)) from error
-        with self._lock:
-            flags = self._flags.setdefault(token, JobFlags())
         return OpenCollection(
-            record, self.library, self.limiter, self._shutdown, self._segmentations, flags, self.segmenter
+            record, self.library, self.limiter, self._shutdown, self._segmentations, self.worker, self.segmenter
         )
 
+    def use_model(self, engine: Engine, name: str) -> None:
+        """Answer with another model from now on, also after a restart. Answers in progress end with the one before.
+        Documents are indexed again, since block KV belongs to a model."""
+        former, store = self.library, self.library.store
+        self.library = Library(store, engine, former.received.parent, former.quota)
+        self._segmentations = SegmentationCache(self.library)
+        self.model_names = replace(self.model_names, model=name, reason="")
+        store.settings.put(APPLICATION, {"model": name})
+        for changed in self.on_model:
+            changed(engine)
+        for record in store.collections.all():
+            self.worker.cancel(record.id)
+            collection = self.open(record.owner, record.token)
+            if collection.settings["auto_index"]:
+                for document in collection.documents.values():
+                    if document.indexed_starts is None:
+                        self.worker.request(record.id, document.record.id)
+
+    def _find(self, token: str) -> OpenCollection | None:
+        try:
+            return self.open(None, token)
+        except GoneError:
+            return None
+
     def delete(self, record: CollectionRecord) -> None:
-        """Delete a collection and everything in it."""
+        """Delete a collection and everything in it; ends the work on it."""
+        self.worker.cancel(record.id)
         self.library.delete_collection(record)
-        with self._lock:
-            self._flags.pop(record.token, None)
 
     def delete_expired(self) -> None:
         """Delete the collections that nobody has used for `IDLE_S`."""
@@ -205,8 +238,6 @@ class CollectionService:
                 _LOG.warning("expired collections were not deleted: %s", type(error).__name__)
 
     def stop_jobs(self) -> None:
-        """Stop all indexing, loading and segmenting at the next step, and wait for it."""
-        with self._lock:
-            for flags in self._flags.values():
-                flags.stop_indexing = flags.stop_loading = True
+        """Stop all answers, indexing, loading and segmenting at the next step, and wait for it."""
+        self.questions.close()
         self._shutdown.begin()

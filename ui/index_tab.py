@@ -1,6 +1,5 @@
-"""The Index tab: index all documents, watch, stop."""
+"""The Index tab: which documents are indexed, and where their KV is; index by hand, stop."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
@@ -9,11 +8,11 @@ from ui import strings
 from ui.components.payloads import ProgressPayload
 from ui.components.view import View
 from ui.handlers import index
-from ui.session import JOBS, QUICK, Session
+from ui.session import QUICK, Session
 
 
 class IndexTab:
-    """Layout and events of the tab. `indexed` fires after indexing ended."""
+    """Layout and events of the tab."""
 
     def __init__(self, session: Session):
         self._session = session
@@ -22,9 +21,7 @@ class IndexTab:
         with gr.Row(elem_classes="actions"):
             self.start = gr.Button(strings.INDEX_BUTTON, variant="primary", elem_id="index")
             self.stop = gr.Button(strings.STOP, elem_id="stop-index")
-            self.next = gr.Button(strings.NEXT_ASK, elem_id="next-ask")
-        started = self.start.click(self._start, session.visitor, self.view, queue=False, **QUICK)
-        self.indexed = started.then(self._index, session.visitor, self.view, **QUICK, **JOBS)
+        self.start.click(self._start, session.visitor, self.view, queue=False, **QUICK)
         self.stop.click(self._stop, session.visitor, self.view, queue=False, **QUICK)
 
     def overview(self, visitor: Any, request: gr.Request) -> ProgressPayload:
@@ -39,7 +36,3 @@ class IndexTab:
     def _stop(self, visitor: Any, request: gr.Request) -> ProgressPayload:
         with self._session.open(visitor, request) as collection:
             return index.stop(collection)
-
-    def _index(self, visitor: Any, request: gr.Request) -> Iterator[ProgressPayload]:
-        with self._session.open(visitor, request) as collection:
-            yield from index.index_all(collection)

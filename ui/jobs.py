@@ -1,11 +1,10 @@
-"""Long work: stopping it at shutdown or on request, and streaming its progress to a page. No gradio."""
+"""Long work: stopping it at shutdown, and streaming its progress to a page. No gradio."""
 
 import contextvars
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -17,14 +16,6 @@ T = TypeVar("T")
 
 SHUTDOWN_WAIT_S = 10.0
 """Longest wait for steps in progress."""
-
-
-@dataclass
-class JobFlags:
-    """Requests to stop the jobs of one collection."""
-
-    stop_indexing: bool = False
-    stop_loading: bool = False
 
 
 class Shutdown:

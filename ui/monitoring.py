@@ -69,6 +69,7 @@ class Monitoring:
         self._lock = threading.Lock()
         self._checked_at, self._is_ready = float("-inf"), False
         service.engine.observers.append(observe)
+        service.on_model.append(lambda engine: engine.observers.append(observe))
 
     @property
     def routes(self) -> list[Route]:

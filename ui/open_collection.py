@@ -14,9 +14,13 @@ from storage.library import Library
 from storage.store import Store
 from ui import strings
 from ui.collection_document import CollectionDocument, SegmentationCache
-from ui.jobs import JobFlags, Shutdown
+from ui.jobs import Shutdown
 from ui.limits import RateLimiter
 from ui.preferences import DEFAULTS
+from ui.worker import Worker
+
+EDIT_PAUSE_S = 2.0
+"""Between an edit of the blocks and the indexing of what it changed: more edits may follow."""
 
 
 class GoneError(BlockRAGError):
@@ -40,7 +44,7 @@ class OpenCollection:
     limiter: RateLimiter
     shutdown: Shutdown
     segmentations: SegmentationCache
-    flags: JobFlags
+    worker: Worker
     default_segmenter: str
 
     @property
@@ -112,6 +116,7 @@ class OpenCollection:
         if known is None or known.record.sha256 != document.sha256:
             self.segmentations.put(row_id, segmentation)
             self._build_tree(document.id)
+        self.worker.changed(self.record.id)
 
     def _build_tree(self, document_id: str) -> None:
         """Build the boundary tree now: it takes seconds in a very long document, and the page shows it next."""
@@ -134,7 +139,7 @@ class OpenCollection:
             edits = make_edits(document)
             try:
                 self.store.segmentations.edit(document.record.id, edits, document.saved.version)
-                return
+                return self._blocks_changed(document)
             except ConflictError:
                 continue
         raise ConflictError("too many people are editing this document at once; try again")
@@ -143,11 +148,13 @@ class OpenCollection:
         """Undo the last edit, if there is one."""
         if document := self.find(document_id):
             self.store.segmentations.undo(document.record.id)
+            self._blocks_changed(document)
 
     def redo(self, document_id: str) -> None:
         """Redo the edit undone last, if there is one."""
         if document := self.find(document_id):
             self.store.segmentations.redo(document.record.id)
+            self._blocks_changed(document)
 
     def set_granularity(self, document_id: str, granularity: float) -> None:
         """Make a document's blocks finer or coarser. Raises SegmentationError outside [0, 1]."""
@@ -155,6 +162,7 @@ class OpenCollection:
             raise SegmentationError(f"Granularity {granularity} is not in [0, 1]; 0 is coarsest, 1 finest.")
         if document := self.find(document_id):
             self.store.segmentations.set_granularity(document.record.id, float(granularity))
+            self._blocks_changed(document)
 
     def segment(
         self, document_id: str, segmenter: str, bounds: SizeBounds, on_progress: OnProgress | None = None
@@ -177,6 +185,13 @@ class OpenCollection:
         Segmentation(made.document, made.scored, made.sizes, made.bounds, document.saved.edits)
         self.store.segmentations.put(document.record.id, new)
         self._build_tree(document_id)
+        self._blocks_changed(document)
+
+    def _blocks_changed(self, document: CollectionDocument) -> None:
+        """End the indexing of the blocks as they were, and index them soon, unless the owner indexes by hand."""
+        if self.settings["auto_index"]:
+            self.worker.request(self.record.id, document.record.id, EDIT_PAUSE_S)
+        self.worker.cancel(self.record.id, document_id=document.record.id)
 
     def preview(
         self, document: CollectionDocument, segmenter: str, on_progress: OnProgress | None = None
@@ -187,8 +202,11 @@ class OpenCollection:
         return made
 
     def remove(self, document_id: str) -> None:
-        """Delete a document, its blocks and their KV. Raises NotFoundError."""
-        self.library.delete_document(self.record, self.store.documents.get(self.record.id, document_id))
+        """Delete a document, its blocks and their KV; ends its indexing. Raises NotFoundError."""
+        record = self.store.documents.get(self.record.id, document_id)
+        self.worker.cancel(self.record.id, document_id=record.id)
+        self.library.delete_document(self.record, record)
+        self.worker.changed(self.record.id)
 
     def index(self, document: CollectionDocument, on_progress: OnProgress | None = None) -> None:
         """Index a document's blocks as they are now. If `on_progress` raises, the index stays as it was. Ends early if
@@ -197,5 +215,7 @@ class OpenCollection:
         try:
             with self.shutdown.guarding(on_progress) as report:
                 self.library.index(self.record, document.record.id, document.content, blocks, report)
+            self.store.segmentations.note_indexed(document.record.id, document.saved.cut)
         except NotFoundError:
             return
+        self.worker.changed(self.record.id)

@@ -29,6 +29,10 @@ class Preference:
             if value not in self.choices:
                 raise PreferenceError(f"{name} is {value!r}; choose one of {', '.join(self.choices)}")
             return value
+        if isinstance(self.default, bool):
+            if not isinstance(value, bool):
+                raise PreferenceError(f"{name} is {value!r}; give true or false")
+            return value
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not self.low <= value <= self.high:  # NaN fails
             raise PreferenceError(f"{name} is {value!r}; give a number from {self.low:g} to {self.high:g}")
@@ -44,7 +48,8 @@ PREFERENCES: dict[str, Preference] = {
     "granularity": Preference(DEFAULT_GRANULARITY, "For new documents: 0 is coarsest, 1 is finest.", 0, 1),
     "min_tokens": Preference(_BOUNDS.minimum, "No block of a new document is smaller.", 1, 4096),
     "max_tokens": Preference(_BOUNDS.maximum, "No block of a new document is larger.", 16, 8192),
-    "mode": Preference("compare", "How questions are answered: block mode, full mode, or both.", choices=MODES),
+    "auto_index": Preference(True, "Index documents as soon as they are added or cut differently."),
+    "mode": Preference("block", "How questions are answered: block mode, full mode, or both.", choices=MODES),
     "k": Preference(8, "Blocks given to the model per question. More cost more and can distract it.", 1, 32),
     "max_new_tokens": Preference(96, "Longer answers are cut off here.", 8, 512),
     "temperature": Preference(0.0, "At 0 the most likely token is taken; above, tokens are drawn.", 0, 2),

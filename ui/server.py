@@ -10,6 +10,7 @@ from pathlib import Path
 import gradio as gr
 from starlette.middleware import Middleware
 
+from ui import openai_api
 from ui.bodies import BodyLimits
 from ui.collection_service import CollectionService
 from ui.connections import allow_open_files, limit_connections
@@ -20,6 +21,7 @@ from ui.monitoring import Monitoring
 from ui.page import build
 from ui.passwords import Auth
 from ui.session import MAX_THREADS
+from ui.worker import THREADS
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,14 +77,15 @@ class Server:
         self._stop = threading.Event()
         self._monitor = TierMonitor(service.engine)
         self._monitoring = Monitoring(service, data_dir, self._stop, metrics=metrics)
+        service.on_model.append(self._monitor.follow)
         self._page = build(service, self._monitor, former_key(data_dir))
 
     def launch(self, host: str | None, port: int | None) -> str:
         """Serve in threads and return the address. Raises BlockRAGError if the system allows too few open files."""
         allow_open_files()
-        for work in (self._monitor.run, self.service.run_expiry if self.service.expires else None):
-            if work is not None:
-                threading.Thread(target=work, args=(self._stop,), daemon=True).start()
+        expiry = [self.service.run_expiry] if self.service.expires else []
+        for work in (self._monitor.run, *expiry, *THREADS * [self.service.worker.run]):
+            threading.Thread(target=work, args=(self._stop,), daemon=True).start()
         self._page.queue(max_size=MAX_EVENTS, default_concurrency_limit=8, api_open=False)
         _, address, _ = self._page.launch(
             server_name=host,
@@ -101,7 +104,10 @@ class Server:
             footer_links=[],
             ssr_mode=False,
             mcp_server=self._mcp,
-            app_kwargs={"routes": self._monitoring.routes, "middleware": [self._guard(host)]},
+            app_kwargs={
+                "routes": [*self._monitoring.routes, *openai_api.routes(self.service)],
+                "middleware": [self._guard(host)],
+            },
             prevent_thread_lock=True,
             quiet=True,
         )
@@ -129,6 +135,7 @@ class Server:
     def close(self) -> None:
         """Stop jobs at their next step, close the page, then the database."""
         self._stop.set()
+        self.service.worker.wake()
         self.service.stop_jobs()
         self._page.close(verbose=False)
         self.service.library.close()

@@ -67,7 +67,9 @@ class Session:
                 token = token or str(former.get("collection", ""))
             known = {"secret": secret_of(request), "collection": token}
             entered = self.service.enter(known, user_of(request), address_of(request))
-            return self.choose(entered["collection"], request)
+            chosen = self.choose(entered["collection"], request)
+            is_same = isinstance(visitor, dict) and visitor.get("collection") == chosen["collection"]
+            return {**visitor, **chosen} if is_same else chosen
 
     def choose(self, token: str, request: gr.Request) -> dict[str, int]:
         """Return what `visitor` is to hold when this collection of theirs is open. Raises GoneError."""

@@ -1,5 +1,6 @@
 """The Settings tab: the visitor's settings, the tiers' budgets, the models in use."""
 
+import html
 from typing import Any
 
 import gradio as gr
@@ -20,7 +21,7 @@ ROWS = (
 
 
 class SettingsTab:
-    """Layout and events of the tab. `open` sets `outputs`."""
+    """Layout and events of the tab. `open` sets `outputs`, the models among them."""
 
     def __init__(self, session: Session):
         self._session, service = session, session.service
@@ -30,7 +31,6 @@ class SettingsTab:
             with gr.Row():
                 for name in names:
                     self.fields[name] = _field(name, service.segmenter)
-        self.outputs = list(self.fields.values())
         with gr.Row(elem_classes="actions"):
             self.save = gr.Button(strings.SAVE, variant="primary", elem_id="save-settings")
         gr.Markdown(strings.BUDGETS, elem_classes="heading")
@@ -45,10 +45,22 @@ class SettingsTab:
             self.save_budgets = gr.Button(strings.SAVE_BUDGETS, interactive=is_shared, elem_id="save-budgets")
         gr.Markdown(strings.MODELS, elem_classes="heading")
         gr.Markdown(strings.MODELS_EXPLAINED, elem_classes="aside")
-        in_use = settings.models_view(service)
+        in_use, self.models = settings.models_view(service), {}
+        with gr.Row(elem_classes="beside"):
+            self.model = gr.Dropdown(
+                settings.model_choices(),
+                value=None,
+                label=strings.MODEL_CHOICE,
+                info=strings.MODEL_CHOICE_INFO if is_shared else strings.MODELS_ELSEWHERE,
+                allow_custom_value=True,
+                interactive=is_shared,
+                elem_id="model-choice",
+                scale=3,
+            )
+            self.use = gr.Button(strings.USE_MODEL, interactive=is_shared, elem_id="use-model", min_width=140)
         with gr.Row():
             for name, (label, info) in strings.MODEL_LABELS.items():
-                gr.Textbox(
+                self.models[name] = gr.Textbox(
                     in_use[name],
                     label=label,
                     info=info,
@@ -57,13 +69,27 @@ class SettingsTab:
                     elem_id=f"{name}-in-use",
                     min_width=260,
                 )
-        self.save.click(self._save, {session.visitor, *self.outputs}, self.outputs, **QUICK)
+        fields = list(self.fields.values())
+        self.outputs = [*fields, *self.models.values()]
+        self.use.click(self._use, [session.visitor, self.model], None, **QUICK)
+        self.save.click(self._save, {session.visitor, *fields}, fields, **QUICK)
         self.save_budgets.click(self._save_budgets, {session.visitor, *self.budgets.values()}, None, **QUICK)
 
     def open(self, visitor: Any, request: gr.Request) -> Updates:
         """Show the visitor's settings."""
         with self._session.open(visitor, request) as collection:
-            return {field: collection.settings[name] for name, field in self.fields.items()}
+            fields = {field: collection.settings[name] for name, field in self.fields.items()}
+            return {**fields, **self.models_in_use()}
+
+    def models_in_use(self) -> Updates:
+        """Show the models that are in use now."""
+        in_use = settings.models_view(self._session.service)
+        return {field: in_use[name] for name, field in self.models.items()}
+
+    def _use(self, visitor: Any, name: str | None, request: gr.Request) -> None:
+        with self._session.open(visitor, request):
+            settings.use_model(self._session.service, name or "")
+            gr.Info(strings.MODEL_LOADING.format(name=html.escape(str(name))))
 
     def _save(self, values: dict, request: gr.Request) -> Updates:
         with self._session.open(values[self._session.visitor], request) as collection:

@@ -12,7 +12,7 @@ BENCHMARKS = "Benchmarks"
 SETTINGS = "Settings"
 
 COLLECTION = "Collection"
-MANAGE = "Collections: new, rename, export, import, delete"
+MANAGE = "Collections"
 COLLECTION_NAME = "Name"
 COLLECTION_NAME_INFO = "For a new collection, or a new name for this one. To delete this collection, type its name."
 CREATE = "New collection"
@@ -29,20 +29,22 @@ UPLOAD_INFO = (
     "Up to {n_files} files at once, {megabytes} MB each."
 )
 NO_DOCUMENTS = "No documents yet. Drop some above, or load the sample document to try things out."
-SAMPLE = "Load a sample document"
-NEXT_BLOCKS = "Next: review the blocks"
-STOP_LOADING = "Stop"
-RESUME_LOADING = "Resume"
+SAMPLE = "Try the sample"
+SAMPLE_NAME = "A guide to Saltmere.md"
 READING_FILE = "reading …"
 SCORING = "scoring boundaries"
-SEGMENTING = "segmenting, {percent} %"
+SEGMENTING = "cutting into blocks, {percent} %"
+INDEXING = "indexing"
+INDEXING_PERCENT = "indexing, {percent} %"
 WAITING = "waiting to be read"
-READY_TO_INDEX = "ready to index"
+WAITING_TO_INDEX = "waiting to be indexed"
+READY_TO_INDEX = "not indexed"
 INDEXED = "indexed"
-FILES_LEFT = "{n} files left to read"
 CHARACTERS = "{n:,} characters"
 PAGES = "{n:,} pages"
 READ_AS = "Read as {name}."
+SAME_FILE = "{name} is here already, with the same text."
+INTERNAL_ERROR = "an internal error; the log of the application tells more"
 
 DOCUMENT = "Document"
 GRANULARITY = "Granularity"
@@ -71,7 +73,6 @@ BLOCK_SUMMARY = "{n} blocks of {smallest} to {largest} tokens, median {median:.0
 TOO_LARGE = "too large"
 NO_LIMIT = "no limit"
 AT_MOST = "at most "
-NEXT_INDEX = "Next: index these blocks"
 
 INDEX_BUTTON = "Index all documents"
 STOP = "Stop"
@@ -92,19 +93,39 @@ ENCODING = "encoding: {done} of {total} blocks"
 REUSED = ", {n} reused"
 SECONDS_LEFT = ", about {s:.0f} s left"
 NEARLY_DONE = ", nearly done"
-NEXT_ASK = "Next: ask a question"
 
 QUESTION = "Question"
 QUESTION_PLACEHOLDER = "What do you want to know?"
 ASK_BUTTON = "Ask"
-ASK_AGAIN = "Ask again"
-FOLLOW_UP = "Follow-up: include the previous question and answer"
+FOLLOW_UP = "Understand follow-up questions"
+FOLLOW_UP_INFO = "A question that points back, such as “And how tall is it?”, is asked with the one before."
+AS_FOLLOW_UP = "asked with the question before"
 FOLLOW_UP_PROMPT = "Earlier I asked: {question}\nYou answered: {answer}\n\n{now}"
 CONVERSATION = "Conversation"
-NEW_CONVERSATION = "New conversation"
+NEW_CONVERSATION = "New"
 DELETE_CONVERSATION = "Delete"
-HISTORY = "Conversations"
-NO_HISTORY = "The questions of this conversation appear here. Click one to see its answers and sources again."
+WELCOME = (
+    "Add documents, or try the sample: a short guide to an island that does not exist, so that every right answer must "
+    "come from the text."
+)
+WELCOME_READY = "Ask a question about your documents. Each answer shows the passages that it is taken from."
+SAMPLE_QUESTIONS = (
+    "Who built the lighthouse?",
+    "How long does the ferry crossing take?",
+    "What does the winner of the race receive?",
+)
+COMPARE_ANSWERS = "Compare with reading everything"
+WRITE_MORE = "Write more"
+ANSWER_TITLES = {"block": "From the cached blocks", "full": "Reading everything again"}
+ENDED = {"length": "The answer was cut off at its maximum length.", "closed": "Stopped."}
+WAITING_FOR_DOCUMENTS = "reading your documents first …"
+ASK_NO_DOCUMENTS = "There are no documents yet: add some, or try the sample."
+ASK_NOT_INDEXED = "Your documents are not indexed yet: index them in the tab Index."
+SOURCES_CHANGED = "The blocks have changed since this answer. Ask the question again to compare."
+QUESTION_GONE = "This question was deleted in the meantime."
+TOO_MANY_WAITING = "Eight questions wait for an answer in this conversation already. Wait for one of them."
+REUSED_OF = "{n:,} of {total:,} tokens reused from cache"
+LEFT_OUT_N = "{n} blocks left out because the model's context is full"
 SAVED_TOKENS = "Answers so far: {n:,}. Tokens reused from cache: {n_tokens:,}."
 SAVED_TIME = " Time saved where both modes answered: {time}."
 MODE = "Mode"
@@ -113,10 +134,8 @@ MODE_INFO = "Block mode reuses cached blocks. Full mode reads everything again."
 K = "Blocks to retrieve"
 MAX_NEW_TOKENS = "Maximum answer length, in tokens"
 MORE = "Mode, sources, length"
-NO_ANSWER = "The answer appears here."
-NO_FULL_ANSWER = "The full-mode answer appears here for comparison."
-NO_SOURCES = "The retrieved blocks appear here. Pin one to keep it for the next question, or exclude it."
-NO_TIMES = "Time to first token, in block mode and in full mode, appears here."
+NO_SOURCES = "The passages that an answer is taken from appear here."
+NO_TIMES = "What an answer cost appears here."
 NO_SOURCE = "Click a source to see it in its document."
 SOURCE_CHANGED = "The document has changed since this answer."
 SOURCES = "Sources"
@@ -136,9 +155,8 @@ QUEUED = "waiting for the model …"
 AHEAD = "{n} questions ahead of yours …"
 READING = "reading the sources …"
 STOPPED = "stopped"
-FIRST_TOKEN = "First token"
-FIRST_TOKEN_AFTER = "First token after {time}"
-FIRST_TOKEN_COMPARED = "First token after {block} instead of {full}: {ratio:.1f}× {faster}"
+FIRST_TOKEN_AFTER = "First words after {time}"
+FIRST_TOKEN_COMPARED = "First words after {block} instead of {full}: {ratio:.1f}× {faster}"
 FASTER, SLOWER = "faster", "slower"
 TOKENS_REUSED = "{n:,} of {total:,} tokens reused from cache ({tiers})."
 HITS_IN_TIER = "{n} blocks from {tier}"
@@ -187,6 +205,7 @@ SETTING_LABELS = {
     "granularity": "Granularity",
     "min_tokens": "Minimum tokens per block",
     "max_tokens": "Maximum tokens per block",
+    "auto_index": "Index automatically",
     "mode": "Mode",
     "k": "Blocks to retrieve",
     "max_new_tokens": "Maximum answer length, in tokens",
@@ -194,9 +213,30 @@ SETTING_LABELS = {
     "top_p": "Top p",
 }
 MODELS = "Models"
-MODELS_EXPLAINED = "Shared by everyone on this server and chosen at startup: see python app.py --help."
+MODELS_EXPLAINED = "Shared by everyone on this server."
+MODELS_ELSEWHERE = "The model is chosen when the application is started: see python app.py --help."
+MODEL_CHOICE = "Answer with another model"
+MODEL_CHOICE_INFO = (
+    "A model of the list, a folder, a GGUF file or a Hugging Face name. It is fetched if it is missing, and the "
+    "documents are indexed again."
+)
+USE_MODEL = "Use this model"
+CHOOSE_MODEL = "Choose another model"
+MODEL_LINE = "Answers by **{name}**: {about} It reads up to {tokens:,} tokens at once."
+MODEL_ABOUT = {
+    "smollm2": "English, very small; it finds short facts and does not reason.",
+    "qwen2.5-coder-0.5b": "English, Chinese and many other languages, and code; small.",
+    "qwen2.5-coder-1.5b": "English, Chinese and many other languages, and code; wants a GPU.",
+}
+MODEL_OF_YOURS = "a model of your choice."
+MODEL_SIZE = "{name}: {about} {size} to fetch."
+MODEL_NAME_MISSING = "Name a model first."
+MODEL_BUSY = "Another model is being loaded. Wait until it is done."
+MODEL_LOADING = "Loading the model {name} …"
+MODEL_FETCHING = "Fetching the model {name}: {percent} %"
+MODEL_FAILED = "{name} could not be loaded, the model in use stays: {reason}"
 MODEL_LABELS = {
-    "model": ("Model", "Reads the blocks and answers. Choose another with python app.py --model NAME."),
+    "model": ("Model", "Reads the blocks and answers."),
     "adapter": (
         "Adapter",
         "Weights that make answers from separate blocks as good as answers from the whole text. Choose another, a "
@@ -221,6 +261,12 @@ PREFIX_SEEN, PREFIX_UNSEEN = "see", "do not see"
 NEEDS_COOKIE = "Allow cookies for this site and reload the page: a cookie tells which collections are yours."
 GONE = "Your session expired, or its collection was deleted. Reload the page to continue."
 REMOVED = "This document was removed in the meantime."
+STATUS_READING = "Reading {name}: {progress}"
+STATUS_INDEXING = "Indexing {name}: {progress}"
+STATUS_LEFT = " · {n} more"
+STATUS_WAITING = "{n} jobs wait for the machine"
+STATUS_PAUSED = "Stopped: {n} jobs left"
+RESUME = "Resume"
 SHUTTING_DOWN = "The application is shutting down. Try again after it restarts."
 FOOTERS = {
     "shared": "Everything stays on this machine. Everyone who can open this page shares these collections.",

@@ -36,16 +36,20 @@ def work(tell, folder: Path, turn: int) -> None:
         name = path.name
         documents.receive(collection, [path])
         tell(("received", name))
-        list(documents.read_waiting(collection))
+        while collection.worker.read_next(collection):
+            pass
         (document_id,) = [id for id, document in collection.documents.items() if document.record.name == name]
         tell(("loaded", name))
         collection.set_granularity(document_id, 1.0)
         starts = blocks.view(collection, document_id)["starts"]
         blocks.toggle(collection, document_id, starts[len(starts) // 2], add=False)
         tell(("edited", name))
-        list(index.index_all(collection))
+        index.start(collection)
+        while collection.worker.index_next(collection):
+            pass
         tell(("indexed", name))
-        *_, state = ask.ask(collection, f"What does part {n} say?", ("block",), 2, 2)
+        state = ask.begin(collection, f"What does part {n} say?", ("block",))
+        *_, state = ask.answer(collection, state, 2, 2)
         tell(("answered", name, state.error or "well"))
         if n % 3 == 2:
             collection.remove(document_id)

@@ -44,6 +44,7 @@ OLD_ROWS = {
         "VALUES (12, 6, 3, 0, 2, 1, {false}, 1.0)",
     ],
     "0006": [],
+    "0007": ["INSERT INTO index_requests VALUES (5, 1.0, '')"],
     "0005": ["UPDATE documents SET encoding = 'cp1252', notes = '[\"One left out.\"]' WHERE id = 6"],
 }
 """What a database of each version may hold, beyond that of the version before."""
@@ -85,7 +86,9 @@ def test_a_database_of_every_version_becomes_one_of_this(url, version):
     (block,) = store.blocks.of(record.id, "models")
     assert (block.start, block.end, block.kv_key, block.page) == (0, 2, "key", None) and block.is_estimate
     assert (record.source, record.document_id) == ("old.txt", document("old.txt").id)
-    assert store.documents.uploads()[0].name == "u.pdf"
+    assert store.documents.uploads()[0].name == "u.pdf" and not store.jobs.is_paused(collection.id)
+    assert list(store.jobs.requests(collection.id)) == ([5] if version >= "0007" else [])
+    assert store.segmentations.get(record.id).indexed_cut is None, "an earlier program indexed it"
     if version >= "0002":
         (turn,) = store.conversations.turns(collection.id, 2)
         assert turn.question == "why?" and turn.sources[0].text == "hi" and store.settings.of("anna") == {"k": 8}

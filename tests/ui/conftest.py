@@ -45,17 +45,20 @@ def collection(service, tmp_path):
     """A collection with one document."""
     collection = visitor(service, SECRET["secret"])
     (tmp_path / "rivers.md").write_text(TEXT)
-    list(load_files(collection, [tmp_path / "rivers.md"]))
+    load_files(collection, [tmp_path / "rivers.md"])
     collection.segment(only_document(collection)[0], "structural", SizeBounds(16, 128))
     return collection
 
 
 class Slow(Structural):
-    """Reports progress in four steps."""
+    """Reports progress in four steps, and calls `then` after each."""
+
+    then = staticmethod(lambda: None)
 
     def score(self, text, candidates, on_progress=None):
         for share in (0.25, 0.5, 0.75, 1.0):
             on_progress(Progress("segment", round(share * len(text)), len(text)))
+            Slow.then()
         return super().score(text, candidates)
 
 
@@ -63,6 +66,7 @@ class Slow(Structural):
 def slow_file(monkeypatch, tmp_path):
     """A file whose segmenting reports four steps."""
     monkeypatch.setitem(SEGMENTERS, DEFAULT_SEGMENTER, lambda counter, embed: Slow())
+    monkeypatch.setattr(Slow, "then", staticmethod(lambda: None))
     (tmp_path / "slow.md").write_text(TEXT)
     return tmp_path / "slow.md"
 

@@ -2,7 +2,7 @@
 
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from blockrag.engine import Engine
@@ -11,9 +11,9 @@ from storage.library import Library
 from storage.store import Store
 from ui.collection_document import CollectionDocument
 from ui.collection_service import Access, CollectionService
-from ui.components.payloads import DocumentsPayload
-from ui.handlers import ask, documents
-from ui.handlers.question import QuestionState
+from ui.components.payloads import DocumentsPayload, ProgressPayload
+from ui.handlers import ask, documents, index
+from ui.handlers.question import Marks, QuestionState
 from ui.limits import Limits
 from ui.open_collection import OpenCollection
 from ui.server import Server
@@ -75,10 +75,25 @@ def visitor(service: CollectionService, secret: str | None = None) -> OpenCollec
     return service.get(service.enter({"secret": secret} if secret else {}))
 
 
-def load_files(collection: OpenCollection, paths: Sequence[Path]) -> Iterator[DocumentsPayload]:
-    """Upload files and read them, yielding every view."""
+def load_files(collection: OpenCollection, paths: Sequence[Path]) -> DocumentsPayload:
+    """Upload files, read them, and return the view."""
     documents.receive(collection, paths)
-    yield from documents.read_waiting(collection)
+    return read_waiting(collection)
+
+
+def read_waiting(collection: OpenCollection) -> DocumentsPayload:
+    """Do what the program's threads do with the waiting files, and return the view."""
+    while collection.worker.read_next(collection):
+        pass
+    return documents.view(collection)
+
+
+def index_all(collection: OpenCollection) -> ProgressPayload:
+    """Do what the button of the Index tab and the program's threads do, and return the view."""
+    index.start(collection)
+    while collection.worker.index_next(collection):
+        pass
+    return index.overview(collection)
 
 
 def only_document(collection: OpenCollection) -> tuple[str, CollectionDocument]:
@@ -86,9 +101,18 @@ def only_document(collection: OpenCollection) -> tuple[str, CollectionDocument]:
     return document_id, document
 
 
-def answered(collection, question="How long is river 3?", modes=("block", "full"), **options) -> QuestionState:
+def answered(
+    collection,
+    question: str = "How long is river 3?",
+    modes=("block", "full"),
+    conversation: int | None = None,
+    marks: Marks | None = None,
+    k: int = 4,
+    max_new_tokens: int = 6,
+) -> QuestionState:
     """Return the final state of a question."""
-    *_, state = ask.ask(collection, question, modes, **{"k": 4, "max_new_tokens": 6, **options})
+    state = ask.begin(collection, question, modes, conversation, marks)
+    *_, state = ask.answer(collection, state, k, max_new_tokens)
     return state
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
-TABS = ("Documents", "Blocks", "Index", "Ask", "Cache", "Benchmarks", "Settings")
+TABS = ("Ask", "Blocks", "Index", "Cache", "Benchmarks", "Settings")
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 _CALM = """async () => {
@@ -50,8 +50,18 @@ def open_tab(page: Page, name: str) -> None:
     calm(page)
 
 
+def open_documents(page: Page) -> None:
+    """Open the drawer with the documents, where the screen is narrow."""
+    open_tab(page, "Ask")
+    drawer = page.locator("#open-drawer")
+    if drawer.is_visible() and not page.locator("#documents").is_visible():
+        drawer.click()
+    page.locator("#documents").wait_for()
+
+
 def to_blocks(page: Page) -> None:
-    page.click("#next-blocks")
+    expect(page.locator("#documents .row .size").last).to_be_attached()
+    open_tab(page, "Blocks")
     expect(page.locator("#blocks section").first).to_be_visible()
     calm(page)
 
@@ -83,6 +93,7 @@ def undo_all(page: Page) -> None:
 def index_all(page: Page) -> None:
     open_tab(page, "Index")
     page.click("#index")
+    expect(page.locator("#progress .row.waiting")).to_have_count(0)
     expect(page.locator("#progress .row.done").first).to_be_visible()
     expect(page.locator("#progress .row.running")).to_have_count(0)
 
@@ -94,13 +105,20 @@ def ask(page: Page, question: str) -> None:
 
 
 def asked(page: Page, question: str = "How long is river 3?") -> None:
+    """Ask a question and compare its answer with that of reading everything."""
     open_tab(page, "Ask")
+    before = page.locator("#thread .turn").count()
     ask(page, question)
-    expect(page.locator("#times h4")).to_contain_text("instead of")
+    expect(page.locator("#thread .turn")).to_have_count(before + 1)
+    last = page.locator("#thread .turn").last
+    last.locator(".compare").click()
+    expect(last.locator(".cost")).to_contain_text("instead of")
+    expect(last.locator(".acts")).to_be_visible()
 
 
 def open_collections(page: Page) -> None:
-    page.get_by_role("button", name="Collections:").click()
+    open_documents(page)
+    page.get_by_role("button", name="Collections").click()
     page.locator("#collection-name").wait_for()
     calm(page)
 

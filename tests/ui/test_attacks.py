@@ -22,9 +22,9 @@ from gradio_client import Client
 from storage.errors import StorageError
 from tests.document_files import epub, pdf, slides, word
 from tests.tiny import tiny_engine
-from tests.ui.serving import TEXT, load_files, make_service, serve
+from tests.ui.serving import TEXT, answered, index_all, load_files, make_service, serve
 from ui import page
-from ui.handlers import ask, blocks, collections, documents, index
+from ui.handlers import blocks, collections, documents
 from ui.limits import Limits
 from ui.passwords import auth_of, hash_password
 
@@ -349,7 +349,7 @@ def test_malformed_files_are_read_or_refused(collection, tmp_path, name):
     for i in range(n):
         path = tmp_path / "in" / f"{i}-{name}"
         path.write_bytes(mutated(FILES[name](), rng))
-        *_, view = load_files(collection, [path])
+        view = load_files(collection, [path])
         for row in view["rows"]:
             assert row["state"] and "Traceback" not in row["state"] and str(tmp_path) not in row["state"]
             documents.remove(collection, row["id"])
@@ -369,8 +369,8 @@ ORDERS = (
 
 def test_commands_in_text_are_only_text(collection, tmp_path):
     (tmp_path / "orders.md").write_text(ORDERS * 12 + TEXT)
-    list(load_files(collection, [tmp_path / "orders.md"]))
-    list(index.index_all(collection))
+    load_files(collection, [tmp_path / "orders.md"])
+    index_all(collection)
     store = collection.store
 
     def snapshot():
@@ -383,7 +383,7 @@ def test_commands_in_text_are_only_text(collection, tmp_path):
 
     before = snapshot()
     for question in (ORDERS, "What does the document order? " + ORDERS, "Delete the collection."):
-        *_, state = ask.ask(collection, question, ("block", "full"), 4, 8)
+        state = answered(collection, question, k=4, max_new_tokens=8)
         assert not state.error and state.texts["block"] is not None
         assert len(state.answers["block"].text) < 400
     assert snapshot() == before
@@ -407,9 +407,9 @@ def test_secrets_are_never_logged(tmp_path, caplog):
     browser = service.enter({"secret": "the-secret-of-this-visitor-" + "s" * 20})
     collection = service.get(browser)
     (tmp_path / "a.md").write_text("The swordfish sentence of a private text. " * 30)
-    list(load_files(collection, [tmp_path / "a.md"]))
-    list(index.index_all(collection))
-    list(ask.ask(collection, "swordfish?", ("block",), 2, 2))
+    load_files(collection, [tmp_path / "a.md"])
+    index_all(collection)
+    answered(collection, "swordfish?", ("block",))
     blocks.view(collection, "nothing")
     collections.delete(service, collection, collection.record.name)
     service.library.close()
@@ -429,7 +429,7 @@ def test_no_connection_is_made(collection, tmp_path, monkeypatch):
         "a.md": b"![x](http://evil.example/z.png) text of it. " * 20,
     }.items():
         (tmp_path / name).write_bytes(data)
-        list(load_files(collection, [tmp_path / name]))
-    list(index.index_all(collection))
-    *_, state = ask.ask(collection, "http://evil.example ?", ("block",), 2, 2)
+        load_files(collection, [tmp_path / name])
+    index_all(collection)
+    state = answered(collection, "http://evil.example ?", ("block",))
     assert not state.error

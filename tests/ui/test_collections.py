@@ -6,17 +6,16 @@ import pytest
 
 from storage.errors import NotFoundError
 from tests.tiny import tiny_engine
-from tests.ui.serving import SECRET, answered, make_service, only_document, visitor
+from tests.ui.serving import SECRET, answered, index_all, make_service, only_document, visitor
 from ui.collection_service import CollectionService
 from ui.handlers import ask, blocks, collections, index
-from ui.handlers.question import answer_view
 from ui.open_collection import GoneError
 
 
 def test_visitors_share_nothing(service, collection):
     other = visitor(service)
     assert other.token != collection.token and len(other.token) >= 32 and other.documents == {}
-    list(index.index_all(collection))
+    index_all(collection)
     assert len(other.pipeline.index) == 0
     with pytest.raises(NotFoundError, match="no such document"):
         other.remove(only_document(collection)[0])
@@ -55,7 +54,7 @@ def test_a_wrong_visitor_opens_nothing(service, collection):
 
 
 def test_idle_collections_expire_with_everything_in_them(service, collection, clock, tmp_path):
-    list(index.index_all(collection))
+    index_all(collection)
     assert list((tmp_path / "kv").glob("*/*.safetensors"))
     clock.now += 3 * 3600
     good = {"secret": SECRET["secret"], "collection": collection.token}
@@ -74,7 +73,7 @@ def test_a_restart_loses_nothing(service, collection, tmp_path):
     document_id, _ = only_document(collection)
     collection.set_granularity(document_id, 1.0)
     blocks.toggle(collection, document_id, blocks.view(collection, document_id)["starts"][2], add=False)
-    list(index.index_all(collection))
+    index_all(collection)
     state = answered(collection)
     before = blocks.view(collection, document_id)
     service.library.close()
@@ -84,10 +83,10 @@ def test_a_restart_loses_nothing(service, collection, tmp_path):
     assert {k: v for k, v in view.items() if k != "cost"} == {k: v for k, v in before.items() if k != "cost"}
     assert index.overview(again)["rows"][0]["state"] == "done"
     ((title, conversation),) = ask.conversation_choices(again)
-    (turn,) = ask.turns_view(again, conversation)["turns"]
-    recalled = ask.recall(again, conversation, turn["id"])
+    (turn,) = ask.turns(again, conversation)
+    recalled = ask.recall(again, turn)
     assert title == state.question and recalled.sources == state.sources
-    assert recalled.answers == state.answers and answer_view(recalled, "block")["text"] == state.texts["block"]
+    assert recalled.answers == state.answers and recalled.texts == state.texts
     restarted.library.close()
 
 

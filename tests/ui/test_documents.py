@@ -5,10 +5,11 @@ import pytest
 from blockrag.events import Source
 from storage.errors import LimitError
 from tests.document_files import FIELD
-from tests.ui.serving import SECRET, TEXT, load_files, visitor
+from tests.ui.conftest import Slow
+from tests.ui.serving import SECRET, TEXT, index_all, load_files, read_waiting, visitor
 from ui import strings
 from ui.collection_service import CollectionService
-from ui.handlers import blocks, documents, index
+from ui.handlers import blocks, documents, settings
 
 
 def test_a_bad_file_says_why_and_the_others_load(service, tmp_path):
@@ -16,14 +17,14 @@ def test_a_bad_file_says_why_and_the_others_load(service, tmp_path):
     paths = [tmp_path / "a.txt", tmp_path / "b.pdf", tmp_path / "c.txt"]
     for path in paths:
         path.write_text(f"text of {path.name}")
-    first, *_, last = load_files(collection, paths)
-    assert [(row["name"], row["state"]) for row in first["rows"]] == [
-        ("a.txt", "reading …"),
-        ("b.pdf", "waiting to be read"),
-        ("c.txt", "waiting to be read"),
+    documents.receive(collection, paths)
+    assert [(row["name"], row["state"]) for row in documents.view(collection)["rows"]] == [
+        (path.name, strings.WAITING) for path in paths
     ]
+    last = read_waiting(collection)
     good, bad = last["rows"][:2], last["rows"][2]
-    assert [(row["name"], row["state"]) for row in good] == [("a.txt", "ready to index"), ("c.txt", "ready to index")]
+    waiting = strings.WAITING_TO_INDEX
+    assert [(row["name"], row["state"]) for row in good] == [("a.txt", waiting), ("c.txt", waiting)]
     assert bad["name"] == "b.pdf" and "disguised" in bad["state"] and bad["failed"]
     assert not list(collection.library.received.iterdir())
     assert len(documents.remove(collection, bad["id"])["rows"]) == 2, "what could not be read can be dismissed"
@@ -33,7 +34,7 @@ def test_a_row_tells_what_was_left_out_and_guessed(service, tmp_path):
     collection = visitor(service)
     path = tmp_path / "a.txt"
     path.write_bytes("Größe und Höhe der Tür, für Müller.\n".encode("cp1252") * 9)
-    *_, last = load_files(collection, [path, FIELD / "c32_pagecross.pdf"])
+    last = load_files(collection, [path, FIELD / "c32_pagecross.pdf"])
     guessed, left_out = (row["notes"] for row in last["rows"])
     assert guessed[0].startswith("Read as ") and left_out[0].startswith('The line "Harbour Rules')
 
@@ -43,49 +44,76 @@ def test_loading_stops_and_resumes_after_a_restart(service, tmp_path):
     paths = [tmp_path / f"{i}.txt" for i in range(4)]
     for path in paths:
         path.write_text(f"text of {path.name}")
-    running = load_files(collection, paths)
-    next(running)
-    documents.stop(collection)
-    *_, stopped = running
-    assert stopped["waiting"] == 3 and [row["state"] for row in stopped["rows"]].count("ready to index") == 1
-    again = CollectionService(service.library, "private")
-    *_, done = documents.read_waiting(visitor(again, SECRET["secret"]))
-    assert done["waiting"] == 0 and len(done["rows"]) == 4
+    documents.receive(collection, paths)
+    service.worker.work()
+    collection.worker.stop(collection.record.id)
+    assert not service.worker.work()
+    stopped = documents.view(collection)
+    assert stopped["waiting"] == 4 and [row["state"] for row in stopped["rows"]].count(strings.STOPPED) == 4
+    assert documents.status(collection)["action"] == "resume"
+    again = visitor(CollectionService(service.library, "private"), SECRET["secret"])
+    again.worker.resume(again.record.id)
+    while again.worker.work():
+        pass
+    done = documents.view(again)
+    assert done["waiting"] == 0 and [row["state"] for row in done["rows"]] == ["indexed"] * 4
+    assert documents.status(again) == {}
 
 
-def test_closing_the_page_while_files_load_loses_none(service, tmp_path):
+def test_a_file_that_waits_or_is_read_can_be_removed(service, slow_file, tmp_path):
     collection = visitor(service)
-    paths = [tmp_path / f"{i}.txt" for i in range(3)]
-    for path in paths:
-        path.write_text(f"text of {path.name}")
-    running = load_files(collection, paths)
-    next(running)
-    running.close()
-    assert documents.view(collection)["waiting"] == 3
+    (tmp_path / "other.txt").write_text("Another text. " * 20)
+    documents.receive(collection, [tmp_path / "other.txt", slow_file])
+    first, second = (row["id"] for row in documents.view(collection)["rows"])
+    documents.remove(collection, first)
+    Slow.then = lambda: documents.remove(collection, second)
+    read_waiting(collection)
+    assert documents.view(collection)["rows"] == [] and not list(collection.library.received.iterdir())
+    assert documents.remove(collection, second)["rows"] == [], "what is gone is gone"
 
 
-def states(views) -> list[str]:
-    return [view["rows"][0]["state"] for view in views]
+def test_the_table_and_the_status_show_progress(service, slow_file):
+    collection, states, said = visitor(service), [], []
+
+    def look():
+        states.append(documents.view(collection)["rows"][0]["state"])
+        said.append(documents.status(collection)["text"])
+
+    Slow.then = look
+    last = load_files(collection, [slow_file])
+    assert states == [f"cutting into blocks, {percent} %" for percent in (25, 50, 75, 100)]
+    assert said[0].startswith("Reading slow.md: cutting into blocks, 25 %")
+    assert last["rows"][0]["state"] == strings.WAITING_TO_INDEX
 
 
-def test_the_table_shows_segmenting_progress(service, slow_file):
-    seen = states(load_files(visitor(service), [slow_file]))
-    assert seen == ["reading …", *(f"segmenting, {percent} %" for percent in (25, 50, 75, 100)), "ready to index"]
-
-
-@pytest.mark.parametrize("stop", ["button", "closed page", "end of the application"])
+@pytest.mark.parametrize("stop", ["button", "end of the application"])
 def test_a_file_stopped_while_segmenting_waits_again(service, slow_file, stop):
     collection = visitor(service, SECRET["secret"])
-    running = load_files(collection, [slow_file])
-    assert states([next(running), next(running)])[-1] == "segmenting, 25 %"
-    if stop == "button":
-        documents.stop(collection)
-    if stop == "end of the application":
-        service.stop_jobs()
-    running.close() if stop == "closed page" else list(running)
-    assert states([documents.view(collection)]) == ["waiting to be read"] and not collection.documents
+    Slow.then = service.stop_jobs if stop == "end of the application" else lambda: collection.worker.stop(1)
+    documents.receive(collection, [slow_file])
+    service.worker.work()
+    assert documents.view(collection)["rows"][0]["name"] == "slow.md" and not collection.documents
+    Slow.then = lambda: None
     again = visitor(CollectionService(service.library, "private"), SECRET["secret"])
-    assert states(documents.read_waiting(again))[-1] == "ready to index"
+    again.worker.resume(again.record.id)
+    assert read_waiting(again)["rows"][0]["state"] == strings.WAITING_TO_INDEX
+
+
+def test_the_same_file_again_says_so(collection, tmp_path):
+    index_all(collection)
+    view = load_files(collection, [tmp_path / "rivers.md"])
+    assert view["notices"] == ["rivers.md is here already, with the same text."]
+    assert [row["state"] for row in view["rows"]] == [strings.INDEXED]
+    assert not list(collection.library.received.iterdir())
+
+
+def test_documents_are_indexed_automatically_unless_a_setting_says_no(service, collection, tmp_path, clock):
+    clock.now += 10
+    assert service.worker.work() and documents.view(collection)["rows"][0]["state"] == strings.INDEXED
+    settings.save(collection, {"auto_index": False})
+    (tmp_path / "lakes.md").write_text("# Lakes\n\nThe lake is deep and cold. " * 9)
+    assert load_files(collection, [tmp_path / "lakes.md"])["rows"][1]["state"] == strings.READY_TO_INDEX
+    assert not service.worker.work()
 
 
 def test_a_file_loaded_again_replaces_the_one_of_its_name(collection, tmp_path):
@@ -93,15 +121,15 @@ def test_a_file_loaded_again_replaces_the_one_of_its_name(collection, tmp_path):
         (tmp_path / folder).mkdir()
     (tmp_path / "same" / "rivers.md").write_text(TEXT)
     (tmp_path / "same" / "copy.md").write_text(TEXT)
-    *_, view = load_files(collection, sorted((tmp_path / "same").iterdir()))
+    view = load_files(collection, sorted((tmp_path / "same").iterdir()))
     assert [row["name"] for row in view["rows"]] == ["rivers.md", "copy.md"]
-    list(index.index_all(collection))
+    index_all(collection)
     document_id = documents.choices(collection)[0][1]
     before = blocks.view(collection, document_id)
     (tmp_path / "changed" / "rivers.md").write_text("# Lakes\n\nThe lake is deep and cold. " * 9)
-    *_, view = load_files(collection, [tmp_path / "changed" / "rivers.md"])
+    view = load_files(collection, [tmp_path / "changed" / "rivers.md"])
     assert [(row["name"], row["state"]) for row in view["rows"]] == [
-        ("rivers.md", strings.READY_TO_INDEX), ("copy.md", strings.INDEXED),
+        ("rivers.md", strings.WAITING_TO_INDEX), ("copy.md", strings.INDEXED),
     ]  # fmt: skip
     again = blocks.view(collection, document_id)
     assert again["length"] != before["length"] and again["version"] > before["version"]
@@ -113,7 +141,7 @@ def test_a_source_of_a_changed_document_says_so(collection, tmp_path):
     source = Source(1, "rivers.md", documents.choices(collection)[0][1], 20, 90, text, 0.5, 9)
     assert blocks.source_view(collection, source)["highlight"] == 20
     (tmp_path / "rivers.md").write_text("Another text. " * 30)
-    list(load_files(collection, [tmp_path / "rivers.md"]))
+    load_files(collection, [tmp_path / "rivers.md"])
     assert blocks.source_view(collection, source) == {"empty": strings.SOURCE_CHANGED}
 
 
@@ -133,13 +161,5 @@ def test_two_visitors_upload_the_same_file_at_once(service, tmp_path):
     for collection in (one, two):
         documents.receive(collection, [tmp_path / "handout.md"])
     for collection in (one, two):
-        *_, view = documents.read_waiting(collection)
-        assert [(row["name"], row["state"]) for row in view["rows"]] == [("handout.md", "ready to index")]
-
-
-def test_the_sample_file_stays_where_it_is(collection, tmp_path):
-    (tmp_path / "sample.md").write_text("A sample. " * 20)
-    assert (
-        len(documents.load_sample(collection, tmp_path / "sample.md")["rows"]) == 2
-        and (tmp_path / "sample.md").exists()
-    )
+        view = read_waiting(collection)
+        assert [(row["name"], row["state"]) for row in view["rows"]] == [("handout.md", strings.WAITING_TO_INDEX)]

@@ -1,11 +1,11 @@
 """Show, clear, fill and move a collection's KV; measure this machine."""
 
-from tests.ui.serving import visitor
+from tests.ui.serving import index_all, visitor
 from ui.handlers import benchmarks, index, kv_cache
 
 
 def test_the_cache_is_shown_cleared_filled_and_moved(collection):
-    list(index.index_all(collection))
+    index_all(collection)
     monitor = kv_cache.TierMonitor(collection.library.engine)
     view = kv_cache.view(collection, monitor)
     memory, disk = view["tiers"]
@@ -21,7 +21,7 @@ def test_the_cache_is_shown_cleared_filled_and_moved(collection):
 
 
 def test_clearing_leaves_other_collections_kv(service, collection, tmp_path):
-    list(index.index_all(collection))
+    index_all(collection)
     other = visitor(service)
     n = len(collection.library.engine.kv.tiers[0].keys())
     assert kv_cache.clear(other, "memory") == 0 and len(collection.library.engine.kv.tiers[0].keys()) == n > 0

@@ -10,6 +10,7 @@ from storage.documents import Quota
 from storage.errors import LimitError
 from tests.tiny import tiny_engine
 from tests.ui.serving import SECRET, answered, load_files, make_service, visitor
+from ui import strings
 from ui.connections import address_group
 from ui.limits import Limits, RateLimiter
 
@@ -65,7 +66,7 @@ def test_empty_collections_of_visitors_who_left_give_way(tmp_path, clock):
     service = make_service(tiny_engine(), tmp_path / "data", limits=Limits(n_collections_in_all=4), clock=clock)
     with_file = visitor(service)
     (tmp_path / "a.txt").write_text("some text")
-    [*load_files(with_file, [tmp_path / "a.txt"])]
+    load_files(with_file, [tmp_path / "a.txt"])
     user = service.library.store.collections.create("user:anna", "empty, but of a user")
     empty = [visitor(service) for _ in range(2)]
     with pytest.raises(LimitError, match="too many collections"):
@@ -108,16 +109,17 @@ def test_limits_hold_in_the_handlers(tmp_path):
         paths = [tmp_path / f"{name}.txt" for name in texts]
         for path, text in zip(paths, texts.values(), strict=True):
             path.write_text(text)
-        *_, view = load_files(collection, paths)
+        view = load_files(collection, paths)
         return {row["name"]: row["state"] for row in view["rows"]}
 
     with pytest.raises(LimitError, match="at most 3"):
         load(a="a", b="b", c="c", d="d")
     states = load(a="word " * 60, big="x" * 6_000)
-    assert states["a.txt"] == "ready to index" and "split it" in states["big.txt"]
+    assert states["a.txt"] == strings.WAITING_TO_INDEX and "split it" in states["big.txt"]
     assert "characters" in load(b="word " * 360)["b.txt"]
     assert "2 documents" in load(c="one ", d="two ")["d.txt"]
-    assert "50" in answered(collection, "why? " * 20).error
+    with pytest.raises(LimitError, match="50"):
+        answered(collection, "why? " * 20)
     service.create(collection.owner, "second")
     with pytest.raises(LimitError, match="2 collections"):
         service.create(collection.owner, "third")

@@ -82,7 +82,7 @@ def test_a_million_characters_are_redrawn_in_under_a_second_and_indexed(open_pag
     page = open_page()
     upload(page, path)
     expect(page.locator("#documents")).to_contain_text("1,000,000 characters", timeout=60_000)
-    page.click("#next-blocks")
+    open_tab(page, "Blocks")
     expect(blocks(page)).to_have_attribute("data-granularity", "0.5", timeout=60_000)  # text and blocks are there
     assert text.startswith(seen(page)[:400]) and count_blocks(page) > 2_000
     expect_quick(page, 0.9, 0.2, 1, 0.6)

@@ -9,8 +9,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from storage.errors import StorageError
-from tests.ui.serving import answered
-from ui.handlers import documents, index
+from tests.ui.serving import answered, index_all
+from ui.handlers import documents
 from ui.monitoring import Monitoring
 
 
@@ -25,7 +25,7 @@ def client(service, stop, tmp_path):
 
 
 def test_numbers_tell_what_happened_and_no_names(collection, client):
-    list(index.index_all(collection))
+    index_all(collection)
     for _ in range(2):
         assert not answered(collection).error
     told = client.get("/metrics").text

@@ -13,6 +13,7 @@ from tests.ui.steps import (
     fill,
     index_all,
     open_collections,
+    open_documents,
     open_tab,
     overflow,
     set_slider,
@@ -41,6 +42,7 @@ def expect_narrow(page: Page) -> None:
 def test_a_phone_does_it_all(open_page, rivers, screenshots):
     page = open_page(**PHONE)
     expect_narrow(page)
+    open_documents(page)
     upload(page, rivers)
     expect_narrow(page)
     to_blocks(page)
@@ -64,8 +66,8 @@ def test_a_phone_does_it_all(open_page, rivers, screenshots):
 
 def test_a_phone_manages_collections_and_measures(open_page, rivers, tmp_path):
     page, name = open_page(**PHONE), "#collection-name input, #collection-name textarea"
-    upload(page, rivers)
     open_collections(page)
+    upload(page, rivers)
     tap(page.locator("#export"))
     with page.expect_download() as download:
         page.locator("#exported a[download]").first.tap()
@@ -90,6 +92,7 @@ def test_a_phone_manages_collections_and_measures(open_page, rivers, tmp_path):
 
 def test_a_boundary_is_dragged_by_a_finger(open_page, rivers):
     page = open_page(**PHONE)
+    open_documents(page)
     upload(page, rivers)
     to_blocks(page)
     set_slider(page, 0)
@@ -164,9 +167,8 @@ def read_sources(page: Page) -> None:
     expect(page.locator("#sources .mark[aria-pressed=true]")).to_have_text("Pinned ✓")
     tap(page.get_by_role("button", name="Exclude source 1"))
     wanted = page.locator("#sources .card").nth(2).locator(".excerpt").text_content()
-    page.locator("#follow-up input").check()
     asked(page, "And river 5?")
-    expect(page.locator("#turns .turn")).to_have_count(2)
+    expect(page.locator("#thread .turn")).to_have_count(2)
     expect(page.locator("#sources .card .excerpt").first).to_have_text(wanted or "")
     expect_narrow(page)
 

@@ -9,7 +9,7 @@ from blockrag.errors import KVTierError
 from blockrag.kv.remote import RemoteTier
 from storage.doctor import mend
 from tests.tiny import tiny_engine
-from tests.ui.serving import TEXT, answered, load_files, make_service
+from tests.ui.serving import TEXT, answered, index_all, load_files, make_service
 from ui.handlers import blocks, documents, index, kv_cache, settings
 from ui.page import build
 
@@ -52,12 +52,12 @@ def network(service, monkeypatch):
 def collection(service, tmp_path):
     collection = service.get(service.enter({}))
     (tmp_path / "rivers.md").write_text(TEXT)
-    list(load_files(collection, [tmp_path / "rivers.md"]))
+    load_files(collection, [tmp_path / "rivers.md"])
     return collection
 
 
 def indexed(collection) -> dict:
-    (row,) = list(index.index_all(collection))[-1]["rows"]
+    (row,) = index_all(collection)["rows"]
     return row
 
 
@@ -121,10 +121,17 @@ def test_an_answer_survives_a_store_that_fails_midway(service, network, collecti
 
 
 def test_indexing_survives_a_store_that_fails_midway(service, network, collection):
-    steps = index.index_all(collection)
-    next(steps)
-    network.is_down = True
-    assert list(steps)[-1]["rows"][0]["state"] == "done"
+    warm_blocks = service.engine.warm_blocks
+
+    def fail_midway(blocks, on_progress):
+        def report(step):
+            network.is_down = step.done > 0
+            on_progress(step)
+
+        warm_blocks(blocks, report)
+
+    service.engine.warm_blocks = fail_midway
+    assert indexed(collection)["state"] == "done" and network.is_down
     assert collection.pipeline.index and not answer(collection).error
 
 

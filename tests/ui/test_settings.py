@@ -1,18 +1,21 @@
 """A visitor's settings, the tiers' budgets, the models in use."""
 
+import threading
+
 import pytest
 
 from blockrag.engine import Engine
-from blockrag.errors import SegmentationError
+from blockrag.errors import SegmentationError, WeightsError
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.tiered import TieredKV
 from blockrag.models.load import adapted
 from blockrag.segment import DEFAULT_SEGMENTER, SizeBounds
 from storage.library import Library
-from tests.tiny import WordEmbedder, make_adapter, tiny_model, tiny_tokenizer
-from tests.ui.serving import TEXT, load_files, visitor
-from ui.collection_service import CollectionService, ModelNames
-from ui.handlers import index, settings
+from tests.tiny import WordEmbedder, make_adapter, tiny_engine, tiny_model, tiny_tokenizer
+from tests.ui.serving import TEXT, answered, index_all, load_files, visitor
+from ui.collection_service import CollectionService
+from ui.handlers import settings
+from ui.models import ModelNames
 from ui.preferences import PreferenceError
 
 
@@ -22,7 +25,7 @@ def test_settings_are_checked_saved_and_used(service, collection, tmp_path):
     )
     assert kept["k"] == 3 and kept["granularity"] == 1.0 and visitor(service).settings["segmenter"] == DEFAULT_SEGMENTER
     (tmp_path / "more.md").write_text(TEXT * 2)
-    list(load_files(collection, [tmp_path / "more.md"]))
+    load_files(collection, [tmp_path / "more.md"])
     document = list(collection.documents.values())[1]
     assert (document.saved.segmenter, document.saved.bounds, document.saved.granularity) == (
         "fixed",
@@ -55,7 +58,7 @@ def test_settings_out_of_bounds_are_refused(collection, wrong):
 def test_budgets_can_be_set_only_in_shared_mode(service, collection):
     with pytest.raises(PreferenceError, match="shares the tiers"):
         settings.set_budgets(service, {"memory": 1.0})
-    list(index.index_all(collection))
+    index_all(collection)
     mine = CollectionService(service.library, "shared")
     for wrong in ({"memory": -1}, {"memory": "x"}, {"nothing": 1}, {"memory": float("nan")}):
         with pytest.raises(PreferenceError):
@@ -82,3 +85,40 @@ def test_models_are_shown_by_name_without_a_path(service, tmp_path):
         assert described["model"].startswith("org/model: llama") and described["embedder"].endswith("64 dimensions")
         assert described["adapter"].startswith(f"{name}") and "2 sinks before each block" in described["adapter"]
         assert str(tmp_path.parent) not in "".join(described.values())
+
+
+def test_another_model_answers_without_a_restart_and_documents_are_indexed_again(service, collection, clock, tmp_path):
+    index_all(collection)
+    gate, seen = threading.Event(), []
+
+    def load(name):
+        gate.wait(20)
+        if name == "broken":
+            raise WeightsError("there is no such model")
+        return tiny_engine(tmp_path / "kv", seed=7)
+
+    shared = CollectionService(service.library, "shared", load_model=load, clock=clock)
+    shared.on_model.append(seen.append)
+    mine = shared.open(None, collection.token)
+    before = answered(mine, modes=("block",))
+    settings.use_model(shared, " other ")
+    assert "other" in shared.model.text
+    with pytest.raises(PreferenceError, match="Another model is being loaded"):
+        settings.use_model(shared, "third")
+    gate.set()
+    shared.model.wait()
+    assert shared.model.text == "" and seen == [shared.engine] and "**other**" in settings.model_line(shared)
+    assert service.library.store.settings.of("")["model"] == "other"
+    now = shared.open(None, collection.token)
+    assert not next(iter(now.documents.values())).is_indexed
+    assert shared.worker.work() and next(iter(now.documents.values())).is_indexed
+    assert answered(now, modes=("block",)).texts != before.texts
+    settings.use_model(shared, "broken")
+    shared.model.wait()
+    assert "broken could not be loaded, the model in use stays: there is no such model" in shared.model.text
+    assert shared.model_names.model == "other"
+    for wrong in ("", " "):
+        with pytest.raises(PreferenceError, match="Name a model"):
+            settings.use_model(shared, wrong)
+    with pytest.raises(PreferenceError, match="when the application is started"):
+        settings.use_model(service, "other")

@@ -1,10 +1,10 @@
 // Draws a DocumentsPayload (payloads.py).
-const search = make("input", "search"), list = make("ul", "rows"), status = make("p", "status"), none = make("p", "empty");
+const search = make("input", "search"), list = make("ul", "rows"), notices = make("p", "notices"), none = make("p", "empty");
 search.type = "search";
 search.placeholder = "Search documents by name";
 search.setAttribute("aria-label", search.placeholder);
-status.setAttribute("role", "status");
-root.replaceChildren(search, status, list, none);
+notices.setAttribute("role", "status");
+root.replaceChildren(search, notices, list, none);
 const filter = () => {
   const wanted = search.value.trim().toLowerCase();
   for (const item of list.children) item.hidden = !!wanted && !item.dataset.name.includes(wanted);
@@ -16,13 +16,16 @@ draw((value) => {
   list.hidden = !rows.length;
   none.hidden = !!rows.length;
   none.textContent = value?.empty ?? "";
-  status.textContent = value?.progress ?? "";
+  notices.textContent = (value?.notices ?? []).join(" ");
   root.dataset.waiting = value?.waiting ?? 0;
   list.replaceChildren(...rows.map((row) => {
     const item = make("li", row.failed ? "row failed" : row.busy ? "row busy" : "row");
     item.dataset.name = row.name.toLowerCase();
-    item.append(make("b", "name", row.name), make("span", "kind", row.kind), make("span", "size", row.size));
-    item.append(make("span", "state", row.state));
+    const name = make("b", "name", row.name), about = make("span", "about");
+    name.title = row.name;
+    about.append(make("span", "state", row.state));
+    if (row.size) about.append(make("span", "size", [row.kind, row.size].filter(Boolean).join(", ")));
+    item.append(name, about);
     if (row.notes.length) {
       const notes = make("details", "notes"), all = make("ul", "");
       notes.append(make("summary", "", row.notes.length === 1 ? "1 note" : row.notes.length + " notes"), all);

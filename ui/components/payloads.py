@@ -10,8 +10,7 @@ Lines = dict[str, list[tuple[float, float]]]
 
 
 class DocumentRow(TypedDict):
-    """A document, or an uploaded file that is not one (yet); `id` is empty where nothing can be removed. `notes` say
-    what was left out or guessed."""
+    """A document, or an uploaded file that is not one (yet). `notes` say what was left out or guessed."""
 
     id: str
     name: str
@@ -24,12 +23,22 @@ class DocumentRow(TypedDict):
 
 
 class DocumentsPayload(TypedDict):
-    """`documents.js`. `waiting` counts the files to resume with. Event: `remove` (`doc`)."""
+    """`documents.js`. `waiting` counts the stopped jobs, to resume; `busy` says whether jobs run. Event: `remove`
+    (`doc`)."""
 
     rows: list[DocumentRow]
     waiting: int
-    progress: str
+    busy: bool
+    notices: list[str]
     empty: str
+
+
+class StatusPayload(TypedDict, total=False):
+    """`status.js`. `action` is the event that the button triggers: `stop` or `resume`."""
+
+    text: str
+    label: str
+    action: str
 
 
 class BlocksPayload(TypedDict, total=False):
@@ -88,15 +97,49 @@ class ProgressPayload(TypedDict):
     empty: str
 
 
-class AnswerPayload(TypedDict, total=False):
-    """`answer.js`. A citation is its offset in the text and the number of the source. Event: `cite` (`number`)."""
+class ThreadAnswer(TypedDict):
+    """A question's answer in one mode. A citation is where its statement starts and ends in the text, and the number of
+    the source. `ended` says why the text ends, if not by itself; `rating` is 1, -1 or 0."""
 
-    empty: str
+    mode: str
     title: str
     text: str
-    status: str
+    ended: str
     busy: bool
-    citations: list[tuple[int, int]]
+    citations: list[tuple[int, int, int]]
+    rating: int
+
+
+class ThreadTurn(TypedDict):
+    """A question with its answers; `id` is its turn, or 0 before it is saved, `key` tells it from others. `compare` and
+    `longer` are labels of buttons, empty where there is none."""
+
+    id: int
+    key: str
+    question: str
+    note: str
+    answers: list[ThreadAnswer]
+    status: str
+    failed: bool
+    cost: str
+    detail: str
+    selected: bool
+    sources: int
+    compare: str
+    longer: str
+    done: bool
+
+
+class ThreadPayload(TypedDict):
+    """`thread.js`. Events: `ask` (`question`), `edit` (`question`), `cite` (`turn`, `number`, `statement`), `select`
+    (`turn`), `compare`, `longer` (`turn`), `rate` (`turn`, `mode`, `rating`), `sample`."""
+
+    turns: list[ThreadTurn]
+    suggestions: list[str]
+    busy: bool
+    welcome: str
+    sample: str
+    saved: str
 
 
 class SourceCard(TypedDict):
@@ -111,10 +154,20 @@ class SourceCard(TypedDict):
     excluded: bool
 
 
+class ExcludedBlock(TypedDict):
+    """A block that the next questions must not have."""
+
+    name: str
+    doc: str
+    start: int
+
+
 class SourcesPayload(TypedDict):
-    """`sources.js`. `selected` is the number of the open source. Events: `show`, `mark` (`action`: pin or exclude)."""
+    """`sources.js`. `selected` is the number of the open source. Events: `show` (`number`), `mark` (`number`, `action`:
+    pin or exclude), `restore` (`doc`, `start`)."""
 
     sources: list[SourceCard]
+    excluded: list[ExcludedBlock]
     selected: int | None
     empty: str
 
@@ -135,22 +188,6 @@ class TimesPayload(TypedDict):
     bars: list[TimeBar]
     headline: str
     detail: str
-    empty: str
-
-
-class TurnRow(TypedDict):
-    """A question of a conversation and the beginning of its answer."""
-
-    id: int
-    question: str
-    answer: str
-
-
-class TurnsPayload(TypedDict):
-    """`turns.js`. Event: `recall` (`turn`)."""
-
-    turns: list[TurnRow]
-    saved: str
     empty: str
 
 

@@ -1,8 +1,15 @@
 // Draws a SourcesPayload (payloads.py).
 draw((value) => {
   const sources = value?.sources ?? [];
-  if (!sources.length) return root.replaceChildren(make("p", "empty", value?.empty ?? ""));
-  root.replaceChildren(...sources.map((source) => {
+  const left_out = (value?.excluded ?? []).map((block) => {
+    const node = make("p", "left-out"), restore = make("button", "mark", "Restore");
+    restore.setAttribute("aria-label", "Restore " + block.name);
+    restore.onclick = () => trigger("restore", { doc: block.doc, start: block.start });
+    node.append(make("span", "", "Excluded: " + block.name), restore);
+    return node;
+  });
+  if (!sources.length) return root.replaceChildren(...left_out, make("p", "empty", value?.empty ?? ""));
+  root.replaceChildren(...left_out, ...sources.map((source) => {
     const item = make("div", "item" + (source.excluded ? " excluded" : ""));
     const card = make("button", "card" + (source.number === value.selected ? " selected" : "")), top = make("span", "top");
     top.append(make("i", "", source.number), make("b", "", source.title));

@@ -3,7 +3,8 @@ const COLOURS = { retrieval: "#8e7cc3", "KV load": "#3d85c6", encode: "#e69138",
 const time = (ms) => (ms < 1000 ? ms.toFixed(0) + " ms" : (ms / 1000).toFixed(2) + " s");
 draw((value) => {
   const bars = value?.bars ?? [];
-  if (!bars.length) return root.replaceChildren(make("p", "empty", value?.empty ?? ""));
+  root.hidden = !bars.length;
+  if (!bars.length) return root.replaceChildren();
   const longest = Math.max(...bars.map((bar) => bar.total), 1);
   const chart = make("div", "chart");
   for (const bar of bars) {

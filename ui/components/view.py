@@ -5,14 +5,13 @@ values are JSON, and the scripts insert text with `textContent` only.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 _FOLDER = Path(__file__).parent
-_SHARED = (_FOLDER / "shared.js").read_text(encoding="utf-8")
 
 
 class View(gr.HTML):
@@ -26,14 +25,24 @@ class View(gr.HTML):
         See `payloads.py`, also for its events.
     server_functions : list of callables, optional
         What the script can call.
+    scripts : sequence of str
+        Names of scripts that it uses.
     """
 
-    def __init__(self, name: str, value: Any = None, *, server_functions: list[Callable] | None = None, **options: Any):
+    def __init__(
+        self,
+        name: str,
+        value: Any = None,
+        *,
+        server_functions: list[Callable] | None = None,
+        scripts: Sequence[str] = (),
+        **options: Any,
+    ):
         super().__init__(
             value=value,
             html_template=f"<div class='{name}' data-root></div>",
             css_template=(_FOLDER / f"{name}.css").read_text(encoding="utf-8"),
-            js_on_load=_SHARED + (_FOLDER / f"{name}.js").read_text(encoding="utf-8"),
+            js_on_load="".join(_script(part) for part in ("shared", *scripts, name)),
             apply_default_css=False,
             server_functions=server_functions,
             **options,
@@ -53,3 +62,7 @@ class BlockView(View):
     def postprocess(self, value: dict[str, Any] | None) -> dict[str, Any] | None:
         lists = {name: item for name, item in (value or {}).items() if isinstance(item, list)}
         return {**value, **dict.fromkeys(lists), "lists": json.dumps(lists)} if value and lists else value
+
+
+def _script(name: str) -> str:
+    return (_FOLDER / f"{name}.js").read_text(encoding="utf-8")

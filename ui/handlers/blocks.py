@@ -4,6 +4,7 @@ The page fetches the text once, in pages of pieces (the spans between candidates
 travel.
 """
 
+import re
 from collections.abc import Callable
 from statistics import median
 
@@ -65,14 +66,16 @@ def compare(
     }
 
 
-def source_view(collection: OpenCollection, source: Source | None) -> BlocksPayload:
-    """Draw a source's document with the source marked, to read."""
+def source_view(collection: OpenCollection, source: Source | None, statement: str = "") -> BlocksPayload:
+    """Draw a source's document, to read, with the source marked, or its sentence that supports a statement."""
     found = collection.find(source.document_id) if source else None
     if source is None or found is None:
         return {"empty": strings.NO_SOURCE}
     document, start, end = found.content, source.start, source.end
     if document.text[start:end] != source.text:
         return {"empty": strings.SOURCE_CHANGED}
+    if statement:
+        start, end = _sentence(found.segmentation.scored, document.text, start, end, statement)
     return {
         "collection": collection.token,
         "doc": document.id,
@@ -81,6 +84,16 @@ def source_view(collection: OpenCollection, source: Source | None) -> BlocksPayl
         "highlight": start,
         "summary": strings.SOURCE_CAPTION.format(document=source.document, number=source.number),
     }
+
+
+def _sentence(scored: Scored, text: str, start: int, end: int, statement: str) -> tuple[int, int]:
+    """Return the span of the sentence in ``text[start:end]`` that shares most words with a statement; the whole span if
+    none shares any."""
+    wanted = set(re.findall(r"\w+", statement.casefold()))
+    cuts = [start, *(c for c in scored.chars.tolist() if start < c < end), end]
+    spans = list(zip(cuts, cuts[1:], strict=False))
+    shared = [len(wanted & set(re.findall(r"\w+", text[a:b].casefold()))) for a, b in spans]
+    return spans[shared.index(max(shared))] if max(shared) else (start, end)
 
 
 def _cost(collection: OpenCollection, n_tokens: int) -> str:

@@ -1,93 +1,99 @@
-"""Load files, list and remove documents. Pending files resume after a restart."""
+"""Receive files, list and remove documents; stop and resume the work on them."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
-from blockrag.documents import Limits as ReadingLimits
-from blockrag.documents import load
-from blockrag.errors import BlockRAGError, DocumentError, Stopped
 from blockrag.index import labels
-from blockrag.progress import OnProgress
 from storage.documents import DocumentRecord, UploadRecord
+from storage.errors import NotFoundError
+from storage.jobs import IndexRequest
 from ui import strings
 from ui.collection_document import CollectionDocument
-from ui.components.payloads import DocumentRow, DocumentsPayload
-from ui.jobs import stream_progress
+from ui.components.payloads import DocumentRow, DocumentsPayload, StatusPayload
 from ui.open_collection import OpenCollection
+from ui.worker import Running
 
 UPLOAD_ID = "upload-{id}"
 """Id, in the table, of a file that is not a document."""
 
+SAMPLE = Path(__file__).parent.parent / "sample.md"
+
 
 def receive(collection: OpenCollection, paths: Sequence[Path]) -> None:
-    """Copy uploaded files, so that no restart loses them. The originals stay: Gradio keeps equal files of all visitors
-    once, and deletes them later. Raises LimitError if they are too many."""
+    """Copy uploaded files, so that no restart loses them, and have them read. The originals stay: Gradio keeps equal
+    files of all visitors once, and deletes them later. Raises LimitError if they are too many."""
     collection.limiter.upload(collection.owner, len(paths))
     for path in paths:
         collection.library.receive(collection.record.id, path, path.name)
+    collection.worker.resume(collection.record.id)
 
 
-def read_waiting(collection: OpenCollection) -> Iterator[DocumentsPayload]:
-    """Read the waiting files one by one, yielding the view before each and at the end."""
-    collection.flags.stop_loading = False
-    with collection.limiter.job(collection.owner):
-        for upload in _uploads(collection):
-            if upload.state != "waiting":
-                continue
-            if collection.flags.stop_loading:
-                break
-            yield view(collection, reading=upload.id)
-            yield from _read(collection, upload)
-    yield view(collection)
-
-
-def stop(collection: OpenCollection) -> DocumentsPayload:
-    """Stop reading files; the one being segmented waits again."""
-    collection.flags.stop_loading = True
-    return view(collection)
-
-
-def load_sample(collection: OpenCollection, path: Path, on_progress: OnProgress | None = None) -> DocumentsPayload:
-    """Load a file of the project, and leave it where it is."""
-    collection.add(load(path, name=path.name), on_progress=on_progress)
-    return view(collection)
+def receive_sample(collection: OpenCollection) -> None:
+    """Have the sample text read."""
+    collection.library.receive(collection.record.id, SAMPLE, strings.SAMPLE_NAME)
+    collection.worker.resume(collection.record.id)
 
 
 def remove(collection: OpenCollection, row_id: str) -> DocumentsPayload:
-    """Remove a document, or a file that could not be read."""
-    failed = next((u for u in _uploads(collection) if UPLOAD_ID.format(id=u.id) == row_id), None)
-    if failed is not None:
-        collection.library.dismiss(failed)
+    """Remove a document, or a file that waits, is being read or could not be read. One that is gone is ignored."""
+    upload = next((u for u in _uploads(collection) if UPLOAD_ID.format(id=u.id) == row_id), None)
+    if upload is not None:
+        collection.worker.cancel(collection.record.id, upload_id=upload.id)
+        collection.library.dismiss(upload)
     else:
-        collection.remove(row_id)
+        try:
+            collection.remove(row_id)
+        except NotFoundError:
+            if not row_id.startswith(UPLOAD_ID.format(id="")):
+                raise
     return view(collection)
 
 
-def view(collection: OpenCollection, reading: int | None = None, percent: int | None = None) -> DocumentsPayload:
-    """Draw the documents and the files that are not documents (yet).
-
-    Parameters
-    ----------
-    reading : int, optional
-        Id of the upload being read.
-    percent : int, optional
-        How much of it is segmented.
-    """
-    uploads = _uploads(collection)
-    progress = strings.READING_FILE if percent is None else strings.SEGMENTING.format(percent=percent)
-    documents = list(collection.documents.values())
+def view(collection: OpenCollection) -> DocumentsPayload:
+    """Draw the documents and the files that are not documents (yet)."""
+    uploads, documents = _uploads(collection), list(collection.documents.values())
+    id, jobs = collection.record.id, collection.store.jobs
+    running, requests, is_paused = collection.worker.running(id), jobs.requests(id), jobs.is_paused(id)
     names = labels([(document.record.name, document.record.source) for document in documents])
-    rows = [*map(_document_row, documents, names)]
-    rows += [_upload_row(upload, progress if upload.id == reading else strings.WAITING) for upload in uploads]
-    n_waiting = sum(upload.state == "waiting" for upload in uploads)
+    rows = [
+        _document_row(document, name, _work_on(document, running, requests.get(document.record.id), is_paused))
+        for document, name in zip(documents, names, strict=True)
+    ]
+    rows += [_upload_row(upload, running, is_paused) for upload in uploads]
+    n_left = sum(upload.state == "waiting" for upload in uploads) + sum(not r.reason for r in requests.values())
     return {
         "rows": rows,
-        "waiting": 0 if reading else n_waiting,
-        "progress": strings.FILES_LEFT.format(n=n_waiting) if reading else "",
+        "waiting": n_left if is_paused else 0,
+        "busy": bool(n_left) and not is_paused,
+        "notices": collection.worker.notices.get(collection.record.id, []),
         "empty": strings.NO_DOCUMENTS,
     }
+
+
+def status(collection: OpenCollection) -> StatusPayload:
+    """Say what is being done for the collection, and how to stop or resume it; empty while nothing is."""
+    id, jobs = collection.record.id, collection.store.jobs
+    n_left = sum(upload.state == "waiting" for upload in _uploads(collection))
+    n_left += sum(not request.reason for request in jobs.requests(id).values())
+    running = collection.worker.running(id)
+    if jobs.is_paused(id) and n_left:
+        return {"text": strings.STATUS_PAUSED.format(n=n_left), "label": strings.RESUME, "action": "resume"}
+    if running is not None:
+        text = strings.STATUS_READING if running.document_id is None else strings.STATUS_INDEXING
+        said = text.format(name=running.name, progress=_progress(running)) + _time_left(running)
+        said += strings.STATUS_LEFT.format(n=n_left - 1) if n_left > 1 else ""
+    elif n_left:
+        said = strings.STATUS_WAITING.format(n=n_left)
+    else:
+        return {}
+    return {"text": said, "label": strings.STOP, "action": "stop"}
+
+
+def _time_left(running: Running) -> str:
+    left_s = running.left_s
+    if left_s is None:
+        return ""
+    return strings.SECONDS_LEFT.format(s=left_s) if left_s >= 1 else strings.NEARLY_DONE
 
 
 def choices(collection: OpenCollection) -> list[tuple[str, str]]:
@@ -101,39 +107,38 @@ def _uploads(collection: OpenCollection) -> list[UploadRecord]:
     return collection.store.documents.uploads(collection.record.id)
 
 
-def _read(collection: OpenCollection, upload: UploadRecord) -> Iterator[DocumentsPayload]:
-    """Make a document of a file, yielding the view at each per cent; if it is stopped, the file waits again."""
-    path, limits = collection.library.upload_path(upload), collection.limiter.limits
-    try:
-        document = load(path, name=upload.name, limits=ReadingLimits(max_bytes=limits.file_bytes))
-        last_percent = 0
-        with closing(stream_progress(partial(collection.add, document, upload.id))) as steps:
-            for step in steps:
-                if collection.flags.stop_loading:
-                    return
-                if (percent := round(100 * step.done / step.total)) > last_percent:
-                    last_percent = percent
-                    yield view(collection, upload.id, percent)
-    except Stopped:
-        return
-    except DocumentError as error:
-        collection.store.documents.fail(upload.id, error.reason)
-    except BlockRAGError as error:
-        collection.store.documents.fail(upload.id, str(error))
-    path.unlink(missing_ok=True)
+def _work_on(
+    document: CollectionDocument, running: Running | None, request: IndexRequest | None, is_paused: bool
+) -> str:
+    """Say what is being done, or is to be done, for a document; an empty string for nothing."""
+    if running and running.document_id == document.record.id:
+        return _progress(running)
+    if request is None:
+        return ""
+    return request.reason or (strings.STOPPED if is_paused else strings.WAITING_TO_INDEX)
 
 
-def _document_row(document: CollectionDocument, name: str) -> DocumentRow:
+def _progress(running: Running) -> str:
+    step = running.step
+    if step is None or not step.total:
+        return strings.READING_FILE if running.document_id is None else strings.INDEXING
+    text = strings.SEGMENTING if step.stage == "segment" else strings.INDEXING_PERCENT
+    share = step.done / step.total if step.stage != "embed" else 0
+    return text.format(percent=round(100 * share))
+
+
+def _document_row(document: CollectionDocument, name: str, work: str) -> DocumentRow:
     record = document.record
+    state = strings.INDEXED if document.is_indexed else strings.READY_TO_INDEX
     return {
         "id": record.document_id,
         "name": name,
         "kind": record.media_type.rsplit("/", 1)[-1].rsplit(".", 1)[-1].removeprefix("x-"),
         "size": _size(record),
-        "state": strings.READY_TO_INDEX if document.indexed_starts is None else strings.INDEXED,
+        "state": work or state,
         "notes": _notes(record),
         "failed": False,
-        "busy": False,
+        "busy": bool(work),
     }
 
 
@@ -147,14 +152,16 @@ def _notes(record: DocumentRecord) -> list[str]:
     return [*encoding, *record.notes]
 
 
-def _upload_row(upload: UploadRecord, state: str) -> DocumentRow:
+def _upload_row(upload: UploadRecord, running: Running | None, is_paused: bool) -> DocumentRow:
     failed = upload.state == "failed"
+    waiting = strings.STOPPED if is_paused else strings.WAITING
+    is_read = running is not None and running.upload_id == upload.id
     return {
-        "id": UPLOAD_ID.format(id=upload.id) if failed else "",
+        "id": UPLOAD_ID.format(id=upload.id),
         "name": upload.name,
         "kind": "",
         "size": "",
-        "state": upload.reason if failed else state,
+        "state": upload.reason if failed else _progress(running) if is_read and running else waiting,
         "notes": [],
         "failed": failed,
         "busy": not failed,

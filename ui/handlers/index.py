@@ -1,101 +1,34 @@
-"""Index the documents whose blocks changed, show progress, and show which tier holds each block's KV."""
+"""Show which documents are indexed, how far indexing is, and which tier holds each block's KV; start and stop it."""
 
-import time
-from collections.abc import Iterator
-from contextlib import closing
-from functools import partial
-
-from blockrag.errors import BlockRAGError
 from blockrag.progress import Progress
 from ui import strings
 from ui.collection_document import CollectionDocument
 from ui.components.payloads import IndexRow, ProgressPayload
-from ui.jobs import stream_progress
 from ui.open_collection import OpenCollection
 
 MAX_CELLS = 400
 """Blocks that are drawn one by one."""
 
-REDRAW_S = 0.2
-"""Between two views of a stage: a page redrawn for every block of a fast model registers no click."""
-
 
 def overview(collection: OpenCollection) -> ProgressPayload:
     """Draw every document and whether its blocks are indexed as they are now."""
-    return _payload([_row(collection, document) for document in collection.documents.values()])
-
-
-def start(collection: OpenCollection) -> ProgressPayload:
-    """Draw the documents to index while the model is busy with other work."""
-    collection.flags.stop_indexing = False
-    rows = overview(collection)["rows"]
-    for row in rows:
-        if row["state"] != "done":
-            row["text"] = strings.QUEUED
-    return _payload(rows)
-
-
-def stop(collection: OpenCollection) -> ProgressPayload:
-    """Stop indexing at its next step."""
-    collection.flags.stop_indexing = True
-    return overview(collection)
-
-
-def index_all(collection: OpenCollection) -> Iterator[ProgressPayload]:
-    """Index what is not indexed, yielding the view as it proceeds; the last view is the result."""
-    errors: dict[str, str] = {}
-    with collection.limiter.job(collection.owner):
-        for document_id, document in collection.documents.items():
-            if document.is_indexed or collection.flags.stop_indexing:
-                continue
-            rows = _with_errors(overview(collection)["rows"], errors)
-            pace = _Pace()
-            try:
-                with closing(stream_progress(partial(collection.index, document))) as steps:
-                    for step in steps:
-                        if collection.flags.stop_indexing:
-                            break
-                        if pace.is_due(step):
-                            running = _running_row(document, step, pace.left_s(step))
-                            yield _payload([running if row["id"] == document_id else row for row in rows])
-            except BlockRAGError as error:
-                errors[document_id] = str(error)
-        yield _payload(_with_errors(overview(collection)["rows"], errors))
-
-
-class _Pace:
-    """Decides when to redraw, and estimates how long a stage will still take."""
-
-    def __init__(self) -> None:
-        self._stage, self._began_s, self._first = "", 0.0, 0
-        self._drawn_s = 0.0
-
-    def is_due(self, step: Progress) -> bool:
-        """Return True for the first and last step of a stage, and for others every `REDRAW_S`."""
-        now = time.monotonic()
-        if step.stage == self._stage and step.done < step.total and now - self._drawn_s < REDRAW_S:
-            return False
-        self._drawn_s = now
-        return True
-
-    def left_s(self, step: Progress) -> float | None:
-        """Return the estimate in seconds, or None at the first step of a stage."""
-        now = time.monotonic()
-        if step.stage != self._stage:
-            self._stage, self._began_s, self._first = step.stage, now, step.done
-        done = step.done - self._first
-        return (now - self._began_s) / done * (step.total - step.done) if done > 0 else None
-
-
-def _payload(rows: list[IndexRow]) -> ProgressPayload:
+    rows = [_row(collection, document) for document in collection.documents.values()]
     return {"rows": rows, "empty": strings.NOTHING_TO_INDEX}
 
 
-def _with_errors(rows: list[IndexRow], errors: dict[str, str]) -> list[IndexRow]:
-    for row in rows:
-        if row["id"] in errors:
-            row["state"], row["text"] = "failed", errors[row["id"]]
-    return rows
+def start(collection: OpenCollection) -> ProgressPayload:
+    """Have every document indexed that is not, and resume what was stopped."""
+    for document in collection.documents.values():
+        if not document.is_indexed:
+            collection.worker.request(collection.record.id, document.record.id)
+    collection.worker.resume(collection.record.id)
+    return overview(collection)
+
+
+def stop(collection: OpenCollection) -> ProgressPayload:
+    """Stop the work on this collection at its next step."""
+    collection.worker.stop(collection.record.id)
+    return overview(collection)
 
 
 def _row(collection: OpenCollection, document: CollectionDocument) -> IndexRow:
@@ -115,6 +48,14 @@ def _row(collection: OpenCollection, document: CollectionDocument) -> IndexRow:
         row["done"], row["state"], row["cells"] = n_blocks, "done", cells[:MAX_CELLS]
     elif document.indexed_starts is not None:
         row["text"] = strings.INDEX_OUTDATED.format(n=n_blocks)
+    running = collection.worker.running(collection.record.id)
+    if running and running.document_id == document.record.id and running.step and not running.is_stopped:
+        return _running_row(document, running.step, running.left_s)
+    request = collection.store.jobs.requests(collection.record.id).get(document.record.id)
+    if request and request.reason:
+        row["state"], row["text"] = "failed", request.reason
+    elif request and not document.is_indexed and not collection.store.jobs.is_paused(collection.record.id):
+        row["text"] = strings.QUEUED
     return row
 
 

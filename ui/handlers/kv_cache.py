@@ -46,6 +46,11 @@ class TierMonitor:
         self._samples: deque[_Sample] = deque(maxlen=MAX_SAMPLES)
         self._began_s = clock()
 
+    def follow(self, engine: Engine) -> None:
+        """Sample this engine's tiers from now on."""
+        self._engine = engine
+        self._samples.clear()
+
     def sample(self) -> None:
         """Take one sample."""
         kv = self._engine.kv

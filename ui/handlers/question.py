@@ -1,11 +1,12 @@
-"""A question and what has come of it so far, and how the page draws it: answers, source cards, time bars."""
+"""A question and what has come of it so far, and how the page draws its sources and times."""
 
+import secrets
 from dataclasses import dataclass, field
 
 from blockrag.events import Answer, Mode, Report, Source
 from blockrag.index import BlockRef
 from ui import strings
-from ui.components.payloads import AnswerPayload, SourceCard, SourcesPayload, TimeBar, TimesPayload
+from ui.components.payloads import ExcludedBlock, SourceCard, SourcesPayload, TimeBar, TimesPayload
 
 TITLES: dict[Mode, str] = {"block": strings.BLOCK_MODE, "full": strings.FULL_MODE}
 STAGES = {
@@ -26,10 +27,26 @@ class QuestionState:
     ----------
     cached : frozenset of int
         Numbers of the sources whose KV was cached when the question came.
+    first_token_ms : dict
+        Time to the first token of each mode, as soon as it is known.
+    stopped : bool
+        The reader stopped it, or it failed (`error`).
     ahead : int
         Questions that the model answers first.
+    is_waiting : bool
+        The documents are being read first.
+    conversation, turn : int or None
+        Rows of the conversation and, once the question is saved, of the question.
+    is_follow_up : bool
+        It was asked with the question before.
+    previous : QuestionState or None
+        That question, where it is needed.
     pinned, excluded : tuple
-        Blocks that the next question must have, or must not have.
+        Blocks that it must have, or must not have.
+    ratings : dict
+        Of its answers: 1 or -1.
+    key : str
+        Tells it from other questions on the page.
     """
 
     question: str = ""
@@ -39,87 +56,78 @@ class QuestionState:
     cached: frozenset[int] = frozenset()
     texts: dict[Mode, str] = field(default_factory=dict)
     answers: dict[Mode, Answer] = field(default_factory=dict)
+    first_token_ms: dict[Mode, float] = field(default_factory=dict)
     stopped: bool = False
     error: str = ""
     ahead: int = 0
+    is_waiting: bool = False
     conversation: int | None = None
+    turn: int | None = None
+    is_follow_up: bool = False
+    previous: "QuestionState | None" = None
     pinned: tuple[BlockRef, ...] = ()
     excluded: tuple[BlockRef, ...] = ()
-
-    @classmethod
-    def begin(cls, question: str, modes: tuple[Mode, ...], previous: "QuestionState | None" = None) -> "QuestionState":
-        """Return the state before the model starts; an empty question is an error."""
-        empty = not question.strip()
-        state = cls(question, modes, stopped=empty, error=strings.EMPTY_QUESTION if empty else "")
-        if previous is not None:
-            state.conversation = previous.conversation
-            state.pinned, state.excluded = previous.pinned, previous.excluded
-        return state
+    ratings: dict[Mode, int] = field(default_factory=dict)
+    key: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def source(self, number: int) -> Source | None:
         """Return the source with this number."""
         return next((source for source in self.sources if source.number == number), None)
 
-    def mark(self, number: int, action: str) -> None:
-        """Pin or exclude a source for the next question (`action` is "pin" or "exclude"), or undo that."""
-        source = self.source(number)
+
+@dataclass
+class Marks:
+    """Blocks that the reader pinned or excluded for the next questions. `names` says where they are from."""
+
+    pinned: tuple[BlockRef, ...] = ()
+    excluded: tuple[BlockRef, ...] = ()
+    names: dict[BlockRef, str] = field(default_factory=dict)
+
+    def mark(self, source: Source | None, action: str) -> None:
+        """Pin or exclude a source (`action` is "pin" or "exclude"), or undo that."""
         if source is None:
             return
         block = BlockRef(source.document_id, source.start)
         pinned, excluded = block in self.pinned, block in self.excluded
-        self.pinned = tuple(other for other in self.pinned if other != block)
-        self.excluded = tuple(other for other in self.excluded if other != block)
+        self.restore(block)
+        self.names[block] = f"{source.document}, {_where(source)}"
         if action == "pin" and not pinned:
             self.pinned += (block,)
         if action == "exclude" and not excluded:
             self.excluded += (block,)
 
-
-def answer_view(state: QuestionState, mode: Mode) -> AnswerPayload:
-    """Draw the answer of one mode."""
-    if mode not in state.modes:
-        return {"empty": strings.NO_ANSWER if mode == "block" else strings.NO_FULL_ANSWER}
-    answer, text = state.answers.get(mode), state.texts.get(mode)
-    return {
-        "title": TITLES[mode],
-        "text": text or "",
-        "status": _status(state, answer, text),
-        "busy": answer is None and text is not None and not state.stopped,
-        "citations": [(c.end, c.number) for c in answer.citations] if answer else [],
-    }
+    def restore(self, block: BlockRef) -> None:
+        """Neither pin nor exclude a block any more."""
+        self.pinned = tuple(other for other in self.pinned if other != block)
+        self.excluded = tuple(other for other in self.excluded if other != block)
 
 
-def _status(state: QuestionState, answer: Answer | None, text: str | None) -> str:
-    if answer is not None:
-        return strings.ANSWER_DONE.format(n=answer.report.n_new_tokens, rate=answer.report.tokens_per_s)
-    if state.stopped:
-        return state.error or strings.STOPPED
-    if state.ahead:
-        return strings.AHEAD.format(n=state.ahead)
-    return strings.QUEUED if text is None else strings.READING if not text else ""
+def sources_view(state: QuestionState, marks: Marks, selected: int | None = None) -> SourcesPayload:
+    """Draw the source cards, and the blocks that are excluded."""
+    excluded: list[ExcludedBlock] = [
+        {"name": marks.names.get(block, ""), "doc": block.document_id, "start": block.start} for block in marks.excluded
+    ]
+    cards = [_card(source, state, marks) for source in state.sources]
+    return {"sources": cards, "excluded": excluded, "selected": selected, "empty": strings.NO_SOURCES}
 
 
-def sources_view(state: QuestionState, selected: int | None = None) -> SourcesPayload:
-    """Draw the source cards."""
-    cards = [_card(source, state) for source in state.sources]
-    return {"sources": cards, "selected": selected, "empty": strings.NO_SOURCES}
+def _where(source: Source) -> str:
+    if source.page:
+        return strings.SOURCE_PAGE.format(page=source.page)
+    return strings.SOURCE_SPAN.format(start=source.start, end=source.end)
 
 
-def _card(source: Source, state: QuestionState) -> SourceCard:
-    where = (
-        strings.SOURCE_PAGE.format(page=source.page)
-        if source.page
-        else strings.SOURCE_SPAN.format(start=source.start, end=source.end)
-    )
-    block = (source.document_id, source.start)
+def _card(source: Source, state: QuestionState, marks: Marks) -> SourceCard:
+    block = BlockRef(source.document_id, source.start)
+    detail = strings.SOURCE_DETAIL.format(where=_where(source), n_tokens=source.n_tokens, similarity=source.score)
     return {
         "number": source.number,
         "title": source.document,
-        "detail": strings.SOURCE_DETAIL.format(where=where, n_tokens=source.n_tokens, similarity=source.score),
+        "detail": detail,
         "badge": strings.CACHED if source.number in state.cached else "",
         "text": source.text[:EXCERPT_CHARS].strip(),
-        "pinned": block in state.pinned,
-        "excluded": block in state.excluded,
+        "pinned": block in marks.pinned,
+        "excluded": block in marks.excluded,
     }
 
 
@@ -128,7 +136,7 @@ def times_view(state: QuestionState) -> TimesPayload:
     reports = {mode: answer.report for mode, answer in state.answers.items()}
     return {
         "bars": [_bar(mode, state) for mode in state.modes if mode in state.texts],
-        "headline": _headline(reports),
+        "headline": headline(state),
         "detail": _detail(state, reports),
         "empty": strings.NO_TIMES,
     }
@@ -137,7 +145,8 @@ def times_view(state: QuestionState) -> TimesPayload:
 def _bar(mode: Mode, state: QuestionState) -> TimeBar:
     answer = state.answers.get(mode)
     if answer is None:
-        return {"name": TITLES[mode], "total": 0, "pending": not state.stopped, "stages": {}, "done": 0}
+        first = state.first_token_ms.get(mode, 0)
+        return {"name": TITLES[mode], "total": first, "pending": not (first or state.stopped), "stages": {}, "done": 0}
     report = answer.report
     stages = {name: getattr(report, key) for name, key in STAGES.items()}
     decode_ms = 1000 * (report.n_new_tokens - 1) / report.tokens_per_s if report.tokens_per_s else 0
@@ -145,19 +154,18 @@ def _bar(mode: Mode, state: QuestionState) -> TimeBar:
     return {"name": TITLES[mode], "total": report.ttft_ms, "pending": False, "stages": stages, "done": done}
 
 
-def _headline(reports: dict[Mode, Report]) -> str:
-    if not reports:
-        return strings.FIRST_TOKEN
-    if len(reports) == 1:
-        (report,) = reports.values()
-        return strings.FIRST_TOKEN_AFTER.format(time=format_ms(report.ttft_ms))
-    block, full = reports["block"].ttft_ms, reports["full"].ttft_ms
-    return strings.FIRST_TOKEN_COMPARED.format(
-        block=format_ms(block),
-        full=format_ms(full),
-        ratio=max(full, block) / min(full, block),
-        faster=strings.FASTER if block <= full else strings.SLOWER,
-    )
+def headline(state: QuestionState) -> str:
+    """Say how long the first words took; empty until they are there."""
+    first = {**state.first_token_ms, **{mode: answer.report.ttft_ms for mode, answer in state.answers.items()}}
+    if "block" in first and "full" in first:
+        block, full = first["block"], first["full"]
+        return strings.FIRST_TOKEN_COMPARED.format(
+            block=format_ms(block),
+            full=format_ms(full),
+            ratio=max(full, block) / max(min(full, block), 0.001),
+            faster=strings.FASTER if block <= full else strings.SLOWER,
+        )
+    return strings.FIRST_TOKEN_AFTER.format(time=format_ms(next(iter(first.values())))) if first else ""
 
 
 def _detail(state: QuestionState, reports: dict[Mode, Report]) -> str:

@@ -1,13 +1,16 @@
 """A visitor's settings, and, in shared mode, the budgets of the tiers."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 from blockrag.models.answer_model import AnswerModel
+from blockrag.models.catalog import CATALOG, Weights
 from blockrag.models.shipped import AUTO
 from storage.settings import APPLICATION
 from ui import strings
 from ui.collection_service import CollectionService
+from ui.handlers.blocks import format_bytes
 from ui.open_collection import OpenCollection
 from ui.preferences import PreferenceError, checked
 
@@ -59,6 +62,38 @@ def restore_budgets(service: CollectionService) -> None:
     for tier in service.engine.kv.tiers:
         if tier.name in saved and tier.budget_nbytes is not None:
             tier.set_budget(int(saved[tier.name] * GIB))
+
+
+def model_choices() -> list[tuple[str, str]]:
+    """Return description and name of the answering models of the catalog, for a menu."""
+    known = [weights for weights in CATALOG.values() if weights.kind == "answer"]
+    return [(_described(weights), weights.name) for weights in known]
+
+
+def _described(weights: Weights) -> str:
+    about = strings.MODEL_ABOUT.get(weights.name, "")
+    return strings.MODEL_SIZE.format(name=weights.name, about=about, size=format_bytes(weights.weights_nbytes))
+
+
+def use_model(service: CollectionService, name: str) -> None:
+    """Begin to load another answering model.
+
+    Raises
+    ------
+    PreferenceError
+        If the collections are not shared, no name is given, or another model is being loaded.
+    """
+    if service.access != "shared":
+        raise PreferenceError(strings.MODELS_ELSEWHERE)
+    service.model.start(name)
+
+
+def model_line(service: CollectionService) -> str:
+    """Say, in Markdown, which model answers, and what it can do."""
+    name = _name(service.model_names.model) or strings.MODEL_OF_YOURS
+    about = strings.MODEL_ABOUT.get(name, strings.MODEL_OF_YOURS)
+    safe = re.sub(r"([^\w\s./-])", r"\\\1", name)
+    return strings.MODEL_LINE.format(name=safe, about=about, tokens=service.engine.model.max_tokens)
 
 
 def models_view(service: CollectionService) -> dict[str, str]:
