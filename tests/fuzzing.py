@@ -1,8 +1,10 @@
-"""Reads mutations of real files, many in one process: ``python -m tests.fuzzing SUFFIX N SEED`` prints what went wrong.
+"""Reads mutations of real files: ``python -m tests.fuzzing N SEED SUFFIX...`` prints what went wrong, a line of JSON each.
 
-The process has the sandbox's limits. A mutation is read, or refused with a reason, in `MOST_S` seconds.
+Each type has a process with the sandbox's limits. A mutation is read, or refused with a reason, in `MOST_S` seconds.
 """
 
+import json
+import os
 import random
 import re
 import signal
@@ -111,16 +113,31 @@ def problem(name: str, data: bytes) -> str:
     return "" if answer.get("reason") or isinstance(answer.get("text"), str) else f"answers {answer}"
 
 
-def main() -> None:
-    """Write the number and the problem of each mutation that has one."""
-    suffix, n, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    assert suffix in SUFFIXES
+def read_mutations(suffix: str, n: int, seed: int) -> None:
+    """Print the number and the problem of each mutation that has one, within the sandbox's limits."""
     signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("hangs")))
     confine.limit(100_000, Limits().memory_bytes, 1 << 30)
     for i, data in enumerate(mutations(suffix, n, seed)):
         sys.stderr.write(f"{suffix} {i}\n")
         if wrong := problem(f"f{suffix}", data):
-            sys.stdout.write(f"mutation {i} of {suffix} with seed {seed}: {wrong}\n")
+            print_problem(suffix, f"mutation {i} with seed {seed}: {wrong}")
+
+
+def print_problem(suffix: str, problem: str) -> None:
+    sys.stdout.write(json.dumps([suffix, problem]) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Read the mutations of each type in a process forked for it."""
+    n, seed, *suffixes = sys.argv[1:]
+    for suffix in suffixes:
+        assert suffix in SUFFIXES
+        if os.fork() == 0:
+            read_mutations(suffix, int(n), int(seed))
+            os._exit(0)
+        if code := os.waitstatus_to_exitcode(os.wait()[1]):
+            print_problem(suffix, f"the process ended with {code}")
 
 
 if __name__ == "__main__":
