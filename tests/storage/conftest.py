@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from storage.store import Store
+from tests.databases import prepared
 
 AS_POSTGRES = ["runuser", "-u", "postgres", "--"] if getpass.getuser() == "root" else []
 """PostgreSQL refuses to run as root."""
@@ -69,6 +70,8 @@ def url(request, tmp_path):
 
 @pytest.fixture
 def store(url, clock):
+    if url.startswith("sqlite"):
+        prepared(Path(url.removeprefix("sqlite:///")))
     store = Store.open(url, clock)
     yield store
     store.close()

@@ -13,6 +13,7 @@ from blockrag.errors import UnknownDocumentError
 from blockrag.index import BlockRef, FileIndex, IndexedBlock, labels
 from storage.index import RowIndex
 from storage.store import Store
+from tests.databases import prepared
 
 DIMENSION = 384
 
@@ -25,7 +26,7 @@ def opened(request, tmp_path):
         yield lambda: FileIndex(tmp_path / "index", made_by, DIMENSION)
         return
     if request.param == "rows of sqlite":
-        url = f"sqlite:///{tmp_path}/test.sqlite"
+        url = prepared(tmp_path / "test.sqlite")
     else:
         url = request.getfixturevalue("empty_postgresql")
     stores = [Store.open(url)]

@@ -21,6 +21,7 @@ from storage.documents import Quota
 from storage.errors import ArchiveError, ConflictError, LimitError, NotFoundError
 from storage.library import Library
 from storage.store import Store
+from tests.databases import prepared
 from tests.storage.samples import TEXT, document
 from tests.tiny import tiny_engine
 
@@ -35,7 +36,7 @@ def folder(tmp_path):
 def open_library(folder, url=None, **options) -> Library:
     folder.mkdir(exist_ok=True)
     engine = tiny_engine(folder / "kv")
-    return Library(Store.open(url or sqlite_url(folder / "blockrag.sqlite")), engine, folder, **options)
+    return Library(Store.open(url or prepared(folder / "blockrag.sqlite")), engine, folder, **options)
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blockrag.engine import Engine
-from storage.database import sqlite_url
 from storage.library import Library
 from storage.store import Store
+from tests.databases import prepared
 from ui.collection_document import CollectionDocument
 from ui.collection_service import Access, CollectionService
 from ui.components.payloads import DocumentsPayload, ProgressPayload
@@ -66,7 +66,7 @@ def make_service(
     learned one takes minutes for a million characters on a processor without bfloat16."""
     folder.mkdir(parents=True, exist_ok=True)
     clocks = {"clock": clock} if clock else {}
-    library = Library(Store.open(sqlite_url(folder / "blockrag.sqlite"), **clocks), engine, folder)
+    library = Library(Store.open(prepared(folder / "blockrag.sqlite"), **clocks), engine, folder)
     return CollectionService(library, access, segmenter, limits or Limits(), **clocks, **options)
 
 
