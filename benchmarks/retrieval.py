@@ -23,8 +23,8 @@ import numpy as np
 from benchmarks.common import commit, print_table
 from blockrag.documents import Document
 from blockrag.index import FileIndex, IndexedBlock
-from blockrag.models import DEFAULT_EMBEDDER, local_path, weights_sha256
-from blockrag.retrieve.embedder import Embedder
+from blockrag.models import DEFAULT_EMBEDDER
+from blockrag.retrieve.embedder import Embedder, load_embedder
 
 BLOCK_CHARS = 1_000
 K = 8
@@ -105,8 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=50, help="runs to take the median of (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write the result to this file")
     args = parser.parse_args(argv)
-    weights = local_path(args.embedder)
-    embedder = Embedder(weights, weights_sha256(weights), "cpu")
+    embedder = load_embedder(args.embedder, "cpu")
     sizes = [(length, 1) for length in args.lengths]
     sizes.append((args.blocks * BLOCK_CHARS // MANY_DOCUMENTS, MANY_DOCUMENTS))
     rows = []

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from blockrag.pipeline import Pipeline
     from blockrag.progress import Progress
     from blockrag.rag import BlockRAG
+    from blockrag.retrieval import Retrieval
     from blockrag.segment import Segmentation, SizeBounds
 
 __version__ = "0.1.0"
@@ -47,6 +48,7 @@ _HOME = {
     "Progress": "progress",
     "PromptTooLongError": "errors",
     "Report": "events",
+    "Retrieval": "retrieval",
     "Retrieved": "events",
     "Sampling": "generate",
     "Segmentation": "segment",
@@ -76,6 +78,7 @@ __all__ = [
     "Progress",
     "PromptTooLongError",
     "Report",
+    "Retrieval",
     "Retrieved",
     "Sampling",
     "Segmentation",

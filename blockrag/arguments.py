@@ -76,6 +76,13 @@ def text(name: str, value: Any, most: int | None = None) -> str:
     return value
 
 
+def texts(name: str, value: Any) -> tuple[str, ...]:
+    """Return a collection of strings as a tuple; one string is refused, as it would be read letter by letter."""
+    if isinstance(value, str) or not isinstance(value, Iterable) or not all(isinstance(each, str) for each in value):
+        raise ArgumentError(f"{name} is {value!r}; give a list of texts")
+    return tuple(value)
+
+
 def folder(name: str, value: Any) -> Path:
     """Return a path to a folder, with ``~`` expanded. It need not exist; a file is refused."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):

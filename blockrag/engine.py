@@ -26,7 +26,7 @@ from blockrag.kv.streaming import make_readers
 from blockrag.kv.tier import KVTier
 from blockrag.kv.tiered import TieredKV
 from blockrag.kv.writer import AtRest
-from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL, choose_model, local_path, weights_sha256
+from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL, choose_model
 from blockrag.models.adapter import load_adapter
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.choose import checked_device
@@ -34,7 +34,8 @@ from blockrag.models.load import DTYPES, load_answer_model
 from blockrag.models.shipped import AUTO, adapter_folder
 from blockrag.progress import OnProgress, Progress, ignore
 from blockrag.prompt import Prompt
-from blockrag.retrieve.embedder import Embedder
+from blockrag.retrieve.embedder import Embedder, load_embedder
+from blockrag.retrieve.reranker import Reranker
 from blockrag.segment import HFTokenCounter
 
 _LOG = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class Engine:
         Made for `kv_identity(model)`.
     adapter : str, optional
         Name of the adapter that `model` was given.
+    reranker : Reranker, optional
 
     Attributes
     ----------
@@ -100,10 +102,17 @@ class Engine:
         Threads that read block KV while its first layers are in use.
     """
 
-    def __init__(self, model: AnswerModel, embedder: Embedder, kv: TieredKV, adapter: str | None = None):
+    def __init__(
+        self,
+        model: AnswerModel,
+        embedder: Embedder,
+        kv: TieredKV,
+        adapter: str | None = None,
+        reranker: Reranker | None = None,
+    ):
         self.model, self.full_model = model, model.full or model
         self.adapter = adapter or ("unnamed" if model.full else None)
-        self.embedder = embedder
+        self.embedder, self.reranker = embedder, reranker
         self.kv = kv
         self.prompt = Prompt(model.tokenizer)
         self.prompt.final_ids("")  # creates its tokenizers now, not at the first question
@@ -129,6 +138,9 @@ class Engine:
         *,
         adapter: str = AUTO,
         embedder: str = DEFAULT_EMBEDDER,
+        query_prefix: str | None = None,
+        passage_prefix: str | None = None,
+        reranker: str | None = None,
         kv_dir: str | os.PathLike[str] | None = None,
         device_bytes: int | str | None = 8 * GIB,
         memory_bytes: int | str | None = 2 * GIB,
@@ -152,8 +164,10 @@ class Engine:
             `blockrag.models.local_path`.
         adapter : str
             See `blockrag.models.shipped.adapter_folder`.
-        embedder : str
-            See `blockrag.models.local_path`.
+        embedder, query_prefix, passage_prefix
+            The sentence encoder; see `load_embedder`.
+        reranker : str, optional
+            A cross-encoder that orders the blocks found; see `Reranker`.
         kv_dir : path, optional
             Folder of the disk tier; without it block KVs are kept only in memory.
         device_bytes, memory_bytes, disk_bytes : int, str or None
@@ -201,7 +215,6 @@ class Engine:
         )
         if folder_of_adapter is None:
             _LOG.warning("%s: %s", name, NO_ADAPTER)
-        folder = local_path(embedder)
         identity = kv_identity(answer_model).digest
         tiers = memory_tiers(answer_model.device, device_bytes, memory_bytes)
         if kv_folder is not None:
@@ -212,7 +225,9 @@ class Engine:
             read_only, at_rest = kv_remote_read_only, kv_at_rest
             tiers.append(RemoteTier(kv_remote, identity, read_only=read_only, at_rest=at_rest, secret=secret))
         adapter_name = folder_of_adapter.name if folder_of_adapter else None
-        engine = cls(answer_model, Embedder(folder, weights_sha256(folder), device), TieredKV(tiers), adapter_name)
+        encoder = load_embedder(embedder, device, query_prefix, passage_prefix)
+        second = Reranker(reranker, device) if reranker else None
+        engine = cls(answer_model, encoder, TieredKV(tiers), adapter_name, second)
         engine.queue.max_wait_s, engine.queue.max_idle_s = max_wait_s, max_idle_s
         return engine
 

@@ -22,12 +22,15 @@ from blockrag.engine import Engine
 from blockrag.errors import IndexStoreError
 from blockrag.events import Event, Mode, Source
 from blockrag.generate import GREEDY, Sampling
-from blockrag.index import BlockRef, DocumentRecord, FileIndex, Hit, Index, IndexedBlock, labels
+from blockrag.index import BlockRef, DocumentRecord, FileIndex, Index, IndexedBlock
 from blockrag.progress import OnProgress, Progress, ignore
+from blockrag.retrieval import Retrieval, find_sources
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Block, Segmentation, SizeBounds, make_segmenter
 from blockrag.stopwatch import Stopwatch
 
 EMBED_BATCH = 32
+
+DEFAULT_RETRIEVAL = Retrieval()
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class Pipeline:
         n_tokens = sum(block.n_tokens for block in prepared.blocks)
         return DocumentRecord(
             document.id, document.source, document.name, document.sha256, len(prepared.blocks), n_tokens,
-            document.encoding, document.n_pages, document.notes,
+            document.encoding, document.n_pages, document.notes, document.metadata,
         )  # fmt: skip
 
     def prepare(
@@ -179,8 +182,9 @@ class Pipeline:
         pinned: Sequence[BlockRef] = (),
         excluded: Collection[BlockRef] = (),
         sampling: Sampling = GREEDY,
+        retrieval: Retrieval = DEFAULT_RETRIEVAL,
     ) -> Stream[Event]:
-        """Answer from the `k` blocks nearest to the question.
+        """Answer from the `k` best blocks for the question.
 
         Parameters
         ----------
@@ -199,6 +203,8 @@ class Pipeline:
             Blocks to give in any case, first, and blocks never to give.
         sampling : Sampling
             How tokens are chosen; greedily by default.
+        retrieval : Retrieval
+            How blocks are found.
 
         Yields
         ------
@@ -221,53 +227,30 @@ class Pipeline:
         arguments.filled("question", question)
         arguments.whole("k", k)
         request = Request(question, mode, max_new_tokens, Stopwatch(self.engine.model.device), sampling=sampling)
-        retrieve = partial(self._sources, search or question, k, pinned, excluded)
+        retrieve = partial(self._sources, search or question, k, retrieval, pinned, excluded)
         return queue_and_answer(self.engine, request, retrieve, client_id)
 
-    def _sources(self, *search: Any) -> tuple[Source, ...]:
+    def _sources(self, question: str, k: int, *how: Any) -> tuple[Source, ...]:
         """`search`, which must have something to search in."""
-        found = self.search(*search)
+        found = self.search(question, k, *how)
         if not found and not self.index.n_vectors:
             raise IndexStoreError("the index is empty: add a document before asking")
         return found
 
     def search(
-        self, question: str, k: int, pinned: Sequence[BlockRef] = (), excluded: Collection[BlockRef] = ()
+        self,
+        question: str,
+        k: int,
+        retrieval: Retrieval = DEFAULT_RETRIEVAL,
+        pinned: Sequence[BlockRef] = (),
+        excluded: Collection[BlockRef] = (),
     ) -> tuple[Source, ...]:
-        """The `k` blocks nearest to the question, best first behind those that are pinned, numbered from 1.
+        """The `k` best blocks for a question, best first behind those that are pinned, numbered from 1.
 
         Raises
         ------
         ArgumentError
-            If `question` is empty or `k` below 1.
+            If `question` is empty, `k` below 1, or the index holds none of the documents that `retrieval` names.
         """
         arguments.filled("question", question)
-        k = arguments.whole("k", k)
-        hits = self._retrieve(question, k, pinned, excluded)
-        names = labels([(hit.name, hit.source) for hit in hits])
-        return tuple(self._source(n, hit, name) for n, (hit, name) in enumerate(zip(hits, names, strict=True), start=1))
-
-    def _retrieve(self, question: str, k: int, pinned: Sequence[BlockRef], excluded: Collection[BlockRef]) -> list[Hit]:
-        vector = self.engine.embedder.embed([question])[0]
-        first = [hit for block in pinned if (hit := self.index.find(BlockRef(*block), vector)) is not None]
-        given, passed = {hit.block.kv_key for hit in first}, {*pinned, *excluded}
-        others = self.index.search(vector, k + len(passed))
-        rest = [h for h in others if h.block.kv_key not in given and (h.document_id, h.block.start) not in passed]
-        return (first + rest)[: max(k, len(first))]
-
-    def _source(self, number: int, hit: Hit, name: str) -> Source:
-        block = hit.block
-        n_tokens = len(self.engine.prompt.block_ids(hit.text)) if block.is_estimate else block.n_tokens
-        return Source(
-            number=number,
-            document=name,
-            document_id=hit.document_id,
-            start=block.start,
-            end=block.end,
-            text=hit.text,
-            score=hit.similarity,
-            n_tokens=n_tokens,
-            page=block.page,
-            source=hit.source,
-            kv_key=block.kv_key,
-        )
+        return find_sources(self.engine, self.index, question, arguments.whole("k", k), retrieval, pinned, excluded)

@@ -18,7 +18,7 @@ from blockrag import arguments
 from blockrag.documents import Document, load_many
 from blockrag.documents.folder import find_files
 from blockrag.errors import ArgumentError, DocumentError, IndexStoreError
-from blockrag.events import Answer, Event, Mode
+from blockrag.events import Answer, Event, Mode, Source
 from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from blockrag.models.choose import choose_for_store, note_model
 from blockrag.progress import OnProgress, progress_bars
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from blockrag.generate import Sampling
     from blockrag.index import DocumentRecord
     from blockrag.pipeline import Pipeline
+    from blockrag.retrieval import Retrieval
 
 Readable = str | os.PathLike[str] | Document | Iterable["Readable"]
 
@@ -225,8 +226,9 @@ class BlockRAG:
         k: int = 8,
         max_new_tokens: int = 128,
         sampling: "Sampling | None" = None,
+        retrieval: "Retrieval | None" = None,
     ) -> Answer:
-        """Answer from the `k` blocks nearest to the question; see `Pipeline.ask`, whose last event this is.
+        """Answer from the `k` best blocks for the question; see `Pipeline.ask`, whose last event this is.
 
         Returns
         -------
@@ -240,7 +242,8 @@ class BlockRAG:
         ArgumentError, PromptTooLongError, BusyError, DeviceMemoryError
         """
         answer = None
-        for event in self.stream(question, mode=mode, k=k, max_new_tokens=max_new_tokens, sampling=sampling):
+        options: dict[str, Any] = {"mode": mode, "k": k, "max_new_tokens": max_new_tokens}
+        for event in self.stream(question, **options, sampling=sampling, retrieval=retrieval):
             answer = event
         assert isinstance(answer, Answer), "an answer ends its stream"
         return answer
@@ -253,9 +256,15 @@ class BlockRAG:
         k: int = 8,
         max_new_tokens: int = 128,
         sampling: "Sampling | None" = None,
+        retrieval: "Retrieval | None" = None,
     ) -> "Stream[Event]":
         """The same, event by event, with ``for`` or ``async for``: `Pipeline.ask`."""
-        return self.pipeline.ask(question, mode, k, max_new_tokens, sampling=sampling or blockrag.Sampling())
+        sampling, retrieval = sampling or blockrag.Sampling(), retrieval or blockrag.Retrieval()
+        return self.pipeline.ask(question, mode, k, max_new_tokens, sampling=sampling, retrieval=retrieval)
+
+    def search(self, question: str, *, k: int = 8, retrieval: "Retrieval | None" = None) -> tuple[Source, ...]:
+        """The `k` best blocks for a question, without an answer; see `Pipeline.search`."""
+        return self.pipeline.search(question, k, retrieval or blockrag.Retrieval())
 
     async def aask(self, question: str, **options: Any) -> Answer:
         """`ask` in a thread."""

@@ -6,8 +6,9 @@ import numpy as np
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
+from blockrag.documents import Document
 from blockrag.index import Change, IndexedBlock
-from storage import models
+from storage import models, words
 from storage.database import Database
 from storage.errors import ConflictError
 from storage.shared import document_row, keys_in_use, keys_of_document, lock_collection, parts, release
@@ -20,15 +21,15 @@ class Blocks:
         self._database = database
 
     def put(
-        self, document_id: int, sha256: str, made_by: str, blocks: Sequence[IndexedBlock], vectors: np.ndarray
+        self, document_id: int, document: Document, made_by: str, blocks: Sequence[IndexedBlock], vectors: np.ndarray
     ) -> Change:
         """Make these a document's blocks, in place of those that it had.
 
         Parameters
         ----------
         document_id : int
-        sha256 : str
-            Of the text that they are blocks of.
+        document : Document
+            What they are blocks of.
         made_by : str
             Names the models.
         blocks : sequence of IndexedBlock
@@ -43,18 +44,20 @@ class Blocks:
             If it has another text by now.
         """
         with self._database.write() as session:
-            document = document_row(session, document_id)
-            if document.sha256 != sha256:
+            row = document_row(session, document_id)
+            if row.sha256 != document.sha256:
                 raise ConflictError("the document was replaced while it was indexed; index it again")
             old_keys, old = keys_of_document(session, document_id), _vectors_of(session, document_id)
             session.execute(delete(models.Block).where(models.Block.document_id == document_id))
-            ids = _enter_vectors(session, document.collection_id, made_by, blocks, vectors)
+            ids = _enter_vectors(session, row.collection_id, made_by, blocks, vectors)
+            texts = {ids[block.kv_key]: document.block_text(block.start, block.end) for block in blocks}
+            words.enter(session, row.collection_id, made_by, texts)
             elsewhere = _used(session, [*old, *ids.values()])
             rows = [_row(document_id, block, ids[block.kv_key]) for block in blocks]
             session.execute(insert(models.Block), rows)
             session.execute(delete(models.Encoding).where(models.Encoding.document_id == document_id))
-            orphans = release(session, document.collection_id, old_keys)
-            collection = lock_collection(session, document.collection_id)
+            orphans = release(session, row.collection_id, old_keys)
+            collection = lock_collection(session, row.collection_id)
             collection.index_version += 1
             return Change(
                 collection.index_version,

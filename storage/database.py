@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from blockrag.retrieve.words import forget_deleted
 from storage.errors import ConflictError, DamagedError, StorageError
 from storage.migrate import HEAD, current, upgrade
 
@@ -98,8 +99,8 @@ class Database:
             session.commit()
 
     def wipe_deleted(self) -> bool:
-        """Empty SQLite's write-ahead log, so that no file holds what was deleted. While a reader keeps it from that, it
-        is tried again every `WIPE_S`. PostgreSQL does this when it vacuums.
+        """Merge SQLite's index of words and empty its write-ahead log, so that no file holds what was deleted. While a
+        reader keeps it from that, it is tried again every `WIPE_S`. PostgreSQL does this when it vacuums.
 
         Returns
         -------
@@ -108,6 +109,8 @@ class Database:
         """
         if self.dialect != "sqlite":
             return True
+        with self.write() as session:
+            forget_deleted(session.connection().exec_driver_sql)
         with self._failures(), self._engine.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
             connection.execute(text(f"PRAGMA busy_timeout = {WIPE_WAIT_MS}"))

@@ -9,7 +9,8 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from blockrag.documents import Document
-from storage import models
+from blockrag.index.base import metadata_json
+from storage import models, words
 from storage.database import Database
 from storage.errors import LimitError, NotFoundError
 from storage.models import PART_CHARS
@@ -147,7 +148,8 @@ class Documents:
             if row is None:
                 raise NotFoundError("there is no such document")
             text = read_span(session, id, 0, row.n_chars)
-            return Document(row.name, row.media_type, text, row.source, row.encoding or "", _notes(row))
+            about = json.loads(row.about or "{}")
+            return Document(row.name, row.media_type, text, row.source, row.encoding or "", _notes(row), about)
 
     def delete(self, id: int) -> list[str]:
         """Remove a document with its edits, blocks and the sources that point to it; returns the KV keys that nothing
@@ -228,6 +230,7 @@ def _drop_text(session: Session, collection: models.Collection, row: models.Docu
     known = select(models.Encoding.kv_key).where(models.Encoding.document_id == row.id)
     keys = set(keys_of_document(session, row.id)) - set(session.scalars(known))
     session.add_all(models.Encoding(document_id=row.id, kv_key=key) for key in sorted(keys))
+    words.forget(session, row.id)
     for table in (models.Block, models.DocumentPart):
         session.execute(delete(table).where(table.document_id == row.id))
     session.execute(update(models.Edit).where(models.Edit.document_id == row.id).values(state="dropped"))
@@ -268,8 +271,9 @@ def _record(row: models.Document) -> DocumentRecord:
 
 
 def _describe(row: models.Document, document: Document) -> None:
-    """Keep what the reader says of the file."""
+    """Keep what the reader and the caller say of the file."""
     row.encoding, row.notes, row.n_pages = document.encoding, json.dumps(document.notes), document.n_pages
+    row.about = metadata_json(document)
 
 
 def _notes(row: models.Document) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """An index in rows of the database: the blocks of one collection that one pair of models made."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 from sqlalchemy import Row, Select, func, select
@@ -11,10 +11,11 @@ from blockrag.documents.tables import SAMPLE_CHARS, TABLES, header_of
 from blockrag.errors import UnknownDocumentError
 from blockrag.index import BlockRef, Change, DocumentRecord, Hit, Index, IndexedBlock
 from blockrag.index.base import check_tiling
-from storage import models
+from storage import models, words
 from storage.blocks import indexed_block
 from storage.documents import read_span
 from storage.errors import NotFoundError
+from storage.shared import parts
 from storage.store import Store
 
 BATCH = 8192
@@ -54,7 +55,7 @@ class RowIndex(Index):
             If it has another text by now.
         """
         check_tiling(len(document.text), blocks, vectors)
-        change = self._store.blocks.put(document_id, document.sha256, self._made_by, blocks, vectors)
+        change = self._store.blocks.put(document_id, document, self._made_by, blocks, vectors)
         return self._follow(change, blocks, vectors)
 
     def known_vectors(self, kv_keys: Iterable[str]) -> dict[str, np.ndarray]:
@@ -88,6 +89,7 @@ class RowIndex(Index):
                     row.encoding or "",
                     row.n_pages,
                     tuple(json.loads(row.notes or "[]")),
+                    json.loads(row.about or "{}"),
                 )  # fmt: skip
                 for row, n, n_tokens in session.execute(query)
             ]
@@ -117,7 +119,7 @@ class RowIndex(Index):
 
     def _write(self, document: Document, blocks: Sequence[IndexedBlock], vectors: np.ndarray) -> Change:
         document_id = self._store.documents.add(self._collection_id, document)
-        return self._store.blocks.put(document_id, document.sha256, self._made_by, blocks, vectors)
+        return self._store.blocks.put(document_id, document, self._made_by, blocks, vectors)
 
     def _remove(self, document_id: str) -> Change:
         return Change(None, self._store.documents.delete(self._number(document_id)))
@@ -151,8 +153,33 @@ class RowIndex(Index):
                 ids, blobs = zip(*rows, strict=True)
                 yield ids, np.frombuffer(b"".join(blobs), "<f4").reshape(len(ids), self._dimension)
 
-    def _hits(self, vector_ids: Sequence[int]) -> dict[int, Hit]:
+    def around(self, block: BlockRef, n: int) -> list[BlockRef]:
+        """See `Index`."""
+        starts = self._mine(select(models.Block.start).join(models.Vector).join(models.Document)).where(
+            models.Document.document_id == block.document_id
+        )
+        with self._store.database.read() as session:
+            if session.scalar(starts.where(models.Block.start == block.start)) is None:
+                return []
+            before = starts.where(models.Block.start < block.start).order_by(models.Block.start.desc()).limit(n)
+            after = starts.where(models.Block.start > block.start).order_by(models.Block.start).limit(n)
+            found = [*reversed(session.scalars(before).all()), block.start, *session.scalars(after)]
+        return [BlockRef(block.document_id, start) for start in found]
+
+    def _vectors_in(self, documents: Collection[str]) -> set[int]:
+        used = self._mine(select(models.Block.vector_id).join(models.Vector).join(models.Document))
+        with self._store.database.read() as session:
+            found = [used.where(models.Document.document_id.in_(part)) for part in parts(list(documents))]
+            return {id for query in found for id in session.scalars(query)}
+
+    def _matching(self, question: str, k: int, among: Collection[int] | None) -> list[int]:
+        with self._store.database.read() as session:
+            return words.matching(session, self._collection_id, self._made_by, question, k, len(self._faiss), among)
+
+    def _hits(self, vector_ids: Sequence[int], documents: Collection[str] | None = None) -> dict[int, Hit]:
         of_these = select(func.min(models.Block.id)).where(models.Block.vector_id.in_(vector_ids))
+        if documents is not None:
+            of_these = of_these.join(models.Document).where(models.Document.document_id.in_(documents))
         query = _hit_rows().where(models.Block.id.in_(of_these.group_by(models.Block.vector_id)))
         with self._store.database.read() as session:
             return {row.Block.vector_id: _hit(session, row) for row in session.execute(query).all()}

@@ -53,7 +53,7 @@ class Collection(Base):
 
 class Document(Base):
     """A text in a collection, one of each source. `document_id` is the source's hash, `sha256` the text's, `notes` a
-    JSON list of what the reader left out or guessed."""
+    JSON list of what the reader left out or guessed, `about` its metadata as a JSON object."""
 
     __tablename__ = "documents"
     __table_args__ = (UniqueConstraint("collection_id", "document_id"), _FOREVER)
@@ -70,6 +70,7 @@ class Document(Base):
     encoding: Mapped[str | None] = mapped_column(String(TOKEN_CHARS))
     notes: Mapped[str | None]
     n_pages: Mapped[int | None]
+    about: Mapped[str | None] = mapped_column("metadata")
 
 
 class DocumentPart(Base):

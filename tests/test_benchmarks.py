@@ -54,7 +54,7 @@ def test_retrieval_prints_a_row_for_each_size_and_its_json(monkeypatch, tmp_path
     retrieval, path = importlib.import_module("benchmarks.retrieval"), tmp_path / "retrieval-tiny.json"
     monkeypatch.setattr(retrieval, "local_path", lambda name: name)
     monkeypatch.setattr(retrieval, "weights_sha256", lambda folder: "words")
-    monkeypatch.setattr(retrieval, "Embedder", lambda *args: WordEmbedder())
+    monkeypatch.setattr(retrieval, "load_embedder", lambda *args: WordEmbedder())
     retrieval.main(["--lengths", "5000", "20000", "--blocks", "300", "--repeats", "3", "--json", str(path)])
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result == json.loads(path.read_text())

@@ -32,7 +32,8 @@ def open_index(folder, **maker) -> FileIndex:
 def add(index: FileIndex, name: str, seed: int, text: str = "") -> Document:
     document = Document(name, "text/plain", text or f"text of {name}, first. And second.")
     middle, end = 10, len(document.text)
-    blocks = [IndexedBlock(0, middle, 3, 1.0, f"{name}-1"), IndexedBlock(middle, end, 4, 0.5, f"{name}-2")]
+    key = f"{name}{len(text) or ''}"  # a key is a hash of the block's text
+    blocks = [IndexedBlock(0, middle, 3, 1.0, f"{key}-1"), IndexedBlock(middle, end, 4, 0.5, f"{key}-2")]
     index.add(document, blocks, unit(seed, 2))
     return document
 

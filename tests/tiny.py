@@ -175,6 +175,9 @@ class WordEmbedder:
                 vectors[row, zlib.crc32(word.encode()) % self.dimension] += 1
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
+    def embed_query(self, question) -> np.ndarray:
+        return self.embed([question])[0]
+
 
 def tiny_engine(kv_dir=None, *, memory_bytes: int = 1 << 26, disk_bytes: int = 1 << 26, **model_settings) -> Engine:
     """A complete engine, created in a tenth of a second."""

@@ -6,7 +6,7 @@ caller's own, which `new_collection` returns.
 
 import hashlib
 import secrets
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 
@@ -14,6 +14,8 @@ from blockrag import arguments
 from blockrag.documents import load
 from blockrag.events import Answer
 from blockrag.generate import Sampling
+from blockrag.index import By
+from blockrag.retrieval import DEFAULT_BY, Retrieval
 from storage.models import NAME_CHARS
 from ui import strings
 from ui.collection_service import LOCAL, CollectionService
@@ -21,7 +23,7 @@ from ui.handlers.ask import MAX_K, MAX_NEW_TOKENS, admit
 from ui.open_collection import GoneError, OpenCollection
 from ui.session import JOBS, QUESTIONS, address_of, user_errors, user_of
 
-MAX_CHARS = 4_000_000
+MAX_CHARS, MAX_NEIGHBOURS = 4_000_000, 8
 
 
 def publish(service: CollectionService) -> None:
@@ -98,13 +100,23 @@ class _Calls:
                 opened.index(document)
             return {"id": content.id, "blocks": len(document.starts)}
 
-    def search_blocks(self, question: str, k: int = 8, collection: str = "", request: gr.Request = None) -> list[dict]:
-        """Find the indexed blocks most similar to a question.
+    def search_blocks(
+        self,
+        question: str,
+        k: int = 8,
+        collection: str = "",
+        by: str = DEFAULT_BY,
+        documents: list[str] | None = None,
+        request: gr.Request = None,
+    ) -> list[dict]:
+        """Find the best indexed blocks for a question.
 
         Parameters:
             question: What to look for.
             k: Maximum number of blocks, 1 to 32.
             collection: Token of the collection; may be empty in shared mode.
+            by: "hybrid" finds by meaning and words, "dense" by meaning, "lexical" by words.
+            documents: Names or ids of the documents to search in; all by default.
         Returns:
             One object per block, best first: document, id, start, end, similarity, text.
         """
@@ -113,17 +125,17 @@ class _Calls:
             k = arguments.whole("k", k, 1, MAX_K)
             opened = self._open(collection, request)
             admit(opened, question)
-            vector = opened.library.engine.embedder.embed([question])[0]
+            retrieval = Retrieval(by=arguments.one_of("by", by, get_args(By)), documents=documents or ())
             return [
                 {
-                    "document": found.name,
+                    "document": found.document,
                     "id": found.document_id,
-                    "start": found.block.start,
-                    "end": found.block.end,
-                    "similarity": round(found.similarity, 4),
+                    "start": found.start,
+                    "end": found.end,
+                    "similarity": round(found.score, 4),
                     "text": found.text,
                 }
-                for found in opened.pipeline.index.search(vector, k)
+                for found in opened.pipeline.search(question, k, retrieval)
             ]
 
     def ask(
@@ -136,6 +148,9 @@ class _Calls:
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int | None = None,
+        by: str = DEFAULT_BY,
+        documents: list[str] | None = None,
+        neighbours: int = 0,
         request: gr.Request = None,
     ) -> dict:
         """Answer a question from the indexed blocks of a collection.
@@ -149,6 +164,9 @@ class _Calls:
             temperature: 0 takes the most likely token; above, tokens are drawn.
             top_p: Share of the probability that tokens are drawn from.
             seed: Makes draws repeatable.
+            by: "hybrid" finds blocks by meaning and words, "dense" by meaning, "lexical" by words.
+            documents: Names or ids of the documents to search in; all by default.
+            neighbours: Blocks before and behind each found one to read too, 0 to 8.
         Returns:
             The answer, its sources (number, document, start, end, text), its citations, and a report of its cost.
         """
@@ -158,10 +176,16 @@ class _Calls:
             k = arguments.whole("k", k, 1, MAX_K)
             limit = arguments.whole("max_new_tokens", max_new_tokens, 1, MAX_NEW_TOKENS)
             sampling = Sampling(temperature, top_p, seed)
+            near = arguments.whole("neighbours", neighbours, 0, MAX_NEIGHBOURS)
+            retrieval = Retrieval(
+                by=arguments.one_of("by", by, get_args(By)), documents=documents or (), neighbours=near
+            )
             opened = self._open(collection, request)
             admit(opened, question)
             with opened.limiter.job(opened.owner):
-                events = opened.pipeline.ask(question, chosen, k, limit, client_id=opened.owner, sampling=sampling)
+                events = opened.pipeline.ask(
+                    question, chosen, k, limit, client_id=opened.owner, sampling=sampling, retrieval=retrieval
+                )
                 (answer,) = [event for event in events if isinstance(event, Answer)]
             return _answer(answer)
 

@@ -11,6 +11,7 @@ from blockrag.events import Answer, Mode, Piece, Report, Source
 if TYPE_CHECKING:
     from blockrag.generate import Sampling
     from blockrag.pipeline import Pipeline
+    from blockrag.retrieval import Retrieval
 
 HELP = "Answer a question from the documents of an index."
 EPILOG = "Example: python -m blockrag ask 'Who wrote it?' --store S --mode compare"
@@ -35,10 +36,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=128,
         help="maximum length of the answer in tokens (default: %(default)s)",
     )
+    _add_retrieval_options(parser)
     _add_sampling_options(parser)
     options.add_model_options(parser)
     options.add_kv_options(parser)
     options.add_json_option(parser)
+
+
+def _add_retrieval_options(parser: argparse.ArgumentParser) -> None:
+    """``--by --neighbours --document``."""
+    group = parser.add_argument_group("search")
+    group.add_argument(
+        "--by",
+        choices=("hybrid", "dense", "lexical"),
+        help="hybrid: by vectors and words; dense: by vectors; lexical: by words (default: hybrid)",
+    )
+    neighbours = "blocks before and behind each found one to read too (default: 0)"
+    group.add_argument("--neighbours", type=int, default=0, metavar="N", help=neighbours)
+    only = "search in this document only, by name or source; may be given several times"
+    group.add_argument("--document", action="append", default=[], metavar="NAME", help=only)
+
+
+def _retrieval(args: argparse.Namespace) -> "Retrieval":
+    from blockrag.retrieval import DEFAULT_BY, Retrieval
+
+    return Retrieval(by=args.by or DEFAULT_BY, neighbours=args.neighbours, documents=args.document)
 
 
 def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
@@ -59,10 +81,10 @@ def _sampling(args: argparse.Namespace) -> "Sampling":
 
 def run(args: argparse.Namespace) -> int:
     """Stream the answer, then print its sources and cost."""
-    sampling = _sampling(args)
+    sampling, retrieval = _sampling(args), _retrieval(args)
     pipeline = options.open_store(args)
     modes: tuple[Mode, ...] = ("block", "full") if args.mode == "compare" else (args.mode,)
-    answers = [_ask(pipeline, args, mode, sampling) for mode in modes]
+    answers = [_ask(pipeline, args, mode, sampling, retrieval) for mode in modes]
     if args.json:
         options.print_json(_result(answers))
     elif args.mode == "compare":
@@ -71,9 +93,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _ask(pipeline: "Pipeline", args: argparse.Namespace, mode: Mode, sampling: "Sampling") -> Answer:
+def _ask(
+    pipeline: "Pipeline", args: argparse.Namespace, mode: Mode, sampling: "Sampling", retrieval: "Retrieval"
+) -> Answer:
     out = sys.stderr if args.json else sys.stdout
-    for event in pipeline.ask(args.question, mode, args.k, args.max_new_tokens, sampling=sampling):
+    how: dict[str, Any] = {"sampling": sampling, "retrieval": retrieval}
+    for event in pipeline.ask(args.question, mode, args.k, args.max_new_tokens, **how):
         if isinstance(event, Piece):
             print(event.text, end="", file=out, flush=True)
         elif isinstance(event, Answer):

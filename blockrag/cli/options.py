@@ -27,12 +27,17 @@ if TYPE_CHECKING:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """``--model --adapter --embedder --device --dtype --allow-unverified``."""
+    """``--model --adapter --embedder --query-prefix --passage-prefix --reranker --device --dtype
+    --allow-unverified``."""
     group = parser.add_argument_group("models")
     where = "a name from `models list`, a Hugging Face hub name, or a folder"
     group.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
     group.add_argument("--adapter", default="auto", help=ADAPTER_HELP)
     group.add_argument("--embedder", default=DEFAULT_EMBEDDER, help=f"sentence encoder: {where} (default: %(default)s)")
+    for kind, what in (("query", "questions"), ("passage", "blocks")):
+        prefix = f"text that the encoder needs before {what} (default: what the model was trained with)"
+        group.add_argument(f"--{kind}-prefix", metavar="TEXT", help=prefix)
+    group.add_argument("--reranker", metavar="NAME", help=f"cross-encoder that orders the blocks found: {where}")
     group.add_argument("--device", help="such as cpu or cuda (default: a GPU if there is one)")
     add_dtype_option(group)
     group.add_argument("--allow-unverified", action="store_true", help="allow model families that are not verified")
@@ -132,6 +137,9 @@ def open_store(args: argparse.Namespace) -> "Pipeline":
         name,
         adapter=args.adapter,
         embedder=args.embedder,
+        query_prefix=args.query_prefix,
+        passage_prefix=args.passage_prefix,
+        reranker=args.reranker,
         kv_dir=args.store / "kv",
         device=args.device,
         dtype=args.dtype,

@@ -9,7 +9,6 @@ from tqdm import tqdm
 
 from blockrag.cli import options
 from blockrag.documents import load
-from blockrag.models import local_path, weights_sha256
 from blockrag.segment import Block, HFTokenCounter, Segmentation, SizeBounds, make_segmenter
 
 if TYPE_CHECKING:
@@ -70,10 +69,9 @@ def run(args: argparse.Namespace) -> int:
 
 @cache
 def _embedder(name: str, device: str | None) -> "Embedder":
-    from blockrag.retrieve.embedder import Embedder
+    from blockrag.retrieve.embedder import load_embedder
 
-    folder = local_path(name)
-    return Embedder(folder, weights_sha256(folder), device)
+    return load_embedder(name, device)
 
 
 def _line(number: int, block: Block, text: str) -> str:

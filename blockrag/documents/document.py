@@ -4,8 +4,10 @@ file; and `Limits` on reading one."""
 import hashlib
 import re
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from blockrag.documents.tables import SAMPLE_CHARS, header_of
 
@@ -44,6 +46,8 @@ class Document:
         Of the file's characters, such as ``utf-8``; empty for formats that have none, or if it is unknown.
     notes : tuple of str
         Sentences that say what was left out or guessed: "Page 3 has no text (scanned?)."
+    metadata : mapping of str to str, number, bool or None
+        What the caller knows of the document, to filter a search by.
     """
 
     name: str
@@ -52,6 +56,7 @@ class Document:
     source: str = ""
     encoding: str = field(default="", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
     id: str = field(init=False)
     sha256: str = field(init=False)
 

@@ -1,16 +1,25 @@
 """What an index is: documents with their blocks and vectors in a database, and FAISS over the vectors in memory."""
 
+import json
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from blockrag.documents import Document
+from blockrag.errors import ArgumentError
+from blockrag.retrieve.fuse import fuse
 from blockrag.retrieve.vectors import VectorIndex
+
+By = Literal["hybrid", "dense", "lexical"]
+"""How blocks are found: by vectors and words together, by vectors, by words."""
+
+CANDIDATES = 50
+"""Blocks that each of both searches gives, at least, before their ranks are fused."""
 
 
 class BlockRef(NamedTuple):
@@ -63,6 +72,7 @@ class DocumentRecord:
     encoding: str = ""
     n_pages: int | None = None
     notes: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -142,19 +152,66 @@ class Index(ABC):
         """
         return self._follow(self._remove(document_id))
 
-    def search(self, vector: np.ndarray, k: int) -> list[Hit]:
-        """The `k` texts nearest to a unit vector ``(dimension,)``, best first. Of blocks with one KV key, which are
-        equal texts, the one that was indexed first stands for all."""
+    def search(
+        self,
+        vector: np.ndarray,
+        k: int,
+        *,
+        words: str = "",
+        by: By = "dense",
+        documents: Collection[str] | None = None,
+    ) -> list[Hit]:
+        """The `k` best texts for a question, best first. Of blocks with one KV key, which are equal texts, the one that
+        was indexed first stands for all.
+
+        Parameters
+        ----------
+        vector : np.ndarray
+            The question's unit vector, ``(dimension,)``.
+        k : int
+        words : str
+            The question's text, for searches by words.
+        by : "hybrid", "dense" or "lexical"
+            Hybrid fuses the ranks of both searches; see `fuse`.
+        documents : collection of str, optional
+            Ids of the documents to search in.
+        """
+        depth = max(k, CANDIDATES) if by == "hybrid" else k
         with self._lock:
             self._refresh()
-            nearest = dict(self._faiss.search(vector, k))
-        hits = self._hits(list(nearest))
-        return [replace(hits[id], similarity=similarity) for id, similarity in nearest.items() if id in hits]
+            among = None if documents is None else self._vectors_in(documents) & self._faiss.ids
+            nearest = {} if by == "lexical" else dict(self._faiss.search(vector, depth, among))
+            matching = [] if by == "dense" else self._matching(words, depth, among)
+            matching = [id for id in matching if id in self._faiss.ids]
+        best = fuse([*nearest], matching)[:k]
+        hits = self._hits(best, documents)
+        others = {hits[id].block.kv_key: id for id in best if id in hits and id not in nearest}
+        nearest |= {others[key]: float(found @ vector) for key, found in self.known_vectors(others).items()}
+        return [replace(hits[id], similarity=nearest[id]) for id in best if id in hits and id in nearest]
 
     def find(self, block: BlockRef, vector: np.ndarray) -> Hit | None:
         """One block, with its similarity to a unit vector; None where it is gone."""
         found = self._block_at(block)
         return replace(found[0], similarity=float(found[1] @ vector)) if found else None
+
+    def matching(self, names: Collection[str], metadata: Mapping[str, Any]) -> list[str]:
+        """Ids of documents with one of these names, sources or ids (all, if there are none) and these metadata; a list
+        or tuple is a choice of values.
+
+        Raises
+        ------
+        ArgumentError
+            If no document has one of the names.
+        """
+        known = self.documents()
+        if unknown := set(names) - {name for record in known for name in (record.name, record.source, record.id)}:
+            raise ArgumentError(f"no document is called {', '.join(map(repr, sorted(unknown)))}; see `documents()`")
+        return [
+            record.id
+            for record in known
+            if (not names or {record.name, record.source, record.id} & set(names))
+            and all(_has(record.metadata.get(key), value) for key, value in metadata.items())
+        ]
 
     @property
     def nbytes(self) -> int:
@@ -167,6 +224,10 @@ class Index(ABC):
         with self._lock:
             self._refresh()
             return len(self._faiss)
+
+    @abstractmethod
+    def around(self, block: BlockRef, n: int) -> list[BlockRef]:
+        """Up to `n` blocks on each side of a block, and itself, in the document's order; empty where it is gone."""
 
     @abstractmethod
     def known_vectors(self, kv_keys: Iterable[str]) -> dict[str, np.ndarray]:
@@ -209,8 +270,18 @@ class Index(ABC):
         """Ids from `first_id` on and vectors ``(n, dimension)``, a few thousand at a time."""
 
     @abstractmethod
-    def _hits(self, vector_ids: Sequence[int]) -> dict[int, Hit]:
-        """The first block of each vector, without similarity. Reads no more text than the blocks'."""
+    def _vectors_in(self, documents: Collection[str]) -> set[int]:
+        """Ids of the vectors that blocks of these documents use."""
+
+    @abstractmethod
+    def _matching(self, question: str, k: int, among: Collection[int] | None) -> list[int]:
+        """Ids of the `k` vectors whose texts match the question's words best, best first; only of those `among`, if
+        that is given."""
+
+    @abstractmethod
+    def _hits(self, vector_ids: Sequence[int], documents: Collection[str] | None = None) -> dict[int, Hit]:
+        """The first block of each vector, in these documents or in any, without similarity. Reads no more text than the
+        blocks'."""
 
     @abstractmethod
     def _block_at(self, block: BlockRef) -> tuple[Hit, np.ndarray] | None:
@@ -243,6 +314,14 @@ class Index(ABC):
             self._version = version
 
 
+def metadata_json(document: Document) -> str:
+    """A document's metadata as JSON. Raises ArgumentError for what JSON cannot hold."""
+    try:
+        return json.dumps(dict(document.metadata), ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"metadata of {document.name!r} holds more than text, numbers and lists: {error}") from None
+
+
 def check_tiling(n_chars: int, blocks: Sequence[IndexedBlock], vectors: np.ndarray) -> None:
     """Raise ValueError unless the blocks tile a text of `n_chars` characters (rule 1) and each has a vector."""
     if len(blocks) != len(vectors):
@@ -250,6 +329,10 @@ def check_tiling(n_chars: int, blocks: Sequence[IndexedBlock], vectors: np.ndarr
     edges = [0, *(block.end for block in blocks)]
     if [block.start for block in blocks] != edges[:-1] or edges[-1] != n_chars:
         raise ValueError(f"the blocks do not tile the document's {n_chars} characters")
+
+
+def _has(found: Any, wanted: Any) -> bool:
+    return found in wanted if isinstance(wanted, list | tuple | set) else found == wanted
 
 
 def labels(documents: Sequence[tuple[str, str]]) -> list[str]:

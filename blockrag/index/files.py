@@ -3,7 +3,7 @@ blocks that it found, and a document's text is its blocks, joined."""
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -13,8 +13,9 @@ import numpy as np
 from blockrag.documents import Document
 from blockrag.documents.tables import SAMPLE_CHARS, TABLES, header_of
 from blockrag.errors import IndexStoreError, UnknownDocumentError
-from blockrag.index.base import BlockRef, Change, DocumentRecord, Hit, Index, IndexedBlock
-from blockrag.index.upgrade import FORMAT_VERSION, SCHEMA, add_columns, upgrade
+from blockrag.index.base import BlockRef, Change, DocumentRecord, Hit, Index, IndexedBlock, metadata_json
+from blockrag.index.upgrade import FORMAT_VERSION, SCHEMA, add_columns, add_words, upgrade
+from blockrag.retrieve.words import TABLE, forget_deleted, match, words_of
 
 BATCH = 8192
 """Vectors read at a time. FAISS doubles its room when it is full: batches leave some for what is added later."""
@@ -72,6 +73,7 @@ class FileIndex(Index):
             upgraded = upgrade(self._sql)
             self._check_meta({"format": FORMAT_VERSION, **made_by})
             add_columns(self._sql)
+            add_words(self._sql)
         if upgraded:
             self._sql.execute("VACUUM")
         (self.directory / "vectors.faiss").unlink(missing_ok=True)  # of format 1
@@ -96,7 +98,7 @@ class FileIndex(Index):
             number, replaced = self._enter_document(document)
             old = self._vectors_of(number)
             self._sql.execute("DELETE FROM blocks WHERE document = ?", (number,))
-            ids, added = self._enter_vectors(blocks, vectors)
+            ids, added = self._enter_vectors(document, blocks, vectors)
             self._sql.executemany(
                 "INSERT INTO blocks VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [_row(number, block, ids[block.kv_key], document.text) for block in blocks],
@@ -111,11 +113,11 @@ class FileIndex(Index):
         self._adopt(document)
         found = self._sql.execute("SELECT sha256 FROM documents WHERE document_id = ?", (document.id,)).fetchone()
         (number,) = self._sql.execute(
-            "INSERT INTO documents (document_id, source, name, media_type, sha256, encoding, n_pages, notes) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
+            "INSERT INTO documents (document_id, source, name, media_type, sha256, encoding, n_pages, notes, metadata) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (document_id) DO UPDATE SET name = excluded.name, media_type = excluded.media_type, "
             "sha256 = excluded.sha256, encoding = excluded.encoding, n_pages = excluded.n_pages, "
-            "notes = excluded.notes RETURNING id",
+            "notes = excluded.notes, metadata = excluded.metadata RETURNING id",
             (
                 document.id,
                 document.source,
@@ -125,6 +127,7 @@ class FileIndex(Index):
                 document.encoding,
                 document.n_pages,
                 json.dumps(document.notes),
+                metadata_json(document),
             ),
         ).fetchone()
         return number, found is not None and found[0] != document.sha256
@@ -139,7 +142,7 @@ class FileIndex(Index):
         )
 
     def _enter_vectors(
-        self, blocks: Sequence[IndexedBlock], vectors: np.ndarray
+        self, document: Document, blocks: Sequence[IndexedBlock], vectors: np.ndarray
     ) -> tuple[dict[str, int], dict[str, int]]:
         """Ids of the blocks' vectors by KV key: of all, and of those that were not there."""
         ids, added = {}, {}
@@ -152,6 +155,8 @@ class FileIndex(Index):
                 insert = "INSERT INTO vectors (kv_key, vector) VALUES (?, ?) RETURNING id"
                 found = self._sql.execute(insert, values).fetchone()
                 added[block.kv_key] = found[0]
+                words = " ".join(words_of(document.block_text(block.start, block.end)))
+                self._sql.execute(f"INSERT INTO {TABLE} (rowid, words) VALUES (?, ?)", (found[0], words))
             ids[block.kv_key] = found[0]
         return ids, added
 
@@ -187,7 +192,9 @@ class FileIndex(Index):
         return Change(int(self._sql.execute(count).fetchone()[0]), orphans, gone, added)
 
     def _wipe_deleted(self) -> None:
-        """Have deleted text leave the write-ahead log too."""
+        """Have deleted text leave the index of words and the write-ahead log too."""
+        with self._transaction():
+            forget_deleted(self._sql.execute)
         with self._lock:
             self._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -206,20 +213,21 @@ class FileIndex(Index):
         with self._lock:
             rows = self._sql.execute(
                 "SELECT d.document_id, d.source, d.name, d.sha256, count(b.id), coalesce(sum(b.n_tokens), 0), "
-                "coalesce(d.encoding, ''), d.n_pages, d.notes "
+                "coalesce(d.encoding, ''), d.n_pages, d.notes, coalesce(d.metadata, '{}') "
                 "FROM documents d LEFT JOIN blocks b ON b.document = d.id GROUP BY d.id ORDER BY d.id"
             )
-            return [DocumentRecord(*row) for row in ((*fields, _notes(notes)) for *fields, notes in rows)]
+            return [DocumentRecord(*(*row, _notes(notes), json.loads(about))) for *row, notes, about in rows]
 
     def read(self, document_id: str) -> Document:
         """See `Index`."""
         with self._transaction("DEFERRED"):
             number = self._number(document_id)
-            select = "SELECT name, media_type, source, encoding, notes FROM documents WHERE id = ?"
-            name, media_type, source, encoding, notes = self._sql.execute(select, (number,)).fetchone()
+            select = "SELECT name, media_type, source, encoding, notes, metadata FROM documents WHERE id = ?"
+            name, media_type, source, encoding, notes, metadata = self._sql.execute(select, (number,)).fetchone()
             texts = self._sql.execute("SELECT text FROM blocks WHERE document = ? ORDER BY start", (number,))
             text = "".join(decode(text) for (text,) in texts)
-            return Document(name, media_type, text, source, encoding or "", _notes(notes))
+            about = json.loads(metadata or "{}")
+            return Document(name, media_type, text, source, encoding or "", _notes(notes), about)
 
     def __len__(self) -> int:
         with self._lock:
@@ -245,12 +253,38 @@ class FileIndex(Index):
             ids, blobs = zip(*rows, strict=True)
             yield ids, np.frombuffer(b"".join(blobs), "<f4").reshape(len(ids), self._dimension)
 
-    def _hits(self, vector_ids: Sequence[int]) -> dict[int, Hit]:
-        hits = {}
-        first = f"{_HIT} WHERE b.id = (SELECT min(id) FROM blocks WHERE vector = ?)"
+    def around(self, block: BlockRef, n: int) -> list[BlockRef]:
+        """See `Index`."""
+        one = "SELECT b.start FROM blocks b JOIN documents d ON d.id = b.document WHERE d.document_id = ? AND b.start"
+        with self._lock:
+            if not self._sql.execute(f"{one} = ?", block).fetchone():
+                return []
+            before = self._sql.execute(f"{one} < ? ORDER BY b.start DESC LIMIT ?", (*block, n)).fetchall()
+            after = self._sql.execute(f"{one} > ? ORDER BY b.start LIMIT ?", (*block, n)).fetchall()
+        starts = [*(start for (start,) in reversed(before)), block[1], *(start for (start,) in after)]
+        return [BlockRef(block[0], start) for start in starts]
+
+    def _vectors_in(self, documents: Collection[str]) -> set[int]:
+        each = (
+            "SELECT b.vector FROM blocks b JOIN documents d ON d.id = b.document "
+            "WHERE d.document_id IN (SELECT value FROM json_each(?))"
+        )
+        with self._lock:
+            return {id for (id,) in self._sql.execute(each, (json.dumps([*documents]),))}
+
+    def _matching(self, question: str, k: int, among: Collection[int] | None) -> list[int]:
+        with self._lock:
+            return match(self._sql.execute, question, k, among)
+
+    def _hits(self, vector_ids: Sequence[int], documents: Collection[str] | None = None) -> dict[int, Hit]:
+        hits, these, values = {}, "", []
+        if documents is not None:
+            these = "AND d.document_id IN (SELECT value FROM json_each(?))"
+            values = [json.dumps([*documents])]
+        first = f"{_HIT} WHERE b.vector = ? {these} ORDER BY b.id LIMIT 1"
         with self._lock:
             for id in vector_ids:
-                if row := self._sql.execute(first, (id,)).fetchone():
+                if row := self._sql.execute(first, (id, *values)).fetchone():
                     hits[id] = self._hit(row)
         return hits
 

@@ -4,6 +4,7 @@ import sqlite3
 
 from blockrag.documents import Document
 from blockrag.errors import IndexStoreError
+from blockrag.retrieve.words import TABLE, create_table, create_trigger, words_of
 
 FORMAT_VERSION = "2"
 
@@ -12,7 +13,7 @@ CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE documents (
     id INTEGER PRIMARY KEY AUTOINCREMENT, document_id TEXT UNIQUE NOT NULL, source TEXT NOT NULL, name TEXT NOT NULL,
     media_type TEXT NOT NULL, sha256 TEXT NOT NULL, is_source_unknown INTEGER NOT NULL DEFAULT 0,
-    encoding TEXT, n_pages INTEGER, notes TEXT);
+    encoding TEXT, n_pages INTEGER, notes TEXT, metadata TEXT);
 CREATE TABLE vectors (id INTEGER PRIMARY KEY AUTOINCREMENT, kv_key TEXT UNIQUE NOT NULL, vector BLOB NOT NULL);
 CREATE TABLE blocks (
     id INTEGER PRIMARY KEY AUTOINCREMENT, document INTEGER NOT NULL REFERENCES documents ON DELETE CASCADE,
@@ -24,11 +25,29 @@ CREATE INDEX blocks_of_vector ON blocks (vector)
 
 
 def add_columns(sql: sqlite3.Connection) -> None:
-    """Add the columns that say what a document's reader found, which earlier files of this format lack."""
+    """Add the columns that say more of a document, which earlier files of this format lack."""
     known = {name for _, name, *_ in sql.execute("PRAGMA table_info(documents)")}
-    for column, kind in (("encoding", "TEXT"), ("n_pages", "INTEGER"), ("notes", "TEXT")):
+    for column, kind in (("encoding", "TEXT"), ("n_pages", "INTEGER"), ("notes", "TEXT"), ("metadata", "TEXT")):
         if column not in known:
             sql.execute(f"ALTER TABLE documents ADD COLUMN {column} {kind}")
+
+
+def add_words(sql: sqlite3.Connection) -> None:
+    """Make the full-text index and fill it from the blocks, in files that have none."""
+    if sql.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (TABLE,)).fetchone():
+        return
+    sql.execute(create_table())
+    sql.execute(create_trigger())
+    known: set[int] = set()
+    for number, name, media_type in sql.execute("SELECT id, name, media_type FROM documents").fetchall():
+        select = 'SELECT start, "end", vector, text FROM blocks WHERE document = ? ORDER BY start'
+        rows = sql.execute(select, (number,)).fetchall()
+        document = Document(name, media_type, "".join(text.decode("utf-8", "surrogatepass") for *_, text in rows))
+        for start, end, vector, _ in rows:
+            if vector not in known:
+                known.add(vector)
+                words = " ".join(words_of(document.block_text(start, end)))
+                sql.execute(f"INSERT INTO {TABLE} (rowid, words) VALUES (?, ?)", (vector, words))
 
 
 def upgrade(sql: sqlite3.Connection) -> bool:

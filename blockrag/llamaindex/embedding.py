@@ -8,8 +8,8 @@ from llama_index.core.bridge.pydantic import BaseModel, PrivateAttr
 
 from blockrag import arguments
 from blockrag.engine import Engine
-from blockrag.models import DEFAULT_EMBEDDER, local_path, weights_sha256
-from blockrag.retrieve.embedder import Embedder
+from blockrag.models import DEFAULT_EMBEDDER
+from blockrag.retrieve.embedder import Embedder, load_embedder
 
 
 class BlockRAGEmbedding(BaseEmbedding):
@@ -41,8 +41,7 @@ class BlockRAGEmbedding(BaseEmbedding):
         ------
         WeightsError
         """
-        folder = local_path(embedder)
-        return cls(Embedder(folder, weights_sha256(folder), device))
+        return cls(load_embedder(embedder, device))
 
     @classmethod
     def from_engine(cls, engine: Engine) -> "BlockRAGEmbedding":
@@ -61,7 +60,7 @@ class BlockRAGEmbedding(BaseEmbedding):
         return self._get_text_embeddings([text])[0]
 
     def _get_query_embedding(self, query: str) -> list[float]:
-        return self._get_text_embeddings([query])[0]
+        return self._embedder.embed_query(query).tolist()
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
         return await asyncio.to_thread(self._get_query_embedding, query)

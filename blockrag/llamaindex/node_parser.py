@@ -16,9 +16,9 @@ from blockrag.documents import Document as BlockDocument
 from blockrag.documents.document import without_surrogates
 from blockrag.engine import Engine
 from blockrag.llamaindex.embedding import fields_of
-from blockrag.models import AUTO, DEFAULT_EMBEDDER, DEFAULT_MODEL, choose_model, local_path, weights_sha256
+from blockrag.models import AUTO, DEFAULT_EMBEDDER, DEFAULT_MODEL, choose_model
 from blockrag.models.load import load_tokenizer
-from blockrag.retrieve.embedder import Embedder
+from blockrag.retrieve.embedder import load_embedder
 from blockrag.segment import (
     DEFAULT_GRANULARITY,
     DEFAULT_SEGMENTER,
@@ -143,8 +143,7 @@ class SemanticBlockNodeParser(NodeParser):
         return self._counter, self._scorer
 
     def _embed_texts(self, texts: Sequence[str]) -> Any:
-        folder = local_path(self.embedder)
-        self._embed = Embedder(folder, weights_sha256(folder)).embed
+        self._embed = load_embedder(self.embedder).embed
         return self._embed(texts)
 
 

@@ -8,8 +8,9 @@ from llama_index.core.schema import NodeRelationship, NodeWithScore, QueryBundle
 
 from blockrag import arguments
 from blockrag.events import Source
-from blockrag.pipeline import Pipeline
+from blockrag.pipeline import DEFAULT_RETRIEVAL, Pipeline
 from blockrag.rag import BlockRAG
+from blockrag.retrieval import Retrieval
 
 
 class BlockRAGRetriever(BaseRetriever):
@@ -24,6 +25,8 @@ class BlockRAGRetriever(BaseRetriever):
     rag : BlockRAG or Pipeline
     similarity_top_k : int
         Blocks to find.
+    retrieval : Retrieval, optional
+        How they are found: by vectors, words or both, with neighbours, in which documents.
     **kwargs
         See `BaseRetriever`.
 
@@ -33,13 +36,21 @@ class BlockRAGRetriever(BaseRetriever):
         By `retrieve`, if the index is closed.
     """
 
-    def __init__(self, rag: BlockRAG | Pipeline, similarity_top_k: int = 8, **kwargs: Any):
+    def __init__(
+        self,
+        rag: BlockRAG | Pipeline,
+        similarity_top_k: int = 8,
+        retrieval: Retrieval = DEFAULT_RETRIEVAL,
+        **kwargs: Any,
+    ):
         self._pipeline = rag.pipeline if isinstance(rag, BlockRAG) else rag
         self.similarity_top_k = arguments.whole("similarity_top_k", similarity_top_k)
+        self.retrieval = retrieval
         super().__init__(**kwargs)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return [_node(source) for source in self._pipeline.search(query_bundle.query_str, self.similarity_top_k)]
+        found = self._pipeline.search(query_bundle.query_str, self.similarity_top_k, self.retrieval)
+        return [_node(source) for source in found]
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._retrieve, query_bundle)

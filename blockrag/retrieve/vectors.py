@@ -58,10 +58,15 @@ class VectorIndex:
             self._faiss.remove_ids(faiss.IDSelectorBatch(np.fromiter(ids, np.int64, len(ids))))
             self.ids.difference_update(ids)
 
-    def search(self, vector: np.ndarray, k: int) -> list[tuple[int, float]]:
-        """The `k` nearest ``(id, cosine similarity)``, best first; fewer where the index holds fewer."""
-        k = min(k, len(self))
+    def search(self, vector: np.ndarray, k: int, among: Collection[int] | None = None) -> list[tuple[int, float]]:
+        """The `k` nearest ``(id, cosine similarity)``, best first; fewer where there are fewer, in the index or among
+        these ids."""
+        k = min(k, len(self) if among is None else len(among))
         if k == 0:
             return []
-        scores, ids = self._faiss.search(np.asarray(vector, np.float32)[None], k)
+        params = None
+        if among is not None:
+            params = faiss.SearchParameters()
+            params.sel = faiss.IDSelectorBatch(np.fromiter(among, np.int64, len(among)))
+        scores, ids = self._faiss.search(np.asarray(vector, np.float32)[None], k, params=params)
         return [(int(i), float(s)) for i, s in zip(ids[0], scores[0], strict=True)]

@@ -36,7 +36,7 @@ def kept(store, collection):
 def index(store, document_id, granularity=0.5, keys=None, made_by="models"):
     blocks = blocks_of(granularity=granularity)
     blocks = indexed(blocks, keys or [f"key-{b.start}-{b.end}" for b in blocks])
-    return blocks, store.blocks.put(document_id, document().sha256, made_by, blocks, vectors(len(blocks)))
+    return blocks, store.blocks.put(document_id, document(), made_by, blocks, vectors(len(blocks)))
 
 
 # Collections
@@ -357,7 +357,7 @@ def test_settings_are_an_owners_own(store):
 def test_a_change_that_fails_leaves_nothing(store, kept):
     blocks, _ = index(store, kept)
     with pytest.raises(ValueError):
-        store.blocks.put(kept, document().sha256, "m", blocks, vectors(2))
+        store.blocks.put(kept, document(), "m", blocks, vectors(2))
     assert store.blocks.of(kept) == blocks
 
 

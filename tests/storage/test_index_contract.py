@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from blockrag.documents import Document
-from blockrag.errors import UnknownDocumentError
+from blockrag.errors import ArgumentError, UnknownDocumentError
 from blockrag.index import BlockRef, FileIndex, IndexedBlock, labels
 from storage.index import RowIndex
 from storage.store import Store
@@ -143,6 +143,115 @@ def test_two_sources_with_one_text_share_vectors_and_both_stand_in_the_list(inde
     assert index.delete(first.id) == [] and found(index, "one. ") == ["one. "]
     assert index.search(vector("one. "), 1)[0].source == "/b/notes.md"
     assert sorted(index.delete(second.id)) == keys("one. ", "two. ") and index.search(vector("one. "), 9) == []
+
+
+LAKES = (
+    "The lake of Como lies among mountains. ",
+    "Order AB-4711 was shipped to Zürich by Björn Ångström. ",
+    "El río Tajo pasa por Lisboa. ",
+    "\u957f\u6c5f\u6d41\u7ecf\u6b66\u6c49\u548c\u4e0a\u6d77\u3002 ",
+    "The mountains of Peru are high, and the lakes there are many. ",
+)
+
+
+def by_words(index, words: str, k: int = 1, **how) -> list[str]:
+    return [hit.text for hit in index.search(vector("x"), k, words=words, by="lexical", **how)]
+
+
+@pytest.mark.parametrize(
+    "question, expected",
+    [
+        ("What about order 4711?", 1),
+        ("who is angstrom", 1),
+        ("zurich", 1),
+        ("¿Por dónde pasa el río Tajo?", 2),
+        ("\u957f\u6c5f\u7ecf\u8fc7\u54ea\u91cc\uff1f", 3),
+        ("Which MOUNTAIN lies at Como?", 0),
+        ("peru", 4),
+    ],
+)
+def test_words_names_and_numbers_are_found_in_any_script(index, question, expected):
+    add(index, "a", *LAKES)
+    assert by_words(index, question) == [LAKES[expected]]
+
+
+def test_words_that_are_nowhere_or_no_words_find_nothing(index):
+    assert by_words(index, "anything") == []
+    add(index, "a", *LAKES)
+    for nothing in ("xylophone", "?! ...", "", '" OR ""', "words : lake *"):
+        assert by_words(index, nothing, 9) == [text for text in LAKES if nothing.startswith("words") and "lake" in text]
+
+
+def test_words_follow_what_is_replaced_and_deleted(index, opened):
+    add(index, "a", *LAKES)
+    add(index, "b", "Como again. ", LAKES[0])
+    assert set(by_words(index, "como", 9)) == {LAKES[0], "Como again. "}
+    add(index, "a", "changed. ", *LAKES[1:])
+    for each in (index, opened()):
+        assert set(by_words(each, "como", 9)) == {LAKES[0], "Como again. "} and by_words(each, "changed") == [
+            "changed. "
+        ]
+    index.delete(id_of("b"))
+    for each in (index, opened()):
+        assert by_words(each, "como", 9) == [] and by_words(each, "tajo") == [LAKES[2]]
+
+
+def test_ranks_of_vectors_and_words_are_fused(index):
+    add(index, "a", *LAKES)
+    near, how = vector(LAKES[2]), {"words": "order 4711", "by": "hybrid"}
+    first, second = index.search(near, 2, **how)
+    assert {first.text, second.text} == {LAKES[1], LAKES[2]}, "the best of each search"
+    similarity = {hit.text: hit.similarity for hit in index.search(near, 5)}
+    assert all(hit.similarity == pytest.approx(similarity[hit.text], abs=1e-6) for hit in index.search(near, 5, **how))
+    assert [hit.text for hit in index.search(near, 5, words="???", by="hybrid")] == list(similarity)
+
+
+@pytest.mark.parametrize("by", ["dense", "lexical", "hybrid"])
+def test_a_search_stays_in_the_documents_it_is_given(index, by):
+    add(index, "a", *LAKES)
+    add(index, "b", "No lake. ", LAKES[0])
+    add(index, "c", "The lake of Garda. ")
+    how = {"words": "lake mountains", "by": by}
+    found = index.search(vector(LAKES[0]), 9, documents=[id_of("b"), id_of("c")], **how)
+    assert {hit.source for hit in found} == {"b", "c"} and {hit.text for hit in found} == {
+        "No lake. ", LAKES[0], "The lake of Garda. ",
+    }  # fmt: skip
+    assert index.search(vector("x"), 9, documents=[], **how) == []
+
+
+def test_documents_are_chosen_by_name_and_metadata(index, opened):
+    for name, metadata in (("a", {"author": "Anna", "year": 2020}), ("b", {"author": "Bo", "tags": ["x"]}), ("c", {})):
+        text = f"text of {name}"
+        document = Document(f"{name}.txt", "text/plain", text, f"/{name}", metadata=metadata)
+        index.add(document, cut(text), np.stack([vector(text)]))
+    for each in (index, opened()):
+        assert [d.metadata for d in each.documents()] == [
+            {"author": "Anna", "year": 2020},
+            {"author": "Bo", "tags": ["x"]},
+            {},
+        ]
+        assert each.read(id_of("/a")).metadata == {"author": "Anna", "year": 2020}
+        for names, metadata, expected in [
+            ((), {"author": "Anna"}, "a"),
+            ((), {"author": ["Anna", "Bo"]}, "ab"),
+            ((), {"year": 2021}, ""),
+            (("a.txt", "/c"), {}, "ac"),
+            ((id_of("/b"), "a.txt"), {"author": "Bo"}, "b"),
+        ]:
+            assert each.matching(names, metadata) == [id_of(f"/{name}") for name in expected]
+        with pytest.raises(ArgumentError, match="no document is called 'nothing'"):
+            each.matching(["a.txt", "nothing"], {})
+    with pytest.raises(ArgumentError, match="metadata of 'd'"):
+        index.add(Document("d", "", "d", metadata={"x": object()}), cut("d"), np.stack([vector("d")]))
+
+
+def test_the_blocks_around_one_are_known(index):
+    add(index, "a", *LAKES)
+    starts = [block.start for block in cut(*LAKES)]
+    refs = [BlockRef(id_of("a"), start) for start in starts]
+    assert index.around(refs[2], 1) == refs[1:4] and index.around(refs[0], 2) == refs[:3]
+    assert index.around(refs[4], 9) == refs and index.around(refs[1], 0) == [refs[1]]
+    assert index.around(BlockRef(id_of("a"), 3), 1) == [] == index.around(BlockRef("nothing", 0), 1)
 
 
 def test_deleting_or_reading_what_is_not_there_is_an_error_that_says_so(index):
