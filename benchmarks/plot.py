@@ -96,6 +96,19 @@ def draw_retrieval(axes: Axes, result: dict[str, Any]) -> None:
     axes.margins(y=0.2)
 
 
+def draw_search(axes: Axes, result: dict[str, Any]) -> None:
+    """Share of the questions whose block is among the first eight, by the way of finding it."""
+    sets = list(dict.fromkeys(row["set"] for row in result["rows"]))
+    ways = list(dict.fromkeys(row["by"] for row in result["rows"]))
+    width = 0.8 / len(ways)
+    for number, by in enumerate(ways):
+        values = [row["hit_8"] for row in result["rows"] if row["by"] == by]
+        axes.bar([x + number * width for x in range(len(sets))], values, width, label=by)
+    axes.set_xticks([x + 0.4 - width / 2 for x in range(len(sets))], sets)
+    axes.set_ylabel("questions with their block among the first 8")
+    axes.margins(y=0.3)
+
+
 DRAWINGS: dict[str, Callable[[Axes, dict[str, Any]], None]] = {
     "ttft": draw_ttft,
     "decode": draw_decode,
@@ -105,6 +118,7 @@ DRAWINGS: dict[str, Callable[[Axes, dict[str, Any]], None]] = {
     "compare": draw_compare,
     "visitors": draw_visitors,
     "retrieval": draw_retrieval,
+    "search": draw_search,
 }
 """Keyed by the first part of the file name, such as ``ttft-llama-3.1-8b.json``."""
 

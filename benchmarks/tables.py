@@ -70,6 +70,15 @@ def retrieval() -> Iterable[Sequence[str]]:
         )
 
 
+def search() -> Iterable[Sequence[str]]:
+    """How often the right block is found."""
+    yield "questions about", "blocks", "found by", "among 1", "among 4", "among 8", "MRR", "search"
+    for row in _load(MEASURED / "search-cpu.json")["rows"]:
+        hits = (f"{row[f'hit_{k}']:.2f}" for k in (1, 4, 8))
+        subject = f"{row['set']} ({row['questions']})"
+        yield subject, f"{row['blocks']:,}", row["by"], *hits, f"{row['mrr']:.2f}", f"{row['search_ms']:.1f} ms"
+
+
 def ttft() -> Iterable[Sequence[str]]:
     """Time to first token on a GPU, by context length."""
     yield (
@@ -161,6 +170,7 @@ def _cut_cells(row: dict[str, float] | None) -> tuple[str, str, str]:
 TABLES: dict[str, Callable[[], Iterable[Sequence[str]]]] = {
     "compare": compare,
     "retrieval": retrieval,
+    "search": search,
     "ttft": ttft,
     "answers": answers,
     "readers": readers,

@@ -52,8 +52,6 @@ def test_the_last_line_and_the_file_are_the_result(name, tmp_path, capsys):
 
 def test_retrieval_prints_a_row_for_each_size_and_its_json(monkeypatch, tmp_path, capsys):
     retrieval, path = importlib.import_module("benchmarks.retrieval"), tmp_path / "retrieval-tiny.json"
-    monkeypatch.setattr(retrieval, "local_path", lambda name: name)
-    monkeypatch.setattr(retrieval, "weights_sha256", lambda folder: "words")
     monkeypatch.setattr(retrieval, "load_embedder", lambda *args: WordEmbedder())
     retrieval.main(["--lengths", "5000", "20000", "--blocks", "300", "--repeats", "3", "--json", str(path)])
     result = json.loads(capsys.readouterr().out.splitlines()[-1])

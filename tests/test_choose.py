@@ -146,8 +146,6 @@ def without_weights(monkeypatch):
 
     monkeypatch.setattr("blockrag.engine.load_answer_model", load)
     monkeypatch.setattr("blockrag.engine.adapter_folder", lambda adapter, name: None)
-    monkeypatch.setattr("blockrag.engine.local_path", lambda name: None)
-    monkeypatch.setattr("blockrag.engine.weights_sha256", lambda folder: "")
     monkeypatch.setattr("blockrag.engine.load_embedder", lambda *args: WordEmbedder())
     return asked
 
