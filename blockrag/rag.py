@@ -6,6 +6,7 @@ print(rag.ask("Who wrote the report?").text)
 """
 
 import asyncio
+import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -23,7 +24,7 @@ from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from blockrag.models.choose import choose_for_store, note_model
 from blockrag.progress import OnProgress, progress_bars
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, SizeBounds
-from blockrag.sync import SyncStep, sync
+from blockrag.sync import SyncStep, step, sync
 
 if TYPE_CHECKING:
     from blockrag.admission import Stream
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from blockrag.retrieval import Retrieval
 
 Readable = str | os.PathLike[str] | Document | Iterable["Readable"]
+"""What can be indexed; also LlamaIndex's ``Document``, whose class is not imported here."""
 
 
 class BlockRAG:
@@ -128,8 +130,9 @@ class BlockRAG:
         Parameters
         ----------
         *sources : path or Document
-            Files (see `load`), folders, patterns such as ``papers/**/*.pdf``, or lists of these; to continue
-            after one that cannot be read, use `load_many` and give its documents.
+            Files (see `load`), folders, patterns such as ``papers/**/*.pdf``, documents of this library or of
+            LlamaIndex, or lists of these; to continue after one that cannot be read, use `load_many` and give its
+            documents.
         granularity : float
             From 0 (coarsest) to 1 (finest).
         segmenter : str
@@ -162,6 +165,51 @@ class BlockRAG:
             self._index(document, granularity, segmenter, bounds, on_progress)
             for document in _documents(sources, encoding, ocr)
         )
+
+    def update(
+        self,
+        *sources: Readable,
+        granularity: float = DEFAULT_GRANULARITY,
+        segmenter: str = DEFAULT_SEGMENTER,
+        bounds: SizeBounds | None = None,
+        on_progress: OnProgress | None = None,
+        encoding: str | None = None,
+        ocr: bool = False,
+    ) -> tuple[SyncStep, ...]:
+        """Index what changed: a source whose text and metadata the index has already is left alone.
+
+        Parameters
+        ----------
+        *sources : path or Document
+            See `index`; without any, all files that the index holds are read again.
+        granularity, segmenter, bounds, on_progress, encoding, ocr
+            See `index`.
+
+        Returns
+        -------
+        tuple of SyncStep
+            One for each document. A file that is gone has failed, and what the index holds of it stays; see `sync`
+            and `delete`.
+
+        Raises
+        ------
+        DocumentError
+            If a given source cannot be read; those before it are indexed.
+        ArgumentError
+        """
+        arguments.fraction("granularity", granularity)
+        held = {record.source: record for record in self.documents()}
+        found: Iterable[tuple[str, Document | DocumentError]]
+        if sources:
+            found = ((document.source, document) for document in _documents(sources, encoding, ocr))
+        else:
+            files = [source for source in held if os.path.isabs(source)]
+            found = zip(files, load_many(map(Path, files), encoding=encoding, ocr=ocr), strict=True)
+
+        def add(document: Document) -> "DocumentRecord":
+            return self._index(document, granularity, segmenter, bounds, on_progress)
+
+        return tuple(step(source, document, held, add) for source, document in found)
 
     def sync(
         self,
@@ -308,7 +356,20 @@ def _documents(sources: Iterable[Readable], encoding: str | None, ocr: bool) -> 
                 if isinstance(found, DocumentError):
                     raise found
                 yield found
+        elif any(base.__module__.startswith("llama_index.") for base in type(source).__mro__):
+            yield _from_llamaindex(source)
         elif isinstance(source, Iterable) and not isinstance(source, bytes):
             yield from _documents(source, encoding, ocr)
         else:
             raise ArgumentError(f"a source is {source!r}; give a path, a Document, or a list of them")
+
+
+def _from_llamaindex(node: Any) -> Document:
+    """A document of LlamaIndex. Its source is the file that it was read from, or its id; each page of a file that was
+    read page by page is a document."""
+    about = json.loads(json.dumps(node.metadata, default=str))
+    path, page = about.get("file_path"), about.get("page_label")
+    source = f"{path}#page={page}" if path and page else path or node.node_id
+    name = str(about.get("file_name") or source)
+    text = node.get_content()  # without metadata, which LlamaIndex adds for embeddings and prompts
+    return Document(f"{name}, page {page}" if path and page else name, "text/plain", text, str(source), metadata=about)

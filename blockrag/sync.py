@@ -1,7 +1,7 @@
 """Bring an index in step with a folder: add new files, replace changed ones, delete documents of removed ones."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -72,7 +72,7 @@ def sync(
     held = {record.source: record for record in pipeline.index.documents()}
     read, others = files_of(root)
     for path, document in zip(read, load_many(read, limits or Limits(), encoding, ocr), strict=True):
-        yield _step(path, document, held, add)
+        yield step(str(path), document, held, add)
     present = {str(path) for path in (*read, *others)}
     for source, record in held.items():
         if (
@@ -85,15 +85,17 @@ def sync(
     yield from (SyncStep("skipped", str(path)) for path in others)
 
 
-def _step(
-    path: Path,
+def step(
+    source: str,
     document: Document | DocumentError,
-    held: "dict[str, DocumentRecord]",
+    held: "Mapping[str, DocumentRecord]",
     add: "Callable[[Document], DocumentRecord]",
 ) -> SyncStep:
+    """Add a document that was read from `source`, unless its text and metadata are as those that the index `held`."""
     if isinstance(document, DocumentError):
-        return SyncStep("failed", str(path), held.get(str(path)), (document.reason,))
+        return SyncStep("failed", source, held.get(source), (document.reason,))
     before = held.get(document.source)
     if before is not None and before.sha256 == document.sha256:
-        return SyncStep("unchanged", document.source, before, document.notes)
+        if not document.metadata or document.metadata == before.metadata:
+            return SyncStep("unchanged", document.source, before, document.notes)
     return SyncStep("added" if before is None else "replaced", document.source, add(document), document.notes)

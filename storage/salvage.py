@@ -16,8 +16,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, inspect
+from sqlalchemy.orm import Session
 
+from blockrag.retrieve.words import TABLE
+from storage import words
 from storage.backup import connect, problems, set_aside
 from storage.database import sqlite_url
 from storage.errors import DamagedError
@@ -60,6 +63,7 @@ def salvage(path: Path) -> Salvaged:
                 _fill_texts(new, done.losses)
                 _drop_orphans(new, done.losses)
                 new.execute("COMMIT")
+        _fill_words(aside)
         if told := problems(aside):
             raise DamagedError(aside, told[0])
         done.former = set_aside(path)
@@ -71,7 +75,8 @@ def salvage(path: Path) -> Salvaged:
 
 
 _TABLES = (
-    "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name <> 'alembic_version'"
+    "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name <> 'alembic_version' "
+    f"AND name NOT LIKE '{TABLE}%'"  # made again from the texts
 )
 
 
@@ -92,6 +97,16 @@ def _make_tables(path: Path, version: str) -> None:
     engine = create_engine(sqlite_url(path))
     with engine.connect() as connection:
         upgrade(connection, version)
+    engine.dispose()
+
+
+def _fill_words(path: Path) -> None:
+    """Make the index of words from the texts, if the tables' version has one."""
+    engine = create_engine(sqlite_url(path))
+    with Session(engine) as session:
+        if inspect(engine).has_table(TABLE):
+            words.fill(session)
+            session.commit()
     engine.dispose()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import bindparam, text
 from sqlalchemy.orm import Session
 
+from blockrag.documents import Document
 from blockrag.retrieve.words import (
     MAX_POSTINGS,
     TABLE,
@@ -33,6 +34,13 @@ _FOUND = (
     "WHERE v.collection_id = :collection AND v.made_by = :made_by AND w.words @@ "
 )
 
+_DOCUMENTS = "SELECT id, collection_id, name, media_type FROM documents ORDER BY id"
+_PARTS = "SELECT text FROM document_parts WHERE document_id = :id ORDER BY number"
+_BLOCKS = (
+    'SELECT v.made_by, b.vector_id, b.start, b."end" FROM blocks b JOIN vectors v ON v.id = b.vector_id '
+    "WHERE b.document_id = :id ORDER BY b.id"
+)
+
 
 def enter(session: Session, collection_id: int, made_by: str, texts: Mapping[int, str]) -> None:
     """Add the words of texts, given by vector id, that are not there yet."""
@@ -50,6 +58,19 @@ def enter(session: Session, collection_id: int, made_by: str, texts: Mapping[int
     else:
         insert = f"INSERT INTO {TABLE} (vector_id, words) VALUES (:id, to_tsvector('english', :words))"
     session.execute(text(insert), rows)
+
+
+def fill(session: Session) -> None:
+    """Add the words of all blocks that have none."""
+    for number, collection_id, name, media_type in session.execute(text(_DOCUMENTS)).all():
+        parts_of = session.scalars(text(_PARTS), {"id": number})
+        whole = "".join(bytes(part).decode("utf-8", "surrogatepass") for part in parts_of)
+        document = Document(name, media_type, whole)
+        texts: dict[str, dict[int, str]] = {}
+        for made_by, vector_id, start, end in session.execute(text(_BLOCKS), {"id": number}):
+            texts.setdefault(made_by, {}).setdefault(vector_id, document.block_text(start, end))
+        for made_by, of_models in texts.items():
+            enter(session, collection_id, made_by, of_models)
 
 
 def forget(session: Session, document_id: int) -> None:

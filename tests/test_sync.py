@@ -1,10 +1,12 @@
 """Folders: which files they mean, and an index in step with them."""
 
 import json
+from dataclasses import replace
+from datetime import date
 
 import pytest
 
-from blockrag import BlockRAG
+from blockrag import BlockRAG, Document, Retrieval
 from blockrag.cli import main, options
 from blockrag.documents.folder import files_of, find_files
 from blockrag.errors import DocumentError
@@ -117,3 +119,37 @@ def test_the_command_line_follows_lists_and_deletes(capsys, folder, tmp_path, mo
     assert code == 3 and len(result["deleted"]) == 2 and result["unknown"] == ["nothing"] and result["n_blocks"] == 0
     code, result = run(capsys, "index", str(folder), "--store", store, "--segmenter", "structural")
     assert code == 3 and [document["document"] for document in result["documents"]] == ["b.txt"]
+
+
+def test_an_update_indexes_what_changed_and_keeps_what_is_gone(folder, rag):
+    rag.index(folder)
+    (folder / "a.md").write_text("Changed. " * 9)
+    assert kinds(rag.update()) == {"a.md": "replaced", "b.txt": "unchanged"}
+    (folder / "below" / "b.txt").unlink()
+    (folder / "e.md").write_text("New. " * 9)
+    assert kinds(rag.update()) == {"a.md": "unchanged", "b.txt": "failed"} and len(rag.documents()) == 2
+    assert kinds(rag.update(folder / "[ae].md")) == {"a.md": "unchanged", "e.md": "added"}
+    text = Document("x", "text/plain", "The text. " * 9, metadata={"year": 2020})
+    for expected, metadata in (("added", 2020), ("unchanged", 2020), ("replaced", 2021)):
+        (done,) = rag.update(replace(text, metadata={"year": metadata}))
+        assert done.kind == expected and rag.documents()[-1].metadata == {"year": metadata}
+    assert kinds(rag.update(Document("x", "text/plain", text.text))) == {"x": "unchanged"}
+    with pytest.raises(DocumentError):
+        rag.update(folder / "nothing.pdf")
+
+
+def test_documents_of_llamaindex_are_indexed_with_their_metadata(rag):
+    core = pytest.importorskip("llama_index.core", reason="llama-index-core is not installed")
+    pages = [
+        core.Document(text=f"Page {n} of the report. " * 9, metadata={"file_path": "/a/r.pdf", "page_label": n, "d": date(2020, 1, n)})
+        for n in (1, 2)
+    ]  # fmt: skip
+    note = core.Document(text="A note. " * 9, id_="note-1")
+    records = rag.index(pages, note)
+    assert [record.source for record in records] == ["/a/r.pdf#page=1", "/a/r.pdf#page=2", "note-1"]
+    assert records[0].metadata == {"file_path": "/a/r.pdf", "page_label": 1, "d": "2020-01-01"}
+    assert [step.kind for step in rag.update(pages, note)] == ["unchanged"] * 3
+    note.set_content("Another note. " * 9)
+    assert [step.kind for step in rag.update(note)] == ["replaced"] and len(rag.documents()) == 3
+    found = rag.search("note", retrieval=Retrieval(metadata={"page_label": 2}))
+    assert {source.source for source in found} == {"/a/r.pdf#page=2"}

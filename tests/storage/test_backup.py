@@ -35,7 +35,7 @@ def made(tmp_path_factory):
             text = f"# Number {number} of {owner}\n\n" + "".join(f"Line {i} of {number} is long. " for i in range(400))
             id = store.documents.add(collection.id, document(f"{number}.md", text), segmentation_of(text))
             blocks = indexed(blocks_of(text), [f"{owner}{number}-{i}" for i in range(10_000)][: len(blocks_of(text))])
-            store.blocks.put(id, document(text=text).sha256, "models", blocks, vectors(len(blocks)))
+            store.blocks.put(id, document(text=text), "models", blocks, vectors(len(blocks)))
     store.close()
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -159,6 +159,12 @@ def test_what_can_be_read_of_a_damaged_database_is_saved(path, made, table, monk
     monkeypatch.setattr(library, "segment", partial(library.segment, segmenter="structural"))
     found, left = mend(library)
     assert left == [], left
+    if table not in ("documents", "vectors", "blocks"):
+        with sqlite3.connect(path) as connection:
+            (n_words,), (n_vectors,) = (
+                connection.execute(f"SELECT count(*) FROM {t}").fetchone() for t in (TABLE, "vectors")
+            )
+        assert n_words == n_vectors > 0, "words are searched again"
     library.close()
 
 
