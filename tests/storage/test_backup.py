@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from blockrag.retrieve.words import TABLE
 from storage.__main__ import main
 from storage.backup import back_up, problems, restore
 from storage.database import sqlite_url
