@@ -44,6 +44,18 @@ def minilm_path():
     return local_path("minilm")
 
 
+@pytest.fixture
+def rag(tmp_path):
+    """An index of a text about cities, over a tiny model."""
+    from blockrag.rag import BlockRAG  # noqa: PLC0415  (imports torch and transformers)
+    from tests.samples import BOUNDS, CITIES  # noqa: PLC0415
+    from tests.tiny import tiny_engine  # noqa: PLC0415
+
+    rag = BlockRAG(tiny_engine(tmp_path / "kv"), tmp_path)
+    rag.index(CITIES, granularity=1.0, bounds=BOUNDS)
+    return rag
+
+
 class Clock:
     now = 1_000_000.0
 

@@ -2,19 +2,10 @@
 
 import pytest
 
-from blockrag import BlockRAG, BlockRAGError, arguments
+from blockrag import BlockRAGError, arguments
 from blockrag.errors import ArgumentError
-from tests.samples import BOUNDS, CITIES
-from tests.tiny import tiny_engine
 
 QUESTION = "Which river flows through Rome?"
-
-
-@pytest.fixture
-def rag(tmp_path):
-    rag = BlockRAG(tiny_engine(tmp_path / "kv"), tmp_path)
-    rag.index(CITIES, granularity=1.0, bounds=BOUNDS)
-    return rag
 
 
 WRONG = [

@@ -14,17 +14,10 @@ from blockrag.cli import main
 from blockrag.errors import ArgumentError, BlockRAGError, IndexStoreError, SegmentationError
 from blockrag.events import Answer, Piece
 from blockrag.progress import Progress, ProgressBars, ignore, progress_bars
-from tests.samples import BOUNDS, CITIES
+from tests.samples import CITIES
 from tests.tiny import tiny_engine
 
 QUESTION = "Which river flows through Rome?"
-
-
-@pytest.fixture
-def rag(tmp_path):
-    rag = BlockRAG(tiny_engine(tmp_path / "kv"), tmp_path)
-    rag.index(CITIES, granularity=1.0, bounds=BOUNDS)
-    return rag
 
 
 def test_folders_are_strings_or_paths_and_begin_with_home(tmp_path, monkeypatch):

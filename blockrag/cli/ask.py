@@ -20,7 +20,7 @@ EPILOG = "Example: python -m blockrag ask 'Who wrote it?' --store S --mode compa
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("question")
-    options.add_store_option(parser)
+    options.add_store_options(parser)
     parser.add_argument(
         "--mode",
         choices=("block", "full", "compare"),
@@ -38,9 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_retrieval_options(parser)
     _add_sampling_options(parser)
-    options.add_model_options(parser)
-    options.add_kv_options(parser)
-    options.add_json_option(parser)
 
 
 def _add_retrieval_options(parser: argparse.ArgumentParser) -> None:

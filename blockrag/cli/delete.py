@@ -17,10 +17,7 @@ EPILOG = "Example: python -m blockrag delete report.pdf --store S"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("documents", nargs="+", help="sources (paths) or ids, as `documents` lists them")
-    options.add_store_option(parser)
-    options.add_model_options(parser)
-    options.add_kv_options(parser)
-    options.add_json_option(parser)
+    options.add_store_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,10 +11,7 @@ EPILOG = "Example: python -m blockrag documents --store S"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    options.add_store_option(parser)
-    options.add_model_options(parser)
-    options.add_kv_options(parser)
-    options.add_json_option(parser)
+    options.add_store_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

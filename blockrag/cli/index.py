@@ -23,12 +23,7 @@ EPILOG = "Example: python -m blockrag index report.pdf notes.md --store S"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("files", nargs="+", help="files, folders or patterns such as papers/**/*.pdf")
-    options.add_store_option(parser)
-    options.add_reading_options(parser)
-    options.add_segment_options(parser)
-    options.add_model_options(parser)
-    options.add_kv_options(parser)
-    options.add_json_option(parser)
+    options.add_indexing_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -107,9 +107,19 @@ def add_segment_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--max-tokens", type=int, default=bounds.maximum, help="largest block (default: %(default)s)")
 
 
-def add_store_option(parser: argparse.ArgumentParser) -> None:
-    """``--store``."""
+def add_store_options(parser: argparse.ArgumentParser) -> None:
+    """``--store``, ``--json``, and the options of models and of KV."""
     parser.add_argument("--store", type=Path, required=True, help="folder of the index and its block KV")
+    add_model_options(parser)
+    add_kv_options(parser)
+    add_json_option(parser)
+
+
+def add_indexing_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of reading and segmenting to those of a store."""
+    add_store_options(parser)
+    add_reading_options(parser)
+    add_segment_options(parser)
 
 
 def add_reading_options(parser: argparse.ArgumentParser) -> None:

@@ -19,12 +19,7 @@ EPILOG = "Example: python -m blockrag sync papers/ --store S"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("folder", help="folder of documents; folders below it are included")
-    options.add_store_option(parser)
-    options.add_reading_options(parser)
-    options.add_segment_options(parser)
-    options.add_model_options(parser)
-    options.add_kv_options(parser)
-    options.add_json_option(parser)
+    options.add_indexing_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.cache_utils import Cache
 
 from blockrag.attention.cuda.attend import attend_blocks, tiling_for
 from blockrag.attention.cuda.block_table import BlockTable
 from blockrag.attention.cuda.fused import fused
 from blockrag.attention.cuda.kernels import write_tail
 from blockrag.attention.gqa import UNMASKED
+from blockrag.attention.kv_cache import FixedLayer
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.prefetch import Prefetch
 from blockrag.models.answer_model import AnswerModel
@@ -25,18 +26,12 @@ LENGTHS = (1, 16, 32, 64, 128, 256)
 """Numbers of tokens for which there is a graph; more tokens take several passes."""
 
 
-class TailLayer(CacheLayerMixin):
+class TailLayer(FixedLayer):
     """One layer's tail; the write position is read on the device."""
 
-    is_sliding = False
-
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, counts: torch.Tensor):
-        super().__init__()
-        self.keys, self.values, self.counts = keys, values, counts
-        self.is_initialized = True
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Nothing to do."""
+        super().__init__(keys, values)
+        self.counts = counts
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -52,14 +47,6 @@ class TailLayer(CacheLayerMixin):
     def get_seq_length(self) -> int:
         """Unused: positions are given."""
         return 0
-
-    def get_max_length(self) -> int:
-        """Tokens that fit."""
-        return self.keys.shape[2]
-
-    def get_max_cache_shape(self) -> int:
-        """The same, under the name that earlier releases ask for."""
-        return self.keys.shape[2]
 
 
 class Slot:
