@@ -81,6 +81,8 @@ class Engine:
     adapter : str, optional
         Name of the adapter that `model` was given.
     reranker : Reranker, optional
+    kv_salt : str
+        See `KVIdentity.salt`; `kv` must have been made with it.
 
     Attributes
     ----------
@@ -109,6 +111,7 @@ class Engine:
         kv: TieredKV,
         adapter: str | None = None,
         reranker: Reranker | None = None,
+        kv_salt: str = "",
     ):
         self.model, self.full_model = model, model.full or model
         self.adapter = adapter or ("unnamed" if model.full else None)
@@ -116,7 +119,7 @@ class Engine:
         self.kv = kv
         self.prompt = Prompt(model.tokenizer)
         self.prompt.final_ids("")  # creates its tokenizers now, not at the first question
-        self.identity = kv_identity(model)
+        self.identity = kv_identity(model, kv_salt)
         self.prefix_kv = encode_prefix(model, self.prompt.prefix_ids)
         self._other_prefix = lru_cache(OTHER_PREFIXES)(lambda token_ids: encode_prefix(model, token_ids))
         slots = SLOTS[model.device.type]
@@ -149,6 +152,7 @@ class Engine:
         kv_remote_read_only: bool = False,
         kv_remote_secret: str | os.PathLike[str] | None = None,
         kv_at_rest: AtRest = "exact",
+        kv_salt: str = "",
         device: str | None = None,
         dtype: str = "auto",
         allow_unverified: bool = False,
@@ -181,6 +185,8 @@ class Engine:
             A file with the secret under which the store's files are sealed; see `RemoteTier`.
         kv_at_rest : "exact" or "int8"
             Form of block KV on disk and in the store; 8 bits take a quarter of float32's room and are not exact.
+        kv_salt : str
+            Parts tenants that share a disk or a store: engines with different salts find none of each other's KV.
         device : str, optional
             Such as ``"cpu"`` or ``"cuda"``; by default a GPU where there is one.
         dtype : "auto", "float32", "bfloat16" or "int8"
@@ -215,7 +221,7 @@ class Engine:
         )
         if folder_of_adapter is None:
             _LOG.warning("%s: %s", name, NO_ADAPTER)
-        identity = kv_identity(answer_model).digest
+        identity = kv_identity(answer_model, kv_salt).digest
         tiers = memory_tiers(answer_model.device, device_bytes, memory_bytes)
         if kv_folder is not None:
             pin_memory = answer_model.device.type == "cuda"
@@ -227,7 +233,7 @@ class Engine:
         adapter_name = folder_of_adapter.name if folder_of_adapter else None
         encoder = load_embedder(embedder, device, query_prefix, passage_prefix)
         second = Reranker(reranker, device) if reranker else None
-        engine = cls(answer_model, encoder, TieredKV(tiers), adapter_name, second)
+        engine = cls(answer_model, encoder, TieredKV(tiers), adapter_name, second, kv_salt)
         engine.queue.max_wait_s, engine.queue.max_idle_s = max_wait_s, max_idle_s
         return engine
 

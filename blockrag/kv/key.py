@@ -32,6 +32,8 @@ class KVIdentity:
         Such as ``"float32"``.
     version : int
         `FORMAT_VERSION` of the code that made it.
+    salt : str
+        Parts tenants: with different ones, none finds KV of another, or can tell by the time whether it exists.
     """
 
     weights: str
@@ -39,11 +41,15 @@ class KVIdentity:
     prefix: tuple[int, ...]
     dtype: str
     version: int = FORMAT_VERSION
+    salt: str = ""
 
     @property
     def digest(self) -> str:
         """Hash of the whole identity, 64 hexadecimal digits."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        parts = asdict(self)
+        if not self.salt:
+            del parts["salt"]  # identities without one are those of earlier versions
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def key(self, token_ids: Sequence[int]) -> str:
         """Key of the block with these tokens (without sinks), 64 hexadecimal digits."""
@@ -51,7 +57,8 @@ class KVIdentity:
         return hashlib.sha256(bytes.fromhex(self.digest) + tokens).hexdigest()
 
 
-def kv_identity(model: "AnswerModel") -> KVIdentity:
-    """Identity of the block KVs that `model` makes with its prompt."""
+def kv_identity(model: "AnswerModel", salt: str = "") -> KVIdentity:
+    """Identity of the block KVs that `model` makes with its prompt, for one tenant."""
     prefix = Prompt(model.tokenizer).prefix_ids if model.format.prefix_visible else ()
-    return KVIdentity(model.weights_id, model.format.digest, prefix, str(model.dtype).removeprefix("torch."))
+    dtype = str(model.dtype).removeprefix("torch.")
+    return KVIdentity(model.weights_id, model.format.digest, prefix, dtype, salt=salt)
