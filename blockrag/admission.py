@@ -111,7 +111,7 @@ class Stream(Iterator[T]):
             self._items.close()
 
     def close_if_unread(self, seconds: float) -> None:
-        """Close if the last item was read so long ago and no other is being made."""
+        """Close if nothing was read for that long and no item is being computed."""
         if not self._lock.acquire(blocking=False):
             return
         try:

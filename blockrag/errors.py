@@ -62,7 +62,7 @@ class UnknownDocumentError(IndexStoreError):
     """The index holds no document of this id."""
 
     def __init__(self, document_id: str):
-        super().__init__(f"there is no document {document_id!r} in the index; `documents()` lists those that there are")
+        super().__init__(f"there is no document {document_id!r} in the index; `documents()` lists the indexed ones")
 
 
 class PromptTooLongError(BlockRAGError):

@@ -33,7 +33,7 @@ OnProgress = Callable[[Progress], None]
 
 
 def ignore(progress: Progress) -> None:
-    """The callback of callers who want no progress."""
+    """Do nothing: the default callback."""
 
 
 class ProgressBars:

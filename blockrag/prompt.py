@@ -34,7 +34,7 @@ _MARK = re.compile("\u2983(\\d+)\u2984")
 
 @dataclass(frozen=True)
 class Message:
-    """What one side of a conversation said."""
+    """One message of a conversation."""
 
     role: Role
     text: str

@@ -1,4 +1,4 @@
-"""Times the stages of an answer; time in which the caller reads events is not counted."""
+"""Times the stages of an answer, without the time the caller takes to read events."""
 
 import time
 from collections import defaultdict

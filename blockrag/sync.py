@@ -19,7 +19,7 @@ Kind = Literal["added", "replaced", "unchanged", "deleted", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class SyncStep:
-    """What became of one file.
+    """The outcome for one file.
 
     Attributes
     ----------

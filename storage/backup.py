@@ -15,7 +15,7 @@ from storage.errors import DamagedError, StorageError
 
 MOST_PROBLEMS = 100
 SIDECARS = ("-wal", "-shm", "-journal")
-"""What SQLite keeps beside a database."""
+"""Suffixes of the files that SQLite keeps beside a database."""
 
 
 def path_of(url: str) -> Path:
@@ -30,7 +30,7 @@ def path_of(url: str) -> Path:
 
 
 def problems(path: Path) -> list[str]:
-    """What is wrong with the structure of a database; empty if nothing is. Reads all of it."""
+    """Problems in the structure of a database, or an empty list. Reads the whole file."""
     try:
         with closing(connect(path)) as connection:
             told = [str(row[0]) for row in connection.execute(f"PRAGMA integrity_check({MOST_PROBLEMS})")]

@@ -67,8 +67,8 @@ class Blocks:
             )
 
     def begin_encoding(self, document_id: int, kv_keys: Iterable[str]) -> None:
-        """Note keys whose KV is about to be made for a document, so that it is known to be the document's whatever
-        happens before its blocks are put. Raises NotFoundError."""
+        """Record the keys of KV that is about to be encoded for a document, so that a crash before its blocks are
+        stored leaves no KV without an owner. Raises NotFoundError."""
         with self._database.write() as session:
             document_row(session, document_id)
             known = select(models.Encoding.kv_key).where(models.Encoding.document_id == document_id)

@@ -25,7 +25,7 @@ class NotFoundError(StorageError):
 
 
 class ConflictError(StorageError):
-    """A request contradicts what is there: a name that is taken, an edit of an older version."""
+    """A request contradicts stored data: a name that is taken, an edit of an older version."""
 
 
 class LimitError(StorageError):

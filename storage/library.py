@@ -73,7 +73,7 @@ class Library:
         return sum(index.nbytes for index in self._open.values())
 
     def pipeline(self, collection: CollectionRecord) -> Pipeline:
-        """What answers from a collection."""
+        """Pipeline that answers from a collection."""
         return Pipeline(self.engine, self.index_of(collection.id))
 
     def receive(self, collection_id: int, path: Path, name: str) -> int:
@@ -96,7 +96,7 @@ class Library:
             raise
 
     def upload_path(self, upload: UploadRecord) -> Path:
-        """Where an upload's file is."""
+        """Path of an upload's file."""
         return self.received / Path(upload.file).name
 
     def dismiss(self, upload: UploadRecord) -> None:

@@ -30,7 +30,7 @@ class SegmentationRecord:
 
     @property
     def cut(self) -> str:
-        """Names the blocks as they are: two records of a document with the same cut have the same blocks."""
+        """Identifies the current blocks: records of a document with an equal `cut` have equal blocks."""
         return f"{self.version}:{self.granularity:.12g}"
 
 

@@ -72,7 +72,7 @@ class Questions:
             return bool(self._lines.get((collection_id, conversation), _Line()).waiting)
 
     def stop(self, collection_id: int, conversation: int | None) -> None:
-        """Stop the answer that is being written; what there is of it stays."""
+        """Stop the answer in progress and keep what is written."""
         with self._changed:
             for state, _ in self._lines.get((collection_id, conversation), _Line()).waiting[:1]:
                 state.stopped = True

@@ -1,7 +1,7 @@
 """Reads uploads and indexes documents in threads of the program. No gradio.
 
-What is to be done is in the database (`storage.jobs`): pages may come and go, and a restart resumes it. This file knows
-what is being done at the moment, and how far.
+Pending work is in the database (`storage.jobs`), so pages may come and go and a restart resumes it. This module holds
+the running work and its progress.
 """
 
 import logging

@@ -17,7 +17,7 @@ BLOCK_FORMAT = "block_format.json"
 
 @dataclass(frozen=True)
 class BlockFormat:
-    """What is put before every block, and what a block may see.
+    """What precedes every block, and what a block may see.
 
     Attributes
     ----------

@@ -10,7 +10,7 @@ import torch
 
 
 def strict_isolation(n_parts: int) -> torch.Tensor:
-    """Which part sees which: each itself, the last one all. Bool, shape ``(n_parts, n_parts)``, row = query."""
+    """Which parts see which: each sees itself, the last sees all. Bool, shape ``(n_parts, n_parts)``, row = query."""
     sees = torch.eye(n_parts, dtype=torch.bool)
     sees[-1] = True
     return sees

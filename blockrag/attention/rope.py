@@ -26,7 +26,7 @@ Rotation = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Rope:
-    """What positions do in each layer: the frequencies of rotary positions, and windows.
+    """How positions act in each layer: the frequencies of rotary positions, and windows.
 
     Attributes
     ----------

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _find(records: "list[DocumentRecord]", given: str) -> "list[DocumentRecord]":
-    """The document from this source, or those whose id begins like this."""
+    """Find the document of this source, or the documents whose id starts with it."""
     sources = {given, os.path.abspath(given)}
     exact = [record for record in records if record.source in sources]
     return exact or [record for record in records if len(given) >= 6 and record.id.startswith(given)]

@@ -49,7 +49,7 @@ def turn(message: dict[str, Any], names: dict[str, str]) -> str:
 
 
 def speaker(message: dict[str, Any]) -> str:
-    """Who sent a message, as the export names them."""
+    """The sender of a message, as named in the export."""
     return next((name for key in SPEAKERS if (name := _name(message.get(key)))), "")
 
 

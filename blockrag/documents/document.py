@@ -73,7 +73,7 @@ class Document:
         return header_of(self.media_type, self.text[:SAMPLE_CHARS])
 
     def block_text(self, start: int, end: int) -> str:
-        """What the model is given for the block ``[start, end)``: its text, below the header if it is from a table."""
+        """Text that the model gets for the block ``[start, end)``: its text, below the header if it is from a table."""
         return (self.header if start else "") + self.text[start:end]
 
     @cached_property

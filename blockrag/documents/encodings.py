@@ -1,4 +1,4 @@
-"""Which encoding some bytes are in: by mark, by structure, by what the decoded text would look like."""
+"""Detect the encoding of bytes: by mark, by structure, by what the decoded text would look like."""
 
 import codecs
 import re

@@ -1,4 +1,4 @@
-"""Which files a path, a folder, a pattern or a list of them means."""
+"""Find the files of a path, a folder, a pattern or a list of them."""
 
 import glob
 import os

@@ -1,4 +1,4 @@
-"""What a page's styles do to its text: hidden text is removed, raised and lowered text is marked as such."""
+"""Apply a page's styles to its text: remove hidden text, mark raised and lowered text."""
 
 import re
 

@@ -106,7 +106,7 @@ _OLE_STREAMS = (
     ("Workbook", XLS),
     ("Book", XLS),
 )
-"""What an old Office file is, by the name of a stream in it."""
+"""Kind of an old Office file, by the name of a stream in it."""
 
 _ELSEWHERE = {
     **dict.fromkeys((".doc", ".docm", ".dot", ".dotx", ".pages", ".wpd", ".wps", ".odm", ".fodt"), ".docx"),
@@ -116,7 +116,7 @@ _ELSEWHERE = {
     **dict.fromkeys((".djvu", ".xps", ".oxps", ".ps", ".eps", ".chm"), "PDF"),
     **dict.fromkeys((".msg", ".pst", ".ost"), ".eml or .mbox"),
 }
-"""What to save files of other types as."""
+"""Formats to which files of other types can be saved."""
 _SUFFIX = re.compile(r"\.[a-z][a-z0-9]{0,9}")
 """What names a type: "notes.bak", but not "version 2.5" or "call Mr. Smith"."""
 _ZIP_MEMBERS = (

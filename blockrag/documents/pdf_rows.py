@@ -48,12 +48,12 @@ class Row:
 
     @property
     def x0(self) -> float:
-        """Where it begins."""
+        """Left end."""
         return min(segment.x0 for segment in self.segments)
 
     @property
     def x1(self) -> float:
-        """Where it ends."""
+        """Right end."""
         return max(segment.x1 for segment in self.segments)
 
     def has_ends_of(self, other: "Row") -> bool:

@@ -19,7 +19,7 @@ HYPHEN = "\ufffe"
 """Ends a word whose hyphen PDFium takes for one of a line's end."""
 
 UNKNOWN = "\ufffd"
-"""Stands for a letter that is drawn but of which the file does not say which one it is."""
+"""Stands for a drawn letter that the file does not identify."""
 
 SPLIT_GAP = 0.6
 """Words further apart than this, in multiples of their height, are of different segments."""

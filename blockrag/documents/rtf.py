@@ -47,7 +47,7 @@ _BULLETS = {"·", "•", "o", "§", "-", "–", "\uf0b7", "\uf0a7", "*"}
 
 @dataclass(slots=True)
 class _State:
-    """What a group inherits from the one around it."""
+    """State that a group inherits from the enclosing group."""
 
     target: str = "body"
     font: int = -1

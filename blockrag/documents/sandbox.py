@@ -27,11 +27,11 @@ TASK = "BLOCKRAG_TASK"
 """Variable of the environment that holds the task, as JSON: command lines are public."""
 
 MAX_HEADER_BYTES = 1 << 20
-"""Of the answer's first line."""
+"""Maximum bytes of the answer's first line."""
 
 _ROOT = Path(__file__).parents[2]
 _KEPT = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
-"""What Python itself may need to start. Everything else in the environment may be a secret."""
+"""Variables that Python itself may need to start. All others may be secrets."""
 
 _PLACES = threading.BoundedSemaphore(min(4, os.cpu_count() or 1))
 """Parsers at once: each may take `Limits.memory_bytes`."""

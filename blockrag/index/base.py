@@ -1,4 +1,4 @@
-"""What an index is: documents with their blocks and vectors in a database, and FAISS over the vectors in memory."""
+"""The seam of indexes: documents with their blocks and vectors in a database, and FAISS over the vectors in memory."""
 
 import json
 import threading

@@ -332,12 +332,12 @@ class _Closed:
 
 
 def encode(text: str) -> bytes:
-    """As it is kept: half characters (surrogates) are no text to SQLite."""
+    """Encode text for SQLite, which accepts no half characters (surrogates)."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def decode(data: bytes) -> str:
-    """What `encode` was given."""
+    """The inverse of `encode`."""
     return data.decode("utf-8", "surrogatepass")
 
 

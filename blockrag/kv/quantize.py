@@ -16,7 +16,7 @@ from blockrag.kv.block_kv import BlockKV
 LARGEST = 127
 
 Axis = Literal["channel", "token"]
-"""What has its own scale, for each layer and head."""
+"""Values that share a scale, in each layer and head."""
 
 _SHARED = {"channel": -2, "token": -1}
 """The dimension that shares a scale."""

@@ -34,7 +34,7 @@ class RemoteTier(KVTier):
     identity : str
         `KVIdentity.digest` that files must have.
     read_only : bool
-        Neither write nor delete there.
+        Only read from the store.
     at_rest : "exact" or "int8"
         See `DiskTier`.
     secret : bytes

@@ -47,7 +47,7 @@ class CatalogEntry:
 
 @dataclass(frozen=True)
 class ConvertedFile:
-    """A user's GGUF file as it was converted: name of the folder, name of the file, and bytes of the folder."""
+    """A converted GGUF file of the user: name of its folder, name of the file, and bytes of the folder."""
 
     name: str
     file: str

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 K = 60
-"""Of reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009)."""
+"""The constant k of reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009)."""
 
 
 def fuse(*rankings: Sequence[int]) -> list[int]:

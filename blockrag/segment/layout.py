@@ -10,7 +10,7 @@ from blockrag.segment.records import record_starts
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Of one text.
+    """The layout of one text.
 
     Attributes
     ----------

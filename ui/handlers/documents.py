@@ -110,7 +110,7 @@ def _uploads(collection: OpenCollection) -> list[UploadRecord]:
 def _work_on(
     document: CollectionDocument, running: Running | None, request: IndexRequest | None, is_paused: bool
 ) -> str:
-    """Say what is being done, or is to be done, for a document; an empty string for nothing."""
+    """Describe the running or pending work on a document; an empty string if there is none."""
     if running and running.document_id == document.record.id:
         return _progress(running)
     if request is None:

@@ -11,7 +11,7 @@ MAX_CELLS = 400
 
 
 def overview(collection: OpenCollection) -> ProgressPayload:
-    """Draw every document and whether its blocks are indexed as they are now."""
+    """Show every document and whether its current blocks are indexed."""
     rows = [_row(collection, document) for document in collection.documents.values()]
     return {"rows": rows, "empty": strings.NOTHING_TO_INDEX}
 

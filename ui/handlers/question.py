@@ -97,7 +97,7 @@ class Marks:
             self.excluded += (block,)
 
     def restore(self, block: BlockRef) -> None:
-        """Neither pin nor exclude a block any more."""
+        """Remove the pin or the exclusion of a block."""
         self.pinned = tuple(other for other in self.pinned if other != block)
         self.excluded = tuple(other for other in self.excluded if other != block)
 
