@@ -16,6 +16,7 @@ from tests.paths import assemble, cached_logits, encode_all
 from tests.tiny import (
     EXPERTS,
     FAMILIES,
+    MORE,
     ONE_ROPE_TYPE,
     OTHER_FAMILIES,
     ROPE,
@@ -49,6 +50,7 @@ COMBINATIONS = [
     *product(OTHER_FAMILIES, ["default"], FORMATS),
     *((family, rope, "plain") for family, rope in product(OTHER_FAMILIES, ROPE) if rope != "default"),
     *product([*WINDOWED, *EXPERTS], ["default"], FORMATS),
+    *product(MORE, ["default"], ["plain", "sinks, prefix visible"]),
 ]
 
 
@@ -165,7 +167,7 @@ def test_blocks_isolation_changes_the_logits():
     assert (full - reference_logits(model, [], blocks, final)).abs().max() > 100 * TOLERANCE
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *OTHER_FAMILIES, *WINDOWED, *EXPERTS])
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHER_FAMILIES, *WINDOWED, *EXPERTS, *MORE])
 def test_one_block_without_sinks_is_the_models_own_generate(family):
     model = tiny_model(family)
     block, final = tokens(50, 1), tokens(8, 2)

@@ -61,13 +61,27 @@ WINDOWED = ("gemma2", "gemma3_text", "olmo3", "ministral", "gpt_oss")
 EXPERTS = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "granitemoe")
 """Mixtures of experts."""
 
-ONE_ROPE_TYPE = ("phi3", *WINDOWED, *EXPERTS)
+MORE = (
+    "hunyuan_v1_dense", "internlm3", "jais2", "cwm", "granite_swa", "vaultgemma", "cohere2", "exaone4", "afmoe",
+    "cohere2_moe", "exaone_moe", "dots1", "ernie4_5_moe", "flex_olmo", "glm4_moe", "granitemoeshared", "hunyuan_v1_moe",
+    "minimax_m2", "phimoe", "solar_open",
+)  # fmt: skip
+"""Tested in two formats."""
+
+ONE_ROPE_TYPE = ("phi3", *WINDOWED, *EXPERTS, *MORE)
 """Families that only support "default" of `ROPE`, or are tested with their own."""
 
 _TWO_ROPES = {
     "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
     "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
 }
+_FOUR = {
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 4),
+    **dict.fromkeys(("num_experts_per_tok", "moe_k", "moe_topk"), 2),
+    **dict.fromkeys(("n_shared_experts", "n_group", "topk_group", "first_k_dense_replace"), 1),
+    "moe_intermediate_size": 48,
+}
+"""Four experts, two for each token, by all names that families give to them."""
 _MIXED = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 16}
 
 OWN_SETTINGS = {
@@ -100,6 +114,13 @@ OWN_SETTINGS = {
         "attention_multiplier": 0.25,
         "embedding_multiplier": 4.0,
     },
+    **dict.fromkeys(("cwm", "granite_swa", "cohere2", "exaone4"), _MIXED),
+    "vaultgemma": {**_MIXED, "attn_logit_softcapping": 5.0, "query_pre_attn_scalar": 16},
+    **dict.fromkeys(("afmoe", "cohere2_moe", "exaone_moe", "dots1"), {**_MIXED, **_FOUR}),
+    **dict.fromkeys(
+        ("ernie4_5_moe", "flex_olmo", "glm4_moe", "hunyuan_v1_moe", "minimax_m2", "phimoe", "solar_open"), _FOUR
+    ),
+    "granitemoeshared": {**_FOUR, "shared_intermediate_size": 48},
 }
 """Extra settings of a family, with values that have an effect."""
 

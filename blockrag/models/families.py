@@ -19,6 +19,10 @@ EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_expe
 """Names that configurations give to the number of experts."""
 
 
+WINDOWS_ONLY = "sliding_attention"
+"""Only layers of this type rotate keys."""
+
+
 @dataclass(frozen=True)
 class Family:
     """How a family differs from Llama.
@@ -30,7 +34,8 @@ class Family:
     interleaved : bool
         Whether components 2 i and 2 i + 1 of a head are rotated together.
     rotated_layers : str or None
-        Attribute of the configuration that says layer by layer whether keys are rotated.
+        Attribute of the configuration that says layer by layer whether keys are rotated; `WINDOWS_ONLY` if only those
+        of sliding-window layers are.
     windows : bool
         Whether models with sliding-window layers are verified.
     local_rope : bool
@@ -85,6 +90,26 @@ FAMILIES = {
     "olmoe": Family(experts=True),
     "granitemoe": Family(experts=True),
     "gpt_oss": Family(windows=True, experts=True, learned_sinks=True),
+    "hunyuan_v1_dense": Family(),
+    "internlm3": Family(),
+    "jais2": Family(),
+    "cwm": Family(windows=True),
+    "granite_swa": Family(windows=True),
+    "vaultgemma": Family(windows=True, softcap=True),
+    "cohere2": Family(windows=True, interleaved=True, rotated_layers=WINDOWS_ONLY),
+    "exaone4": Family(windows=True, rotated_layers=WINDOWS_ONLY),
+    "afmoe": Family(windows=True, experts=True, rotated_layers=WINDOWS_ONLY),
+    "cohere2_moe": Family(windows=True, experts=True, interleaved=True, rotated_layers=WINDOWS_ONLY),
+    "exaone_moe": Family(windows=True, experts=True, rotated_layers=WINDOWS_ONLY),
+    "dots1": Family(windows=True, experts=True),
+    "ernie4_5_moe": Family(experts=True, interleaved=True),
+    "flex_olmo": Family(experts=True),
+    "glm4_moe": Family(experts=True, partial=True),
+    "granitemoeshared": Family(experts=True),
+    "hunyuan_v1_moe": Family(experts=True),
+    "minimax_m2": Family(experts=True, partial=True),
+    "phimoe": Family(experts=True, windows=True),
+    "solar_open": Family(experts=True, partial=True),
 }
 """`model_type`s whose exactness tests pass (rule 3)."""
 
@@ -99,7 +124,10 @@ def rotated_layers(config: PreTrainedConfig) -> tuple[bool, ...] | None:
     attribute = family_of(config).rotated_layers
     if attribute is None:
         return None
-    layers = tuple(bool(rotated) for rotated in getattr(config, attribute)[: config.num_hidden_layers])
+    if attribute == WINDOWS_ONLY:
+        layers = tuple(window is not None for window in windows(config) or ())
+    else:
+        layers = tuple(bool(rotated) for rotated in getattr(config, attribute)[: config.num_hidden_layers])
     return None if all(layers) else layers
 
 
@@ -202,6 +230,10 @@ def _check_kinds(text: PreTrainedConfig, name: str, family: Family) -> None:
         raise UnsupportedModelError(
             f"{name}: sliding-window layers are not verified for this family; use a model of a verified one "
             f"({_having('windows')})."
+        )
+    if family.rotated_layers == WINDOWS_ONLY and not has_window and not name.startswith("exaone"):
+        raise UnsupportedModelError(
+            f"{name}: without sliding-window layers, no layer rotates its keys, which is not verified; {USE_ANOTHER}."
         )
     if not getattr(text, "num_attention_heads", None):
         raise UnsupportedModelError(

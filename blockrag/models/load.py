@@ -15,10 +15,11 @@ from transformers import (
 )
 
 from blockrag.attention import gqa
+from blockrag.attention.probe import check_exact
 from blockrag.errors import UnsupportedModelError, WeightsError
 from blockrag.models.adapter import Adapter, apply_changes
 from blockrag.models.answer_model import AnswerModel
-from blockrag.models.families import check_supported, n_experts
+from blockrag.models.families import FAMILIES, check_supported, n_experts
 from blockrag.models.int8 import use_int8
 from blockrag.models.store import base_id, local_path, weights_sha256
 
@@ -48,7 +49,8 @@ def load_answer_model(
     dtype : torch.dtype, optional
         By default `best_dtype`; with int8, that of everything but the weights (see `blockrag.models.int8`).
     allow_unverified : bool
-        See `check_supported`; the family is checked before any weights are read.
+        See `check_supported`; the family is checked before any weights are read, and a model of an unverified one is
+        compared with one dense pass (`check_exact`).
     adapter : Adapter, optional
         Made for this model; block mode gets a network of its own, which shares unchanged weights with full mode's.
 
@@ -82,6 +84,8 @@ def load_answer_model(
         model = AnswerModel(network, tokenizer, weights_id, allow_unverified=allow_unverified)
     else:
         model = adapted(network, tokenizer, weights_id, adapter, allow_unverified=allow_unverified)
+    if config.model_type not in FAMILIES:
+        check_exact(model)
     if dtype == torch.int8:
         use_int8(model.network, (model.full or model).network)
     return model

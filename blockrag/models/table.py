@@ -30,8 +30,8 @@ All {n} kinds of causal language models of transformers {version}, with the sett
 Made by `python -m blockrag models families`.
 
 *Verified*: the exactness tests pass, on tiny models of the real architecture. *Unverified*: nothing in the settings
-speaks against it; `--allow-unverified` tries it, and the network is checked when it is loaded. *Refused*: blocks
-cannot be cached exactly, or are not verified to be, whatever the flag.
+speaks against it; `--allow-unverified` tries it, and the model is compared with one dense pass when it is loaded.
+*Refused*: blocks cannot be cached exactly, or are not verified to be, whatever the flag.
 
 For layers with a window, the reference is the block mask within the window, at positions of the joined prompt; only the
 tokens that the window sees are joined. Models with windows, capped scores or learned sinks are computed under a mask,
