@@ -8,6 +8,7 @@ import random
 import re
 import runpy
 import shlex
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,6 +24,7 @@ from blockrag.kv.tiered import TieredKV
 from blockrag.models.adapter import Change, load_adapter
 from blockrag.models.load import load_answer_model, load_tokenizer
 from blockrag.prompt import Prompt
+from tests.processes import start
 from tests.tiny import WordEmbedder, tiny_model, tiny_tokenizer
 from training.cli import commit
 from training.distill import adapt, selfmade
@@ -412,15 +414,26 @@ def test_long_text_is_evaluated_by_the_distance_from_a_boundary(trained):
     assert point["modes"]["block"]["kl"] == pytest.approx(mean) and picture.read_bytes().startswith(b"\x89PNG")
 
 
+def learn(tell, rank: int, environment: dict[str, str], command: list[str]) -> None:
+    """One of two processes, as torchrun starts them."""
+    os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
+    distill(command)
+
+
 @pytest.mark.timeout(240)
 def test_two_processes_learn_what_one_does(trained, tmp_path):
     """Each gets half of the examples; gradients are summed."""
     run = ["--model", str(trained / "base"), "--data", str(trained / "examples.safetensors"), "--device", "cpu"]
     student = ["student", *run, "--teacher", str(trained / "teacher"), "--examples", "4", "--rank", "4", "--steps", "3"]
     distill([*student, "--out", str(tmp_path / "one")])
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launch, "-m", "training.distill", *student, "--out", str(tmp_path / "two")]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "BLOCKRAG_HOME": os.environ["BLOCKRAG_HOME"]}
+    running = [start(learn, rank, environment, [*student, "--out", str(tmp_path / "two")])[0] for rank in range(2)]
+    for process in running:
+        process.join()
+    assert [process.exitcode for process in running] == [0, 0]
     logs = [json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[-1]) for name in ("one", "two")]
     assert logs[0]["loss"] == pytest.approx(logs[1]["loss"], rel=1e-4)
     assert logs[0]["grad_norm"] == pytest.approx(logs[1]["grad_norm"], rel=1e-3)
