@@ -8,7 +8,6 @@ python app.py --demo                 for the open internet: small limits, collec
 
 import argparse
 import getpass
-import importlib
 import logging
 import os
 import shutil
@@ -17,13 +16,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blockrag.cli import options
-from blockrag.errors import BlockRAGError
+from blockrag.errors import ArgumentError, BlockRAGError
 from blockrag.models import DEFAULT_MODEL
 from blockrag.segment import DEFAULT_SEGMENTER, SEGMENTERS
 from ui import malloc
 
 INCOMING = "incoming"
 """Folder, in the data folder, of files that arrive and of exports."""
+NO_ZEROGPU = (
+    "this Space runs on ZeroGPU, which lends a GPU to a process that ends after seconds, and its block KV with it. "
+    "Choose CPU or a GPU of its own in the Space's settings"
+)
 LOOPBACK = ("127.0.0.1", "localhost", "::1", None)
 
 
@@ -118,12 +121,11 @@ def make_server(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # no
     auth = auth_of(args.users) if args.users else None
     data_dir = data_dir_of(args)
     demo = args.demo or bool(os.environ.get("SPACE_ID"))
-    if is_zerogpu():
-        register_zerogpu()
-    device = "cpu" if is_zerogpu() else args.device
+    if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true"):
+        raise ArgumentError(NO_ZEROGPU)
     store = Store.open(args.database or sqlite_url(data_dir / "blockrag.sqlite"))
     chosen = args.model or store.settings.of(APPLICATION).get("model")  # on the page, earlier
-    model = options.pick_model(chosen or DEFAULT_MODEL, device)
+    model = options.pick_model(chosen or DEFAULT_MODEL, args.device)
 
     def load(name: str) -> Engine:
         return Engine.from_pretrained(
@@ -131,7 +133,7 @@ def make_server(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # no
             adapter=args.adapter,
             embedder=args.embedder,
             kv_dir=data_dir / "kv",
-            device=device,
+            device=args.device,
             dtype=args.dtype,
             allow_unverified=args.allow_unverified,
             **options.kv_settings(args),
@@ -174,24 +176,6 @@ def access_of(args: argparse.Namespace, demo: bool):  # type: ignore[no-untyped-
         return "login"
     host = args.host or os.environ.get("GRADIO_SERVER_NAME")
     return "private" if demo else args.access or ("shared" if host in LOOPBACK else "private")
-
-
-def is_zerogpu() -> bool:
-    """Return whether this is a Space on ZeroGPU, which lends a GPU to one function for seconds, in a forked process.
-
-    Block KV computed there is lost when the process ends, and database connections must not cross a fork. So the models
-    stay on the CPU.
-    """
-    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true")
-
-
-def register_zerogpu() -> None:
-    """Register a GPU function: without one, a Space on ZeroGPU does not start."""
-    spaces = importlib.import_module("spaces")
-
-    @spaces.GPU(duration=5)
-    def device() -> str:
-        return str(importlib.import_module("torch").cuda.get_device_name())
 
 
 if __name__ == "__main__":

@@ -5,21 +5,23 @@ import json
 import logging
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
 import time
 import traceback
-import types
 import urllib.request
 from pathlib import Path
 
 import pytest
+import yaml
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 import app
 from blockrag.engine import Engine
+from blockrag.errors import ArgumentError
 from storage.__main__ import main as storage_command
 from storage.lock import LockedError, locked
 from tests.tiny import tiny_engine
@@ -56,22 +58,33 @@ def test_a_space_is_a_demo_with_small_limits(monkeypatch, tmp_path):
     server.close()
 
 
-def test_zerogpu_gets_its_function_and_the_models_stay_on_the_cpu(monkeypatch, tmp_path):
-    seen, devices = [], []
-    monkeypatch.setitem(
-        sys.modules, "spaces", types.SimpleNamespace(GPU=lambda duration: lambda call: seen.append(call) or call)
-    )
+def test_zerogpu_is_refused_with_what_to_choose_instead(monkeypatch, tmp_path):
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    with pytest.raises(ArgumentError, match="Choose CPU or a GPU of its own"):
+        app.make_server(app.parse(["--data-dir", str(tmp_path)]))
 
-    def from_pretrained(*args, kv_dir, device, **kwargs):
-        devices.append(device)
-        return tiny_engine(kv_dir)
 
-    monkeypatch.setattr(Engine, "from_pretrained", from_pretrained)
-    app.make_server(app.parse(["--data-dir", str(tmp_path)])).close()
-    assert len(seen) == 1 and devices == ["cpu"]
-    monkeypatch.delenv("SPACES_ZERO_GPU")
-    assert not app.is_zerogpu()
+def test_a_space_gets_what_the_application_needs_and_a_readme_of_its_own(monkeypatch):
+    push = runpy.run_path(str(ROOT / "integrations" / "space" / "push.py"))
+    files = push["files_of_space"]()
+    assert {"app.py", "requirements.txt", "blockrag/__init__.py", "ui/page.py", "storage/store.py"} <= files.keys()
+    assert not [name for name in files if name.startswith("tests/")]
+    _, front, text = files["README.md"].read_text(encoding="utf-8").split("---\n", 2)
+    settings = yaml.safe_load(front)
+    assert settings["app_file"] == "app.py" and settings["license"] == "apache-2.0" and "BlockRAG" in text
+    assert not (ROOT / "README.md").read_text(encoding="utf-8").startswith("---")
+    made = []
+
+    class Api:
+        def create_repo(self, *args, **settings):
+            made.append(settings["space_sdk"])
+
+        def create_commit(self, space, operations, **settings):
+            made.append((space, {operation.path_in_repo for operation in operations}))
+
+    monkeypatch.setitem(push["main"].__globals__, "HfApi", Api)
+    push["main"](["someone/blockrag"])
+    assert made == ["gradio", ("someone/blockrag", files.keys())]
 
 
 HOLDER = """
