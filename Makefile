@@ -5,6 +5,7 @@ check: lint
 	pytest -m "not slow and not weights" tests/test_*.py
 
 lint:
+	rm -f ui/components/*.pyi  # Gradio writes them when the page is built
 	ruff check .
 	ruff format --check .
 	mypy

@@ -378,6 +378,7 @@ def test_a_text_that_mentions_how_a_pdf_begins_is_a_text():
         load(pdf("text"), "formats.md")
 
 
+@pytest.mark.slow
 def test_fifty_megabytes_and_a_line_of_a_million_characters_load():
     line = "A sentence that fills the file, again and again. "
     assert len(load((line * (50 * (1 << 20) // len(line))).encode(), "big.txt").text) > 52_000_000

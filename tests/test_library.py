@@ -134,6 +134,7 @@ def test_importing_the_class_takes_no_model_library():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
 
 
+@pytest.mark.slow
 def test_loading_a_model_takes_no_gguf_sentence_transformers_or_accelerate():
     code = (
         "import sys\n"
