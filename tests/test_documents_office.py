@@ -15,7 +15,8 @@ from pptx.util import Inches
 
 from blockrag.documents import Limits, load, powerpoint, word
 from blockrag.documents.document import Content
-from blockrag.documents.word_numbering import Numbering, number_text
+from blockrag.documents.number_formats import format_of, number_text
+from blockrag.documents.word_numbering import Numbering
 from blockrag.documents.word_runs import formula, shifted
 from tests.document_files import CONTAINER, FIELD, ONE, PACKAGE, epub, saved, zipped
 
@@ -269,3 +270,23 @@ def test_lists_of_slides_have_the_numbers_that_powerpoint_shows():
         )
     found = powerpoint.read("f.pptx", saved(deck), Limits()).text
     assert found == "5. Fifth\n  (a) inner\n6. Sixth\n\nplain\n\nI. Again\n"
+
+
+@pytest.mark.parametrize(
+    "number, format, text",
+    [
+        (3, "russianLower", "в"), (30, "russianUpper", "АА"), (21, "japaneseCounting", "二十一"), (110, "chineseCounting", "百十"),
+        (105, "ideographDigital", "一〇五"), (12, "koreanCounting", "십이"), (3, "decimalEnclosedCircle", "③"),
+        (21, "decimalEnclosedCircle", "21"), (4, "aiueoFullWidth", "エ"), (2, "iroha", "ロ"), (3, "ganada", "다"),
+        (15, "hebrew1", "טו"), (22, "hebrew1", "כב"), (2, "arabicAlpha", "ب"), (10, "thaiNumbers", "๑๐"), (12, "hindiNumbers", "१२"),
+        (21, "ordinalText", "Twenty-first"), (20, "ordinalText", "Twentieth"), (12, "cardinalText", "Twelve"),
+        (2, "ideographTraditional", "乙"), (26, "hex", "1A"), (3, "numberInDash", "- 3 -"), (7, "unknown", "7"),
+    ],
+)  # fmt: skip
+def test_numbers_in_the_scripts_of_the_world(number, format, text):
+    assert number_text(number, format) == text
+    assert (
+        format_of("一") == "japaneseCounting"
+        and format_of("①") == "decimalEnclosedCircle"
+        and format_of("?") == "decimal"
+    )

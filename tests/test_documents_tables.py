@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from blockrag.documents import Limits, load, media, rtf, spreadsheet
 from blockrag.documents.spreadsheet import cell_text, grids
 from blockrag.errors import DocumentError
-from tests.document_files import SPACES, opendocument, workbook, zipped
+from tests.document_files import SPACES, opendocument, unzipped, workbook, zipped
 
 # Excel
 
@@ -243,3 +243,101 @@ def test_titles_are_headings_and_page_numbers_no_text():
     style = '<style:style style:name="P1" style:family="paragraph" style:parent-style-name="Title"/>'
     body = '<text:p text:style-name="P1">Handbook</text:p><text:p>Page <text:page-number>3</text:page-number></text:p>'
     assert load(opendocument("text", body, style), "f.odt").text == "# Handbook\n\nPage\n"
+
+
+def test_lists_of_an_opendocument_text_are_numbered_in_any_script():
+    level = '<text:list-level-style-number text:level="1" style:num-format="一, 二, 三, ..." style:num-suffix="、"/>'
+    body = '<text:list text:style-name="L"><text:list-item><text:p>港</text:p></text:list-item></text:list>'
+    document = load(opendocument("text", body, f'<text:list-style style:name="L">{level}</text:list-style>'), "f.odt")
+    assert document.text == "一、 港\n"
+
+
+def numbered(level: int, shown: int = 1, **more: str) -> str:
+    extra = "".join(f' {key.replace("_", ":")}="{value}"' for key, value in more.items())
+    return (
+        f'<text:list-level-style-number text:level="{level}" style:num-format="1" style:num-suffix="." '
+        f'text:display-levels="{shown}"{extra}/>'
+    )
+
+
+def items(*texts: str, attributes: str = "") -> str:
+    inner = "".join(
+        text if text.startswith("<") else f"<text:list-item><text:p>{text}</text:p></text:list-item>" for text in texts
+    )
+    return f'<text:list text:style-name="L"{attributes}>{inner}</text:list>'
+
+
+def test_headings_in_lists_are_headings_and_clauses_show_the_levels_above():
+    styles = f'<text:list-style style:name="L">{numbered(1)}{numbered(2, 2)}</text:list-style>'
+    head = (
+        '<text:list-item><text:h text:outline-level="2">Payment</text:h>'
+        + items("Due on entry.", "Late.")
+        + "</text:list-item>"
+    )
+    body = items("First.", head)
+    assert (
+        load(opendocument("text", body, styles), "f.odt").text
+        == "1. First.\n\n## 2. Payment\n\n2.1. Due on entry.\n2.2. Late.\n"
+    )
+
+
+def test_lists_continue_where_they_say_so_and_start_where_they_say_so():
+    styles = f'<text:list-style style:name="L">{numbered(1)}{numbered(2, 2)}</text:list-style>'
+    apart = "<text:p>Between.</text:p>"
+    nested = "<text:list-item>" + items("inner") + "</text:list-item>"
+    body = items("a") + apart + items("b", attributes=' text:continue-numbering="true"') + apart
+    body += items(nested, attributes=' text:continue-list="x"') + apart + items("again")
+    body += apart + items('<text:list-item text:start-value="7"><text:p>seven</text:p></text:list-item>')
+    found = load(opendocument("text", body, styles), "f.odt").text.split("\n\nBetween.\n\n")
+    assert [part.strip() for part in found] == ["1. a", "2. b", "2.1. inner", "1. again", "7. seven"]
+
+
+def test_headings_are_numbered_by_the_outline():
+    outline = numbered(1).replace("list-level", "outline-level").replace("-number", "") + numbered(2, 2).replace(
+        "list-level", "outline-level"
+    ).replace("-number", "")
+    spaces = SPACES
+    styles = (
+        f"<office:document-styles {spaces}><text:outline-style>{outline}</text:outline-style></office:document-styles>"
+    )
+    body = "".join(
+        f'<text:h text:outline-level="{level}"{more}>{text}</text:h>'
+        for level, text, more in (
+            (1, "A", ""),
+            (2, "B", ""),
+            (2, "C", ""),
+            (1, "D", ' text:is-list-header="true"'),
+            (1, "E", ""),
+            (2, "F", ""),
+        )
+    )
+    document = load(opendocument("text", body, **{"styles.xml": styles}), "f.odt")
+    assert document.text == "# 1. A\n\n## 1.1. B\n\n## 1.2. C\n\n# D\n\n# 2. E\n\n## 2.1. F\n"
+
+
+def test_hidden_sheets_of_opendocument_are_told():
+    style = '<style:style style:name="ta2" style:family="table"><style:table-properties table:display="false"/></style:style>'
+    sheet = '<table:table table:name="S" table:style-name="ta2"><table:table-row><table:table-cell><text:p>a</text:p></table:table-cell></table:table-row></table:table>'
+    assert load(opendocument("spreadsheet", sheet, style), "f.ods").notes == ('The sheet "S" is hidden but read.',)
+
+
+def test_formulas_without_values_are_told_and_comments_found_wherever_they_are():
+    def fill(book):
+        sheet = book.add_worksheet("S")
+        sheet.write_row(0, 0, ["a", "b"])
+        sheet.write_formula(1, 0, "=1+1", value=2)
+        sheet.write_comment(0, 0, "a remark")
+
+    members = unzipped(workbook(fill))
+    name = "xl/worksheets/sheet1.xml"
+    bare = members[name].replace(b"<f>1+1</f><v>2</v>", b"<f>1+1</f><v></v>")
+    assert bare != members[name]
+    moved = {
+        ("xl/comments/comment1.xml" if key == "xl/comments1.xml" else key): value for key, value in members.items()
+    }
+    document = load(zipped({**moved, name: bare}), "f.xlsx")
+    assert document.notes == (
+        "1 formula has no saved value and was left empty; open and save the file in a spreadsheet program.",
+    )
+    assert "[Comment at A1: a remark]" in document.text
+    assert load(zipped(members), "f.xlsx").notes == ()

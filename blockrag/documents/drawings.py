@@ -54,7 +54,7 @@ def chart(root: _Element) -> str:
     title = "".join(_TITLE(root)).strip()
     axes = "; ".join(filter(None, ("".join(_TEXT(axis)).strip() for axis in _AXES(root))))
     head = f"Chart: {title}" if title else "Chart"
-    return "\n\n".join([f"{head} ({axes})" if axes else head, *([markdown.table(rows)] if series else [])])
+    return "\n\n".join([f"{head} ({axes})" if axes else head, *([markdown.table(rows)] if places else [])])
 
 
 def diagram(root: _Element) -> str:

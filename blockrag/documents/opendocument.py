@@ -13,8 +13,8 @@ from lxml.etree import XPath, _Element
 from blockrag.documents import markdown
 from blockrag.documents.document import PAGE_BREAK, Content, Limits, counted
 from blockrag.documents.html_inline import formula
+from blockrag.documents.opendocument_lists import Counters, ListStyle, Outline, start_of
 from blockrag.documents.spreadsheet import grids
-from blockrag.documents.word_numbering import number_text
 from blockrag.documents.word_runs import shifted
 from blockrag.documents.zips import check_inflated, parse_xml, qualified_name
 from blockrag.errors import DocumentError
@@ -37,7 +37,7 @@ MAX_OBJECTS = 10_000
 MAX_DEPTH = 100
 """Levels of nested elements that are read."""
 
-_FORMATS = {"1": "decimal", "a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upperRoman", "": "none"}
+_BULLETS = ListStyle()
 
 
 _name = partial(qualified_name, namespaces=_NAMESPACES)
@@ -88,9 +88,12 @@ class _Reader:
         self._hidden: set[str] = set()
         self._titles = {"Title"}
         self._align: dict[str, str] = {}
-        self._levels: dict[str, dict[int, tuple[str, str, str, int]]] = {}
+        self._lists: dict[str, ListStyle] = {}
+        self._counters, self._outline = Counters(), Outline(_BULLETS)
         self._pending: list[str] = []
         self._n_notes = 0
+        self._shut: list[str] = []
+        self._hidden_tables: set[str] = set()
         self._left_out: Counter[str] = Counter()
         for root in (styles, content):
             if root is not None:
@@ -101,7 +104,9 @@ class _Reader:
         body = self._content.find(_name("office:body"))
         document = next(iter(body)) if body is not None and len(body) else self._content
         if document.tag == _name("office:spreadsheet"):
-            pages = [self._sheet(sheet) for sheet in document.iterchildren(_name("table:table"))]
+            sheets = list(document.iterchildren(_name("table:table")))
+            pages = [self._sheet(sheet) for sheet in sheets]
+            self._shut = [sheet.get(_name("table:name"), "") for sheet in sheets if self._is_hidden(sheet)]
         elif document.tag == _name("office:presentation"):
             pages = [markdown.paragraphs(self._slide(page)) for page in document.iterchildren(_name("draw:page"))]
         else:
@@ -118,12 +123,16 @@ class _Reader:
         ):
             if n:
                 yield f"{counted(n, one, many)} left out."
+        yield from (f'The sheet "{name}" is hidden but read.' for name in self._shut)
 
     def _read_styles(self, root: _Element) -> None:
         for style in _STYLES(root):
             id = style.get(_name("style:name"), "")
             if style.get(_name("style:parent-style-name")) == "Title":
                 self._titles.add(id)
+            for properties in style.iterchildren(_name("style:table-properties")):
+                if properties.get(_name("table:display")) == "false":
+                    self._hidden_tables.add(id)
             for properties in style.iterchildren(_name("style:text-properties")):
                 if properties.get(_name("text:display")) == "none":
                     self._hidden.add(id)
@@ -132,13 +141,9 @@ class _Reader:
                     below = position[0] == "sub" or position[0].startswith("-")
                     self._align[id] = "subscript" if below else "superscript"
         for style in _LIST_STYLES(root):
-            levels = self._levels.setdefault(style.get(_name("style:name"), ""), {})
-            for level in style:
-                depth, start = level.get(_name("text:level"), ""), level.get(_name("text:start-value"), "1")
-                if depth.isdigit() and level.tag == _name("text:list-level-style-number"):
-                    format = _FORMATS.get(level.get(_name("style:num-format"), ""), "decimal")
-                    prefix, suffix = level.get(_name("style:num-prefix"), ""), level.get(_name("style:num-suffix"), "")
-                    levels[int(depth[:3])] = (prefix, format, suffix, int(start[:9]) if start.isdigit() else 1)
+            self._lists[style.get(_name("style:name"), "")] = ListStyle(style)
+        for style in root.iter(_name("text:outline-style")):
+            self._outline = Outline(ListStyle(style))
 
     def _margins(self, kind: str) -> Iterator[str]:
         """Headers or footers, each text once."""
@@ -150,14 +155,15 @@ class _Reader:
         for element in parent if depth < MAX_DEPTH else ():
             tag = element.tag
             if tag == _name("text:h"):
-                level, text = element.get(_name("text:outline-level"), "1"), self._text(element)
-                yield markdown.heading(text, int(level[:2]) if level.isdigit() else 1) if text.strip() else ""
+                text = self._text(element)
+                label = self._outline.label(element, _level_of(element)) if text.strip() else ""
+                yield self._heading(element, label, text) if text.strip() else ""
             elif tag == _name("text:p"):
                 text = self._text(element)
                 is_title = text.strip() and element.get(_name("text:style-name")) in self._titles
                 yield markdown.heading(text, 1) if is_title else text
             elif tag == _name("text:list"):
-                yield from self._list(element, 0, "", depth + 1)
+                yield from self._list(element, "", depth + 1)
             elif tag == _name("table:table"):
                 yield from grids(self._rows(element))
             elif tag in (_name("draw:object"), _name("draw:object-ole")):
@@ -167,23 +173,36 @@ class _Reader:
             yield from self._pending
             self._pending = []
 
-    def _list(self, element: _Element, level: int, style: str, depth: int) -> Iterator[str]:
-        style = element.get(_name("text:style-name"), style)
-        prefix, format, suffix, number = self._levels.get(style, {}).get(level + 1, ("", "", "", 1))
+    def _list(
+        self, element: _Element, name: str, depth: int, above: tuple[int, ...] = (), indent: int = 0
+    ) -> Iterator[str]:
+        """Items with their numbers, below items with the numbers `above`; headings among them as headings."""
+        name = element.get(_name("text:style-name"), name)
+        style = self._lists.get(name, _BULLETS)
+        number = self._counters.first(element, name, style, above)
         for item in element if depth < MAX_DEPTH else ():
-            first = True
+            number, first, inner = start_of(item, number), True, indent + 1
             for child in item:
                 if child.tag == _name("text:list"):
-                    yield from self._list(child, level + 1, style, depth + 1)
-                    continue
-                text = self._text(child)
-                label = f"{prefix}{number_text(number, format)}{suffix}" if format else "-"
-                if text.strip():
-                    yield markdown.item(text, level, (label or "-") if first else " " * len(label))
+                    parent = number - 1 if first and number > style.start(len(above) + 1) else number
+                    yield from self._list(child, name, depth + 1, (*above, parent), inner)
+                elif (text := self._text(child)).strip():
+                    is_numbered = first and item.tag == _name("text:list-item")
+                    label = style.label((*above, number)) if is_numbered else ""
+                    if child.tag == _name("text:h"):
+                        yield self._heading(child, label or "", text)
+                        inner = 0
+                    else:
+                        yield markdown.item(text, indent, ((label or "").strip() or "-") if is_numbered else " ")
                     first = False
                 yield from self._pending
                 self._pending = []
-            number += not first and item.tag == _name("text:list-item")
+            if not first and item.tag == _name("text:list-item"):
+                self._counters.keep(name, (*above, number))
+                number += 1
+
+    def _heading(self, element: _Element, label: str, text: str) -> str:
+        return markdown.heading(f"{label} {text}", _level_of(element))
 
     def _text(self, element: _Element, depth: int = 0) -> str:
         """Text of a paragraph; what stands in frames and notes becomes pending."""
@@ -279,6 +298,9 @@ class _Reader:
             self._left_out["repeats"] += wanted - most
         return max(1, min(wanted, most))
 
+    def _is_hidden(self, sheet: _Element) -> bool:
+        return sheet.get(_name("table:style-name"), "") in self._hidden_tables
+
     def _sheet(self, table: _Element) -> str:
         tables = [*grids(self._rows(table)), *self._pending]
         self._pending = []
@@ -298,3 +320,8 @@ class _Reader:
 def _folded(text: str | None) -> str:
     """Text of the file with each run of white space as one blank, as OpenDocument defines it."""
     return re.sub(r"[ \t\r\n]+", " ", text or "")
+
+
+def _level_of(heading: _Element) -> int:
+    stated = heading.get(_name("text:outline-level"), "1")
+    return int(stated) if stated.isdigit() and len(stated) < 3 else 1

@@ -10,7 +10,7 @@ from pptx.slide import Slide
 
 from blockrag.documents import drawings, markdown
 from blockrag.documents.document import PAGE_BREAK, Content, Limits, counted
-from blockrag.documents.word_numbering import number_text
+from blockrag.documents.number_formats import number_text
 from blockrag.documents.word_runs import formula, shifted
 from blockrag.documents.zips import check_inflated, parse_xml, qualified_name
 
@@ -31,7 +31,12 @@ _TABLES = XPath("./a:graphic/a:graphicData/a:tbl", namespaces=_NAMESPACES)
 _COMMENTS = XPath(".//p:text/text() | .//*[local-name()='txBody']//a:t/text()", namespaces=_NAMESPACES)
 _PICTURES = XPath(".//p:pic[not(ancestor::mc:Fallback)]", namespaces=_NAMESPACES)
 _TITLES, _LISTS = ("title", "ctrTitle"), ("body", "obj", "vert")
-_NUMBERS = {"alphaLc": "lowerLetter", "alphaUc": "upperLetter", "romanLc": "lowerRoman", "romanUc": "upperRoman"}
+_NUMBERS = {
+    "alphaLc": "lowerLetter", "alphaUc": "upperLetter", "romanLc": "lowerRoman", "romanUc": "upperRoman",
+    "circleNum": "decimalEnclosedCircle", "ea1": "japaneseCounting", "thaiAlpha": "thaiLetters",
+    "thaiNum": "thaiNumbers", "hindiNum": "hindiNumbers", "hebrew2": "hebrew2", "arabic1Minus": "arabicAlpha",
+    "arabic2Minus": "arabicAbjad", "arabicDb": "decimalFullWidth",
+}  # fmt: skip
 _FURNITURE = ("ftr", "sldNum", "dt", "hdr")
 """Placeholders that repeat on every slide."""
 
@@ -126,6 +131,8 @@ def _number(number: int, style: str) -> str:
     text = number_text(number, kind)
     if style.endswith("ParenBoth"):
         return f"({text})"
+    if style.endswith("Minus"):
+        return f"{text} -"
     return text if style.endswith("Plain") else f"{text})" if style.endswith("ParenR") else f"{text}."
 
 

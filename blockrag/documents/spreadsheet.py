@@ -19,7 +19,12 @@ MAX_CELLS = 20_000_000
 
 _COMMENTS = XPath("//*[local-name()='comment']")
 _CHART = re.compile(r"xl/charts/chart\d+\.xml", re.IGNORECASE)
-_COMMENT = re.compile(r"xl/comments\d*\.xml", re.IGNORECASE)
+_COMMENT = re.compile(r"xl/(?:comments/)?comments?\d*\.xml", re.IGNORECASE)
+_FORMULA = re.compile(
+    rb"<(?:\w+:)?c\b(?![^>]*\bt=[\"']str)[^>]*><(?:\w+:)?f\b[^>]*(?:/>|>[^<]*</(?:\w+:)?f>)\s*"
+    rb"(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v></(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
+)
+"""A cell with a formula whose value was never computed; that of a text may be empty."""
 _SHEET = re.compile(r"xl/worksheets/.*\.xml", re.IGNORECASE)
 _REFERENCE = re.compile(rb"""\br\s*=\s*["']([A-Za-z]{0,4})(\d{1,10})["']""")
 _REFERENCE_BYTES, _CHUNK_BYTES = 30, 1 << 20
@@ -135,6 +140,11 @@ def _extras(data: bytes) -> Iterator[str]:
 
 def _left_out(data: bytes) -> Iterator[str]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        n_pictures = sum(bool(_PICTURE.match(member)) for member in archive.namelist())
+        members = archive.namelist()
+        n_pictures = sum(bool(_PICTURE.match(member)) for member in members)
+        n_formulas = sum(len(_FORMULA.findall(archive.read(member))) for member in members if _SHEET.match(member))
+    if n_formulas:
+        subject = counted(n_formulas, "formula has", "formulas have")
+        yield f"{subject} no saved value and was left empty; open and save the file in a spreadsheet program."
     if n_pictures:
         yield f"{counted(n_pictures, 'picture was', 'pictures were')} left out."

@@ -6,16 +6,10 @@ from dataclasses import dataclass, field
 from docx.oxml.ns import qn
 from lxml.etree import _Element
 
+from blockrag.documents.number_formats import number_text
+
 MAX_DEPTH = 9
 """Levels of a list."""
-
-MAX_LETTERS = 50
-"""Most letters of a number such as "aaa"; Word stops there too."""
-
-_ROMAN = (
-    (1000, "m"), (900, "cm"), (500, "d"), (400, "cd"), (100, "c"), (90, "xc"), (50, "l"), (40, "xl"), (10, "x"),
-    (9, "ix"), (5, "v"), (4, "iv"), (1, "i"),
-)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -103,25 +97,6 @@ class Numbering:
             restart = found.levels[below].restart if below in found.levels else None
             if restart is None or restart > depth:
                 found.counters[below] = None
-
-
-def number_text(number: int, format: str) -> str:
-    """A number in one of Word's formats; in figures if the format is not known."""
-    if format == "none":
-        return ""
-    if format in ("lowerRoman", "upperRoman") and 0 < number < 4000:
-        text = ""
-        for value, letters in _ROMAN:
-            text, number = text + letters * (number // value), number % value
-        return text.upper() if format == "upperRoman" else text
-    if format in ("lowerLetter", "upperLetter") and number > 0:
-        letter = chr(ord("a") + (number - 1) % 26) * min((number - 1) // 26 + 1, MAX_LETTERS)
-        return letter.upper() if format == "upperLetter" else letter
-    if format == "decimalZero":
-        return f"{number:02}"
-    if format == "ordinal":
-        return f"{number}{'th' if 10 < number % 100 < 14 else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
-    return str(number)
 
 
 def _shown(found: _List, level: Level) -> str:
