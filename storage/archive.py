@@ -24,6 +24,7 @@ from blockrag.index.upgrade import former_source
 from blockrag.progress import OnProgress, Progress, ignore
 from blockrag.segment import Edit, Scored, Segmentation, SizeBounds
 from storage.archive_reader import FORMAT, MANIFEST, MAX_LINE_BYTES, MAX_LISTED, VERSION
+from storage.backup import written_aside
 from storage.collections import IMPORTING, CollectionRecord
 from storage.errors import ArchiveError
 from storage.library import Library
@@ -34,9 +35,15 @@ Part = tuple[Document, NewSegmentation, list[Edit]]
 
 
 def export(library: Library, collection: CollectionRecord, path: Path) -> None:
-    """Write a collection with its documents, segmentations and edits to `path`."""
+    """Write a collection with its documents, segmentations and edits to `path`, whole or not at all.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
     store, documents = library.store, []
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with written_aside(path) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
         for number, record in enumerate(store.documents.of(collection.id)):
             saved, scored = store.segmentations.get(record.id), store.segmentations.scored(record.id)
             archive.writestr(f"documents/{number}.txt", _encode(store.documents.read(record.id).text))

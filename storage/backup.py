@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy.engine import make_url
@@ -50,7 +50,7 @@ def back_up(url: str, target: Path) -> int:
         If `target` cannot be written.
     """
     path = path_of(url)
-    with _aside(target) as aside:
+    with written_aside(target) as aside:
         try:
             with closing(connect(path)) as source, closing(sqlite3.connect(aside)) as copy:
                 source.backup(copy)
@@ -77,7 +77,7 @@ def restore(url: str, backup: Path) -> Path:
     if told := problems(backup):
         raise DamagedError(backup, told[0])
     path = Path(make_url(url).database or "")
-    with _aside(path) as aside:
+    with written_aside(path) as aside:
         shutil.copyfile(backup, aside)
         return set_aside(path)
 
@@ -101,8 +101,9 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def _aside(target: Path) -> Iterator[Path]:
-    """Yield an empty file beside `target`, readable by this user only, and rename it to `target` at the end."""
+def written_aside(target: Path) -> Iterator[Path]:
+    """Yield an empty file beside `target`, readable by this user only, and rename it to `target` at the end. An OSError
+    becomes a StorageError."""
     aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -113,7 +114,8 @@ def _aside(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise StorageError(f"{target} cannot be written ({error.strerror})") from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # a failing disk was told already
+            aside.unlink(missing_ok=True)
 
 
 def _failed(path: Path, error: sqlite3.DatabaseError) -> StorageError:

@@ -90,7 +90,7 @@ class Library:
             shutil.copyfile(path, kept)
             return self.store.documents.receive(collection_id, name, file, kept.stat().st_size)
         except BaseException as error:
-            kept.unlink(missing_ok=True)
+            _discard(kept)
             if isinstance(error, OSError):
                 raise StorageError(f"the server could not keep the file ({error.strerror})") from error
             raise
@@ -102,7 +102,7 @@ class Library:
     def dismiss(self, upload: UploadRecord) -> None:
         """Remove an upload and its file."""
         self.store.documents.dismiss(upload.id)
-        self.upload_path(upload).unlink(missing_ok=True)
+        _discard(self.upload_path(upload))
 
     def segment(
         self,
@@ -164,7 +164,7 @@ class Library:
         with self._lock:
             self._open.pop(collection.id, None)
         for upload in uploads:
-            self.upload_path(upload).unlink(missing_ok=True)
+            _discard(self.upload_path(upload))
         self._delete_kv(orphans)
 
     def _delete_kv(self, kv_keys: Iterable[str]) -> None:
@@ -174,6 +174,14 @@ class Library:
     def close(self) -> None:
         """Close the database."""
         self.store.close()
+
+
+def _discard(path: Path) -> None:
+    """Remove a file that no row names any more. What a failing disk keeps, the doctor removes at the next start."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        _LOG.error("an uploaded file could not be removed (%s); the next start tries again", error.strerror)
 
 
 def _remove_former_indexes(folder: Path) -> None:

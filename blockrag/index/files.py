@@ -89,9 +89,16 @@ class FileIndex(Index):
 
     @contextmanager
     def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
-        with self._lock, self._sql:
+        with self._failures(), self._lock, self._sql:
             self._sql.execute(f"BEGIN {kind}")
             yield
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise IndexStoreError(f"the index in {self.directory} cannot be used: {error}") from error
 
     def _write(self, document: Document, blocks: Sequence[IndexedBlock], vectors: np.ndarray) -> Change:
         with self._transaction():
@@ -195,7 +202,7 @@ class FileIndex(Index):
         """Have deleted text leave the index of words and the write-ahead log too."""
         with self._transaction():
             forget_deleted(self._sql.execute)
-        with self._lock:
+        with self._failures(), self._lock:
             self._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def known_vectors(self, kv_keys: Iterable[str]) -> dict[str, np.ndarray]:
