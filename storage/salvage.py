@@ -177,8 +177,11 @@ def _adopt_documents(new: sqlite3.Connection, losses: list[str]) -> None:
     for (id,) in new.execute(query).fetchall():
         row = {"id": id, "token": secrets.token_hex(24), "owner": "local", "name": f"Salvaged {id}", "clock": clock}
         row |= {"created_s": time.time(), "used_s": time.time(), "index_version": 0}
-        values = [row[column] for column in columns]
-        new.execute(f"INSERT INTO collections VALUES ({', '.join('?' * len(values))})", values)
+        known = [column for column in columns if column in row]
+        places = ", ".join("?" * len(known))
+        new.execute(
+            f"INSERT INTO collections ({', '.join(known)}) VALUES ({places})", [row[column] for column in known]
+        )
         losses.append(
             f"collections: name and owner of {id}; it is {row['name']!r} of 'local' now, with the token {row['token']}"
         )
@@ -205,6 +208,7 @@ def _fill_texts(new: sqlite3.Connection, losses: list[str]) -> None:
             told = json.dumps([*json.loads(notes or "[]"), *lost][:50])
             new.execute("UPDATE documents SET sha256 = ?, notes = ? WHERE id = ?", (digest.hexdigest(), told, id))
             new.execute("DELETE FROM blocks WHERE document_id = ?", (id,))
+    new.execute("DELETE FROM vectors WHERE id NOT IN (SELECT vector_id FROM blocks)")
 
 
 def _drop_orphans(new: sqlite3.Connection, losses: list[str]) -> None:
