@@ -57,7 +57,14 @@ class _Page:
             gr.Markdown(f"# {strings.TITLE}\n{strings.TAGLINE}", elem_id="title")
             self.status = View("status", {}, elem_id="status")
             menu = gr.Dropdown(
-                label=strings.COLLECTION, choices=[], interactive=True, elem_id="collection", min_width=240, scale=0
+                label=strings.COLLECTION,
+                show_label=False,
+                container=False,
+                choices=[],
+                interactive=True,
+                elem_id="collection",
+                min_width=220,
+                scale=0,
             )
         self.conversation = ConversationPanel(session)
         self._tab = gr.State(strings.ASK)

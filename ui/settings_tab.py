@@ -12,7 +12,7 @@ from ui.preferences import PREFERENCES
 from ui.session import QUICK, Session, Updates
 
 ROWS = (
-    ("segmenter", "mode"),
+    ("auto_index", "segmenter", "mode"),
     ("granularity", "k", "max_new_tokens"),
     ("temperature", "top_p"),
     ("min_tokens", "max_tokens"),
@@ -25,24 +25,7 @@ class SettingsTab:
 
     def __init__(self, session: Session):
         self._session, service = session, session.service
-        gr.Markdown(strings.SETTINGS_EXPLAINED)
-        self.fields: dict[str, Any] = {}
-        for names in ROWS:
-            with gr.Row():
-                for name in names:
-                    self.fields[name] = _field(name, service.segmenter)
-        with gr.Row(elem_classes="actions"):
-            self.save = gr.Button(strings.SAVE, variant="primary", elem_id="save-settings")
-        gr.Markdown(strings.BUDGETS, elem_classes="heading")
         is_shared = service.access == "shared"
-        gr.Markdown(strings.BUDGETS_EXPLAINED if is_shared else strings.BUDGETS_ELSEWHERE, elem_classes="aside")
-        with gr.Row():
-            self.budgets = {
-                name: gr.Number(round(gib, 3), label=name, minimum=0, interactive=is_shared, elem_id=f"budget-{name}")
-                for name, gib in settings.budgets(service).items()
-            }
-        with gr.Row(elem_classes="actions"):
-            self.save_budgets = gr.Button(strings.SAVE_BUDGETS, interactive=is_shared, elem_id="save-budgets")
         gr.Markdown(strings.MODELS, elem_classes="heading")
         gr.Markdown(strings.MODELS_EXPLAINED, elem_classes="aside")
         in_use, self.models = settings.models_view(service), {}
@@ -69,6 +52,24 @@ class SettingsTab:
                     elem_id=f"{name}-in-use",
                     min_width=260,
                 )
+        gr.Markdown(strings.SETTINGS, elem_classes="heading")
+        gr.Markdown(strings.SETTINGS_EXPLAINED, elem_classes="aside")
+        self.fields: dict[str, Any] = {}
+        for names in ROWS:
+            with gr.Row():
+                for name in names:
+                    self.fields[name] = _field(name, service.segmenter)
+        with gr.Row(elem_classes="actions"):
+            self.save = gr.Button(strings.SAVE, variant="primary", elem_id="save-settings")
+        gr.Markdown(strings.BUDGETS, elem_classes="heading")
+        gr.Markdown(strings.BUDGETS_EXPLAINED if is_shared else strings.BUDGETS_ELSEWHERE, elem_classes="aside")
+        with gr.Row():
+            self.budgets = {
+                name: gr.Number(round(gib, 3), label=name, minimum=0, interactive=is_shared, elem_id=f"budget-{name}")
+                for name, gib in settings.budgets(service).items()
+            }
+        with gr.Row(elem_classes="actions"):
+            self.save_budgets = gr.Button(strings.SAVE_BUDGETS, interactive=is_shared, elem_id="save-budgets")
         fields = list(self.fields.values())
         self.outputs = [*fields, *self.models.values()]
         self.use.click(self._use, [session.visitor, self.model], None, **QUICK)
@@ -107,6 +108,8 @@ class SettingsTab:
 def _field(name: str, segmenter: str) -> Any:
     preference, label = PREFERENCES[name], strings.SETTING_LABELS[name]
     common: dict[str, Any] = {"label": label, "info": preference.info, "elem_id": f"setting-{name}", "min_width": 260}
+    if isinstance(preference.default, bool):
+        return gr.Checkbox(preference.default, **common)
     if name == "segmenter":
         return gr.Dropdown(segmenter_choices(), value=segmenter, **common)
     if name == "mode":
