@@ -47,6 +47,7 @@ class UploadRecord:
     nbytes: int
     state: str
     reason: str
+    encoding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -172,12 +173,12 @@ class Documents:
             n_documents, n_chars = session.execute(query).one()
             return int(n_documents), int(n_chars)
 
-    def receive(self, collection_id: int, name: str, file: str, nbytes: int) -> int:
-        """Add an upload that waits to be read. Returns its id."""
+    def receive(self, collection_id: int, name: str, file: str, nbytes: int, encoding: str | None = None) -> int:
+        """Add an upload that waits to be read, in this encoding if one is named. Returns its id."""
         with self._database.write() as session:
             row = models.Upload(
                 collection_id=collection_id, name=name[: models.NAME_CHARS], file=file, nbytes=nbytes,
-                state="waiting", reason="", received_s=self._clock(),
+                state="waiting", reason="", received_s=self._clock(), encoding=encoding,
             )  # fmt: skip
             session.add(row)
             session.flush()
@@ -202,7 +203,7 @@ class Documents:
             query = query.where(models.Upload.collection_id == collection_id)
         with self._database.read() as session:
             return [
-                UploadRecord(r.id, r.collection_id, r.name, r.file, r.nbytes, r.state, r.reason)
+                UploadRecord(r.id, r.collection_id, r.name, r.file, r.nbytes, r.state, r.reason, r.encoding)
                 for r in session.scalars(query)
             ]
 

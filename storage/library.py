@@ -76,8 +76,9 @@ class Library:
         """Pipeline that answers from a collection."""
         return Pipeline(self.engine, self.index_of(collection.id))
 
-    def receive(self, collection_id: int, path: Path, name: str) -> int:
-        """Copy a file into the folder of uploads, where it survives a restart. Returns the upload's id.
+    def receive(self, collection_id: int, path: Path, name: str, encoding: str | None = None) -> int:
+        """Copy a file into the folder of uploads, where it survives a restart. `encoding` is that of a text file, if it
+        is not to be detected. Returns the upload's id.
 
         Raises
         ------
@@ -88,7 +89,7 @@ class Library:
         kept = self.received / file
         try:
             shutil.copyfile(path, kept)
-            return self.store.documents.receive(collection_id, name, file, kept.stat().st_size)
+            return self.store.documents.receive(collection_id, name, file, kept.stat().st_size, encoding)
         except BaseException as error:
             _discard(kept)
             if isinstance(error, OSError):

@@ -168,7 +168,7 @@ class Encoding(Base):
 class Upload(Base):
     """An uploaded file that is not read yet (``waiting``) or could not be read (``failed``).
 
-    `file` is its name in the folder of uploads, chosen by this program.
+    `file` is its name in the folder of uploads, chosen by this program; `encoding` is null where it is to be detected.
     """
 
     __tablename__ = "uploads"
@@ -182,6 +182,7 @@ class Upload(Base):
     state: Mapped[str] = mapped_column(String(WORD_CHARS))
     reason: Mapped[str]
     received_s: Mapped[float]
+    encoding: Mapped[str | None] = mapped_column(String(TOKEN_CHARS))
 
 
 class IndexRequest(Base):

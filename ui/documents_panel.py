@@ -12,6 +12,21 @@ from ui.components.view import View
 from ui.handlers import collections, documents, index
 from ui.session import JOBS, PRIVATE, QUICK, Session, Updates, address_of, user_errors
 
+ENCODINGS = (
+    "utf-8",
+    "cp1252",
+    "iso-8859-15",
+    "cp1250",
+    "cp1251",
+    "koi8-r",
+    "utf-16",
+    "shift_jis",
+    "gb18030",
+    "big5",
+    "euc-kr",
+)
+"""Offered in the menu; others can be typed."""
+
 
 class DocumentsPanel:
     """Layout and events of the panel. `open` sets `outputs` and allows uploads. `changed` events fire after documents
@@ -31,6 +46,18 @@ class DocumentsPanel:
         info = strings.UPLOAD_INFO.format(n_files=limits.n_files, megabytes=limits.file_bytes >> 20)
         gr.Markdown(info, elem_classes="aside")
         self.table = View("documents", {"empty": strings.NO_DOCUMENTS}, elem_id="documents")
+        with gr.Accordion(strings.MORE_WAYS, open=False, elem_id="more-ways"):
+            self.text_name = gr.Textbox(label=strings.PASTE_NAME, max_length=200, elem_id="text-name")
+            self.text = gr.Textbox(label=strings.PASTE, lines=4, max_lines=10, elem_id="text")
+            self.add_text = gr.Button(strings.PASTE_ADD, elem_id="add-text", size="md")
+            self.encoding = gr.Dropdown(
+                ["", *ENCODINGS],
+                value="",
+                label=strings.FILE_ENCODING,
+                info=strings.FILE_ENCODING_INFO,
+                allow_custom_value=True,
+                elem_id="encoding",
+            )
         self._lay_out_collections()
         self.outputs = [menu, self.upload, self.table, self.exported, self.name]
         self._wire()
@@ -57,9 +84,12 @@ class DocumentsPanel:
 
     def _wire(self) -> None:
         visitor = self._session.visitor
-        uploaded = self.upload.upload(self._load, [visitor, self.upload], [self.upload, self.table], **QUICK)
+        loaded = [self.upload, self.table]
+        uploaded = self.upload.upload(self._load, [visitor, self.upload, self.encoding], loaded, **QUICK)
+        texts = [self.text_name, self.text]
+        pasted = self.add_text.click(self._paste, [visitor, *texts], [*texts, self.table], **QUICK)
         removed = self.table.remove(self._remove, visitor, self.table, **QUICK)
-        self.changed = (uploaded, removed)
+        self.changed = (uploaded, pasted, removed)
         chosen = self._menu.input(self._choose, [visitor, self._menu], visitor, **QUICK)
         created = self.create.click(self._create, [visitor, self.name], visitor, **QUICK)
         renamed = self.rename.click(self._rename, [visitor, self.name], visitor, **QUICK)
@@ -79,10 +109,15 @@ class DocumentsPanel:
                 self.name: "",
             }
 
-    def _load(self, visitor: Any, paths: list[str], request: gr.Request) -> Updates:
+    def _load(self, visitor: Any, paths: list[str], encoding: str | None, request: gr.Request) -> Updates:
         with self._session.open(visitor, request) as collection:
-            documents.receive(collection, [Path(path) for path in paths])
+            documents.receive(collection, [Path(path) for path in paths], encoding or "")
             return {self.upload: None, self.table: documents.view(collection)}
+
+    def _paste(self, visitor: Any, name: str, text: str, request: gr.Request) -> Updates:
+        with self._session.open(visitor, request) as collection:
+            documents.receive_text(collection, name, text)
+            return {self.text_name: "", self.text: "", self.table: documents.view(collection)}
 
     def _remove(self, visitor: Any, request: gr.Request, event: gr.EventData) -> DocumentsPayload:
         with self._session.open(visitor, request) as collection:

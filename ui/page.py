@@ -35,6 +35,23 @@ FORMER_STATE = "blockrag-visit"
 TICK_S = 1.5
 """How often a page asks whether anything has changed."""
 
+TAB_ADDRESSES = """() => {
+  const tabs = () => [...document.querySelectorAll("#steps [role=tab], #steps .overflow-dropdown button")];
+  const name = (tab) => tab.textContent.trim().toLowerCase();
+  const named = () => new URLSearchParams(location.search).get("tab") ?? "ask";
+  const show = () => tabs().find((tab) => name(tab) === named() && tab.ariaSelected !== "true")?.click();
+  document.querySelector("#steps").addEventListener("click", (event) => {
+    const tab = event.target.closest("[role=tab], .overflow-dropdown button");
+    if (!tab || !event.isTrusted || name(tab) === named()) return;
+    const url = new URL(location);
+    url.searchParams.set("tab", name(tab));
+    history.pushState(null, "", url);
+  });
+  addEventListener("popstate", show);
+  show();
+}"""
+"""Gives each tab an address, so that a reload and the browser's buttons work."""
+
 DRAWER = "() => document.querySelector('#home').classList.toggle('drawer')"
 
 
@@ -116,6 +133,7 @@ class _Page:
         def enter(known: Any, formerly: Any, request: gr.Request) -> Updates:
             return {visitor: session.enter(known, formerly, request), former: {}}
 
+        page.load(None, None, None, js=TAB_ADDRESSES)
         entered = page.load(enter, [visitor, former], [visitor, former], **QUICK)
         for event in (entered, *documents.switched):
             opened = event.success(documents.open, visitor, documents.outputs, **QUICK)

@@ -216,7 +216,8 @@ class Worker:
 
     def _read(self, collection: "OpenCollection", upload: UploadRecord, report: Callable[[Progress], None]) -> None:
         path, limits = collection.library.upload_path(upload), collection.limiter.limits
-        document = load(path, name=upload.name, limits=ReadingLimits(max_bytes=limits.file_bytes))
+        reading = ReadingLimits(max_bytes=limits.file_bytes)
+        document = load(path, name=upload.name, limits=reading, encoding=upload.encoding)
         report(Progress("segment", 0, len(document.text)))
         known = collection.find(document.id)
         if known and known.record.sha256 == document.sha256:

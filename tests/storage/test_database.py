@@ -45,6 +45,7 @@ OLD_ROWS = {
         "VALUES (12, 6, 3, 0, 2, 1, {false}, 1.0)",
     ],
     "0006": [],
+    "0009": [],
     "0007": ["INSERT INTO index_requests VALUES (5, 1.0, '')"],
     "0008": [],
     "0005": ["UPDATE documents SET encoding = 'cp1252', notes = '[\"One left out.\"]' WHERE id = 6"],

@@ -2,6 +2,7 @@
 
 import pytest
 
+from blockrag.errors import BlockRAGError
 from blockrag.events import Source
 from storage.errors import LimitError
 from tests.document_files import FIELD
@@ -163,3 +164,26 @@ def test_two_visitors_upload_the_same_file_at_once(service, tmp_path):
     for collection in (one, two):
         view = read_waiting(collection)
         assert [(row["name"], row["state"]) for row in view["rows"]] == [("handout.md", strings.WAITING_TO_INDEX)]
+
+
+def test_a_pasted_text_becomes_a_document(service):
+    collection = visitor(service)
+    documents.receive_text(collection, " Tides ", "The tide comes in twice a day. " * 20)
+    documents.receive_text(collection, "", "# Moon\n\nThe moon pulls the water. " * 20)
+    view = read_waiting(collection)
+    assert [row["name"] for row in view["rows"]] == ["Tides.txt", "# Moon The moon pulls the water. # Moon .txt"]
+    for text, error in (("  ", "Paste a text first"), ("x" * (service.limits.file_bytes + 1), "larger than")):
+        with pytest.raises(BlockRAGError, match=error):
+            documents.receive_text(collection, "big", text)
+
+
+def test_a_named_encoding_is_used_even_after_a_restart(service, tmp_path):
+    collection = visitor(service, SECRET["secret"])
+    (tmp_path / "a.txt").write_bytes("Größe und Höhe der Tür. ".encode("cp850") * 20)
+    with pytest.raises(BlockRAGError, match="no encoding 'cp-none'"):
+        documents.receive(collection, [tmp_path / "a.txt"], "cp-none")
+    documents.receive(collection, [tmp_path / "a.txt"], " CP850 ")
+    again = visitor(CollectionService(service.library, "private"), SECRET["secret"])
+    assert read_waiting(again)["rows"][0]["name"] == "a.txt"
+    (document,) = again.documents.values()
+    assert document.content.text.startswith("Größe und Höhe")

@@ -132,7 +132,9 @@ def test_many_documents_are_searched_and_removed(open_page, tmp_path):
     expect(page.locator("#status [data-root]")).to_be_hidden()
     page.fill("#documents .search", "file-3")
     expect(page.locator("#documents .row:visible")).to_have_count(1)
-    page.get_by_role("button", name="Remove file-3.txt").click()
+    page.get_by_role("button", name="Remove file-3.txt", exact=True).click()
+    expect(page.locator("#documents .row")).to_have_count(8)
+    page.get_by_role("button", name="Really remove file-3.txt").click()
     expect(page.locator("#documents .row")).to_have_count(7)
 
 

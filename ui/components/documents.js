@@ -36,7 +36,17 @@ draw((value) => {
       const remove = make("button", "remove", "×");
       remove.title = "Remove";
       remove.setAttribute("aria-label", "Remove " + row.name);
-      remove.onclick = () => trigger("remove", { doc: row.id });
+      remove.onclick = () => {                    // asks before it removes
+        if (remove.classList.contains("sure")) return trigger("remove", { doc: row.id });
+        remove.classList.add("sure");
+        remove.textContent = "Remove?";
+        remove.setAttribute("aria-label", "Really remove " + row.name);
+        setTimeout(() => {
+          remove.classList.remove("sure");
+          remove.textContent = "×";
+          remove.setAttribute("aria-label", "Remove " + row.name);
+        }, 4000);
+      };
       item.append(remove);
     }
     return item;

@@ -1,16 +1,19 @@
 """Receive files, list and remove documents; stop and resume the work on them."""
 
+import codecs
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from blockrag.index import labels
 from storage.documents import DocumentRecord, UploadRecord
-from storage.errors import NotFoundError
+from storage.errors import LimitError, NotFoundError
 from storage.jobs import IndexRequest
 from ui import strings
 from ui.collection_document import CollectionDocument
 from ui.components.payloads import DocumentRow, DocumentsPayload, StatusPayload
 from ui.open_collection import OpenCollection
+from ui.preferences import PreferenceError
 from ui.worker import Running
 
 UPLOAD_ID = "upload-{id}"
@@ -19,13 +22,50 @@ UPLOAD_ID = "upload-{id}"
 SAMPLE = Path(__file__).parent.parent / "sample.md"
 
 
-def receive(collection: OpenCollection, paths: Sequence[Path]) -> None:
-    """Copy uploaded files, so that no restart loses them, and have them read. The originals stay: Gradio keeps equal
-    files of all visitors once, and deletes them later. Raises LimitError if they are too many."""
+def receive(collection: OpenCollection, paths: Sequence[Path], encoding: str = "") -> None:
+    """Copy uploaded files, so that no restart loses them, and have them read, text files in an `encoding` if one is
+    named. The originals stay: Gradio keeps equal files of all visitors once, and deletes them later.
+
+    Raises
+    ------
+    LimitError
+        If they are too many.
+    PreferenceError
+        If there is no such encoding.
+    """
+    named = _known(encoding)
     collection.limiter.upload(collection.owner, len(paths))
     for path in paths:
-        collection.library.receive(collection.record.id, path, path.name)
+        collection.library.receive(collection.record.id, path, path.name, named)
     collection.worker.resume(collection.record.id)
+
+
+def receive_text(collection: OpenCollection, name: str, text: str) -> None:
+    """Have a pasted text read. A document of its name is replaced. Raises LimitError and PreferenceError."""
+    if not text.strip():
+        raise PreferenceError(strings.PASTE_EMPTY)
+    collection.limiter.upload(collection.owner, 1)
+    data = text.encode("utf-8", "replace")
+    if len(data) > collection.limiter.limits.file_bytes:
+        raise LimitError(strings.PASTE_TOO_LONG.format(megabytes=collection.limiter.limits.file_bytes >> 20))
+    name = name.strip() or " ".join(text.split())[:40]
+    with tempfile.TemporaryDirectory(prefix="blockrag-") as folder:
+        path = Path(folder) / "text"
+        path.write_bytes(data)
+        collection.library.receive(
+            collection.record.id, path, name if Path(name).suffix in (".md", ".txt") else f"{name}.txt", "utf-8"
+        )
+    collection.worker.resume(collection.record.id)
+
+
+def _known(encoding: str) -> str | None:
+    """Return the encoding's name, or None if none is named. Raises PreferenceError."""
+    if not encoding.strip():
+        return None
+    try:
+        return codecs.lookup(encoding.strip()).name
+    except LookupError as error:
+        raise PreferenceError(strings.NO_ENCODING.format(name=encoding)) from error
 
 
 def receive_sample(collection: OpenCollection) -> None:

@@ -1,0 +1,120 @@
+"""The walk of somebody who opens the page for the first time: what is seen, what is pressed, what comes of it."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from blockrag.engine import Engine
+from tests.ui.serving import serve
+from tests.ui.steps import PHONE, ask, calm, open_documents, open_tab, overflow, violations
+from ui import strings
+
+pytestmark = pytest.mark.browser
+
+
+def test_the_page_leads_from_the_sample_to_a_compared_answer(open_page):
+    page = open_page()
+    expect(page.locator("#title")).to_contain_text("Ask your documents.")
+    expect(page.locator("#model")).to_contain_text("Answers by")
+    page.get_by_role("button", name="Try the sample").click()
+    expect(page.locator("#thread .suggestion")).to_have_text(list(strings.SAMPLE_QUESTIONS))
+    expect(page.locator("#thread .sample")).to_have_count(0)
+    page.locator("#thread .suggestion").first.click()
+    turn = page.locator("#thread .turn")
+    expect(turn.locator(".question p")).to_have_text(strings.SAMPLE_QUESTIONS[0])
+    expect(turn.locator(".cost")).to_contain_text("First words after")
+    expect(page.locator("#documents .row")).to_contain_text("indexed")
+    expect(page.locator("#sources .card").first).to_be_visible()
+    turn.get_by_role("button", name="Compare with reading everything").click()
+    expect(turn.locator(".answer.full .body")).not_to_be_empty()
+    expect(turn.locator(".cost")).to_contain_text("instead of")
+    page.locator("#sources .card").first.click()
+    expect(page.locator("#source .marked")).to_be_in_viewport()
+
+
+def test_further_questions_wait_in_line(open_page):
+    page = open_page()
+    page.get_by_role("button", name="Try the sample").click()
+    expect(page.locator("#documents .row")).to_contain_text("indexed")
+    for question in ("How old is the chapel?", "How many puffins nest there?", "What runs on Gull Hill?"):
+        ask(page, question)
+    turns = page.locator("#thread .turn")
+    expect(turns).to_have_count(3)
+    expect(page.locator("#thread .acts")).to_have_count(3)
+    expect(turns.locator(".question p")).to_have_text(
+        ["How old is the chapel?", "How many puffins nest there?", "What runs on Gull Hill?"]
+    )
+
+
+def test_another_tab_sees_the_same_and_a_closed_one_ends_nothing(open_page):
+    page = open_page()
+    other = open_page(beside=page)
+    page.get_by_role("button", name="Try the sample").click()
+    expect(other.locator("#documents .row")).to_contain_text("A guide to Saltmere.md")
+    page.close()
+    expect(other.locator("#documents .row")).to_contain_text("indexed")
+    expect(other.locator("#thread .suggestion")).to_have_count(3)
+
+
+def test_tabs_have_addresses(open_page):
+    page = open_page()
+    open_tab(page, "Index")
+    expect(page).to_have_url(re.compile(r"\?tab=index$"))
+    open_tab(page, "Settings")
+    page.go_back()
+    expect(page.get_by_role("tab", name="Index")).to_have_attribute("aria-selected", "true")
+    page.reload()
+    expect(page.get_by_role("tab", name="Index")).to_have_attribute("aria-selected", "true")
+    page.go_back()
+    expect(page.get_by_role("tab", name="Ask")).to_have_attribute("aria-selected", "true")
+    calm(page)
+
+
+def test_a_text_is_pasted(open_page):
+    page = open_page()
+    page.get_by_role("button", name="Paste a text").click()
+    page.locator("#text-name input, #text-name textarea").first.fill("Tides")
+    page.locator("#text textarea").fill("The tide comes in twice a day. " * 10)
+    page.click("#add-text")
+    expect(page.locator("#documents .row")).to_contain_text("Tides.txt")
+    expect(page.locator("#documents .row")).to_contain_text("indexed")
+
+
+@pytest.mark.weights
+@pytest.mark.timeout(300)
+def test_the_sample_is_answered_rightly(open_page, tmp_path, screenshots, smollm2_path, minilm_path):
+    engine = Engine.from_pretrained("smollm2", kv_dir=tmp_path / "kv", memory_bytes=1 << 30)
+    url, close = serve(engine, tmp_path, segmenter="neural")
+    try:
+        page = open_page(url)
+        page.screenshot(path=screenshots / "first.png")
+        page.get_by_role("button", name="Try the sample").click()
+        for question, right in zip(
+            strings.SAMPLE_QUESTIONS, ("Ada Thornbury", "50 minutes", "Copper Oar"), strict=True
+        ):
+            page.locator("#thread .suggestion", has_text=question).click(timeout=60_000)
+            turn = page.locator("#thread .turn").last
+            expect(turn.locator(".question p")).to_have_text(question)
+            expect(turn.locator(".body")).to_contain_text(right, timeout=90_000)
+            expect(turn.locator(".acts")).to_be_visible()
+        ask(page, "And who won it in 2023?")
+        expect(page.locator("#thread .turn").last.locator(".body")).to_contain_text(
+            "crew of the bakery", timeout=60_000
+        )
+        page.locator("#thread .compare").nth(2).click()
+        expect(page.locator("#thread .cost", has_text="× faster")).to_be_visible(timeout=90_000)
+        page.locator("#thread .turn").nth(2).locator(".cite").first.click()
+        expect(page.locator("#source .marked")).to_contain_text("Copper Oar")
+        expect(page.locator("#source .marked")).not_to_contain_text("sheepdog")  # the sentence, not the block
+        calm(page)
+        page.screenshot(path=screenshots / "ask.png")
+        page.emulate_media(color_scheme="dark")
+        page.set_viewport_size(PHONE["viewport"])
+        calm(page)
+        assert overflow(page) == 0 and violations(page) == []
+        page.screenshot(path=screenshots / "phone.png")
+        open_documents(page)
+        assert overflow(page) == 0
+    finally:
+        close()
