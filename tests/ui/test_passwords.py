@@ -22,12 +22,16 @@ def test_a_hash_is_salted_and_carries_its_parameters():
     assert parameters.type == argon2.Type.ID and parameters.memory_cost >= 19 * 1024 and parameters.time_cost >= 2
 
 
+@pytest.fixture(scope="module")
+def hashes():
+    return {"anna": SCRYPT, "bert": argon2.PasswordHasher(time_cost=1).hash("word"), "cleo": hash_password("pass")}
+
+
 @pytest.fixture
-def users(tmp_path):
+def users(tmp_path, hashes):
     """A users file: Anna's hash is of an earlier version, Bert's has fewer passes, Cleo's is of today."""
     path = tmp_path / "users.json"
-    weak = argon2.PasswordHasher(time_cost=1).hash("word")
-    path.write_text(json.dumps({"anna": SCRYPT, "bert": weak, "cleo": hash_password("pass")}))
+    path.write_text(json.dumps(hashes))
     path.chmod(0o640)
     return path
 
