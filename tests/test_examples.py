@@ -1,8 +1,10 @@
 """The examples run on a tiny model and a few questions."""
 
 import json
+import re
 import runpy
 import sys
+from functools import wraps
 from pathlib import Path
 
 import pytest
@@ -40,8 +42,13 @@ def data(tmp_path):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    monkeypatch.setattr(Engine, "from_pretrained", lambda *args, kv_dir=None, **settings: tiny_engine(kv_dir))
-    monkeypatch.syspath_prepend(str(EXAMPLES))
+    @wraps(Engine.from_pretrained)
+    def tiny(*args, kv_dir=None, **settings):
+        return tiny_engine(kv_dir)
+
+    monkeypatch.setattr(Engine, "from_pretrained", tiny)
+    for folder in (EXAMPLES, EXAMPLES / "llamaindex"):
+        monkeypatch.syspath_prepend(str(folder))
 
     def run(name, *arguments):
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
@@ -86,3 +93,40 @@ def test_a_chat_remembers_and_only_changes_are_indexed(run, tmp_path):
     again = run("chat_over_collection.py", *arguments)
     assert again[0] == "1 of 5 documents are new or changed" and "first token after" in again[-1]
     assert len(json.loads((tmp_path / "store" / "chat.json").read_text())) == 4
+
+
+@pytest.fixture
+def documents(tmp_path):
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    for city, river in RIVERS.items():
+        (folder / f"{city}.txt").write_text(f"The river {river} flows through {city}. " * 6)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "program, arguments, expected",
+    [
+        ("starter", ["--ask", "Which river flows through Rome?"], "first token after"),
+        ("ingestion", ["--workers", "1"], "^7 nodes, then 1 of the changed document$"),
+        ("rerank", ["--ask", "Which river flows through Lima?"], "hybrid: .*Lima.txt"),
+        ("router", ["--ask", "Which river flows through Cairo?"], "from: Cairo.txt"),
+        ("chat", ["--ask", "Which river flows through Rome?", "Which else?"], "4 messages"),
+        ("questions", [], "10: "),
+        ("agent", ["--ask", "Which river flows through Rome?"], "agent:"),
+    ],
+)
+def test_programs_of_llamaindex(run, documents, tmp_path, program, arguments, expected):
+    given = (documents, "--store", tmp_path / "store", "--model", "tiny", "--max-tokens", 4, *arguments)
+    out = "\n".join(run(f"llamaindex/{program}.py", *given))
+    assert re.search(expected, out), out
+    if program == "starter":
+        assert out.endswith("0 blocks computed")
+
+
+def test_every_program_is_listed():
+    listed = (EXAMPLES / "README.md").read_text()
+    for path in EXAMPLES.rglob("*.py"):
+        assert (
+            f"`{path.relative_to(EXAMPLES)}`" in listed or path.stem in ("qa_data", "common") or "generate" in str(path)
+        )

@@ -33,7 +33,7 @@ from importlib.metadata import entry_points, metadata, version
 assert version("blockrag") == blockrag.__version__
 assert entry_points(group="console_scripts")["blockrag"].value == "blockrag.cli:main"
 extras = set(metadata("blockrag").get_all("Provides-Extra"))
-assert {"cpu", "gpu", "llamaindex", "train", "app", "docs"} <= extras, extras
+assert {"cpu", "gpu", "documents", "llamaindex", "train", "app", "docs"} <= extras, extras
 assert blockrag.__file__.startswith(sys.prefix), blockrag.__file__
 """
 

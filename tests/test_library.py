@@ -149,3 +149,22 @@ def test_loading_a_model_takes_no_gguf_sentence_transformers_or_accelerate():
         "list(pipeline.ask('What flows?', max_new_tokens=2))\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
+
+
+def test_files_whose_libraries_are_missing_name_the_extra():
+    code = (
+        "import sys\n"
+        "for name in ('lxml', 'lxml.etree', 'docx', 'pptx', 'python_calamine', 'pypdfium2'):\n"
+        "    sys.modules[name] = None\n"
+        "from blockrag import DocumentError, load\n"
+        "assert load(b'A text.', name='a.txt').text == load(b'A text.', name='a.md').text == 'A text.'\n"
+        "assert load(b'a,b\\n1,2\\n', name='a.csv').text\n"
+        "for name, data in (('a.pdf', b'%PDF-1.4'), ('a.html', b'<html><p>x</p></html>'), ('a.rtf', b'{\\\\rtf1 x}')):\n"
+        "    try:\n"
+        "        load(data, name=name)\n"
+        "    except DocumentError as error:\n"
+        "        assert \"needs lxml, docx, pptx, python_calamine, pypdfium2; pip install 'blockrag[documents]'\" in str(error)\n"
+        "    else:\n"
+        "        raise AssertionError(name)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)

@@ -146,4 +146,5 @@ def _transcoded(name: str, kind: str, data: bytes, encoding: str) -> bytes:
 def _content(name: str, kind: str, data: bytes, limits: Limits, ocr: bool) -> Content:
     if kind in readers.IN_PROCESS:
         return readers.load(kind)(name, data, limits)
+    readers.require_libraries(name, kind)
     return parse_apart(name, kind, data, limits, ocr)

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 
 from blockrag.documents import media
 from blockrag.documents.document import Content, Limits
+from blockrag.errors import DocumentError
 
 READERS = {
     media.TEXT: "text.read",
@@ -40,6 +42,19 @@ IN_PROCESS = {
     media.ASCIIDOC,
 }  # fmt: skip
 """Types whose readers only decode text. All others are parsed in the sandbox."""
+
+
+WITHOUT_LIBRARIES = IN_PROCESS | {media.SRT, media.VTT, media.JSON, media.JSONL, media.CSV}
+"""Types that are read without the libraries of the extra ``[documents]``."""
+
+LIBRARIES = ("lxml", "docx", "pptx", "python_calamine", "pypdfium2")
+
+
+def require_libraries(name: str, media_type: str) -> None:
+    """Raise DocumentError if the type of the file `name` needs libraries that are not installed."""
+    missing = [library for library in LIBRARIES if find_spec(library) is None]
+    if missing and media_type not in WITHOUT_LIBRARIES:
+        raise DocumentError(name, f"reading {media_type} needs {', '.join(missing)}; pip install 'blockrag[documents]'")
 
 
 def load(media_type: str, ocr: bool = False) -> Callable[[str, bytes, Limits], Content]:

@@ -4,11 +4,14 @@ import io
 import zipfile
 import zlib
 from collections.abc import Mapping
-
-import lxml.etree
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from blockrag.documents.document import Limits
 from blockrag.errors import DocumentError
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
 
 MAX_MEMBERS = 1 << 16
 """Limit for one container. Real documents have hundreds; listing millions would exhaust memory."""
@@ -51,7 +54,7 @@ def members(name: str, data: bytes) -> set[str]:
         raise DocumentError(name, reason) from error
 
 
-def parse_xml(data: bytes) -> lxml.etree._Element:
+def parse_xml(data: bytes) -> "_Element":
     """Root of an XML member. Entities are not expanded, and nothing is fetched.
 
     Raises
@@ -59,7 +62,8 @@ def parse_xml(data: bytes) -> lxml.etree._Element:
     lxml.etree.XMLSyntaxError
         If it is not well-formed.
     """
-    return lxml.etree.fromstring(data, lxml.etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False))
+    etree = import_module("lxml.etree")  # belongs to the extra [documents]
+    return etree.fromstring(data, etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False))
 
 
 def check_inflated(name: str, data: bytes, limits: Limits) -> None:
