@@ -26,6 +26,12 @@ PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 LLAMAINDEX = importlib.util.find_spec("llama_index") is not None
 
 
+def test_every_promise_of_security_has_its_test():
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "security.md").read_text(encoding="utf-8")))
+    assert len(named) > 60 and sorted(name for name in named if f"def {name}(" not in tests) == []
+
+
 def blocks_of(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 

@@ -1,5 +1,6 @@
 """What a parser that was taken over can do: nothing but answer."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -57,6 +58,16 @@ def test_it_reaches_nothing(taken_over, tmp_path, deed):
     with pytest.raises(DocumentError, match="PermissionError|OSError"):
         taken_over(f"return Content('done: ' + str({code}))")
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+
+
+@pytest.mark.parametrize("place", ["tempfile.TemporaryFile", "subprocess.run"])
+def test_a_machine_without_room_for_a_reader_is_an_error(monkeypatch, place):
+    def full(*given, **more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(f"blockrag.documents.sandbox.{place}", full)
+    with pytest.raises(DocumentError, match="cannot run its reader now .No space left"):
+        load(b"<p>a", "a.html")
 
 
 @linux

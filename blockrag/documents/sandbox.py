@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -88,8 +88,9 @@ def answer_of(
     """
     task = {**task, "limits": asdict(limits), "parent": os.getpid(), "max_answer_bytes": nbytes + MAX_HEADER_BYTES}
     given: dict[str, Any] = {"input": data} if isinstance(data, bytes) else {"stdin": data}
-    with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as printed:
+    with ExitStack() as stack:
         try:
+            answer, printed = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(2))
             with _PLACES:
                 done = subprocess.run(
                     [*COMMAND, module],
@@ -101,6 +102,8 @@ def answer_of(
                 )
         except subprocess.TimeoutExpired as error:
             raise SandboxError(f"reading it took more than {limits.timeout_s:g} s, which is the limit") from error
+        except OSError as error:  # no memory, no room for the answer
+            raise SandboxError(f"this machine cannot run its reader now ({error.strerror})") from error
         if done.returncode == 1:  # Python's exit code for an unexpected error, such as a missing library
             raise SandboxError(f"its reader failed ({_last_line(printed)})")
         if done.returncode != 0:
