@@ -13,7 +13,7 @@ lint:
 test:
 	pytest
 
-# The README's tables, from the files of results.
+# The tables of docs/results.md, from the files of results.
 tables:
 	python -m benchmarks.tables
 

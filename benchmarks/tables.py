@@ -1,4 +1,4 @@
-"""Write the tables of results in README.md and docs/results.md from the JSON files that hold them.
+"""Write the tables of docs/results.md from the JSON files that hold the results.
 
     python -m benchmarks.tables            # rewrites the tables
     python -m benchmarks.tables --check    # exits with 1 if a table differs from its files
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PAGES = ROOT / "README.md", ROOT / "docs" / "results.md"
+PAGE = ROOT / "docs" / "results.md"
 MEASURED, TRAINED = ROOT / "benchmarks" / "results", ROOT / "training" / "results"
 
 QA_SETS = {
@@ -202,18 +202,16 @@ def _load(path: Path) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Rewrite or check the tables of `PAGES`; returns the exit code."""
+    """Rewrite or check the tables of `PAGE`; returns the exit code."""
     parser = argparse.ArgumentParser(description="Write the tables of results from the files of results.")
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a table differs")
     args = parser.parse_args(argv)
-    differs = False
-    for path in PAGES:
-        text = path.read_text(encoding="utf-8")
-        new = rewrite(text)
-        differs |= new != text
-        if not args.check:
-            path.write_text(new, encoding="utf-8")
-    return int(args.check and differs)
+    text = PAGE.read_text(encoding="utf-8")
+    new = rewrite(text)
+    if args.check:
+        return int(new != text)
+    PAGE.write_text(new, encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
