@@ -37,6 +37,17 @@ def publish(service: CollectionService) -> None:
     gr.api(calls.delete_document, api_name="delete_document")
 
 
+def refuse_missing_arguments(page: gr.Blocks) -> None:
+    """Have calls with too few arguments refused with a reason, in place of Gradio's ``{"error": null}``."""
+
+    def validate_inputs(call: Any, given: list[Any]) -> None:
+        if len(given) < len(call.inputs):
+            known = f"{call.api_name or 'this function'} takes {len(call.inputs)} arguments"
+            raise gr.Error(f"{known}, and {len(given)} were given", print_exception=False)
+
+    page.validate_inputs = validate_inputs
+
+
 class _Calls:
     """The calls. Gradio reads their signatures and docstrings for its clients, hence the docstrings' format."""
 

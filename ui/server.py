@@ -11,6 +11,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from ui import openai_api
+from ui.api import refuse_missing_arguments
 from ui.bodies import BodyLimits
 from ui.collection_service import CollectionService
 from ui.connections import allow_open_files, limit_connections
@@ -79,6 +80,7 @@ class Server:
         self._monitoring = Monitoring(service, data_dir, self._stop, metrics=metrics)
         service.on_model.append(self._monitor.follow)
         self._page = build(service, self._monitor, former_key(data_dir))
+        refuse_missing_arguments(self._page)
 
     def launch(self, host: str | None, port: int | None) -> str:
         """Serve in threads and return the address. Raises BlockRAGError if the system allows too few open files."""

@@ -209,6 +209,16 @@ def test_numbers_out_of_bounds_are_refused_with_a_reason(served):
             client.predict(*values, api_name=name)
 
 
+@pytest.mark.parametrize("body", [b'{"data": []}', b'{"data": ["\\ud800"]}', b'{"data": [NaN]}', b'{"data": [null]}'])
+def test_malformed_calls_over_http_get_a_reason(served, body):
+    headers = {"content-type": "application/json"}
+    call = served[0] + "gradio_api/call/list_documents"
+    with urllib.request.urlopen(urllib.request.Request(call, body, headers), timeout=30) as response:
+        event = json.load(response)["event_id"]
+    said = get(f"{call}/{event}")[1]
+    assert b"event: error" in said and b"null" not in said, said
+
+
 def test_a_large_upload_is_refused_before_it_is_read(served):
     status, said = upload(served[0], "a.txt", "a" * (2 * LIMIT))
     assert status == 413 and b"exceeded" in said
