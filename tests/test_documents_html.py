@@ -196,3 +196,8 @@ def test_lines_of_a_table_begin_at_the_margin():
 def test_what_has_no_room_is_hidden(style):
     assert html.body_text(f"<p>shown<p style='{style}'>hidden") == "shown\n"
     assert "kept" in html.body_text("<p style='height:0'>kept<p style='height:0.5em;overflow:hidden'>x")
+
+
+def test_a_caption_stands_above_its_table():
+    table = "<table><caption>Fees</caption><tr><th>a<th>b<tr><td>1<td>2</table>"
+    assert html.body_text(table) == "Fees\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n"

@@ -192,6 +192,14 @@ def test_rows_with_line_breaks_are_one_record():
         ("2024-03-01 10:00 a\nTrace\n2024-03-01 10:01 b\n2024-03-01 10:02 c\n", media.LOG, ["2", "2", "2"]),
         ("Mar  1 10:00:00 host a\nMar  1 10:00:01 host b\nMar 12 10:00:02 host c\n", media.LOG, ["M", "M", "M"]),
         ("No times here.\nNone at all.\n", media.LOG, None),
+        ('1.2.3.4 - - [01/Mar/2024:10:00:03 +0000] "GET /"\n' * 3, media.LOG, ["1", "1", "1"]),
+        ("<13>1 2024-03-01T10:00:02Z h a - - - m\n" * 3, media.LOG, ["<", "<", "<"]),
+        ("INFO  2024-03-01 10:00:02 a\n  at b\n" * 3, media.LOG, ["I", "I", "I"]),
+        ("I0301 10:00:02.123456 1234 file.cc:12] a\n" * 3, media.LOG, ["I", "I", "I"]),
+        ('{"ts": 1}\n' * 3, media.LOG, ["{", "{", "{"]),
+        ('a = """\nx\n[no]\n"""\nb = 1\n', media.CONFIG, ["a", "b"]),
+        ("a:\n- |\n  - no\n  text\nb: 2\n", media.CONFIG, ["a", "-", "b"]),
+        ("a = 1 \\\n  2 \\\n  3\nb = 4\n", media.CONFIG, ["a", "b"]),
     ],
 )
 def test_records(text, kind, expected):

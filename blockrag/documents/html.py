@@ -21,7 +21,8 @@ MENU_LINKS = 5
 _HEADINGS = tuple(f"h{level}" for level in range(1, 7))
 _PARAGRAPHS = (
     "p", "div", "section", "article", "main", "header", "footer", "nav", "aside", "blockquote", "figure",
-    "figcaption", "table", "ul", "ol", "dl", "form", "hr", "address", "details", "summary", "fieldset", "td", "th",
+    "figcaption", "table", "caption",
+    "ul", "ol", "dl", "form", "hr", "address", "details", "summary", "fieldset", "td", "th",
 )  # fmt: skip
 _MAIN = lxml.etree.XPath("//main | //*[@role='main']")
 _ARTICLES = lxml.etree.XPath("//article[not(ancestor::article)]")

@@ -17,15 +17,23 @@ _MAX_ROW_LINES = 500
 _LINE = re.compile(r"^[ \t\ufeff]*(?=\S)", re.MULTILINE)
 _JSON_LINE = re.compile(r"^[ \t]*(?=[{\[])", re.MULTILINE)
 _CUE = re.compile(r"^(?=\[\d+:\d\d)", re.MULTILINE)
+_MONTHS = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_LEVELS = "(?:TRACE|DEBUG|INFO|NOTICE|WARN(?:ING)?|ERROR|CRITICAL|FATAL|SEVERE)"
 _STAMP = re.compile(
-    r"^[\u200e\u200f\ufeff]?[\[(<]?(?:"
+    r"^[\u200e\u200f\ufeff]?(?:<\d{1,3}>(?:\d{1,2}[ ])?)?"  # the priority of syslog
+    rf"(?:[\[(<]?{_LEVELS}[\])>]?:?[ \t]{{1,8}}[-|]?[ ]?)?[\[(<]?(?:"
     r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}\.?,?[T ]{1,2}\d{1,2}[:.]\d{2}"  # 2024-03-01T10:00, 1/23/23, 3:19 PM
-    r"|(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*[ ]{1,2}\d{1,2},?[ ](?:\d{4},?[ ])?\d{1,2}:\d{2}"
-    r"|\d{1,2}[/ -](?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*[/ -]\d{2,4}[ :]\d{1,2}:\d{2}"
+    rf"|(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,?[ ])?{_MONTHS}[a-z]*[ ]{{1,2}}\d{{1,2}},?[ ](?:\d{{4}},?[ ])?"
+    r"\d{1,2}:\d{2}"
+    rf"|\d{{1,2}}[/ -]{_MONTHS}[a-z]*[/ -]\d{{2,4}}[ :]\d{{1,2}}:\d{{2}}"
+    rf"|[\da-fA-F.:]{{3,45}}[ ]\S{{1,60}}[ ][^\[\n]{{1,60}}[ ]\[\d{{1,2}}/{_MONTHS}/\d{{4}}:"  # access logs
+    r"|[IWEF]\d{4}[ ]\d{2}:\d{2}:\d{2}\.\d|\d{2}-\d{2}[ ]\d{2}:\d{2}:\d{2}\.\d"  # glog, logcat
     r"|\d{1,2}:\d{2}:\d{2}(?:[.,]\d{1,6})?[\])]?[ ]|\d{10}(?:\.\d+)?[\])]?[ ])",
     re.MULTILINE,
 )
-_SCALAR = re.compile(r"^(?P<indent>[ ]*)(?:- +)?[^\s#][^\n]*?:[ \t]+[|>][-+0-9]{0,2}[ \t]*$", re.MULTILINE)
+_SCALAR = re.compile(r"^(?P<indent>[ ]*)(?:(?:- +)*[^\s#][^\n]*?:[ \t]+|(?:- +)+)[|>][-+0-9]{0,2}[ \t]*$", re.MULTILINE)
+_QUOTED = re.compile(r"""^[^\n#"']*=[ \t]*(?P<mark>\"{3}|'{3})""", re.MULTILINE)
+_CONTINUED = re.compile(r"(?:[^\n]*\\\n)+")
 
 
 def record_starts(text: str, media_type: str) -> np.ndarray | None:
@@ -106,9 +114,19 @@ def _settings(text: str) -> Iterator[int]:
         if found.end() < end:
             continue
         yield found.end()
-        scalar = _SCALAR.match(text, found.start())
-        if scalar:
-            end = _scalar_end(text, scalar.end(), len(scalar["indent"]))
+        end = _value_end(text, found.start())
+
+
+def _value_end(text: str, start: int) -> int:
+    """Where the value that a line begins ends, if it is a block of text: a block scalar of YAML, a string of TOML in
+    three quotation marks, lines joined by backslashes. 0 if it is none."""
+    if scalar := _SCALAR.match(text, start):
+        return _scalar_end(text, scalar.end(), len(scalar["indent"]))
+    if quoted := _QUOTED.match(text, start):
+        close = text.find(quoted["mark"], quoted.end())
+        return close + 3 if close > 0 else 0
+    continued = _CONTINUED.match(text, start)
+    return max(text.find("\n", continued.end()), continued.end() + 1) if continued else 0
 
 
 def _scalar_end(text: str, start: int, indent: int) -> int:
@@ -124,6 +142,6 @@ _READERS: dict[str, Callable[[str], Iterator[int] | None]] = {
     media.SRT: _cues,
     media.VTT: _cues,
     media.TEXT: _stamped,
-    media.LOG: _stamped,
+    media.LOG: lambda text: _stamped(text) or _json_lines(text),
     media.CONFIG: _settings,
 }
