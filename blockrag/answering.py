@@ -137,8 +137,6 @@ def fit(engine: Engine, request: Request, found: tuple[Source, ...]) -> None:
     if left_out:
         numbers = ", ".join(str(source.number) for source in left_out)
         request.notes.append(f"Left out because the model's context is full: blocks {numbers}.")
-    if not found:
-        request.notes.append("No block was found: the answer is from no document.")
     if found and not kept:
         request.notes.append("No block fits the model's context: the answer is from no document.")
         _LOG.warning("no block fits the context of %d tokens; index the documents in smaller blocks", model.max_tokens)

@@ -227,12 +227,14 @@ class Pipeline:
         arguments.filled("question", question)
         arguments.whole("k", k)
         request = Request(question, mode, max_new_tokens, Stopwatch(self.engine.model.device), sampling=sampling)
-        retrieve = partial(self._sources, search or question, k, retrieval, pinned, excluded)
+        retrieve = partial(self._sources, request.notes, search or question, k, retrieval, pinned, excluded)
         return queue_and_answer(self.engine, request, retrieve, client_id)
 
-    def _sources(self, question: str, k: int, *how: Any) -> tuple[Source, ...]:
+    def _sources(self, notes: list[str], question: str, k: int, *how: Any) -> tuple[Source, ...]:
         """`search`, which must have something to search in."""
         found = self.search(question, k, *how)
+        if not found:
+            notes.append("No block was found: the answer is from no document.")
         if not found and not self.index.n_vectors:
             raise IndexStoreError("the index is empty: add a document before asking")
         return found

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from blockrag.engine import Engine
 
 DEFAULT_BY: By = "hybrid"
-"""Chosen by measurement: see ``benchmarks/results/search-quality-cpu.json``."""
+"""Chosen by measurement: see ``benchmarks/results/search-cpu.json``."""
 
 RERANKED = 24
 """Blocks that a reranker reads, at least: each costs a forward pass."""

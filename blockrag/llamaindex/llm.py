@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import warnings
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from dataclasses import fields
 from inspect import signature
@@ -38,6 +39,13 @@ T = TypeVar("T")
 SAMPLING = tuple(field.name for field in fields(Sampling))
 
 ENGINE_SETTINGS = tuple(signature(Engine.from_pretrained).parameters)
+
+LONG_TOKENS = 256
+UNBLOCKED = (
+    "a chat of {n_tokens} tokens had no blocks and was read in full, without block KV: texts are part of a message. "
+    "Use BlockSynthesizer in a query engine, and BlockContextChatEngine instead of index.as_chat_engine()."
+)
+"""What a chat without blocks is told of from `LONG_TOKENS` on."""
 
 _END = object()
 
@@ -81,6 +89,7 @@ class BlockAttentionLLM(CustomLLM):
         default_factory=dict, description="Arguments of Sampling; a call may override them."
     )
     _engine: Engine = PrivateAttr()
+    _has_told: bool = PrivateAttr(default=False)
 
     def __init__(
         self,
@@ -234,7 +243,19 @@ class BlockAttentionLLM(CustomLLM):
                 request.framing = engine.prompt.around(chat.messages, chat.note, fixed_prefix=fixed)
             else:
                 request.framing = engine.prompt.alone(chat.messages)
+                self._tell_unblocked(request)
         return Run(request, queue_and_answer(engine, request, lambda: _sources(engine, chat)))
+
+    def _tell_unblocked(self, request: Request) -> None:
+        """Say that a long chat without blocks uses no block KV: in its report, and once in a warning."""
+        assert request.framing is not None
+        n_tokens = len(request.framing.prefix_ids) + len(request.framing.final_ids)
+        if self.mode != "block" or n_tokens < LONG_TOKENS:
+            return
+        request.notes.append(UNBLOCKED.format(n_tokens=n_tokens))
+        if not self._has_told:
+            self._has_told = True
+            warnings.warn(UNBLOCKED.format(n_tokens=n_tokens), stacklevel=2)
 
     def _complete(self, prompt: str, formatted: bool, max_tokens: int | None = None, **sampling: Any) -> Run:
         request = self._request(prompt, "full", max_tokens, sampling)

@@ -77,6 +77,15 @@ class SemanticBlockNodeParser(NodeParser):
         return "SemanticBlockNodeParser"
 
     @classmethod
+    def from_defaults(cls, **settings: Any) -> "SemanticBlockNodeParser":
+        """The parser with these fields, as other node parsers of LlamaIndex are made."""
+        return cls(**settings)
+
+    def split_text(self, text: str) -> list[str]:
+        """The blocks of a text; joined they are the text."""
+        return [node.text for node in self._blocks(TextNode(text=text))]
+
+    @classmethod
     def from_engine(cls, engine: Engine, **settings: Any) -> "SemanticBlockNodeParser":
         """Use the tokenizer and the embedder of an engine (for example ``llm.engine``) instead of loading them."""
         parser = cls(model=engine.model.weights_id, embedder=engine.embedder.weights_id, **settings)

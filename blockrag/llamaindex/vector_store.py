@@ -1,12 +1,14 @@
 """Wraps any LlamaIndex vector store, and keeps the block KV of its nodes in step."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.schema import BaseNode, MetadataMode
+from llama_index.core.vector_stores.simple import DEFAULT_PERSIST_DIR, DEFAULT_PERSIST_FNAME
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
     MetadataFilters,
@@ -16,6 +18,9 @@ from llama_index.core.vector_stores.types import (
 
 from blockrag.llamaindex.ledger import Ledger
 from blockrag.llamaindex.llm import BlockAttentionLLM
+
+DEFAULT_PATH = os.path.join(DEFAULT_PERSIST_DIR, DEFAULT_PERSIST_FNAME)
+"""LlamaIndex's own."""
 
 LEDGER = "nodes.sqlite"
 """File in the LLM's `kv_dir`: which nodes use which KV."""
@@ -156,7 +161,11 @@ class BlockKVVectorStore(BasePydanticVectorStore):
         """See the wrapped store."""
         return await self._store.aget_nodes(node_ids, filters)
 
-    def persist(self, persist_path: str, fs: Any = None) -> None:
+    def get(self, text_id: str) -> list[float]:
+        """The vector of a node. Raises AttributeError if the wrapped store has no such call."""
+        return self._store.get(text_id)
+
+    def persist(self, persist_path: str = DEFAULT_PATH, fs: Any = None) -> None:
         """See the wrapped store; block KV and ledger are on disk already."""
         self._store.persist(persist_path, fs)
 
