@@ -53,7 +53,7 @@ class ConversationPanel:
 
     def lay_out_thread(self) -> None:
         """Lay out the conversation and the box to ask in."""
-        with gr.Row(elem_classes="beside", elem_id="conversations"):
+        with gr.Row(elem_classes="beside", elem_id="conversations", visible=False) as self.conversations:
             self.conversation = gr.Dropdown(
                 label=strings.CONVERSATION,
                 show_label=False,
@@ -109,7 +109,16 @@ class ConversationPanel:
     def wire(self) -> None:
         """Connect the events."""
         visitor, shown = self._session.visitor, self.shown
-        drawn = [self.thread, self.sources, self.times, self.stop, self.conversation, self.delete, shown]
+        drawn = [
+            self.thread,
+            self.sources,
+            self.times,
+            self.stop,
+            self.conversation,
+            self.delete,
+            self.conversations,
+            shown,
+        ]
         self.streamed = drawn
         self.outputs = [*drawn, self.mode, self.k, self.max_new_tokens, self.source, visitor]
         options = [self.mode, self.k, self.max_new_tokens, self.follow_up]
@@ -207,7 +216,8 @@ class ConversationPanel:
             choices = ask.conversation_choices(collection)
             known = shown.conversation in [id for _, id in choices]
             value = shown.conversation if known else None
-            updates[self.conversation] = gr.Dropdown(choices=choices, value=value, interactive=bool(choices))
+            updates[self.conversation] = gr.Dropdown(choices=choices, value=value)
+            updates[self.conversations] = gr.Row(visible=bool(choices))
             updates[self.delete] = gr.Button(interactive=known)
         return updates
 

@@ -238,6 +238,7 @@ MODEL_ABOUT = {
     "qwen2.5-coder-1.5b": "English, Chinese and many other languages, and code; wants a GPU.",
 }
 MODEL_OF_YOURS = "a model of your choice."
+MODEL_UNNAMED = "the model in use"
 MODEL_SIZE = "{name}: {about} {size} to fetch."
 MODEL_NAME_MISSING = "Name a model first."
 MODEL_BUSY = "Another model is being loaded. Wait until it is done."

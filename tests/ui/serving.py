@@ -15,6 +15,7 @@ from ui.components.payloads import DocumentsPayload, ProgressPayload
 from ui.handlers import ask, documents, index
 from ui.handlers.question import Marks, QuestionState
 from ui.limits import Limits
+from ui.models import ModelNames
 from ui.open_collection import OpenCollection
 from ui.server import Server
 
@@ -124,10 +125,12 @@ def serve(
     auth=None,
     port: int | None = None,
     segmenter: str = "structural",
+    model_names: ModelNames = ModelNames(),  # noqa: B008  (frozen)
     **options,
 ):
     """Serve a page; return its address and a function that closes it."""
-    server = Server(make_service(engine, folder, access, limits, segmenter), folder, auth, **options)
+    service = make_service(engine, folder, access, limits, segmenter, model_names=model_names)
+    server = Server(service, folder, auth, **options)
     return server.launch("127.0.0.1", port or free_port()), server.close
 
 

@@ -242,7 +242,7 @@ def test_the_documented_client_works(tmp_path, capsys):
     page = (ROOT / "docs" / "application.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     try:
-        exec(compile(code.replace("http://127.0.0.1:7860", url), "application.md", "exec"), {})
+        exec(compile(code.replace("http://127.0.0.1:7860", url.rstrip("/")), "application.md", "exec"), {})
     finally:
         close()
     assert capsys.readouterr().out.strip()

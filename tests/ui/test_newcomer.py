@@ -9,6 +9,7 @@ from blockrag.engine import Engine
 from tests.ui.serving import serve
 from tests.ui.steps import PHONE, ask, calm, open_documents, open_tab, overflow, violations
 from ui import strings
+from ui.models import ModelNames
 
 pytestmark = pytest.mark.browser
 
@@ -85,7 +86,7 @@ def test_a_text_is_pasted(open_page):
 @pytest.mark.timeout(300)
 def test_the_sample_is_answered_rightly(open_page, tmp_path, screenshots, smollm2_path, minilm_path):
     engine = Engine.from_pretrained("smollm2", kv_dir=tmp_path / "kv", memory_bytes=1 << 30)
-    url, close = serve(engine, tmp_path, segmenter="neural")
+    url, close = serve(engine, tmp_path, segmenter="neural", model_names=ModelNames("smollm2"))
     try:
         page = open_page(url)
         page.screenshot(path=screenshots / "first.png")

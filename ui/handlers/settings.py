@@ -90,7 +90,7 @@ def use_model(service: CollectionService, name: str) -> None:
 
 def model_line(service: CollectionService) -> str:
     """Say, in Markdown, which model answers, and what it can do."""
-    name = _name(service.model_names.model) or service.engine.model.weights_id
+    name = _name(service.model_names.model) or strings.MODEL_UNNAMED
     about = strings.MODEL_ABOUT.get(name, strings.MODEL_OF_YOURS)
     safe = re.sub(r"([^\w\s./-])", r"\\\1", name)
     return strings.MODEL_LINE.format(name=safe, about=about, tokens=service.engine.model.max_tokens)

@@ -68,7 +68,7 @@ def _turn(state: QuestionState, *, is_selected: bool) -> ThreadTurn:
     both = "block" in state.answers and "full" in state.answers
     return {
         "id": state.turn or 0,
-        "key": state.key,
+        "key": f"turn-{state.turn}" if state.turn else state.key,
         "question": state.question,
         "note": strings.AS_FOLLOW_UP if state.is_follow_up else "",
         "answers": [_answer(state, mode) for mode in state.modes if mode in state.texts],
