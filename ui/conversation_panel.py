@@ -53,7 +53,7 @@ class ConversationPanel:
 
     def lay_out_thread(self) -> None:
         """Lay out the conversation and the box to ask in."""
-        with gr.Row(elem_classes="beside", elem_id="conversations", visible=False) as self.conversations:
+        with gr.Row(elem_classes="beside", elem_id="conversations"):
             self.conversation = gr.Dropdown(
                 label=strings.CONVERSATION,
                 show_label=False,
@@ -116,7 +116,6 @@ class ConversationPanel:
             self.stop,
             self.conversation,
             self.delete,
-            self.conversations,
             shown,
         ]
         self.streamed = drawn
@@ -217,7 +216,6 @@ class ConversationPanel:
             known = shown.conversation in [id for _, id in choices]
             value = shown.conversation if known else None
             updates[self.conversation] = gr.Dropdown(choices=choices, value=value)
-            updates[self.conversations] = gr.Row(visible=bool(choices))
             updates[self.delete] = gr.Button(interactive=known)
         return updates
 

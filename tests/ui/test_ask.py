@@ -80,6 +80,15 @@ def test_the_first_token_is_told_when_it_comes(collection):
     assert not is_whole and first == pytest.approx(state.answers["block"].report.ttft_ms)
 
 
+def test_an_answer_is_saved_before_it_is_shown_as_done(collection):
+    index_all(collection)
+    state = ask.begin(collection, "How long is river 3?", ("block", "full"))
+    for _ in ask.answer(collection, state, 4, 6):
+        if state.answers:
+            (saved,) = ask.turns(collection, state.conversation)
+            assert turn(state)["id"] == saved.id and set(saved.answers) == set(state.answers)
+
+
 def test_an_answer_in_progress_says_so(collection):
     index_all(collection)
     state = ask.begin(collection, "why?", ("block", "full"))

@@ -179,12 +179,13 @@ def _answer_in(
             if is_again and isinstance(event, Retrieved) and _spans(event.sources) != _spans(sources):
                 raise LimitError(strings.SOURCES_CHANGED)
             _update(state, mode, event, collection)
+            if mode in state.answers:  # saved before it is shown: what can be done with it needs its turn
+                _save(collection, state, mode)
             yield state
     finally:
         events.close()
         if mode not in state.answers and state.texts[mode]:  # stopped: what there is stays
             state.answers[mode] = _partial(state, mode)
-        if mode in state.answers:
             _save(collection, state, mode)
     yield state
 
