@@ -109,6 +109,16 @@ def draw_search(axes: Axes, result: dict[str, Any]) -> None:
     axes.margins(y=0.3)
 
 
+def draw_loading(axes: Axes, result: dict[str, Any]) -> None:
+    """Time to read a file by its size, a line for each type; a straight rise means time in step with size."""
+    for name in dict.fromkeys(row["type"] for row in result["rows"]):
+        rows = [row for row in result["rows"] if row["type"] == name]
+        axes.loglog([row["bytes"] / 1e6 for row in rows], [row["load_s"] + row["layout_s"] for row in rows], label=name)
+    axes.set_xlabel("size of the file, MB")
+    axes.set_ylabel("time to read and lay out, s")
+    axes.legend(frameon=False, ncols=4, fontsize=6)
+
+
 DRAWINGS: dict[str, Callable[[Axes, dict[str, Any]], None]] = {
     "ttft": draw_ttft,
     "decode": draw_decode,
@@ -119,6 +129,7 @@ DRAWINGS: dict[str, Callable[[Axes, dict[str, Any]], None]] = {
     "visitors": draw_visitors,
     "retrieval": draw_retrieval,
     "search": draw_search,
+    "loading": draw_loading,
 }
 """Keyed by the first part of the file name, such as ``ttft-llama-3.1-8b.json``."""
 
@@ -159,7 +170,7 @@ def draw(source: Path) -> Path:
     axes = figure.subplots()
     DRAWINGS[source.stem.split("-")[0]](axes, result)
     axes.set_title(_title(result), fontsize=10)
-    if axes.get_legend_handles_labels()[0]:
+    if axes.get_legend_handles_labels()[0] and axes.get_legend() is None:
         axes.legend(frameon=False)
     target = source.with_suffix(".png")
     figure.savefig(target, dpi=110, metadata={"Software": None})

@@ -9,18 +9,20 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from blockrag.documents import Document, load
 from blockrag.documents import Limits as ReadingLimits
-from blockrag.documents import load
 from blockrag.errors import BlockRAGError, DocumentError, Stopped
-from blockrag.progress import Progress
+from blockrag.progress import OnProgress, Progress
+from storage.collections import CollectionRecord
 from storage.documents import UploadRecord
 from storage.jobs import IndexRequest, Jobs
+from storage.library import Library
+from storage.store import Store
 from ui import strings
-
-if TYPE_CHECKING:
-    from ui.open_collection import OpenCollection
+from ui.collection_document import CollectionDocument
+from ui.limits import RateLimiter
 
 _LOG = logging.getLogger(__name__)
 
@@ -66,6 +68,24 @@ class Running:
         return (time.monotonic() - self._began_s) / done * (self.step.total - self.step.done)
 
 
+class Workplace(Protocol):
+    """What work needs of an open collection; see `ui.open_collection.OpenCollection`."""
+
+    @property
+    def record(self) -> CollectionRecord: ...
+    @property
+    def library(self) -> Library: ...
+    @property
+    def limiter(self) -> RateLimiter: ...
+    @property
+    def store(self) -> Store: ...
+    @property
+    def settings(self) -> dict: ...
+    def find(self, document_id: str | None) -> CollectionDocument | None: ...
+    def add(self, document: Document, upload_id: int | None, on_progress: OnProgress | None) -> None: ...
+    def index(self, document: CollectionDocument, on_progress: OnProgress | None) -> None: ...
+
+
 class Worker:
     """Does the work of all collections, one job of a collection at a time, collections in turn. Thread-safe.
 
@@ -76,7 +96,7 @@ class Worker:
         Opens a collection by its token; returns None if it is gone.
     """
 
-    def __init__(self, jobs: Jobs, open_collection: "Callable[[str], OpenCollection | None]"):
+    def __init__(self, jobs: Jobs, open_collection: Callable[[str], Workplace | None]):
         self._jobs, self._open = jobs, open_collection
         self._changed = threading.Condition()
         self._running: dict[int, Running] = {}
@@ -117,7 +137,7 @@ class Worker:
             with self._changed:
                 self._busy.discard(token)
 
-    def read_next(self, collection: "OpenCollection") -> bool:
+    def read_next(self, collection: Workplace) -> bool:
         """Read the first waiting file of a collection; return whether there was one."""
         uploads = collection.store.documents.uploads(collection.record.id)
         upload = next((upload for upload in uploads if upload.state == "waiting"), None)
@@ -126,7 +146,7 @@ class Worker:
         self._do(collection, Running(collection.record.id, upload.name, upload_id=upload.id), upload)
         return True
 
-    def index_next(self, collection: "OpenCollection") -> bool:
+    def index_next(self, collection: Workplace) -> bool:
         """Index the document of a collection that has been due longest; return whether there was one."""
         request = self._jobs.next_request(collection.record.id)
         if request is None or self._jobs.is_paused(collection.record.id):
@@ -185,7 +205,7 @@ class Worker:
             self._due_s = min(self._due_s, time.monotonic() + delay_s)
             self._changed.notify_all()
 
-    def _do(self, collection: "OpenCollection", running: Running, job: UploadRecord | IndexRequest) -> None:
+    def _do(self, collection: Workplace, running: Running, job: UploadRecord | IndexRequest) -> None:
         """Do one job. A job that is stopped waits; one that fails says why."""
         id = collection.record.id
         self._running[id] = running
@@ -214,7 +234,7 @@ class Worker:
             del self._running[id]
             self.changed(id)
 
-    def _read(self, collection: "OpenCollection", upload: UploadRecord, report: Callable[[Progress], None]) -> None:
+    def _read(self, collection: Workplace, upload: UploadRecord, report: Callable[[Progress], None]) -> None:
         path, limits = collection.library.upload_path(upload), collection.limiter.limits
         reading = ReadingLimits(max_bytes=limits.file_bytes)
         document = load(path, name=upload.name, limits=reading, encoding=upload.encoding)
@@ -229,14 +249,14 @@ class Worker:
         if collection.settings["auto_index"] and (added := collection.find(document.id)) and not added.is_indexed:
             self.request(collection.record.id, added.record.id)
 
-    def _index(self, collection: "OpenCollection", request: IndexRequest, report: Callable[[Progress], None]) -> None:
+    def _index(self, collection: Workplace, request: IndexRequest, report: Callable[[Progress], None]) -> None:
         records = collection.store.documents.of(collection.record.id)
         record = next((record for record in records if record.id == request.document_id), None)
         if record and (document := collection.find(record.document_id)):
             collection.index(document, report)
         self._jobs.done(request)
 
-    def _fail(self, collection: "OpenCollection", job: UploadRecord | IndexRequest, reason: str) -> None:
+    def _fail(self, collection: Workplace, job: UploadRecord | IndexRequest, reason: str) -> None:
         if isinstance(job, UploadRecord):
             collection.store.documents.fail(job.id, reason)
             collection.library.upload_path(job).unlink(missing_ok=True)
@@ -244,7 +264,7 @@ class Worker:
             self._jobs.fail(job, reason)
 
 
-def _give_way(collection: "OpenCollection") -> None:
+def _give_way(collection: Workplace) -> None:
     """Wait while questions are answered, but not for long: a step of reading would make them slow."""
     queue, until = collection.library.engine.queue, time.monotonic() + YIELD_S
     while queue.n_admitted and time.monotonic() < until:
