@@ -6,7 +6,8 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from typing import get_args
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, get_args
 
 import torch
 
@@ -14,7 +15,7 @@ from blockrag import arguments
 from blockrag.admission import Stream
 from blockrag.cite import cite
 from blockrag.engine import KV_READERS, NO_ADAPTER_NOTE, NO_MEMORY, Engine
-from blockrag.errors import DeviceMemoryError, KVCorruptError, KVTierError, PromptTooLongError
+from blockrag.errors import DeviceMemoryError, KVCorruptError, KVTierError, PromptTooLongError, ServerError
 from blockrag.events import Answer, Event, Mode, Piece, Queued, Report, Retrieved, Source
 from blockrag.generate import GREEDY, Sampling, StopStrings, TextStream, end_tokens, sampled
 from blockrag.kv.block_kv import BlockKV
@@ -22,6 +23,9 @@ from blockrag.kv.streaming import begin
 from blockrag.kv.tiered import Lease, add_note
 from blockrag.prompt import Framing
 from blockrag.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from blockrag.vllm.client import VLLMClient
 
 _LOG = logging.getLogger(__name__)
 
@@ -204,6 +208,8 @@ def _tokens(engine: Engine, request: Request) -> Generator[int]:
 def _begin(engine: Engine, request: Request, held: ExitStack) -> tuple[int, Iterator[int]]:
     """The first token and those that follow. Starts over, once each, if the device's memory runs out (cached blocks are
     evicted) and if a block is found damaged while it streams (all blocks are then read completely first)."""
+    if engine.server is not None:
+        return _from_server(engine, engine.server, request, held)
     streaming, has_evicted = True, False
     while True:
         try:
@@ -242,6 +248,41 @@ def _first_token(engine: Engine, request: Request, held: ExitStack, streaming: b
     return token, tokens
 
 
+def _from_server(engine: Engine, server: "VLLMClient", request: Request, held: ExitStack) -> tuple[int, Iterator[int]]:
+    """The first token and those that follow, computed by a vLLM server. If it has lost a block, all are encoded again,
+    once."""
+    blocks = [_token_ids(engine, request, source) for source in request.sources] if request.mode == "block" else []
+    try:
+        return _ask_server(engine, server, request, blocks, held)
+    except ServerError as error:
+        if not blocks:
+            raise
+        add_note(request.notes, error)
+        server.forget()
+        return _ask_server(engine, server, request, blocks, held)
+
+
+def _ask_server(
+    engine: Engine, server: "VLLMClient", request: Request, blocks: list[list[int]], held: ExitStack
+) -> tuple[int, Iterator[int]]:
+    framing, limit = _framing(engine, request), request.max_new_tokens
+    request.path = "vllm"
+    if blocks:
+        with request.watch.stage("encode"):
+            request.kv_misses = server.ensure(framing.prefix_ids, blocks)
+        request.n_tokens_saved = sum(map(len, blocks))
+        request.n_prefill_tokens = len(framing.final_ids)
+        tokens = server.answer(framing.prefix_ids, blocks, framing.final_ids, limit, request.sampling)
+    else:
+        prompt_ids = _full_prompt(engine, request)
+        request.n_prefill_tokens = len(prompt_ids)
+        tokens = server.complete(request.mode, prompt_ids, limit, request.sampling)
+    held.callback(tokens.close)
+    following = chain(tokens, repeat(min(end_tokens(engine.model))))
+    with request.watch.stage("prefill"):
+        return next(following), following
+
+
 def _block_context(engine: Engine, request: Request, lease: Lease, streaming: bool) -> tuple[list[BlockKV], list[int]]:
     """KV of prefix and blocks, and the final block, which is left to compute."""
     framing = _framing(engine, request)
@@ -251,11 +292,16 @@ def _block_context(engine: Engine, request: Request, lease: Lease, streaming: bo
 
 
 def _full_context(engine: Engine, request: Request, lease: Lease, streaming: bool) -> tuple[list[BlockKV], list[int]]:
-    """No KV, and the whole prompt, which is left to compute; without sinks, which belong to block mode."""
-    framing = _framing(engine, request)
+    """No KV, and the whole prompt, which is left to compute."""
     with request.watch.stage("assemble"):
-        blocks = [token for source in request.sources for token in _token_ids(engine, request, source)]
-        return [], [*framing.prefix_ids, *blocks, *framing.final_ids]
+        return [], _full_prompt(engine, request)
+
+
+def _full_prompt(engine: Engine, request: Request) -> list[int]:
+    """Prefix, blocks and final block, without sinks, which belong to block mode."""
+    framing = _framing(engine, request)
+    blocks = [token for source in request.sources for token in _token_ids(engine, request, source)]
+    return [*framing.prefix_ids, *blocks, *framing.final_ids]
 
 
 def _token_ids(engine: Engine, request: Request, source: Source) -> list[int]:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 
@@ -37,6 +37,9 @@ from blockrag.prompt import Prompt
 from blockrag.retrieve.embedder import Embedder, load_embedder
 from blockrag.retrieve.reranker import Reranker
 from blockrag.segment import HFTokenCounter
+
+if TYPE_CHECKING:
+    from blockrag.vllm.client import VLLMClient
 
 _LOG = logging.getLogger(__name__)
 
@@ -102,7 +105,11 @@ class Engine:
         Admits questions.
     readers : Executor
         Threads that read block KV while its first layers are in use.
+    server : VLLMClient or None
+        Where answers are computed, if not here; see `blockrag.vllm.engine.ServedEngine`.
     """
+
+    server: "VLLMClient | None" = None
 
     def __init__(
         self,

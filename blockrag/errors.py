@@ -77,5 +77,9 @@ class DeviceMemoryError(BlockRAGError):
     """The device's memory is too small, even after evicting every block KV that no answer in flight needs."""
 
 
+class ServerError(BlockRAGError):
+    """A vLLM server cannot be reached, refuses a request, or runs without our connector."""
+
+
 class ContentError(BlockRAGError):
     """A message holds content that a text model cannot read, such as an image."""

@@ -200,6 +200,25 @@ def test_merged_weights_are_an_ordinary_checkpoint(base, tmp_path, mode):
     assert main(flags) == 1  # the folder is there already
 
 
+def test_the_command_merge_writes_a_lora_too(base, tmp_path, capsys):
+    save_adapter(replace(make_adapter(base, base_id(base)), sink_ids=(7,), sink_embeddings=None), tmp_path / "adapter")
+    flags = [
+        "merge",
+        "--model",
+        base,
+        "--adapter",
+        str(tmp_path / "adapter"),
+        "--lora",
+        "--out",
+        str(tmp_path / "lora"),
+    ]
+    assert main(flags) == 0 and capsys.readouterr().out == f"{tmp_path / 'lora'}\n"
+    assert import_peft(tmp_path / "lora").keys() == make_adapter().student.keys()
+    adapter = load_adapter(tmp_path / "adapter")
+    told = json.loads((tmp_path / "lora" / BLOCK_FORMAT).read_text())
+    assert told == {"sinks": [7], "prefix_visible": False, "digest": adapter.block_format.digest}
+
+
 def test_merging_without_an_adapter_says_so(base, tmp_path, capsys):
     assert main(["merge", "--model", base, "--adapter", "none", "--out", str(tmp_path / "out")]) == 1
     assert "no adapter" in capsys.readouterr().err

@@ -1,19 +1,22 @@
 """Block KV for vLLM, as far as it does not need vLLM: plans, keys and pages. The rest is in tests/vllm."""
 
-import subprocess
-import sys
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+import blockrag
 from blockrag.attention.assemble import assemble
 from blockrag.attention.encode import encode_blocks, encode_prefix
 from blockrag.attention.format import BLOCK_FORMAT, BlockFormat, write_format
-from blockrag.errors import ArgumentError, WeightsError
+from blockrag.errors import ArgumentError, KVMismatchError, KVTierError, WeightsError
+from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.key import KVIdentity
 from blockrag.vllm.pages import PageLayout, heads_of, joined, slots_of
 from blockrag.vllm.plan import ServedModel, make_plan, served_model
+from blockrag.vllm.store import BlockStore, Settings
 from tests.tiny import tiny_model
 
 PLAIN = ServedModel("w", "float32")
@@ -41,6 +44,13 @@ def test_keys_are_those_of_our_engine_then_those_of_vllm(model):
     for name, weights in zip(part.names, ("w", "w-vllm"), strict=True):
         identity = KVIdentity(weights, model.format_digest, seen, "float32")
         assert (name.identity, name.key) == (identity.digest, identity.key(own_tokens))
+
+
+def test_tenants_find_none_of_each_others_blocks():
+    keys = [{n.key for p in plan_of(prefix=2, blocks=[3], salt=s).load for n in p.names} for s in (None, "a", "b")]
+    assert not keys[0] & keys[1] and not keys[1] & keys[2]
+    part = plan_of(prefix=2, blocks=[3], salt="a").load[1]
+    assert part.names[0].identity == KVIdentity("w", PLAIN.format_digest, (), "float32", salt="a").digest
 
 
 def test_a_prefix_is_no_block_of_the_same_tokens():
@@ -170,7 +180,55 @@ def test_pages_that_do_not_hold_what_is_written_are_refused():
     assert torch.equal(pages.cache, before)
 
 
+def block_kv(n_tokens: int) -> BlockKV:
+    return BlockKV(*torch.randn(2, 2, 1, n_tokens, 4))
+
+
+def test_a_store_keeps_what_vllm_encoded_and_shares_it(tmp_path):
+    (tmp_path / "secret").write_text("s" * 64)
+    shared = {"kv_remote": (tmp_path / "team").as_uri(), "kv_remote_secret": str(tmp_path / "secret")}
+    part, kv = plan_of(prefix=2, blocks=[3]).load[1], block_kv(3)
+    first = BlockStore(Settings.read({"kv_dir": str(tmp_path / "kv"), **shared}))
+    with pytest.raises(KVTierError, match="tokens 2 to 5 have no block KV"):
+        first.get(part)
+    assert not first.is_in_folder(part)
+    first.put(part, kv)
+    assert first.is_in_folder(part)
+    second = BlockStore(Settings.read(shared))
+    assert not second.is_in_folder(part), "a store behind a network is not asked"
+    assert torch.equal(second.get(part).keys, kv.keys)
+    with pytest.raises(KVMismatchError, match="has 3 tokens from position 0; expected 4"):
+        second.get(replace(part, n_tokens=4))
+    unsealed = BlockStore(Settings.read({"kv_remote": shared["kv_remote"], "kv_remote_secret": __file__}))
+    with pytest.raises(KVTierError, match="is not sealed"):
+        unsealed.get(part)
+
+
+def test_a_store_without_room_says_so(tmp_path):
+    store = BlockStore(Settings.read({"kv_dir": str(tmp_path), "disk_bytes": "1KB"}))
+    with pytest.raises(KVTierError, match="raise disk_bytes"):
+        store.put(plan_of(prefix=2, blocks=[3]).load[1], block_kv(3))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "neither kv_dir nor kv_remote"),
+        ({"kv_dir": "/x", "memory_bytes": "much"}, "memory_bytes"),
+        ({"dir": 1}, "dir"),
+    ],
+)
+def test_settings_are_checked(given, message):
+    with pytest.raises((ArgumentError, TypeError), match=message):
+        Settings.read(given)
+
+
 def test_only_the_connector_imports_vllm():
-    """`import blockrag` and the client need no vLLM."""
-    code = "import blockrag.vllm.plan, blockrag.vllm.pages, sys; assert 'vllm' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    """`import blockrag` and the client need no vLLM; `register` imports it when vLLM calls."""
+    root = Path(blockrag.__file__).parent
+    importers = {
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*.py")
+        if re.search(r"^\s*(import|from) vllm\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert importers == {"vllm/__init__.py", "vllm/connector.py"}

@@ -66,3 +66,12 @@ def write_format(folder: Path, sink_ids: tuple[int, ...], prefix_visible: bool, 
     digest of the format, which is part of every KV key."""
     told = {"sinks": list(sink_ids), "prefix_visible": prefix_visible, "digest": digest}
     (folder / BLOCK_FORMAT).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def read_format(folder: Path) -> BlockFormat:
+    """The format of a merged checkpoint, whose sinks are literal; `PLAIN` if the folder does not describe any."""
+    path = folder / BLOCK_FORMAT
+    if not path.exists():
+        return PLAIN
+    told = json.loads(path.read_text(encoding="utf-8"))
+    return BlockFormat(tuple(told["sinks"]), prefix_visible=told["prefix_visible"])

@@ -1,4 +1,4 @@
-"""``merge``: write a model with its adapter as an ordinary checkpoint."""
+"""``merge``: write a model with its adapter as an ordinary checkpoint, or the adapter as an ordinary LoRA."""
 
 import argparse
 from pathlib import Path
@@ -17,21 +17,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mode", choices=("full", "block"), default="block", help="mode whose weights are written (default: block)"
     )
+    parser.add_argument(
+        "--lora",
+        action="store_true",
+        help="write the adapter alone, as a LoRA in PEFT's format (see docs/guides/vllm.md)",
+    )
     parser.add_argument("--out", type=Path, required=True, help="output folder; must not exist")
     options.add_json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the checkpoint."""
+    """Write the checkpoint or the LoRA."""
     from blockrag.errors import WeightsError
     from blockrag.models.merge import merge
+    from blockrag.models.peft_format import export_peft
     from blockrag.models.shipped import find_adapter
 
     model = options.pick_model(args.model, None).name
     adapter = find_adapter(args.adapter, model)
     if adapter is None:
         raise WeightsError(f"there is no adapter for {model}; give one with --adapter.")
-    merge(model, adapter, args.mode, args.out)
+    if args.lora:
+        export_peft(adapter, args.out, args.mode)
+    else:
+        merge(model, adapter, args.mode, args.out)
     if args.json:
         options.print_json({"folder": str(args.out), "mode": args.mode, "model": model})
     else:

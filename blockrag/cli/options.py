@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """``--model --adapter --embedder --query-prefix --passage-prefix --reranker --device --dtype
-    --allow-unverified``."""
+    """``--model --adapter --embedder --query-prefix --passage-prefix --reranker --device --dtype --allow-unverified
+    --engine``."""
     group = parser.add_argument_group("models")
     where = "a name from `models list`, a Hugging Face hub name, or a folder"
     group.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
@@ -41,6 +42,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", help="such as cpu or cuda (default: a GPU if there is one)")
     add_dtype_option(group)
     group.add_argument("--allow-unverified", action="store_true", help="allow model families that are not verified")
+    group.add_argument(
+        "--engine",
+        metavar="URL",
+        help="a vLLM server with BlockRAG's connector, which computes instead of this machine and keeps the block KV; "
+        "its key, if it has one, is read from $VLLM_API_KEY (see docs/guides/vllm.md)",
+    )
 
 
 def add_dtype_option(group: "argparse._ActionsContainer") -> None:
@@ -141,21 +148,23 @@ def open_store(args: argparse.Namespace) -> "Pipeline":
     """Load the models and open the index in ``--store``."""
     from blockrag.engine import Engine
     from blockrag.pipeline import Pipeline
+    from blockrag.vllm.engine import ServedEngine
 
     name = pick_model(args.model, args.device, args.store).name
-    engine = Engine.from_pretrained(
-        name,
-        adapter=args.adapter,
-        embedder=args.embedder,
-        query_prefix=args.query_prefix,
-        passage_prefix=args.passage_prefix,
-        reranker=args.reranker,
-        kv_dir=args.store / "kv",
-        device=args.device,
-        dtype=args.dtype,
-        allow_unverified=args.allow_unverified,
-        **kv_settings(args),
-    )
+    engine: Engine
+    common = {
+        "adapter": args.adapter,
+        "embedder": args.embedder,
+        "query_prefix": args.query_prefix,
+        "passage_prefix": args.passage_prefix,
+        "reranker": args.reranker,
+        "device": args.device,
+        "allow_unverified": args.allow_unverified,
+    }
+    if args.engine:
+        engine = ServedEngine.connect(args.engine, name, api_key=os.environ.get("VLLM_API_KEY"), **common)
+    else:
+        engine = Engine.from_pretrained(name, kv_dir=args.store / "kv", dtype=args.dtype, **common, **kv_settings(args))
     pipeline = Pipeline.open(engine, args.store)
     note_model(args.store, name)
     return pipeline

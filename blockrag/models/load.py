@@ -9,12 +9,14 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from blockrag.attention import gqa
+from blockrag.attention.format import read_format
 from blockrag.attention.probe import check_exact
 from blockrag.errors import UnsupportedModelError, WeightsError
 from blockrag.models.adapter import Adapter, apply_changes
@@ -62,11 +64,8 @@ def load_answer_model(
         If blocks of this model cannot be cached exactly.
     """
     folder = local_path(name)
-    if adapter is not None and adapter.base_id != base_id(name):
-        raise WeightsError(
-            f"this adapter was made for {adapter.base} ({adapter.base_id[:12]}), and {name} is {base_id(name)[:12]}: "
-            "name that model, another adapter, or none (--adapter none)."
-        )
+    if adapter is not None:
+        check_base(adapter, name)
     config = _config(folder, name)
     check_supported(config, allow_unverified=allow_unverified)
     if dtype == torch.int8 and not device.startswith("cpu"):
@@ -89,6 +88,44 @@ def load_answer_model(
     if dtype == torch.int8:
         use_int8(model.network, (model.full or model).network)
     return model
+
+
+def describe_answer_model(name: str, *, allow_unverified: bool = False, adapter: Adapter | None = None) -> AnswerModel:
+    """A model whose network has no weights: tokenizer, format, limits and identity, for an engine that computes
+    elsewhere. The format is that of the adapter, or of a merged checkpoint.
+
+    Raises
+    ------
+    WeightsError, UnsupportedModelError
+        See `load_answer_model`.
+    """
+    folder = local_path(name)
+    if adapter is not None:
+        check_base(adapter, name)
+    config = _config(folder, name)
+    check_supported(config, allow_unverified=allow_unverified)
+    network = weightless(config, best_dtype("cpu", config.dtype))
+    if (folder / "generation_config.json").exists():
+        network.generation_config = GenerationConfig.from_pretrained(folder)
+    block_format = read_format(folder) if adapter is None else adapter.block_format
+    return AnswerModel(network, load_tokenizer(name), weights_sha256(folder), block_format, allow_unverified)
+
+
+def weightless(config: PreTrainedConfig, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """A network without weights, whose rotary positions alone can be computed."""
+    with torch.device("meta"):
+        network = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    network.model.rotary_emb = type(network.model.rotary_emb)(config=config)
+    return network
+
+
+def check_base(adapter: Adapter, name: str) -> None:
+    """Raise WeightsError if the adapter was made for another model."""
+    if adapter.base_id != base_id(name):
+        raise WeightsError(
+            f"this adapter was made for {adapter.base} ({adapter.base_id[:12]}), and {name} is {base_id(name)[:12]}: "
+            "name that model, another adapter, or none (--adapter none)."
+        )
 
 
 def best_dtype(device: str, stored: torch.dtype | None) -> torch.dtype:

@@ -14,9 +14,9 @@ Keys are computed from the prompt's own tokens. Nothing in a request names a fil
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from blockrag import arguments
 from blockrag.attention.format import BLOCK_FORMAT, PLAIN
@@ -62,6 +62,8 @@ class Plan:
 
     Attributes
     ----------
+    mode : "block" or "encode"
+        As the response reports it.
     load : tuple of Part
         Tile the prompt up to `end`; empty if nothing is loaded.
     end : int
@@ -72,6 +74,7 @@ class Plan:
         Salt of the prefix cache; None keeps the caller's own.
     """
 
+    mode: Literal["block", "encode"]
     load: tuple[Part, ...] = ()
     end: int = 0
     save: Part | None = None
@@ -94,6 +97,8 @@ class ServedModel:
         Literal tokens before every block.
     prefix_visible : bool
         Whether blocks see the prefix.
+    tenant : str
+        See `KVIdentity.salt`.
     """
 
     weights: str
@@ -101,6 +106,7 @@ class ServedModel:
     format_digest: str = PLAIN.digest
     sink_ids: tuple[int, ...] = ()
     prefix_visible: bool = False
+    tenant: str = ""
 
     def block(self, token_ids: Sequence[int], prefix_ids: Sequence[int], start: int) -> Part:
         """The block ``token_ids`` (sinks included) that stands at `start`.
@@ -127,7 +133,7 @@ class ServedModel:
         return Part(0, len(token_ids), 0, (name,))
 
     def _name(self, weights: str, block_format: str, seen: tuple[int, ...], token_ids: Sequence[int]) -> Name:
-        identity = KVIdentity(weights, block_format, seen, self.dtype)
+        identity = KVIdentity(weights, block_format, seen, self.dtype, salt=self.tenant)
         return Name(identity.digest, identity.key(token_ids))
 
 
@@ -168,7 +174,7 @@ def make_plan(
         Of the whole prompt.
     model : ServedModel
     salt : str or None
-        The caller's own salt.
+        The caller's own salt, which parts tenants in the store as it does in the prefix cache.
     is_stored : callable
         Whether a part need not be encoded.
 
@@ -179,6 +185,7 @@ def make_plan(
     """
     if not isinstance(params, dict) or params.get("v") != VERSION:
         raise ArgumentError(f"{PARAMETER} is {params!r}; expected an object with v={VERSION}")
+    model = replace(model, tenant=salt or "")
     others = params.keys() - {"v", "prefix", "blocks", "encode"}
     if others or ("blocks" in params) == ("encode" in params):
         raise ArgumentError(f"{PARAMETER} has {', '.join(params)}; expected v, prefix, and either blocks or encode")
@@ -205,7 +212,7 @@ def _answer(token_ids: Sequence[int], n_prefix: int, blocks: Any, model: ServedM
                 "must follow the blocks"
             )
         parts.append(model.block(token_ids[start:end], prefix_ids, start))
-    return Plan(tuple(parts), end, salt=_salt("answer", model, [n_prefix, *blocks], salt))
+    return Plan("block", tuple(parts), end, salt=_salt("answer", model, [n_prefix, *blocks], salt))
 
 
 def _encode(
@@ -223,8 +230,8 @@ def _encode(
         part = model.block(token_ids[n_prefix:], prefix_ids, n_prefix)
     parts = (part,) if is_prefix or not n_prefix else (model.prefix(prefix_ids), part)
     if len(token_ids) == 1 or not all(is_stored(each) for each in parts):
-        return Plan(save=part)
-    return Plan(parts, len(token_ids) - 1, salt=_salt("encode", model, [n_prefix], salt))
+        return Plan("encode", save=part)
+    return Plan("encode", parts, len(token_ids) - 1, salt=_salt("encode", model, [n_prefix], salt))
 
 
 def _check_prefix(n_prefix: int, model: ServedModel) -> None:
