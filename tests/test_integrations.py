@@ -15,7 +15,7 @@ import blockrag.llamaindex
 pytest.importorskip("llama_index.core", reason="llama-index-core is not installed")
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = sorted((ROOT / "integrations").iterdir())
+PACKAGES = sorted(path.parent for path in (ROOT / "integrations").glob("*/pyproject.toml"))
 BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
 
 
