@@ -1,6 +1,7 @@
 """Asks a vLLM server with our connector, over its OpenAI API. Prompts are sent as token ids, so that control tokens in
 documents stay text."""
 
+import hashlib
 import json
 import threading
 import urllib.error
@@ -18,6 +19,10 @@ from blockrag.vllm.plan import PARAMETER, VERSION
 
 KNOWN_BLOCKS = 100_000
 """Blocks that a client remembers to have encoded."""
+
+AFFINITY = "X-Session-ID"
+"""Header by which routers with consistent hashing choose a replica. It holds a hash of the first block, so that
+questions about the same block meet in the replica that has it in memory."""
 
 Tokens = Sequence[int]
 
@@ -110,7 +115,8 @@ class VLLMClient:
         parts = [[*self._sinks, *block] for block in blocks]
         prompt = [*prefix_ids, *(token for part in parts for token in part), *final_ids]
         params = {"v": VERSION, "prefix": len(prefix_ids), "blocks": [len(part) for part in parts]}
-        return self._stream("block", prompt, params if parts else None, max_tokens, sampling)
+        affinity = _affinity(parts[0]) if parts else None
+        return self._stream("block", prompt, params if parts else None, max_tokens, sampling, affinity)
 
     def complete(self, mode: Mode, prompt_ids: Tokens, max_tokens: int, sampling: Sampling) -> Generator[int]:
         """The tokens that follow a prompt in ordinary attention, as they come."""
@@ -122,7 +128,8 @@ class VLLMClient:
 
     def _encode(self, prompt: tuple[int, ...], n_prefix: int) -> None:
         params = {"v": VERSION, "prefix": n_prefix, "encode": True}
-        with self._open("/v1/completions", self._body("block", list(prompt), params, 1, Sampling())) as response:
+        body, affinity = self._body("block", list(prompt), params, 1, Sampling()), _affinity(prompt[n_prefix:])
+        with self._open("/v1/completions", body, affinity) as response:
             told = (json.load(response).get("kv_transfer_params") or {}).get(PARAMETER) or {}
         if told.get("mode") != "encode":
             reason = told.get("error") or "its answer has no report of BlockRAGConnector; start it with the connector"
@@ -133,10 +140,16 @@ class VLLMClient:
                 self._encoded.popitem(last=False)
 
     def _stream(
-        self, mode: Mode, prompt: list[int], params: dict[str, Any] | None, max_tokens: int, sampling: Sampling
+        self,
+        mode: Mode,
+        prompt: list[int],
+        params: dict[str, Any] | None,
+        max_tokens: int,
+        sampling: Sampling,
+        affinity: str | None = None,
     ) -> Generator[int]:
         body = self._body(mode, prompt, params, max_tokens, sampling) | {"stream": True, "return_token_ids": True}
-        with self._open("/v1/completions", body) as response:
+        with self._open("/v1/completions", body, affinity) as response:
             for event in _events(response, self._base):
                 for choice in event.get("choices", ()):
                     yield from choice.get("token_ids") or ()
@@ -161,15 +174,20 @@ class VLLMClient:
             body["seed"] = sampling.seed
         return body | ({"kv_transfer_params": {PARAMETER: params}} if params else {})
 
-    def _open(self, path: str, body: dict[str, Any] | None) -> HTTPResponse:
+    def _open(self, path: str, body: dict[str, Any] | None, affinity: str | None = None) -> HTTPResponse:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._base + path, data, self._headers)
+        headers = self._headers | ({AFFINITY: affinity} if affinity else {})
+        request = urllib.request.Request(self._base + path, data, headers)
         try:
             return urllib.request.urlopen(request, timeout=self._timeout_s)
         except urllib.error.HTTPError as error:
             raise ServerError(f"{self._base} answers {error.code}: {_message(error.read())}") from error
         except (OSError, HTTPException) as error:
             raise ServerError(f"{self._base} cannot be reached: {error}") from error
+
+
+def _affinity(block: Tokens) -> str:
+    return hashlib.sha256(json.dumps(list(block)).encode()).hexdigest()[:32]
 
 
 def _events(response: HTTPResponse, base: str) -> Iterator[dict[str, Any]]:
