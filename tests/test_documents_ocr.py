@@ -70,7 +70,10 @@ def test_scanned_pages_are_read_by_ocr_in_the_sandbox_and_told():
     page = document.text.partition("\f")[2]
     for part in (SENTENCE, "It closes at nine.", "beträgt 1,850 Gulden.", "EXHIBIT"):
         assert part in page
-    assert any(note.startswith("Page 2 was read by OCR; ") for note in document.notes)
+    assert any(
+        note.startswith("Page 2 was read by OCR (Latin, Chinese and Japanese letters only); ")
+        for note in document.notes
+    )
 
 
 @pytest.mark.slow

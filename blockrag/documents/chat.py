@@ -127,6 +127,9 @@ def _titled(conversation: dict[str, Any]) -> Iterator[str]:
 def _messages(conversation: dict[str, Any]) -> list[Any] | None:
     if isinstance(conversation.get("mapping"), dict):
         return _branch(conversation["mapping"], conversation.get("current_node"))
+    chats = conversation.get("chats")
+    if isinstance(chats, dict) and isinstance(chats.get("list"), list):  # Telegram, all chats
+        return chats["list"]
     return next((conversation[key] for key in LISTS if isinstance(conversation.get(key), list)), None)
 
 

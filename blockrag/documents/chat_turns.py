@@ -16,6 +16,8 @@ _FILES = ("fileName", "file_name", "filename", "name", "title")
 _CARD = ("pretext", "author_name", "title", "name", "description", "text", "value", "extracted_content")
 """Texts of an attachment or an embed, in the order shown."""
 _INNER = ("parts", "text", "content", "result", "thinking", "thoughts", "user_profile", "user_instructions", "elements")
+_CONTACT = ("first_name", "last_name", "phone_number")
+_CARD_KEYS = ("text", "description", "pretext", "author", "footer", "fields")
 _LEAST_TIME, _MOST_TIME = 946_684_800, 4_102_444_800
 """From 2000 to 2100, seconds since 1970; other numbers are no times."""
 _MAX_DEPTH = 20
@@ -119,6 +121,8 @@ def text_of(value: Any, depth: int = 0) -> str:
         before, key, after = _SLACK_PARTS[kind]
         label = f"|{value['text']}" if kind == "link" and isinstance(value.get("text"), str) else ""
         return f"{before}{value[key]}{label}{after}"
+    if kind == "section" and isinstance(value.get("fields"), list):
+        return "\n".join(filter(None, (text_of(part, depth + 1) for part in (value.get("text"), *value["fields"]))))
     if "image" in kind and not isinstance(value.get("text"), str):
         return "[image]"
     if kind == "user_editable_context":
@@ -155,6 +159,9 @@ def _carried(message: dict[str, Any], names: dict[str, str]) -> Iterator[str]:
         yield f"[sticker {message['sticker_emoji']}]"
     if isinstance(message.get("forwarded_from"), str):
         yield f"[forwarded from {message['forwarded_from']}]"
+    contact = message.get("contact_information")
+    if isinstance(contact, dict):
+        yield " ".join(["[contact]", *(text for key in _CONTACT if (text := text_of(contact.get(key)).strip()))])
     place = message.get("location_information")
     if isinstance(place, dict):
         yield f"[location {place.get('latitude')}, {place.get('longitude')}]"
@@ -167,25 +174,34 @@ def _carried(message: dict[str, Any], names: dict[str, str]) -> Iterator[str]:
         answers = [text_of(answer) for answer in poll.get("answers") or [] if isinstance(answer, dict)]
         yield "\n- ".join([text_of(poll.get("question")), *answers])
     if message.get("type") == "service" and isinstance(message.get("action"), str):
-        yield f"{message.get('actor') or ''} {message['action'].replace('_', ' ')}".strip()
+        members = message.get("members")
+        whom = ", ".join(filter(None, map(text_of, members))) if isinstance(members, list) else ""
+        said = (message.get("actor"), message["action"].replace("_", " "), whom, message.get("title"))
+        yield " ".join(part for part in said if isinstance(part, str) and part)
 
 
 def _card(item: dict[str, Any]) -> str:
     """An attachment or an embed: the file's name, then its texts."""
     is_file = any(key in item for key in ("fileName", "file_name", "filename", "mimetype", "mimeType", "url_private"))
     file = next((item[key] for key in _FILES if isinstance(item.get(key), str) and item[key]), "")
-    is_card = any(isinstance(item.get(key), str) and item[key] for key in ("text", "description", "pretext"))
+    is_card = any(item.get(key) for key in _CARD_KEYS)
     texts = [f"[file: {file}]"] if file and (is_file or not is_card) else []
     texts += [
         text
         for key in _CARD
         if (text := text_of(item.get(key)).strip()) and text != file or (key == "title" and is_card and text)
     ]
+    texts += [text for key in ("author", "footer") if (text := _aside(item.get(key)))]
     for field in item.get("fields") or []:
         if isinstance(field, dict):
             texts.append(": ".join(filter(None, (text_of(field.get(key)) for key in ("title", "name", "value")))))
     fallback = text_of(item.get("fallback")).strip()
     return "\n".join(dict.fromkeys(texts)) or fallback
+
+
+def _aside(value: Any) -> str:
+    """The author or the footer of an embed."""
+    return text_of(value.get("name") or value.get("text") if isinstance(value, dict) else value).strip()
 
 
 def _name(value: Any) -> str:

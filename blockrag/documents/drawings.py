@@ -8,9 +8,12 @@ from lxml.etree import XPath, _Element
 from blockrag.documents import markdown
 from blockrag.documents.zips import parse_xml
 
+CHART = "http://schemas.openxmlformats.org/drawingml/2006/chart"
+"""Namespace of charts."""
+
 _NAMESPACES = {
     "a": "http://schemas.openxmlformats.org/drawingml/2006/main",
-    "c": "http://schemas.openxmlformats.org/drawingml/2006/chart",
+    "c": CHART,
     "dgm": "http://schemas.openxmlformats.org/drawingml/2006/diagram",
     "mc": "http://schemas.openxmlformats.org/markup-compatibility/2006",
     "r": "http://schemas.openxmlformats.org/officeDocument/2006/relationships",
@@ -55,6 +58,11 @@ def chart(root: _Element) -> str:
     axes = "; ".join(filter(None, ("".join(_TEXT(axis)).strip() for axis in _AXES(root))))
     head = f"Chart: {title}" if title else "Chart"
     return "\n\n".join([f"{head} ({axes})" if axes else head, *([markdown.table(rows)] if places else [])])
+
+
+def text_of(box: _Element) -> str:
+    """The paragraphs of a text box."""
+    return "\n".join(filter(None, ("".join(_TEXT(p)).strip() for p in _PARAGRAPHS(box))))
 
 
 def diagram(root: _Element) -> str:

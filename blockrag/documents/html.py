@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from html import escape
 
 import lxml.etree
 import lxml.html
@@ -32,6 +33,8 @@ _AROUND = lxml.etree.XPath(
 )
 _MAY_BE_MENU = lxml.etree.XPath("//ul | //ol | //div | //table | //p")
 _LEFT_OUT = "Menus, side bars or the footer of the page were left out."
+_IS_XHTML, _HEAD_CHARS = re.compile(r"\A\ufeff?<\?xml|<html[^>]*\sxmlns\s*="), 2_000
+_CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
 _KEPT_BREAK = "\ufdd0"
 """A line break inside preformatted text until the rest of the text is put in shape. Not a character of any text."""
 
@@ -81,6 +84,8 @@ def body_text(html: str) -> str:
 
 
 def _parsed(html: str) -> HtmlElement:
+    if "<![CDATA[" in html and _IS_XHTML.search(html[:_HEAD_CHARS]):
+        html = _CDATA.sub(lambda found: escape(found[1], quote=False), html)
     parser = lxml.html.HTMLParser(encoding="utf-8", huge_tree=True)
     root = lxml.etree.fromstring(html.replace(_KEPT_BREAK, "").encode("utf-8", "replace"), parser)
     fatal = parser.error_log.filter_from_fatals()

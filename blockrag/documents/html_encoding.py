@@ -7,11 +7,11 @@ from blockrag.documents.document import Content
 from blockrag.documents.encodings import marked, same_text
 from blockrag.documents.text import cleaned, decode_content
 
-_HEAD_BYTES = 4096
+_HEAD_BYTES = 1 << 16
 _DECLARED = re.compile(
     rb"""<meta\s[^>]*?charset\s*=\s*["']?\s*([\w:.+-]+)|<\?xml\s[^>]*?encoding\s*=\s*["']([\w:.+-]+)""", re.IGNORECASE
 )
-_COMMENT = re.compile(rb"<!--.*?(?:-->|\Z)", re.DOTALL)
+_NO_MARKUP = re.compile(rb"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1|\Z)", re.DOTALL | re.IGNORECASE)
 _LABELS = {
     **dict.fromkeys(
         "ascii us-ascii iso-8859-1 iso8859-1 iso88591 iso_8859-1 latin1 l1 cp819 ibm819 iso-ir-100 csisolatin1 cp1252 "
@@ -36,11 +36,23 @@ _LABELS = {
     **dict.fromkeys("macintosh mac x-mac-roman csmacintosh".split(), "mac_roman"),
     **dict.fromkeys("x-mac-cyrillic x-mac-ukrainian".split(), "mac_cyrillic"),
     **dict.fromkeys("x-euc-jp euc-jp cseucpkdfmtjapanese".split(), "euc_jp"),
+    **dict.fromkeys("866 ibm866 cp866 csibm866".split(), "cp866"),
+    **dict.fromkeys("iso-8859-6-e iso-8859-6-i".split(), "iso8859_6"),
+    **dict.fromkeys("csisolatin6 l6 latin6 iso-ir-157".split(), "iso8859_10"),
+    **dict.fromkeys("csisolatin9 l9 latin9 iso-ir-203".split(), "iso8859_15"),
+    **{f"csisolatin{number}": f"iso8859_{number}" for number in (2, 3, 4)},
+    "csisolatincyrillic": "iso8859_5", "csisolatinarabic": "iso8859_6", "csisolatingreek": "iso8859_7",
+    "csisolatinhebrew": "iso8859_8", "sun_eu_greek": "iso8859_7", "elot_928": "iso8859_7", "ecma-114": "iso8859_6",
+    "asmo-708": "iso8859_6", "ecma-118": "iso8859_7", "csisolatin5": "cp1254", "csiso88596e": "iso8859_6",
+    "csiso88596i": "iso8859_6", "csiso88598e": "iso8859_8", "csiso88598i": "iso8859_8",
+    "csiso2022jp": "iso2022_jp", "csbig5": "big5hkscs",
     **{f"x-cp{number}": f"cp{number}" for number in range(1250, 1259)},
     **dict.fromkeys(
-        "utf-8 utf8 unicode-1-1-utf-8 x-unicode20utf8 utf-16 utf-16le utf-16be utf-7 unicode".split(), "utf-8"
+        "utf-8 utf8 unicode-1-1-utf-8 unicode11utf8 unicode20utf8 x-unicode20utf8 csunicode utf-16 "
+        "utf-16le utf-16be utf-7 unicode".split(),
+        "utf-8",
     ),
-}
+}  # fmt: skip
 """Python's codec for labels that browsers take otherwise than Python does. A page whose bytes are ASCII up to its
 declaration cannot be UTF-16, whatever it declares."""
 _MAX_DAMAGE = 0.001
@@ -80,12 +92,21 @@ def _contradiction(label: str, encoding: str) -> str:
 
 def _declared(data: bytes) -> tuple[str, str]:
     """The label that the page declares, and Python's name of the encoding that browsers take it for; empty if none."""
-    found = _DECLARED.search(_COMMENT.sub(b"", data[:_HEAD_BYTES]))
+    found = _DECLARED.search(_NO_MARKUP.sub(b"", data[:_HEAD_BYTES]))
     if not found:
         return "", ""
     label = (found[1] or found[2]).decode("ascii").lower()
+    return label, codec_of(label)
+
+
+def codec_of(label: str) -> str:
+    """Python's name of the encoding that browsers take a label for; empty if there is none."""
+    label = label.strip().lower()
+    iso = re.fullmatch(r"(?:cs)?iso[-_]?(?:8859|ir)[-_]?(\d{1,3})(?::19\d\d)?", label)
+    if iso and "8859" in label and label not in _LABELS:
+        label = f"iso-8859-{iso[1]}"
     encoding = _LABELS.get(label, label)
     try:
-        return label, encoding if codecs.lookup(encoding)._is_text_encoding else ""
+        return encoding if codecs.lookup(encoding)._is_text_encoding else ""
     except LookupError:
-        return label, ""
+        return ""

@@ -7,6 +7,7 @@ from lxml.html import HtmlElement
 
 _UNSEEN = (
     "script", "style", "template", "noscript", "head", "datalist", "rp", "colgroup", "param", "source", "track", "meta",
+    "iframe", "video", "audio", "canvas",
     lxml.etree.Comment, lxml.etree.ProcessingInstruction,
 )  # fmt: skip
 _MARKED = lxml.etree.XPath(

@@ -30,8 +30,22 @@ def write(root: HtmlElement) -> None:
         if (element.get("alt") or "").strip():
             element.text = f"[{' '.join(element.get('alt').split())}]"
     for element in root.iter("input"):
-        if (element.get("type") or "").lower() in _TYPED:
+        kind = (element.get("type") or "").lower()
+        if kind in _TYPED:
             element.text = f" {element.get('value') or ''} "
+        elif kind in ("checkbox", "radio"):
+            element.text = "[x]" if "checked" in element.attrib else "[ ]"
+    for element in root.iter("select"):
+        chosen = element.findall(".//option[@selected]")
+        for option in element.findall(".//option") if chosen and "multiple" not in element.attrib else ():
+            if option is not chosen[-1]:
+                replace(option, "")
+    for element in root.iter("del", "s", "strike"):
+        text = element.text_content().strip()
+        if text and "\n" not in text and not any(element.iter("p", "div", "table", "pre")):
+            replace(element, f"~~{text}~~")
+    for element in root.iter("svg"):
+        element.text = " " + (element.text or "")
     for element in root.iter("option", "button", "label", "svg", "text", "title", "desc"):
         element.tail = " " + (element.tail or "")
 

@@ -9,12 +9,19 @@ _ROWS = lxml.etree.XPath("./tr | ./thead/tr | ./tbody/tr | ./tfoot/tr")
 _IS_LAYOUT = lxml.etree.XPath(
     "boolean(.//table) or count(.//p) > count(td | th) or boolean(.//pre[contains(., '\ufdd0')])"
 )
+_IS_DATA = lxml.etree.XPath("count(./tr[1]/th | ./thead/tr/th | ./tbody/tr[1]/th) > 1")
 _MAX_COLUMNS = 200
 
 
 def write(root: HtmlElement) -> None:
     """Write each row of data on one line, the first as the head. A row with a table in it, or with several paragraphs
-    in a cell, is layout: its cells become paragraphs."""
+    in a cell, is layout: its cells become paragraphs. A table in a cell of a table with a head stands on one line."""
+    for table in reversed(list(root.iter("table"))):
+        for foot in table.findall("tfoot"):
+            table.append(foot)  # is shown last
+        outer = next(table.iterancestors("table"), None)
+        if outer is not None and _IS_DATA(outer):
+            _inline(table)
     for table in list(root.iter("table")):
         rows = _ROWS(table)
         grid = _grid(rows)
@@ -28,6 +35,15 @@ def write(root: HtmlElement) -> None:
             if cells is not None:
                 html_inline.replace(row, next(lines) if any(cells) else "")
                 row.tail = "\n"
+
+
+def _inline(table: HtmlElement) -> None:
+    """Write a table on one line, its rows parted by semicolons, if all its rows are data."""
+    grid = _grid(_ROWS(table))
+    if grid and all(cells is not None for cells in grid):
+        text = "; ".join(filter(None, (", ".join(filter(None, cells or ())) for cells in grid)))
+        html_inline.replace(table, f" {text} ")
+        table.tag = "span"
 
 
 def _grid(rows: list[HtmlElement]) -> list[list[str] | None]:

@@ -11,7 +11,7 @@ from blockrag.documents import media, readers
 from blockrag.documents.base64_runs import without_base64
 from blockrag.documents.document import MAX_NOTE, MAX_NOTES, Content, Document, Limits, without_surrogates
 from blockrag.documents.sandbox import parse_apart
-from blockrag.documents.text import check_length, decode_as
+from blockrag.documents.text import check_length, decode_as, with_line_breaks
 from blockrag.errors import DocumentError
 
 MAX_NAME = 200
@@ -59,7 +59,7 @@ def load(
     if encoding is not None:
         data = _transcoded(name, kind, data, encoding)
     content = without_base64(_content(name, kind, data, limits, ocr))
-    text = content.text
+    text = with_line_breaks(content.text)
     if not text.strip():
         raise DocumentError(name, "it contains no text")
     check_length(name, text, limits)

@@ -5,12 +5,17 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from blockrag.documents import markdown
 from blockrag.documents.document import Content, Limits
 from blockrag.documents.html import body_text
 from blockrag.documents.text import decode_content
 from blockrag.errors import DocumentError
 
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|^[^\n]*\r(?=[^\r\n])|\r", re.MULTILINE)
+"""Colours of a terminal, and what a line held before a carriage return overwrote it."""
+_OLD_KINDS = {"png": "image/png", "jpeg": "image/jpeg", "svg": "image/svg+xml", "html": "text/html",
+              "latex": "text/latex", "text": "text/plain", "markdown": "text/markdown"}  # fmt: skip
+"""Types of outputs by their keys in version 3."""
 _INLINE_PICTURE = re.compile(r"!\[([^\]]*)\]\((?:data:|attachment:)[^)]*\)")
 
 
@@ -60,6 +65,10 @@ def _language(notebook: dict[str, Any]) -> str:
 def _cell(cell: dict[str, Any], language: str, left_out: dict[str, int]) -> Iterator[str]:
     source = _text(cell.get("source", cell.get("input")))
     kind = cell.get("cell_type")
+    if kind == "heading":  # version 3
+        level = cell.get("level")
+        yield markdown.heading(source, level if isinstance(level, int) else 1)
+        return
     if kind != "code":
         yield _INLINE_PICTURE.sub(r"[\1]", source).strip("\n")
         return
@@ -76,6 +85,8 @@ def _output(output: dict[str, Any], left_out: dict[str, int]) -> str:
     if output.get("output_type") in ("error", "pyerr"):
         return _ANSI.sub("", "\n".join(map(str, output.get("traceback") or [])) or _text(output.get("evalue")))
     data = output.get("data")
+    if output.get("output_type") in ("pyout", "display_data") and not isinstance(data, dict):
+        data = {kind: output[key] for key, kind in _OLD_KINDS.items() if key in output}
     if not isinstance(data, dict):
         return _ANSI.sub("", _text(output.get("text")))
     pictures = [kind for kind in data if kind.startswith(("image/", "video/", "audio/", "application/"))]

@@ -28,6 +28,8 @@ _NAMESPACES = {
     )
 }  # fmt: skip
 
+_DC = "http://purl.org/dc/elements/1.1/"
+
 MAX_REPEATS = 1_000
 """Most repetitions of a row or cell with text that are written out."""
 
@@ -168,6 +170,8 @@ class _Reader:
                 yield from grids(self._rows(element))
             elif tag in (_name("draw:object"), _name("draw:object-ole")):
                 yield from self._embedded(element, depth)
+            elif tag == _name("text:section") and element.get(_name("text:display")) == "none":
+                self._left_out["hidden"] += sum(len("".join(p.itertext())) for p in element.iter(_name("text:p")))
             elif isinstance(tag, str) and tag not in _SKIPPED and tag != _name("office:annotation"):
                 yield from self._blocks(element, depth + 1)
             yield from self._pending
@@ -225,7 +229,7 @@ class _Reader:
             self._pending.append(f"[^{number}]: {text}")
             return f"[^{number}]"
         if tag == _name("office:annotation"):
-            self._pending.append(f"[Comment: {' '.join(self._plain(child))}]")
+            self._pending.append(self._comment(child))
             return ""
         if tag == _name("draw:frame"):
             if child.find(_name("draw:object")) is not None and (
@@ -244,6 +248,10 @@ class _Reader:
             self._left_out["hidden"] += len(text)
             return ""
         return shifted(text, self._align.get(style, ""))
+
+    def _comment(self, annotation: _Element) -> str:
+        author = " ".join((annotation.findtext(f"{{{_DC}}}creator") or "").split())
+        return f"[Comment{' by ' + author if author else ''}: {' '.join(self._plain(annotation))}]"
 
     def _object(self, element: _Element) -> _Element | None:
         return self._objects.get(element.get("{http://www.w3.org/1999/xlink}href", "").removeprefix("./").rstrip("/"))
@@ -283,9 +291,9 @@ class _Reader:
     def _cells(self, row: _Element) -> list[str]:
         cells: list[str] = []
         for cell in row.iterchildren(_name("table:table-cell"), _name("table:covered-table-cell")):
-            text = " ".join(self._plain(cell))
+            text = " ".join(self._plain(cell)) or _value(cell)
             for annotation in cell.iterchildren(_name("office:annotation")):
-                self._pending.append(f"[Comment: {' '.join(self._plain(annotation))}]")
+                self._pending.append(self._comment(annotation))
             cells += [text] * self._repeats(cell, "columns", bool(text))
         return cells
 
@@ -320,6 +328,12 @@ class _Reader:
 def _folded(text: str | None) -> str:
     """Text of the file with each run of white space as one blank, as OpenDocument defines it."""
     return re.sub(r"[ \t\r\n]+", " ", text or "")
+
+
+def _value(cell: _Element) -> str:
+    """The value of a cell that is stored without the text shown for it."""
+    values = (cell.get(_name(f"office:{kind}")) for kind in ("string-value", "date-value", "boolean-value", "value"))
+    return next(filter(None, values), "")
 
 
 def _level_of(heading: _Element) -> int:

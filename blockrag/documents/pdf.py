@@ -10,7 +10,7 @@ import pypdfium2 as pdfium
 
 from blockrag.documents.document import PAGE_BREAK, Content, Limits, counted
 from blockrag.documents.pdf_layout import PARAGRAPH_GAP, text_of, with_ruled_tables
-from blockrag.documents.pdf_ocr import PageOCR, is_scan
+from blockrag.documents.pdf_ocr import SCRIPTS, PageOCR, is_scan
 from blockrag.documents.pdf_rows import Row, rows_of
 from blockrag.documents.pdf_words import UNKNOWN, segments
 from blockrag.errors import DocumentError
@@ -170,7 +170,7 @@ def _notes(pages: _Pages, heads: list[tuple[str, int]]) -> Iterator[str]:
         )
     if pages.by_ocr:
         uncertain = counted(pages.n_uncertain, "line is", "lines are")
-        yield f"{_subject(pages.by_ocr, 'was', 'were')} read by OCR; {uncertain} uncertain."
+        yield f"{_subject(pages.by_ocr, 'was', 'were')} read by OCR ({SCRIPTS} only); {uncertain} uncertain."
     if pages.damaged:
         yield f"{_subject(pages.damaged, 'is', 'are')} damaged and left out."
     for text, n_pages in Counter(dict(heads)).most_common():

@@ -13,6 +13,9 @@ from blockrag.errors import DocumentError
 DPI, MAX_PIXELS = 200, 16_000_000
 """Resolution of a page's picture, and most pixels of it; a larger page gets fewer dots per inch."""
 
+SCRIPTS = "Latin, Chinese and Japanese letters"
+"""What the models of the extra read; other scripts come out as wrong letters."""
+
 UNCERTAIN = 0.85
 """Confidence below which a line is counted as uncertain."""
 

@@ -62,4 +62,4 @@ def load(media_type: str, ocr: bool = False) -> Callable[[str, bytes, Limits], C
     be scanned."""
     module, _, function = READERS[media_type].partition(".")
     reader = getattr(import_module(f"blockrag.documents.{module}"), function)
-    return partial(reader, ocr=True) if ocr and media_type == media.PDF else reader
+    return partial(reader, ocr=True) if ocr and media_type in (media.PDF, media.EML, media.MBOX) else reader

@@ -232,6 +232,8 @@ class _Reader:
             self._fonts[state.font] = _CHARSETS[number]
         elif word == "s" and number is not None:
             self._style = number
+        elif word == "outlinelevel" and number is not None and number < 9:
+            self._styles[self._style] = number + 1
         elif word == "u" and number is not None:
             self._unicode(number)
 

@@ -5,8 +5,10 @@ import io
 import re
 import zipfile
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from itertools import islice
 
-from lxml.etree import XPath
+from lxml.etree import SubElement, XPath, _Element
 from python_calamine import CalamineError, CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
 
 from blockrag.documents import drawings, markdown
@@ -28,6 +30,18 @@ _FORMULA = re.compile(
 _SHEET = re.compile(r"xl/worksheets/.*\.xml", re.IGNORECASE)
 _REFERENCE = re.compile(rb"""\br\s*=\s*["']([A-Za-z]{0,4})(\d{1,10})["']""")
 _REFERENCE_BYTES, _CHUNK_BYTES = 30, 1 << 20
+_DRAWING, _DIAGRAM = re.compile(r"xl/drawings/drawing\d+\.xml"), re.compile(r"xl/diagrams/data\d+\.xml")
+_BOXES = XPath("//*[local-name()='sp']/*[local-name()='txBody']")
+_REFERENCES = XPath("//*[local-name()='numRef' or local-name()='strRef'][not(.//*[local-name()='pt'])]")
+_RANGE = re.compile(
+    r"(?P<sheet>'(?:[^']|'')+'|[^'!]+)!\$?(?P<c1>[A-Z]{1,3})\$?(?P<r1>\d{1,7})(?::\$?(?P<c2>[A-Z]{1,3})\$?(?P<r2>\d{1,7}))?"
+)
+_THREADED = re.compile(r"^\[Threaded comment\].*?Comment: ")
+"""What a program that knows no threads shows before a comment."""
+_ERROR = re.compile(
+    rb"<(?:\w+:)?c\b[^>]*\bt=[\"']e[\"'][^>]*>(?:<(?:\w+:)?f\b[^>]*(?:/>|>[^<]*</(?:\w+:)?f>))?<(?:\w+:)?v>([^<]*)<"
+)
+_UNSEEN = re.compile(rb"<(?:\w+:)?(?:row|col)\b[^>]*\shidden=[\"'](?:1|true)[\"']")
 _PICTURE = re.compile(r"xl/media/", re.IGNORECASE)
 
 
@@ -53,6 +67,8 @@ def read(name: str, data: bytes, limits: Limits) -> Content:
     sheets, notes = [], []
     for sheet in book.sheets_metadata:
         found = book.get_sheet_by_name(sheet.name) if sheet.typ == SheetTypeEnum.WorkSheet else None
+        if found is None and sheet.typ == SheetTypeEnum.ChartSheet:
+            continue  # its chart is among those of the file
         if found is None:
             notes.append(f'The sheet "{sheet.name}" has no cells and was left out.')
             continue
@@ -60,7 +76,7 @@ def read(name: str, data: bytes, limits: Limits) -> Content:
             notes.append(f'The sheet "{sheet.name}" is hidden but read.')
         tables = "\n\n".join(grids(map(cell_text, row) for row in found.iter_rows()))
         sheets.append(f"{markdown.heading(sheet.name, 1)}\n\n{tables}\n" if tables else "")
-    extras = list(_extras(data)) if is_zip else []
+    extras = list(_extras(data, book)) if is_zip else []
     sheets += ["\n\n".join(extras) + "\n"] if extras else []
     return Content(PAGE_BREAK.join(filter(None, sheets)), notes=(*notes, *(_left_out(data) if is_zip else ())))
 
@@ -85,8 +101,8 @@ def cell_text(value: object) -> str:
     """A cell's value as text: whole numbers without a point, dates by ISO 8601."""
     if isinstance(value, bool):
         return str(value).upper()
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
+        return f"{Decimal(repr(value)):f}".removesuffix(".0")
     if isinstance(value, datetime.datetime):
         text = value.isoformat(" ")
         return text.removesuffix(" 00:00:00")
@@ -126,23 +142,61 @@ def _grid(rows: list[list[str]]) -> str:
     return markdown.table([row[first:] for row in rows])
 
 
-def _extras(data: bytes) -> Iterator[str]:
-    """Charts and comments of the file."""
+def _extras(data: bytes, book: CalamineWorkbook) -> Iterator[str]:
+    """Charts, text boxes, diagrams and comments of the file."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for member in sorted(archive.namelist()):
             if _CHART.fullmatch(member):
-                yield drawings.chart(parse_xml(archive.read(member)))
+                chart = parse_xml(archive.read(member))
+                _fill(chart, book)
+                yield drawings.chart(chart)
+            elif _DRAWING.fullmatch(member):
+                yield from filter(None, (drawings.text_of(box) for box in _BOXES(parse_xml(archive.read(member)))))
+            elif _DIAGRAM.fullmatch(member):
+                yield drawings.diagram(parse_xml(archive.read(member)))
             elif _COMMENT.fullmatch(member):
                 for comment in _COMMENTS(parse_xml(archive.read(member))):
-                    text = " ".join("".join(comment.itertext()).split())
+                    text = _THREADED.sub("", " ".join("".join(comment.itertext()).split()))
                     yield f"[Comment at {comment.get('ref', '')}: {text}]"
+
+
+def _fill(chart: _Element, book: CalamineWorkbook) -> None:
+    """Give the points of a chart that were not saved with it the values of the cells that it refers to."""
+    sheets: dict[str, list[list[object]]] = {}
+    for reference in _REFERENCES(chart):
+        found = _RANGE.fullmatch(reference.findtext("{*}f") or "")
+        name = found["sheet"].replace("''", "'").strip("'") if found else ""
+        if found is None or name not in book.sheet_names:
+            continue
+        sheet = book.get_sheet_by_name(name)
+        top, left = sheet.start or (0, 0)
+        columns = [_column_number(found[key].encode()) - 1 for key in ("c1", "c2") if found[key]]
+        lines = [int(found[key]) - 1 for key in ("r1", "r2") if found[key]]
+        if name not in sheets:
+            sheets[name] = sheet.to_python(skip_empty_area=True)
+        rows = sheets[name]
+        area = (row[max(columns[0] - left, 0) : max(columns[-1] + 1 - left, 0)]
+                for row in rows[max(lines[0] - top, 0) : max(lines[-1] + 1 - top, 0)])  # fmt: skip
+        for place, value in enumerate(islice((cell for row in area for cell in row), drawings.MAX_POINTS)):
+            point = SubElement(reference, f"{{{drawings.CHART}}}pt", idx=str(place))
+            SubElement(point, f"{{{drawings.CHART}}}v").text = cell_text(value)
 
 
 def _left_out(data: bytes) -> Iterator[str]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = archive.namelist()
         n_pictures = sum(bool(_PICTURE.match(member)) for member in members)
-        n_formulas = sum(len(_FORMULA.findall(archive.read(member))) for member in members if _SHEET.match(member))
+        n_formulas = n_unseen = 0
+        errors: list[str] = []
+        for sheet in (archive.read(member) for member in members if _SHEET.match(member)):
+            n_formulas += len(_FORMULA.findall(sheet))
+            n_unseen += len(_UNSEEN.findall(sheet))
+            errors += (error.decode("utf-8", "replace") for error in _ERROR.findall(sheet))
+    if errors:
+        kinds = ", ".join(sorted(set(errors))[:8])
+        yield f"{counted(len(errors), 'cell holds an error', 'cells hold errors')} ({kinds}), left empty."
+    if n_unseen:
+        yield f"{counted(n_unseen, 'row or column is', 'rows or columns are')} hidden but read."
     if n_formulas:
         subject = counted(n_formulas, "formula has", "formulas have")
         yield f"{subject} no saved value and was left empty; open and save the file in a spreadsheet program."

@@ -9,6 +9,7 @@ from blockrag.documents.text import decode_content
 _TIMES = re.compile(r"^[ \t]*(?P<start>(?:\d{1,4}:)?\d{1,2}:\d{2}[.,]\d{1,3})[ \t]*-->[^\n]*$", re.MULTILINE)
 _VOICE = re.compile(r"<v(?:\.[\w.]*)?[ \t]+([^>]{1,80})>")
 _TAG = re.compile(r"</?[a-zA-Z][^<>\n]{0,200}>|<(?:\d+:)?\d{2}:\d{2}[.,]\d{3}>|\{\\[^{}\n]{0,200}\}")
+_READING = re.compile(r"<rt\b[^>\n]{0,80}>([^<\n]{0,80})(?:</rt>)?")
 _NUMBER = re.compile(r"\n[ \t]*\n[^\n]{0,80}\n?\Z")
 """The number or the name of the next cue, which stands below a blank line at the end of a cue's text."""
 
@@ -29,7 +30,7 @@ def read(name: str, data: bytes, limits: Limits) -> Content:
 
 def _spoken(body: str) -> str:
     text = re.split(r"\n[ \t]*\n[ \t]*(?:NOTE|STYLE|REGION)\b", body)[0]
-    text = _TAG.sub("", _VOICE.sub(r"\1: ", text)).replace("\\N", "\n")
+    text = _TAG.sub("", _VOICE.sub(r"\1: ", _READING.sub(r"(\1)", text))).replace("\\N", "\n")
     return " ".join(html.unescape(text).split())
 
 

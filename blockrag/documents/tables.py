@@ -2,12 +2,17 @@
 
 import csv
 import io
+import re
 
 TABLES = ("text/csv", "text/tab-separated-values")
 """Media types of tables."""
 SAMPLE_CHARS = 4096
 """Beginning of a text that tells its header."""
 MAX_HEADER_CHARS = 1000
+
+_SEPARATOR = re.compile(r"sep=(.)\n")
+"""A first line that tells Excel the separator."""
+_YEAR = re.compile(r"(?:19|20)\d\d")
 
 
 def delimiter_of(header: str) -> str:
@@ -25,22 +30,34 @@ def header_of(media_type: str, sample: str) -> str:
     sample : str
         The first `SAMPLE_CHARS` characters of the text.
     """
-    first, end, rest = sample.partition("\n")
-    if media_type not in TABLES or not rest or len(first) > MAX_HEADER_CHARS or rest.startswith("\n"):
+    if media_type not in TABLES:
         return ""
-    delimiter = delimiter_of(first)
+    stated = _SEPARATOR.match(sample)
+    sample = sample[stated.end() :] if stated else sample
+    first = sample.partition("\n")[0]
+    lines = io.StringIO(sample, newline="\n")
+    reader = csv.reader(lines, delimiter=stated[1] if stated else delimiter_of(first))
+    rows, n_lines = [], 0
     try:
-        rows = [
-            row for row, _ in zip(csv.reader(io.StringIO(sample), delimiter=delimiter), range(4), strict=False) if row
-        ]
+        for row, _ in zip(reader, range(4), strict=False):
+            n_lines = n_lines or reader.line_num
+            rows.append(row)
     except csv.Error:
         return ""
-    complete = rows[:-1] if len(rows) > 2 else rows  # the last one may be cut
-    names = rows[0]
-    is_header = all(name.strip() and not _is_number(name) for name in names) and len(set(names)) == len(names)
-    is_one_line = next(csv.reader([first], delimiter=delimiter)) == names
-    is_table = len(names) > 1 and all(len(row) == len(names) for row in complete)
-    return first + end if is_header and is_one_line and is_table else ""
+    complete = [row for row in rows[1 : -1 if len(rows) > 2 else None] if row]  # the last one may be cut
+    header = "".join(list(io.StringIO(sample, newline="\n"))[:n_lines])
+    if len(header) > MAX_HEADER_CHARS or len(rows) < 2 or not rows[1]:
+        return ""
+    is_table = len(rows[0]) > 1 and all(len(row) == len(rows[0]) for row in complete)
+    return header if is_table and _are_names(rows[0]) else ""
+
+
+def _are_names(row: list[str]) -> bool:
+    """Whether cells are the names of columns: different, most of them there, no numbers but years."""
+    names = [name.strip() for name in row if name.strip()]
+    if 2 * len(names) < len(row) or len(set(names)) < len(names):
+        return False
+    return not _is_number(names[0]) and not any(_is_number(name) and not _YEAR.fullmatch(name) for name in names)
 
 
 def _is_number(cell: str) -> bool:

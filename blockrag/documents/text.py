@@ -79,7 +79,12 @@ def cleaned(name: str, text: str) -> Content:
     if sum(map(text.count, _CONTROLS)) > MAX_CONTROLS * n_chars or n_nuls > MAX_NULS * n_chars:
         raise DocumentError(name, "the content is binary, not text")
     notes = (f"{n_nuls:,} NUL characters were left out.",) if n_nuls else ()
-    return Content(_LINE_BREAKS.sub("\n", text.replace("\0", "")), notes=notes)
+    return Content(with_line_breaks(text), notes=notes)
+
+
+def with_line_breaks(text: str) -> str:
+    """`text` without NULs, with ``\\n`` for every ``\\r\\n``, ``\\r`` and vertical tab, which JSON may hold escaped."""
+    return _LINE_BREAKS.sub("\n", text.replace("\0", ""))
 
 
 def check_length(name: str, text: str, limits: Limits) -> None:

@@ -28,6 +28,8 @@ _BLOCKS = XPath(f".//*[self::w:p or self::w:tbl][not(ancestor::w:tbl)]{_GONE}", 
 _CELLS = XPath("./w:tc | ./w:sdt/w:sdtContent/w:tc | ./w:customXml/w:tc", namespaces=_NAMESPACES)
 _ROWS = XPath("./w:tr | ./w:sdt/w:sdtContent/w:tr | ./w:customXml/w:tr | ./w:ins/w:tr", namespaces=_NAMESPACES)
 _PICTURES = XPath(f".//a:blip{_GONE}", namespaces=_NAMESPACES)
+_JOINS_NEXT = XPath("boolean(./w:pPr/w:rPr/w:del and following-sibling::*[1][self::w:p])", namespaces=_NAMESPACES)
+"""A paragraph whose end was deleted."""
 _DELETED_ROW = XPath("boolean(./w:trPr/w:del)", namespaces=_NAMESPACES)
 
 _NOTE_PARTS = {"footnoteReference": "footnotes", "endnoteReference": "endnotes", "commentReference": "comments"}
@@ -53,7 +55,7 @@ class _Reader:
         self._numbering = Numbering(self._root("numbering"))
         self._notes = {kind: self._notes_of(part) for kind, part in _NOTE_PARTS.items()}
         self._pending: list[str] = []
-        self._n_notes = 0
+        self._n_notes, self._joined = 0, ""
         hidden = {
             id
             for id, style in self._styles.items()
@@ -120,8 +122,11 @@ class _Reader:
             self._pending.clear()
 
     def _paragraph(self, element: _Element) -> Iterator[str]:
-        text = self._runs.text(element)
-        level = self._heading_level(self._style_of(element))
+        text, self._joined = self._joined + self._runs.text(element), ""
+        if _JOINS_NEXT(element):
+            self._joined = text
+            return
+        level = self._heading_level(element)
         label, depth = self._label(element) if text.strip() else (None, 0)
         numbered = f"{label} {text}" if label else text
         if level and text.strip():
@@ -146,16 +151,19 @@ class _Reader:
             based_on = style.find(qn("w:basedOn"))
             style_id = "" if based_on is None else based_on.get(qn("w:val"), "")
 
-    def _heading_level(self, style_id: str) -> int:
-        """Level of a heading style or a style derived from one, 0 for others."""
-        for style in self._lineage(style_id):
+    def _heading_level(self, paragraph: _Element) -> int:
+        """Level of a heading style, of a style derived from one, or of an outline; 0 for other paragraphs."""
+        styles = list(self._lineage(self._style_of(paragraph)))
+        for style in styles:
             name = style.find(qn("w:name"))
             found = re.fullmatch(
                 r"(?:heading|title)\s*(\d?)", "" if name is None else name.get(qn("w:val"), "").lower()
             )
             if found:
                 return int(found[1] or 1)
-        return 0
+        outlines = (_attribute(element, "w:pPr/w:outlineLvl") for element in (paragraph, *styles))
+        stated = next(filter(None, outlines), "9")
+        return int(stated) + 1 if stated in "012345678" else 0
 
     def _label(self, paragraph: _Element) -> tuple[str | None, int]:
         """A paragraph's number and depth in its list; no number if it is in none."""
@@ -164,10 +172,12 @@ class _Reader:
         for element in (paragraph, *styles):
             properties = element.find(f"{qn('w:pPr')}/{qn('w:numPr')}")
             if properties is not None:
-                number_id = _attribute(properties, "w:numId") if number_id is None else number_id
-                depth = _attribute(properties, "w:ilvl") if depth is None else depth
+                number_id = number_id or _attribute(properties, "w:numId") or None
+                depth = depth or _attribute(properties, "w:ilvl") or None
         at = int(depth) if depth and depth.isdigit() and len(depth) < 3 else 0
         if number_id not in (None, "0"):
+            if depth is None:
+                at = self._numbering.depth_of(number_id or "", self._style_of(paragraph))
             label = self._numbering.label(number_id or "", at)
             return ("-" if label is None else label), at  # a list that is not defined has dashes
         is_list = number_id is None and any(_attribute(style, "w:name").startswith("List") for style in styles[:1])
@@ -182,7 +192,7 @@ class _Reader:
             return
         grid: list[list[str]] = []
         for cells in rows:
-            line: list[str] = []
+            line = [""] * _skipped(cells)
             for cell in cells:
                 span, merged = _span(cell)
                 above = grid[-1][len(line)] if merged and grid and len(line) < len(grid[-1]) else None
@@ -213,8 +223,15 @@ class _Reader:
         return " ".join(" ".join(parts).split())
 
 
+def _skipped(cells: list[_Element]) -> int:
+    """Columns that a row leaves free before its first cell."""
+    properties = cells[0].getparent().find(qn("w:trPr")) if cells else None
+    n_columns = "" if properties is None else _attribute(properties, "w:gridBefore")
+    return min(int(n_columns[:4]), MAX_SPAN) if n_columns.isdigit() else 0
+
+
 def _attribute(element: _Element, tag: str) -> str:
-    found = element.find(qn(tag))
+    found = element.find("/".join(map(qn, tag.split("/"))))
     return "" if found is None else found.get(qn("w:val"), "")
 
 

@@ -22,6 +22,7 @@ class Level:
     text: str = ""
     restart: int | None = None
     legal: bool = False
+    style: str = ""
 
 
 @dataclass(slots=True)
@@ -72,6 +73,12 @@ class Numbering:
         self._count(found, depth)
         return _shown(found, level)
 
+    def depth_of(self, number_id: str, style: str) -> int:
+        """The level of a list that belongs to a style of paragraphs; 0 if none does."""
+        found = self._lists.get(self._of_number.get(number_id, ""))
+        levels = found.levels.items() if found and style else ()
+        return next((depth for depth, level in levels if level.style == style), 0)
+
     def _read_number(self, number: _Element) -> None:
         id = number.get(qn("w:numId"), "")
         abstract = _value(number, "w:abstractNumId") or ""
@@ -121,6 +128,7 @@ def _level(element: _Element) -> tuple[int, Level]:
         _value(element, "w:lvlText") or "",
         None if restart is None else _integer(restart),
         element.find(qn("w:isLgl")) is not None,
+        _value(element, "w:pStyle") or "",
     )
 
 

@@ -75,6 +75,8 @@ class Runs:
                 yield self.text(base) if base is not None else ""
             elif tag in (qn("w:footnoteReference"), qn("w:endnoteReference"), qn("w:commentReference")):
                 yield self._refer(tag.rpartition("}")[2], child.get(qn("w:id"), ""))
+            elif tag == qn("w:ffData"):
+                yield _field(child)
             elif tag == f"{_M}oMath":
                 yield formula(child)
             else:
@@ -134,6 +136,16 @@ def formula(element: _Element) -> str:
 
 def _grouped(text: str) -> str:
     return text if text.isalnum() or len(text) < 2 else f"({text})"
+
+
+def _field(data: _Element) -> str:
+    """A tick box of a form, or the entry chosen from a list; the text of other fields stands in their runs."""
+    if (box := data.find(qn("w:checkBox"))) is not None:
+        return "[x]" if is_on(box, "w:checked", is_on(box, "w:default")) else "[ ]"
+    entries = [entry.get(qn("w:val"), "") for entry in data.iter(qn("w:listEntry"))]
+    chosen = data.find(f"{qn('w:ddList')}/{qn('w:result')}")
+    at = "0" if chosen is None else chosen.get(qn("w:val"), "0")
+    return entries[int(at)] if at.isdigit() and len(at) < 4 and int(at) < len(entries) else ""
 
 
 def _symbol(element: _Element) -> str:
