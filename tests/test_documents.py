@@ -78,6 +78,7 @@ RUSSIAN = (
 POLISH = "Zażółć gęślą jaźń. Przypływ podnosi morze dwa razy dziennie, a statki wchodzą do portu. Łódź jest piękna. "
 TURKISH = "Gelgit denizi günde iki kez yükseltir ve gemiler limana girer. Şişli'de güneş doğuyor, ığdır. "
 JAPANESE = "港は広い。船が来る。潮が満ちる。風が吹いている。"
+THAI = "น้ำขึ้นยกทะเลวันละสองครั้ง "
 CHINESE = "潮汐每天两次抬高海面，船只进入港口。风从西边吹来，渔民修补渔网。"
 
 
@@ -92,6 +93,7 @@ CHINESE = "潮汐每天两次抬高海面，船只进入港口。风从西边吹
         ("koi8_r", RUSSIAN),
         ("shift_jis", JAPANESE),
         ("gbk", CHINESE),
+        ("cp874", THAI),
     ],
 )
 def test_encodings_are_found(encoding, text):

@@ -377,3 +377,83 @@ def test_arabic_is_read_from_right_to_left_on_one_line():
     assert [row.text for row in rows] == [" ".join(words)]
     (row,) = rows_of([Segment("בשעה", 60, 90, 50, 60), Segment(".14:30", 20, 50, 50, 60)])
     assert row.text == "בשעה 14:30."
+
+
+# Pages as people make them
+
+
+def test_running_heads_with_roman_numbers_are_left_out():
+    document = FPDF()
+    document.set_font("helvetica", size=11)
+    for number in ("i", "ii", "iii", "iv"):
+        document.add_page()
+        document.text(10, 12, "Preface")
+        document.text(180, 12, number)
+        document.set_y(25)
+        document.multi_cell(0, 6, SENTENCE * 4)
+    content = read(bytes(document.output()))
+    assert "Preface" not in content.text and content.notes == (
+        'The line "Preface i", repeated on 4 pages, was left out.',
+    )
+
+
+def columns(document: FPDF, top: float, width: float, *texts: str) -> None:
+    for i, column in enumerate(texts):
+        document.set_xy(12 + i * (width + 8), top)
+        document.multi_cell(width, 5, column)
+
+
+def test_a_title_in_the_middle_stands_before_three_columns():
+    document = page(9)
+    document.set_font("helvetica", "B", 14)
+    document.cell(0, 10, "On the Tides", align="C")
+    document.set_font("helvetica", size=9)
+    columns(document, 25, 56, *(f"{name} begins. {SENTENCE * 4}" for name in ("Alpha", "Beta", "Gamma")))
+    found = text(document)
+    places = [found.index(part) for part in ("On the Tides", "Alpha begins", "Beta begins", "Gamma begins")]
+    assert places == sorted(places)
+
+
+def test_a_table_across_two_columns_of_text_is_whole():
+    document = page(10)
+    columns(document, 20, 85, *(f"{name} one. {SENTENCE * 4}" for name in ("Left", "Right")))
+    document.set_y(100)
+    cells(document, [("Port", "Depth", "Fee"), ("Alda", "4.5 m", "12"), ("Brim", "6.0 m", "18")], (60, 60, 50))
+    columns(document, 140, 85, *(f"{name} two. {SENTENCE * 4}" for name in ("Left", "Right")))
+    found = text(document)
+    assert "| Port | Depth | Fee |\n| --- | --- | --- |\n| Alda | 4.5 m | 12 |" in found
+    places = [found.index(part) for part in ("Left one", "Right one", "| Port", "Left two", "Right two")]
+    assert places == sorted(places)
+
+
+def test_a_table_begins_below_the_address_of_an_invoice():
+    document = page(10)
+    for left, right in (("Bill to:", "Invoice no: 7"), ("Marta Quill", "Date: 3 May"), ("4 Pier Road", "Due: 3 June")):
+        cells(document, [(left, right)], (120, 60))
+    document.ln(8)
+    cells(
+        document,
+        [("Item", "Qty", "Price"), ("Rope", "2", "14.50"), ("Anchor", "1", "99.00"), ("Sum", "", "113.50")],
+        (90, 30, 30),
+    )
+    assert "| Item | Qty | Price |\n| --- | --- | --- |\n| Rope | 2 | 14.50 |" in text(document)
+
+
+def test_a_cell_goes_on_in_the_next_line():
+    document = page(10)
+    cells(
+        document,
+        [
+            ("Name", "Duties", "Since"),
+            ("Anna", "Keeps the gate and", "2019"),
+            ("", "the lamp", ""),
+            ("Ben", "Counts", "2021"),
+        ],
+    )
+    assert "| Anna | Keeps the gate and the lamp | 2019 |\n| Ben |" in text(document)
+
+
+def test_french_compounds_keep_their_hyphen():
+    lines = ["Les bateaux entrent dans le port deux fois, peut-", "être trois, avec la ma-", "rée."]
+    rows = rows_of([Segment(line, 50, 50 + 5 * len(line), 700 - 14 * i, 710 - 14 * i) for i, line in enumerate(lines)])
+    assert "peut-être trois, avec" in text_of(rows, 350)

@@ -111,6 +111,34 @@ def test_no_heading_is_the_last_line_of_its_block(name, parts, bounds):
         assert headings_only or not ends_in_heading(segmentation, granularity) or _has_chain(parts, bounds)
 
 
+PROSE = ["Text of a few words. And more of them.\n\n", "word " * 40 + "\n\n", "One line.\nAnother one.\n\n"]
+MARKUPS = {
+    media.MARKDOWN: (["# A\n", "> # Quoted\n\n", "a\nUnder\n=====\n\n", "## B ##\n"],
+                     ["<!--\n# no\n-->\n\n", "<pre>\n# no\n</pre>\n\n"]),
+    media.TEX: (["\\section{A}\n", "\\subsection*{B}\n\\label{b}\n\n"], ["\\begin{verbatim}\n\\section{no}\n\\end{verbatim}\n\n"]),
+    media.RST: (["=====\nTitle\n=====\n\n", "Head\n----\n\n"], [".. code-block:: c\n\n   No\n   --\n\n"]),
+    media.ORG: (["* A :tag:\n:PROPERTIES:\n:ID: x\n:END:\n", "** TODO B\n"], ["#+begin_src c\n* no\n#+end_src\n\n"]),
+    media.ASCIIDOC: (["== A\n\n", "=== B\n", "Under\n-----\n\n"], ["----\n== no\n----\n\n"]),
+}  # fmt: skip
+
+
+@every_segmenter
+@given(
+    data=st.data(), kind=st.sampled_from([*MARKUPS]), bounds=st.sampled_from([SizeBounds(4, 64), SizeBounds(32, 512)])
+)
+@settings(deadline=None, max_examples=25)
+def test_no_heading_of_any_markup_is_the_last_line_of_its_block(name, data, kind, bounds):
+    heads, others = MARKUPS[kind]
+    parts = st.tuples(st.sampled_from(heads), st.lists(st.sampled_from([*PROSE, *others]), min_size=1, max_size=4))
+    sections = data.draw(st.lists(parts, min_size=1, max_size=5))
+    front = "---\ntitle: T\n# no\n---\n\n" if kind == media.MARKDOWN else ""
+    text = front + "".join(head + "".join(rest) for head, rest in sections)
+    segmentation = cut(Document("a", kind, text), name, bounds)
+    assert all("no" not in found.split() for found in headings(segmentation.document)[1:])
+    for granularity in GRANULARITIES:
+        assert ends_in_heading(segmentation, granularity) == []
+
+
 def _has_chain(parts: list[str], bounds: SizeBounds) -> bool:
     """Whether headings stand side by side for longer than the maximum, so that they must be cut apart."""
     run = longest = 0

@@ -17,7 +17,7 @@ _CARD = ("pretext", "author_name", "title", "name", "description", "text", "valu
 """Texts of an attachment or an embed, in the order shown."""
 _INNER = ("parts", "text", "content", "result", "thinking", "thoughts", "user_profile", "user_instructions", "elements")
 _CONTACT = ("first_name", "last_name", "phone_number")
-_CARD_KEYS = ("text", "description", "pretext", "author", "footer", "fields")
+_CARD_KEYS = ("text", "description", "pretext", "author", "footer")
 _LEAST_TIME, _MOST_TIME = 946_684_800, 4_102_444_800
 """From 2000 to 2100, seconds since 1970; other numbers are no times."""
 _MAX_DEPTH = 20

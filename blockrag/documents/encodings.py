@@ -41,6 +41,8 @@ _TIE = 0.1
 _FEW_BYTES, _IS_WORDS = 10, 0.9
 """With at most so many bytes beyond ASCII, text in an encoding of `_LEADS` may as well be words in one of single bytes:
 if these score so well, they are."""
+_THAI = ("cp874", "tis_620", "iso8859_11")
+"""Encodings whose letters are also ordinary pairs of GBK; Chinese does not read as Thai."""
 _NULS = 0.4
 """Smallest share of NULs among every other byte of UTF-16 text in a Latin script."""
 
@@ -57,9 +59,10 @@ def marked(data: bytes) -> str:
 def guess(sample: bytes) -> Guess | None:
     """The likeliest encoding of bytes that are not UTF-8, or None if none fits."""
     wide = _guess_east_asian(sample)
-    if wide and sum(byte > 0x7F for byte in sample[:_SAMPLE_CHARS]) > _FEW_BYTES:
-        return wide
     narrow = single_byte.guess(sample)
+    if wide and sum(byte > 0x7F for byte in sample[:_SAMPLE_CHARS]) > _FEW_BYTES:
+        is_thai = narrow is not None and narrow.encoding in _THAI and narrow.score >= _LEAST_COMMON
+        return Guess(narrow.encoding, (wide.encoding, *narrow.others)) if narrow and is_thai else wide
     if wide is None and narrow is not None:
         return Guess(narrow.encoding, (*_alone(sample), *narrow.others))
     if wide is None or narrow is None:

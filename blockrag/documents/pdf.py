@@ -11,7 +11,7 @@ import pypdfium2 as pdfium
 from blockrag.documents.document import PAGE_BREAK, Content, Limits, counted
 from blockrag.documents.pdf_layout import PARAGRAPH_GAP, text_of, with_ruled_tables
 from blockrag.documents.pdf_ocr import SCRIPTS, PageOCR, is_scan
-from blockrag.documents.pdf_rows import Row, rows_of
+from blockrag.documents.pdf_rows import Row, pairs, rows_of
 from blockrag.documents.pdf_words import UNKNOWN, segments
 from blockrag.errors import DocumentError
 
@@ -20,6 +20,10 @@ MIN_REPEATS = 3
 
 _N_EDGE_ROWS = 3
 """Lines at the top and at the bottom of a page that may be running heads and feet."""
+
+_ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100}
+_NUMBER = re.compile(r"\d+|(?:^|(?<=[\s–—-]))(?:[ivxlc]{1,8}|[IVXLC]{1,8})(?=[\s–—-]|$)")
+"""A number in Arabic digits, or in Roman ones that stand alone."""
 
 _HYPHENATED = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 
@@ -126,7 +130,7 @@ def _running_heads(pages: list[list[Row]]) -> list[tuple[str, int]]:
     found: dict[tuple[str, int], list[tuple[int, Row]]] = {}
     for number, rows in enumerate(pages):
         for row in _margins(rows):
-            key = (re.sub(r"\d+", "#", row.text), round(row.middle / 2))
+            key = (_NUMBER.sub("#", row.text), round(row.middle / 2))
             found.setdefault(key, []).append((number, row))
     heads = []
     for places in found.values():
@@ -150,7 +154,7 @@ def _margins(rows: list[Row]) -> list[Row]:
 
 def _counts_pages(places: Sequence[tuple[int, Row]]) -> bool:
     """Whether each number in a repeated line is always the same, or grows with the pages."""
-    numbers = [[int(digits[:18]) for digits in re.findall(r"\d+", row.text)] for _, row in places]
+    numbers = [[_number(digits) for digits in _NUMBER.findall(row.text)] for _, row in places]
     for column in zip(*numbers, strict=True):
         constant = all(number == column[0] for number in column)
         pages = [page for page, _ in places]
@@ -158,6 +162,14 @@ def _counts_pages(places: Sequence[tuple[int, Row]]) -> bool:
         if not (constant or growing):
             return False
     return True
+
+
+def _number(digits: str) -> int:
+    """A number in Arabic or Roman digits."""
+    if digits.isdigit():
+        return int(digits[:18])
+    values = [_ROMAN[digit] for digit in digits.lower()]
+    return sum(-a if a < b else a for a, b in pairs([*values, 0]))
 
 
 def _notes(pages: _Pages, heads: list[tuple[str, int]]) -> Iterator[str]:

@@ -28,6 +28,12 @@ many words that fill it so far."""
 MIN_NEAR = 2
 """Rows that must leave a gap free where a near row has a wide blank alone."""
 
+MIN_TABLE, TITLE_SIZE = 3, 1.2
+"""Fewest rows of a table across columns of text; least height of a title above them, in multiples of their letters'."""
+
+MAX_BREAK = 2.1
+"""Rows further apart than this, in multiples of their usual distance, are of different tables."""
+
 MAX_COLUMNS = 4
 """Most columns of running text."""
 
@@ -65,8 +71,38 @@ def bands_of(rows: list[Row]) -> list[Band]:
             start, end = _with_ends(rows, *_trimmed(rows, start, end, gutters))
             gutters = _gutters(rows[start:end]) if start < end else []
             if gutters and _is_band(rows[start:end], gutters):
-                chosen.append(Band(start, end, gutters))
+                chosen += _parted(rows, start, end, gutters)
     return sorted(chosen, key=lambda band: band.start)
+
+
+def _parted(rows: list[Row], start: int, end: int, gutters: list[tuple[float, float]]) -> list[Band]:
+    """A band of running text, parted where a table stands across its columns; without a title above it."""
+    if not is_prose(rows[start:end], gutters):
+        return [Band(start, end, gutters)]
+    if _is_title(rows[start], rows[start + 1 : end]):
+        start += 1
+    pitches = [a - b for a, b in pairs([row.middle for row in rows[start:end]])]
+    most = LINE_GAP * median(pitches)
+    cuts = [start, *(i for i, pitch in enumerate(pitches, start + 1) if pitch > most), end]
+    bands, begin = list[Band](), start
+    for first, last in pairs(cuts):
+        inner = _gutters(rows[first:last])
+        if last - first < MIN_TABLE or len(inner) <= len(gutters):
+            continue
+        is_table = all(n_words(s.text) < FULL_WORDS for row in rows[first:last] for s in row.segments)
+        if is_table and _is_band(rows[first:last], inner) and not is_prose(rows[first:last], inner):
+            bands += [Band(begin, first, gutters)] * (first > begin) + [Band(first, last, inner)]
+            begin = last
+    return bands + [Band(begin, end, gutters)] * (end > begin)
+
+
+def _is_title(row: Row, below: Sequence[Row]) -> bool:
+    """Whether a row stands in larger letters in the middle above columns."""
+    if len(row.segments) > 1 or not below:
+        return False
+    left, right = min(other.x0 for other in below), max(other.x1 for other in below)
+    is_central = abs(row.x0 + row.x1 - left - right) < 2 * row.height and row.x0 > left + row.height
+    return is_central and row.height > TITLE_SIZE * median(other.height for other in below)
 
 
 def _part_columns(rows: list[Row]) -> None:
@@ -157,7 +193,7 @@ def _trimmed(rows: list[Row], start: int, end: int, gutters: list[tuple[float, f
             break  # a line of text below the table
         last += 1
     for i, pitch in enumerate(pitches, start):
-        if pitch > 2 * TABLE_GAP * usual:  # the longest part; the rest is looked at as lines
+        if pitch > MAX_BREAK * usual:  # the longest part; the rest is looked at as lines
             return (start, i + 1) if i + 1 - start >= last - i else (i + 1, last + 1)
     return start, last + 1
 
@@ -240,9 +276,17 @@ def table(rows: list[Row], gutters: list[tuple[float, float]]) -> str:
         for segment in row.segments:
             column = column_of(segment, gutters)
             line[column] = f"{line[column]} {segment.text}".strip()
-        goes_on = cells and not line[0] and rows[i - 1].middle - row.middle < 0.8 * usual
-        if goes_on:  # a cell of several lines
+        is_near = bool(cells) and not line[0] and rows[i - 1].middle - row.middle < 0.8 * usual
+        if is_near or (cells and not line[0] and _ends(line, cells[-1])):  # a cell of several lines
             cells[-1] = [f"{a} {b}".strip() for a, b in zip(cells[-1], line, strict=True)]
         else:
             cells.append(line)
     return markdown.table([[cell.replace(HYPHEN, "-") for cell in line] for line in cells])
+
+
+def _ends(line: list[str], above: list[str]) -> bool:
+    """Whether the only cell of a row goes on with the sentence above it."""
+    filled = [i for i, cell in enumerate(line) if cell]
+    return (
+        len(filled) == 1 and line[filled[0]][0].islower() and above[filled[0]][-1:] not in ("", ".", ";", ":", "!", "?")
+    )

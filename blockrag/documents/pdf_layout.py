@@ -32,9 +32,10 @@ _ITEM = re.compile(
 )
 _FIRST_PARTS = frozenset(
     "all anti co cross ex far half high ill long low mid multi near non post pre pro quasi self semi short so two well"
+    " peut celui celle ceux celles nord sud demi vice"
     " three four five six seven eight nine ten old new open free full".split()
 )
-"""English words that keep their hyphen before a small letter: well-known, self-made."""
+"""Words of English and French that keep their hyphen before a small letter: well-known, peut-être."""
 
 
 def text_of(rows: list[Row], width: float, vocabulary: frozenset[str] = frozenset(), depth: int = 0) -> str:

@@ -24,8 +24,10 @@ Found = tuple[list[Heading], list[Unit]]
 
 _MARKDOWN = re.compile(
     r"^(?P<lead>[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?)(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)$"
-    r"|^(?:[ ]{0,3})(?P<atx>\#{1,6})(?=[ \t]\S)[^\n]*$"
-    r"|(?:(?<=\n\n)|\A)[ ]{0,3}(?P<title>[^\s>|\-*+\#`~=][^\n|]*)\n[ ]{0,3}(?P<line>=+|-{2,})[ \t]*$",
+    r"|^[ ]{0,3}(?:>[ ]?)*(?P<atx>\#{1,6})(?=[ \t]\S)[^\n]*$"
+    r"|(?:(?<=\n\n)|\A)[ ]{0,3}(?P<title>[^\s>|\-*+\#`~=<][^\n|]*)\n[ ]{0,3}(?P<line>=+|-{2,})[ \t]*$"
+    r"|^[ ]{0,3}(?P<last>[^\s>|\-*+\#`~=<][^\n|]*)\n[ ]{0,3}={3,}[ \t]*$"
+    r"|^[ ]{0,3}<(?P<html>!--|(?:pre|script|style)\b)|\A(?P<front>---|\+\+\+)[ \t]*$",
     re.MULTILINE,
 )
 _RST_MARKS = r"=\-`:.'\"~^_*+#"
@@ -36,7 +38,8 @@ _RST = re.compile(
     re.MULTILINE,
 )
 _ASCIIDOC = re.compile(
-    r"^(?P<marks>={1,6}|\#{1,6})[ \t]+\S[^\n]*$|^(?P<block>-{4,}|\.{4,}|\+{4,}|/{4,}|`{3,})[^\S\n]*[^\n]*$",
+    r"^(?P<marks>={1,6}|\#{1,6})[ \t]+\S[^\n]*$"
+    r"|(?:(?<=\n\n)|\A)(?P<title>\w[^\n]*)\n(?P<u>[=\-~^+])(?P=u)+[ \t]*$|^(?P<block>-{4,}|\.{4,}|\+{4,}|/{4,}|`{3,})[^\S\n]*[^\n]*$",
     re.MULTILINE,
 )
 _ORG = re.compile(
@@ -61,6 +64,8 @@ _TEX_DEPTHS = {
     "paragraph": 5,
     "subparagraph": 6,
 }
+_UNDERLINE = 2
+"""Largest difference in length between a title of AsciiDoc and the line under it."""
 _MOST_LINES = 2_000
 """Lines of a block that is still taken as one unit; what closes later was never meant to."""
 _SEARCHES = 64
@@ -97,6 +102,14 @@ def _markdown(text: str) -> Found:
             end = scanner.close(rf"^[ \t>]*{re.escape(mark)}{{{size},}}[ \t]*$")
             if end:
                 units.append((found.start("fence"), end))
+        elif found["html"] or found["front"]:
+            mark = found["front"] or found["html"].lower()
+            closing = "-->" if mark == "!--" else rf"^{re.escape(mark)}[ \t]*$" if found["front"] else f"</{mark}"
+            end = scanner.close(closing)
+            if end:
+                units.append((_visible(text, found.start()), end))
+        elif found["last"]:  # of a paragraph whose last line is underlined
+            headings.append(Heading(found.start("last"), found.end(), 1))
         elif found["atx"]:
             headings.append(Heading(found.start("atx"), found.end(), len(found["atx"])))
         else:
@@ -141,6 +154,11 @@ def _asciidoc(text: str) -> Found:
     for found in scanner:
         if found["marks"]:
             headings.append(Heading(found.start(), found.end(), len(found["marks"])))
+        elif found["title"]:  # underlined, by a line of its own length
+            if abs(len(found["title"]) - len(found[0].rstrip().rpartition("\n")[2])) <= _UNDERLINE:
+                headings.append(Heading(found.start(), found.end(), "=-~^+".index(found["u"]) + 1))
+            else:
+                scanner.go_to(found.end("title"))
         else:
             end = scanner.close(rf"^{re.escape(found['block'])}[ \t]*$")
             if end:
@@ -193,6 +211,10 @@ class _Scanner:
         while found := self._pattern.search(self._text, self._at):
             self._at = max(found.end(), self._at + 1)
             yield found
+
+    def go_to(self, char: int) -> None:
+        """Go on at `char`, as if what was found ended there."""
+        self._at = char
 
     def close(self, pattern: str) -> int:
         """End of the first match of `pattern` after here, where scanning goes on; 0 if there is none nearby."""
