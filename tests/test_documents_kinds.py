@@ -13,6 +13,7 @@ from blockrag.documents.document import Content, Document
 from blockrag.documents.tables import header_of
 from blockrag.documents.text import with_line_breaks
 from blockrag.errors import DocumentError
+from blockrag.segment.records import record_starts
 from tests.document_files import FIELD, pdf, word, zipped
 
 
@@ -165,6 +166,7 @@ CHATS = {
             {"title": "T", "author": {"name": "Desk"}, "footer": {"text": "Foot"}}]}]},
         ["T\nDesk\nFoot"],
     ),
+    "gemini": ([{"role": "user", "parts": [{"text": "q"}]}, {"role": "model", "parts": [{"text": "a"}]}], ["user: q\n\nmodel: a"]),
     "slack": (
         [{"type": "message", "ts": "1709290000.1", "user": "U1", "text": "", "blocks": [
             {"type": "section", "text": {"text": "Sec"}, "fields": [{"text": "F1"}, {"text": "F2"}]}]}],
@@ -177,6 +179,20 @@ CHATS = {
 def test_chats(kind):
     export, has = CHATS[kind]
     check("a.json", json.dumps(export), has)
+
+
+@pytest.mark.parametrize(
+    "stamp",
+    [
+        "3/1/24, 10:00\u202fAM - Anna: ", "[3/1/24, 10:00:01 AM] Anna: ", "01.03.24, 10:00 - Anna: ", "2024/03/01, 10:00 - Anna: ",
+        "2024. 3. 1. 오전 10:00, Anna : ", "2024년 3월 1일 오전 10:00, Anna : ", "2024/3/1 上午10:00 - Anna: ",
+        "01/03/2024 à 10:00 - Anna : ", "1.3.2024 klo 10.00 - Anna: ", "\u200f١\u200f/٣\u200f/٢٠٢٤، ١٠:٠٠ ص - Anna: ",
+        "10:00\tAnna\t", "[10:00] <anna> ",
+    ],
+)  # fmt: skip
+def test_turns_of_plain_chats_begin_at_their_times_in_every_language(stamp):
+    line = f"{stamp}hi\nmore\n"
+    assert list(record_starts(3 * line, media.TEXT)) == [0, len(line), 2 * len(line)]
 
 
 def test_escaped_line_breaks_are_line_breaks():

@@ -9,7 +9,7 @@ from typing import Any
 SPEAKERS = ("user_profile", "role", "author", "from", "sender", "speaker", "user", "username", "user_name")
 """Keys of the speaker, most specific first: Slack's ``user`` is an id, its ``user_profile`` has the name."""
 
-TEXTS = ("content", "text", "message", "body", "value")
+TEXTS = ("content", "text", "message", "body", "value", "parts")
 TIMES = ("timestamp", "create_time", "created_at", "date", "ts", "time", "datetime", "sent_at")
 _NAMES = ("role", "display_name", "real_name", "name", "username")
 _FILES = ("fileName", "file_name", "filename", "name", "title")
