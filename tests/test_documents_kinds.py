@@ -5,6 +5,7 @@ import json
 import time
 from email.message import EmailMessage
 
+import pptx
 import pytest
 import xlsxwriter
 
@@ -279,6 +280,19 @@ def test_word_forms_rows_and_deleted_ends():
     body = paragraph("joined ", "<w:rPr><w:del/></w:rPr>") + paragraph("onward") + box.format(1) + box.format(0)
     body += "<w:tbl>" + row.format("") + row.format('<w:trPr><w:gridBefore w:val="1"/></w:trPr>') + "</w:tbl>"
     check("a.docx", docx(body), ["joined onward", "[x]\n\n[ ]", "| a |  |", "|  | a |"])
+
+
+def test_slides_begin_with_their_title_and_lack_hidden_shapes():
+    deck = pptx.Presentation()
+    slide = deck.slides.add_slide(deck.slide_layouts[1])
+    slide.shapes.title.text, slide.placeholders[1].text = "Tides", "They rise."
+    slide.shapes._spTree.append(slide.shapes.title._element)  # drawn last
+    box = slide.shapes.add_textbox(0, 0, 9, 9)
+    box.text_frame.text = "Secret"
+    box._element.nvSpPr.cNvPr.set("hidden", "1")
+    out = io.BytesIO()
+    deck.save(out)
+    check("a.pptx", out.getvalue(), ["# Tides\n\n- They rise."], ["Secret"], ["1 hidden shape was left out."])
 
 
 # Spreadsheets, OpenDocument, RTF

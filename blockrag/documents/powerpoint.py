@@ -1,7 +1,7 @@
 """PPTX to Markdown, one page per slide: title, text, lists, tables, charts, diagrams, speaker notes, comments."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import pptx
@@ -29,6 +29,8 @@ _name = partial(qualified_name, namespaces=_NAMESPACES)
 _PLACEHOLDER = XPath("./p:nvSpPr/p:nvPr/p:ph", namespaces=_NAMESPACES)
 _TABLES = XPath("./a:graphic/a:graphicData/a:tbl", namespaces=_NAMESPACES)
 _COMMENTS = XPath(".//p:text/text() | .//*[local-name()='txBody']//a:t/text()", namespaces=_NAMESPACES)
+_IS_HIDDEN = XPath("boolean(./*/p:cNvPr[@hidden = '1' or @hidden = 'true'])", namespaces=_NAMESPACES)
+_HIDDEN = XPath("count(.//p:cNvPr[@hidden = '1' or @hidden = 'true'])", namespaces=_NAMESPACES)
 _PICTURES = XPath(".//p:pic[not(ancestor::mc:Fallback)]", namespaces=_NAMESPACES)
 _TITLES, _LISTS = ("title", "ctrTitle"), ("body", "obj", "vert")
 _NUMBERS = {
@@ -53,13 +55,16 @@ def _notes(slides: list[Slide]) -> Iterator[str]:
     hidden = [str(i) for i, slide in enumerate(slides, start=1) if slide.element.get("show") in ("0", "false")]
     if hidden:
         yield f"{counted(len(hidden), 'slide is', 'slides are')} hidden but read: {', '.join(hidden)}."
+    if n_hidden := int(sum(_HIDDEN(slide.element) for slide in slides)):
+        yield f"{counted(n_hidden, 'hidden shape was', 'hidden shapes were')} left out."
     n_pictures = sum(len(_PICTURES(slide.element)) for slide in slides)
     if n_pictures:
         yield f"{counted(n_pictures, 'picture was', 'pictures were')} left out."
 
 
 def _parts(slide: Slide) -> Iterator[str]:
-    yield from _shapes(slide.element.find(f"{_name('p:cSld')}/{_name('p:spTree')}"), slide)
+    tree = slide.element.find(f"{_name('p:cSld')}/{_name('p:spTree')}")
+    yield from _shapes(sorted(tree, key=lambda shape: not _is_title(shape)), slide)
     if slide.has_notes_slide and slide.notes_slide.notes_text_frame is not None:
         yield from _paragraphs(slide.notes_slide.notes_text_frame._txBody, is_list=False)
     for relation in slide.part.rels.values():
@@ -68,9 +73,15 @@ def _parts(slide: Slide) -> Iterator[str]:
                 yield f"[Comment: {text.strip()}]"
 
 
-def _shapes(tree: _Element, slide: Slide) -> Iterator[str]:
-    """Texts of shapes in order, with groups expanded in place."""
+def _is_title(shape: _Element) -> bool:
+    return any(placeholder.get("type", "obj") in _TITLES for placeholder in _PLACEHOLDER(shape))
+
+
+def _shapes(tree: Iterable[_Element], slide: Slide) -> Iterator[str]:
+    """Texts of shapes in order, with groups expanded in place; without hidden ones."""
     for shape in tree:
+        if _IS_HIDDEN(shape):
+            continue
         if shape.tag == _name("mc:AlternateContent"):
             alternatives = (list(_shapes(alternative, slide)) for alternative in shape)
             yield from next((texts for texts in alternatives if any(map(str.strip, texts))), [])
