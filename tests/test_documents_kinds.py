@@ -2,7 +2,6 @@
 
 import io
 import json
-import time
 from email.message import EmailMessage
 
 import pptx
@@ -13,9 +12,8 @@ from blockrag.documents import Limits, media, readers
 from blockrag.documents.document import Content, Document
 from blockrag.documents.tables import header_of
 from blockrag.documents.text import with_line_breaks
-from blockrag.errors import DocumentError
 from blockrag.segment.records import record_starts
-from tests.document_files import FIELD, pdf, word, zipped
+from tests.document_files import pdf, word, zipped
 
 
 def read(name: str, data: bytes | str) -> Content:
@@ -32,18 +30,6 @@ def check(name: str, data: bytes | str, has: list[str], lacks: list[str] = (), n
         assert part not in content.text
     for part in notes:
         assert any(part in note for note in content.notes)
-
-
-@pytest.mark.parametrize("path", sorted(FIELD.iterdir()), ids=lambda path: path.name)
-def test_no_file_of_the_field_takes_over_two_seconds(path):
-    if path.name == "README.md":
-        return
-    begun = time.process_time()
-    try:
-        read(path.name, path.read_bytes())
-    except DocumentError as error:
-        assert "encrypted" in error.reason
-    assert time.process_time() - begun < 2
 
 
 # HTML

@@ -457,3 +457,11 @@ def test_french_compounds_keep_their_hyphen():
     lines = ["Les bateaux entrent dans le port deux fois, peut-", "être trois, avec la ma-", "rée."]
     rows = rows_of([Segment(line, 50, 50 + 5 * len(line), 700 - 14 * i, 710 - 14 * i) for i, line in enumerate(lines)])
     assert "peut-être trois, avec" in text_of(rows, 350)
+
+
+def test_an_address_on_the_right_stays_lines():
+    document = page(11)
+    for line in ("Harbour Office", "1 Quay", "Northport"):
+        document.cell(0, 6, line, align="R", new_x="LMARGIN", new_y="NEXT")
+    document.multi_cell(0, 6, SENTENCE * 3)
+    assert text(document).startswith("Harbour Office\n1 Quay\nNorthport\n" + SENTENCE)

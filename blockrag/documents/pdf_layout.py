@@ -161,10 +161,11 @@ def _lines(rows: Sequence[Row], edge: float | None, vocabulary: frozenset[str]) 
         return ""
     gaps = [above.middle - below.middle for above, below in pairs(rows)]
     usual = median([gap for gap in gaps if gap > 0] or [0])
-    parts = [_indented(rows[0], rows)]
+    parts, left = [_indented(rows[0], rows)], min(row.x0 for row in rows)
     for gap, (row, following) in zip(gaps, pairs(rows), strict=True):
         far = (bool(usual) and (gap > PARAGRAPH_GAP * usual or gap < 0)) or row.is_block or following.is_block
-        if far or _ITEM.match(following.text) or not _goes_on(row, following, edge):
+        is_right = edge is not None and max(row.x0, following.x0) > (left + edge) / 2  # aligned there, as an address
+        if far or is_right or _ITEM.match(following.text) or not _goes_on(row, following, edge):
             parts += ["\n\n" if far else "\n", _indented(following, rows)]
         else:
             parts += _mended(parts.pop(), following.text, vocabulary)
