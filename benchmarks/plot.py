@@ -119,6 +119,18 @@ def draw_loading(axes: Axes, result: dict[str, Any]) -> None:
     axes.legend(frameon=False, ncols=4, fontsize=6)
 
 
+def draw_serve(axes: Axes, result: dict[str, Any]) -> None:
+    """Share of the questions whose first token has come, over time, on both sides."""
+    for side, name in {"ordinary": "ordinary vLLM, prefix caching", "block": "vLLM with block KV"}.items():
+        seconds = sorted(value / 1e3 for value in result["ttft_ms"][side])
+        shares = [(n + 1) / len(seconds) for n in range(len(seconds))]
+        axes.step(seconds, shares, where="post", color=COLOURS["full" if side == "ordinary" else side], label=name)
+    axes.set_xscale("log")
+    axes.set_xlabel("time to first token, s")
+    axes.set_ylabel("share of the questions")
+    axes.grid(alpha=0.25)
+
+
 DRAWINGS: dict[str, Callable[[Axes, dict[str, Any]], None]] = {
     "ttft": draw_ttft,
     "decode": draw_decode,
@@ -130,6 +142,7 @@ DRAWINGS: dict[str, Callable[[Axes, dict[str, Any]], None]] = {
     "retrieval": draw_retrieval,
     "search": draw_search,
     "loading": draw_loading,
+    "serve": draw_serve,
 }
 """Keyed by the first part of the file name, such as ``ttft-llama-3.1-8b.json``."""
 
@@ -157,6 +170,8 @@ def _logarithmic(axes: Axes, result: dict[str, Any]) -> None:
 def _title(result: dict[str, Any]) -> str:
     if "visitors" in result:
         return f"{result['visitors']} visitors, {result['answers']:,} answers, {len(result['errors'])} errors"
+    if "ttft_ratio" in result:
+        return result["machine"]
     if "model" not in result:  # from the command line, with the machine in words
         return result["machine"].split(";")[0]
     weights = ", random weights" if result["random_weights"] else ""

@@ -148,6 +148,43 @@ def _with_interval(row: dict[str, float], metric: str, bold: bool = False) -> st
     return f"{mark}{value:.1f}{mark} ({low:.0f} to {high:.0f})"
 
 
+def serve() -> Iterable[Sequence[str]]:
+    """First tokens and throughput of vLLM with and without block KV."""
+    yield (
+        "two CPU cores, 16 clients",
+        "questions",
+        "first token: mean",
+        "median",
+        "95th percentile",
+        "questions a second",
+    )
+    names = {"ordinary": "vLLM, prefix caching", "block": "**vLLM with block KV**"}
+    for row in _load(MEASURED / "serve-smollm2-cpu.json")["totals"]:
+        firsts = (f"{row[f'ttft_{name}_ms'] / 1e3:.1f} s" for name in ("mean", "p50", "p95"))
+        yield names[row["side"]], str(row["questions"]), *firsts, f"{row['questions_per_s']:.2f}"
+
+
+def sizing() -> Iterable[Sequence[str]]:
+    """What the store and the network carry for 100 replicas, by simulation."""
+    yield (
+        "routed by",
+        "found in host memory",
+        "busiest replica",
+        "read for a question",
+        "a replica reads",
+        "the store serves",
+    )
+    for row in _load(MEASURED / "sizing-replicas.json")["rows"]:
+        yield (
+            row["routed by"],
+            f"{row['host_hits']:.0%}",
+            f"{row['busiest']:.1f} × the mean",
+            f"{row['read_mb_per_question']:.0f} MB",
+            f"{row['replica_gb_per_s']:.2f} GB/s",
+            f"{row['store_gb_per_s']:.0f} GB/s",
+        )
+
+
 def segmentation() -> Iterable[Sequence[str]]:
     """Segmenters against human boundaries on 204 test texts, at level 2, headings removed."""
     yield "test, level 2", "given the number: exact F1", "Pk", "WindowDiff", "default: F1", "Pk", "WindowDiff"
@@ -172,6 +209,8 @@ TABLES: dict[str, Callable[[], Iterable[Sequence[str]]]] = {
     "retrieval": retrieval,
     "search": search,
     "ttft": ttft,
+    "serve": serve,
+    "sizing": sizing,
     "answers": answers,
     "readers": readers,
     "segmentation": segmentation,

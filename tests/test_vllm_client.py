@@ -2,115 +2,29 @@
 
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
 from llama_index.core.base.llms.types import ChatMessage, CitableBlock, TextBlock
 
-from blockrag.attention.assemble import assemble
-from blockrag.attention.encode import encode_blocks, encode_prefix
 from blockrag.attention.format import BlockFormat, read_format, write_format
 from blockrag.cli import main
 from blockrag.errors import ArgumentError, ServerError
 from blockrag.events import Answer
-from blockrag.generate import Sampling, end_tokens, prefill
+from blockrag.generate import Sampling, end_tokens
 from blockrag.kv.key import kv_identity
 from blockrag.llamaindex import BlockAttentionLLM
 from blockrag.models.load import describe_answer_model, load_answer_model
 from blockrag.pipeline import Pipeline
 from blockrag.vllm.client import VLLMClient
 from blockrag.vllm.engine import ServedEngine
+from tests.fake_vllm import FakeHandler, FakeVLLM
 from tests.samples import BOUNDS, CITIES
 from tests.tiny import WordEmbedder, tiny_engine, tiny_model, tiny_tokenizer
 
 TEXTS = ["The river Tiber flows through Rome.", "The river Nile flows through Cairo."]
 
 FORMATS = {"visible": BlockFormat(prefix_visible=True), "sinks": BlockFormat(sink_ids=(5, 6)), "plain": BlockFormat()}
-
-
-class FakeVLLM(ThreadingHTTPServer):
-    """Answers as vLLM with our connector does; `lose` forgets all block KV, `has_connector` may be switched off."""
-
-    daemon_threads = True
-
-    def __init__(self, engine, names=("base", "block", "full")):
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.model, self.names, self.has_connector = engine.model, names, True
-        self.encoded, self.bodies, self.keys = set(), [], []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def lose(self):
-        self.encoded.clear()
-
-    def tokens(self, body):
-        params = (body.get("kv_transfer_params") or {}).get("blockrag")
-        prompt, n = body["prompt"], body["max_tokens"]
-        model, parts, end = self.model, [], 0
-        if params:
-            end = params["prefix"]
-            prefix, n_sinks = tuple(prompt[:end]), model.format.n_sinks
-            parts, blocks = [encode_prefix(model, prefix)], []
-            if prefix not in self.encoded:
-                raise LookupError
-            for length in params["blocks"]:
-                block = tuple(prompt[end : end + length])
-                seen = prefix if model.format.prefix_visible else ()
-                if (*seen, *block) not in self.encoded:
-                    raise LookupError
-                blocks.append(block[n_sinks:])
-                end += length
-            encoded = sorted(encode_blocks(model, blocks, parts[0]), key=lambda each: each.number)
-            parts += [each.kv for each in encoded]
-        cache = assemble(parts, model.rope, model.kv_storage(len(prompt) + n))
-        following = prompt[end:]
-        for _ in range(n):
-            following = [int(prefill(model, following, cache).argmax())]
-            yield following[0]
-            if following[0] in end_tokens(model):
-                return
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self._json({"data": [{"id": name} for name in self.server.names]})
-
-    def do_POST(self):
-        server = self.server
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        server.bodies.append(body)
-        server.keys.append(self.headers["Authorization"])
-        params = (body.get("kv_transfer_params") or {}).get("blockrag") or {}
-        if not body.get("stream"):
-            server.encoded.add(tuple(body["prompt"]))
-            told = {"blockrag": {"mode": "encode", "n_loaded": 0}} if server.has_connector and params else None
-            self._json({"choices": [{"text": ""}], "kv_transfer_params": told})
-            return
-        self.send_response(200)
-        self.end_headers()
-        try:
-            for token in server.tokens(body):
-                self._event({"choices": [{"token_ids": [token], "finish_reason": None}]})
-            self.wfile.write(b"data: [DONE]\n\n")
-        except LookupError:
-            self._event({"error": {"message": "no block KV"}})
-
-    def _event(self, told):
-        self.wfile.write(f"data: {json.dumps(told)}\n\n".encode())
-
-    def _json(self, told):
-        data = json.dumps(told).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args):
-        pass
 
 
 @pytest.fixture(params=FORMATS)
@@ -207,6 +121,45 @@ def test_a_server_without_our_connector_is_refused(plain, tiny):
     plain.has_connector = False
     with pytest.raises(ServerError, match="start it with the connector"):
         served_by(plain, tiny).warm(["text"])
+
+
+@pytest.mark.parametrize("block_format", FORMATS.values(), ids=FORMATS)
+def test_a_server_that_computes_something_else_fails_its_self_test(block_format):
+    server = FakeVLLM(tiny_engine(block_format=block_format))
+    client = VLLMClient(server.url, block_format.sink_ids, block_format.prefix_visible)
+    client.self_test([1, 2], [8, 9], [5])
+    server.is_wrong = True
+    with pytest.raises(ServerError, match="fails the self-test"):
+        client.self_test([1, 2], [8, 9], [5])
+    salts = {body.get("cache_salt") for body in server.bodies if "kv_transfer_params" not in body}
+    assert len(salts) == 2 and None not in salts, "pages of an earlier prompt cannot stand in"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_question_goes_where_its_first_block_is(plain, tiny):
+    client = VLLMClient(plain.url)
+    client.ensure([1, 2], [[3, 4], [5]])
+    list(client.answer([1, 2], [[5], [3, 4]], [6], 1, Sampling()))
+    of_blocks, of_answer = plain.sessions[-3:-1], plain.sessions[-1]
+    assert of_answer in of_blocks and len(set(of_blocks)) == 2 and all(map(str.isalnum, of_blocks))
+
+
+def test_blocks_are_encoded_at_once_so_that_the_server_can_batch_them(plain, tiny, monkeypatch):
+    meet = threading.Barrier(4, timeout=30)
+    answer = FakeHandler._json
+
+    def together(self, told):
+        if self.server.is_counting and self.command == "POST":
+            meet.wait()
+        answer(self, told)
+
+    monkeypatch.setattr(FakeHandler, "_json", together)
+    client = VLLMClient(plain.url)
+    plain.is_counting = False
+    client.ensure([1, 2], [])
+    plain.is_counting = True
+    assert client.ensure([1, 2], [[3], [4], [5], [6], [3]]) == 4
 
 
 def test_a_server_without_our_loras_answers_with_its_own_model(plain, tiny):

@@ -3,11 +3,14 @@ documents stay text."""
 
 import hashlib
 import json
+import math
 import threading
 import urllib.error
 import urllib.request
+import uuid
 from collections import OrderedDict
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException, HTTPResponse
 from typing import Any
 
@@ -23,6 +26,12 @@ KNOWN_BLOCKS = 100_000
 AFFINITY = "X-Session-ID"
 """Header by which routers with consistent hashing choose a replica. It holds a hash of the first block, so that
 questions about the same block meet in the replica that has it in memory."""
+
+ENCODED_AT_ONCE = 16
+"""Blocks that a client has encoded at once, so that the server can batch them."""
+
+SELF_TEST_TOLERANCE = 0.25
+"""In nats; above the noise of 16-bit types, below the difference that wrong keys make."""
 
 Tokens = Sequence[int]
 
@@ -99,9 +108,30 @@ class VLLMClient:
         if prefix_ids and not self._is_known(tuple(prefix_ids)):
             self._encode(tuple(prefix_ids), len(prefix_ids))
         missing = [prompt for prompt in dict.fromkeys(todo) if not self._is_known(prompt)]
-        for prompt in missing:
-            self._encode(prompt, len(seen))
+        with ThreadPoolExecutor(ENCODED_AT_ONCE) as at_once:
+            list(at_once.map(lambda prompt: self._encode(prompt, len(seen)), missing))
         return len(missing)
+
+    def self_test(self, prefix_ids: Tokens, block_ids: Tokens, final_ids: Tokens) -> None:
+        """Compare block mode with full attention on a prompt of one block, where both compute the same. Full attention
+        gets a salt of its own, so that pages of an earlier answer cannot stand in for it.
+
+        Raises
+        ------
+        ServerError
+            If their log-probabilities differ.
+        """
+        prefix, part = list(prefix_ids) if self._prefix_visible else [], [*self._sinks, *block_ids]
+        self.ensure(prefix, [block_ids])
+        prompt, params = [*prefix, *part, *final_ids], {"v": VERSION, "prefix": len(prefix), "blocks": [len(part)]}
+        block = self._logprobs(self._body("block", prompt, params, 1, Sampling()))
+        full = self._logprobs(self._body("block", prompt, None, 1, Sampling()) | {"cache_salt": uuid.uuid4().hex})
+        off = max((abs(block[token] - full[token]) for token in block.keys() & full.keys()), default=math.inf)
+        if off > SELF_TEST_TOLERANCE:
+            raise ServerError(
+                f"{self._base} fails the self-test: in block mode, the log-probabilities of a prompt of one block are "
+                f"off by {off:.2g}; expected those of full attention. Do not use it."
+            )
 
     def forget(self) -> None:
         """Have everything encoded again, since the server's store may have lost it."""
@@ -138,6 +168,14 @@ class VLLMClient:
             self._encoded[prompt] = None
             while len(self._encoded) > KNOWN_BLOCKS:
                 self._encoded.popitem(last=False)
+
+    def _logprobs(self, body: dict[str, Any]) -> dict[str, float]:
+        """Log-probabilities of the likeliest first tokens."""
+        with self._open("/v1/completions", body | {"logprobs": 5, "return_tokens_as_token_ids": True}) as response:
+            choice = json.load(response)["choices"][0]
+        if not choice.get("logprobs"):
+            raise ServerError(f"{self._base} could not finish an answer; see its log")
+        return dict(choice["logprobs"]["top_logprobs"][0])
 
     def _stream(
         self,

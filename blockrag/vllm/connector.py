@@ -134,7 +134,7 @@ class BlockRAGConnector(KVConnectorBase_V1, SupportsHMA):
             model, tokens = self._served(request.lora_request), request.prompt_token_ids
             plan = make_plan(params, tokens, model, request.cache_salt, self._store.is_in_folder)
             self._tracked[request.request_id] = Tracked(request, plan)
-        except BlockRAGError as error:
+        except Exception as error:  # any: it must fail this request, not the engine
             _LOG.warning("request %s is refused: %s", request.request_id, error)
             plan = Plan("block", end=request.num_prompt_tokens - 1, salt=f"{PARAMETER}:refused:{request.request_id}")
             self._tracked[request.request_id] = Tracked(request, plan, refusal=str(error))

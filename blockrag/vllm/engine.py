@@ -15,10 +15,14 @@ from blockrag.progress import OnProgress, Progress, ignore
 from blockrag.prompt import Prompt
 from blockrag.retrieve.embedder import Embedder, load_embedder
 from blockrag.retrieve.reranker import Reranker
-from blockrag.vllm.client import VLLMClient
+from blockrag.vllm.client import ENCODED_AT_ONCE, VLLMClient
 
 SLOTS = 32
 """Answers at once; the server has a queue of its own."""
+
+
+TEST_BLOCK, TEST_QUESTION = "The Tiber rises in the Apennines and flows through Rome.", "Which river is it?"
+"""The prompt of the self-test."""
 
 
 class ServedEngine(Engine):
@@ -71,7 +75,7 @@ class ServedEngine(Engine):
         api_key: str | None = None,
         allow_unverified: bool = False,
     ) -> "ServedEngine":
-        """Load tokenizer, configuration and embedder, and have the server encode the prompt's prefix.
+        """Load tokenizer, configuration and embedder, test the server, and have it encode the prompt's prefix.
 
         Parameters
         ----------
@@ -87,7 +91,7 @@ class ServedEngine(Engine):
         Raises
         ------
         ServerError
-            If the server cannot be reached, or runs without our connector.
+            If the server cannot be reached, runs without our connector, or fails its self-test.
         ArgumentError, WeightsError, UnsupportedModelError
         """
         folder = adapter_folder(adapter, model)
@@ -98,13 +102,15 @@ class ServedEngine(Engine):
         encoder = load_embedder(embedder, device, query_prefix, passage_prefix)
         second = Reranker(reranker, device) if reranker else None
         engine = cls(server, described, encoder, folder.name if folder else None, second)
-        server.ensure(engine.prompt.prefix_ids, [])
+        prompt = engine.prompt
+        server.self_test(prompt.prefix_ids, prompt.block_ids(TEST_BLOCK), prompt.final_ids(TEST_QUESTION))
+        server.ensure(prompt.prefix_ids, [])
         return engine
 
     def warm_blocks(self, blocks: Mapping[str, Sequence[int]], on_progress: OnProgress | None = None) -> None:
         """Have the server encode blocks, given by key, that its store lacks."""
-        tell = on_progress or ignore
-        tell(Progress("encode", 0, len(blocks), 0))
-        for n_done, token_ids in enumerate(blocks.values(), start=1):
-            self.server.ensure(self.prompt.prefix_ids, [token_ids])
-            tell(Progress("encode", n_done, len(blocks), 0))
+        tell, todo = on_progress or ignore, list(blocks.values())
+        tell(Progress("encode", 0, len(todo), 0))
+        for start in range(0, len(todo), ENCODED_AT_ONCE):
+            self.server.ensure(self.prompt.prefix_ids, todo[start : start + ENCODED_AT_ONCE])
+            tell(Progress("encode", min(start + ENCODED_AT_ONCE, len(todo)), len(todo), 0))

@@ -3,7 +3,11 @@
 OMP_NUM_THREADS=2 pytest -n 0 tests/vllm
 """
 
+import random
+
 import pytest
+
+from tests.vllm.cases import NAMES, text_of
 
 
 @pytest.fixture(scope="session")
@@ -12,6 +16,19 @@ def own():
     from tests.vllm.served import OwnEngine  # noqa: PLC0415  (imports vLLM)
 
     return OwnEngine()
+
+
+@pytest.fixture(scope="session")
+def cases(own):
+    """Twenty prompts of 3 to 14 blocks, in any order."""
+    draw = random.Random(0)
+    picks = [draw.sample(NAMES, 3 + n * 11 // 19) for n in range(20)]
+    return [own.case([text_of(n) for n in names], f"How long is the {names[len(names) // 2]}?") for names in picks]
+
+
+@pytest.fixture(scope="session")
+def expected(own, cases):
+    return [own.ask(case) for case in cases]
 
 
 @pytest.fixture(scope="session")

@@ -120,8 +120,8 @@ class Case:
 class OwnEngine:
     """Block mode as our own engine computes it."""
 
-    def __init__(self):
-        self.model = load_answer_model("smollm2", dtype=torch.float32, adapter=find_adapter("auto", "smollm2"))
+    def __init__(self, name="smollm2"):
+        self.model = load_answer_model(name, dtype=torch.float32, adapter=find_adapter("auto", name))
         self.prompt = Prompt(self.model.tokenizer)
         self._encoded = {}
 

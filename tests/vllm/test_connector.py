@@ -1,7 +1,9 @@
 # ruff: noqa: E402
-"""vLLM answers in block mode as our own engine does, ordinary requests stay as they were, and each guard is needed."""
+"""vLLM answers in block mode as our own engine does, ordinary requests stay as they were, and each guard is needed.
 
-import random
+A test whose name has "would" runs with a guard off, and shows the wrong answer that the guard prevents.
+"""
+
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -20,31 +22,8 @@ from blockrag.kv.tier import KVTier
 from blockrag.vllm import connector
 from blockrag.vllm.connector import BlockRAGConnector, check_rope, check_setup
 from blockrag.vllm.store import Settings
+from tests.vllm.cases import NAMES, TOLERANCE, WRONG, text_of
 from tests.vllm.served import Case, difference
-
-TOLERANCE = 1e-4
-WRONG = 1e-2
-"""Full attention, or other spans, are off by more than this."""
-
-NAMES = "Alba Bruma Cedra Dorsa Elva Fonta Garda Hulda Istra Jura Kolva Lenta Mirna Nista".split()
-
-
-def text_of(name: str) -> str:
-    n = 40 + sum(map(ord, name)) % 60
-    return f"The {name} is a river of {n} kilometres. It rises at {3 * n} metres and passes {n % 7 + 2} towns."
-
-
-@pytest.fixture(scope="session")
-def cases(own):
-    """Twenty prompts of 3 to 14 blocks, in any order."""
-    draw = random.Random(0)
-    picks = [draw.sample(NAMES, 3 + n * 11 // 19) for n in range(20)]
-    return [own.case([text_of(n) for n in names], f"How long is the {names[len(names) // 2]}?") for names in picks]
-
-
-@pytest.fixture(scope="session")
-def expected(own, cases):
-    return [own.ask(case) for case in cases]
 
 
 @pytest.fixture(scope="session")
@@ -152,6 +131,19 @@ def test_without_a_salt_they_would(server, own, monkeypatch):
     assert max(difference(block, ours), difference(other_spans, our_other_spans)) > WRONG
 
 
+def test_with_a_salt_but_the_old_hashes_they_would_too(server, own, monkeypatch):
+    plan = BlockRAGConnector.on_new_request
+
+    def keep_hashes(self, request):
+        hashes = list(request.block_hashes)
+        plan(self, request)
+        request.block_hashes[:] = hashes
+
+    monkeypatch.setattr(BlockRAGConnector, "on_new_request", keep_hashes)
+    (_, block, other_spans, _), ours, our_other_spans = in_both_modes(server, own, "Sexta")
+    assert max(difference(block, ours), difference(other_spans, our_other_spans)) > WRONG
+
+
 def test_log_probabilities_of_the_prompt_are_refused(server, own, encoded):
     """vLLM computes the whole prompt then, so that the answer is one of full attention, and says so."""
     case = own.case([text_of(name) for name in NAMES[:3]], "Which one?")
@@ -159,6 +151,21 @@ def test_log_probabilities_of_the_prompt_are_refused(server, own, encoded):
     assert answer.report["mode"] == "full" and "cannot give log-probabilities" in answer.report["error"]
     assert difference(answer, in_full(server, case)) < TOLERANCE
     assert difference(alone(server, case), own.ask(case)) < TOLERANCE, "the pages of full attention are not used"
+
+
+def test_without_the_refusal_they_would_be_those_of_full_attention(server, own, encoded, monkeypatch):
+    case = own.case([text_of(name) for name in NAMES[:3]], "Which two?")
+    plan = BlockRAGConnector.on_new_request
+
+    def overlook(self, request):
+        skip, request.skip_reading_prefix_cache = request.skip_reading_prefix_cache, False
+        plan(self, request)
+        request.skip_reading_prefix_cache = skip
+
+    monkeypatch.setattr(BlockRAGConnector, "on_new_request", overlook)
+    answer = server.ask((case.prompt, case.params), prompt_logprobs=1)[0]
+    assert answer.report["mode"] == "block", "it is not true"
+    assert difference(answer, own.ask(case)) > WRONG and difference(answer, in_full(server, case)) < TOLERANCE
 
 
 def test_missing_kv_fails_its_request_alone(server, own, encoded):
@@ -173,6 +180,26 @@ def test_missing_kv_fails_its_request_alone(server, own, encoded):
 def test_nothing_matched_for_missing_kv_would_be_full_attention(server, own, monkeypatch):
     case = own.case(["Nobody has encoded this one either.", text_of(NAMES[0])], "What now?")
     monkeypatch.setattr(BlockRAGConnector, "get_num_new_matched_tokens", lambda *args: (0, False))
+    assert difference(alone(server, case), in_full(server, case)) < TOLERANCE, "and nobody is told"
+
+
+def test_a_policy_of_recomputing_would_be_full_attention(server, own, scheduler, monkeypatch):
+    case = own.case(["Nor has anybody encoded this.", text_of(NAMES[0])], "What now?")
+    monkeypatch.setattr(scheduler, "recompute_kv_load_failures", True)
+    answer = alone(server, case)
+    assert not answer.error and answer.report["mode"] == "block", "it is not true"
+    assert difference(answer, in_full(server, case)) < TOLERANCE
+
+
+def test_no_error_leaves_the_scheduler(server, own, encoded, scheduler, monkeypatch):
+    """Not even one that nobody thought of, such as a folder that cannot be read: it would end the engine for all."""
+    case = own.case([text_of(NAMES[1])], "Which one?")
+
+    def unreadable(part):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(scheduler.connector._store, "is_in_folder", unreadable)
+    assert server.encode((case.prefix, len(case.prefix)))[0].error
     assert not alone(server, case).error
 
 
