@@ -262,30 +262,53 @@ def watch(world: World, call: Callable[[sqlite3.Connection], object]) -> None:
     call(world.files.index._sql)
 
 
+def run(world: World, write: str, at_step: Callable[[], None], at_file: Callable[[], None]) -> None:
+    """Run and close, with a call before each statement of SQL and each write of a file."""
+    watch(world, lambda connection: connection.set_trace_callback(lambda _: at_step()))
+    with before_each_write(at_file):
+        WRITES[write](world)
+    world.close()
+
+
+def count(world: World, write: str) -> tuple[int, int, int]:
+    """Run, and count the steps, the writes of files among them, and the most bytes of a write-ahead log."""
+    n_steps = n_writes = n_log = 0
+
+    def at_step() -> None:
+        nonlocal n_steps, n_log
+        n_steps += 1
+        n_log = max([n_log, *(path.stat().st_size for path in logs if path.is_file())])
+
+    def at_file() -> None:
+        nonlocal n_writes
+        n_writes += 1
+        at_step()
+
+    logs = [Path(f"{path}-wal") for path in (world.folder / NAME, world.folder / "files" / "index.sqlite")]
+    run(world, write, at_step, at_file)
+    return n_steps, n_writes, n_log
+
+
+def snapshot(world: World, write: str, steps: list[int], to: Path) -> None:
+    """Run, and copy the files at these steps."""
+    numbers = itertools.count()
+
+    def copy() -> None:
+        if (step := next(numbers)) in steps:
+            shutil.copytree(world.folder, to / str(step), ignore=shutil.ignore_patterns("*-shm"))
+
+    run(world, write, copy, copy)
+
+
 @pytest.mark.parametrize("write", WRITES)
 def test_a_write_is_whole_whatever_happens(new_world, before, tmp_path, write):
     world, snapshots = new_world(), tmp_path / "killed"
-    n_steps = n_writes = 0
-
-    def snapshot(*_: object) -> None:
-        nonlocal n_steps
-        n_steps += 1
-        shutil.copytree(world.folder, snapshots / str(n_steps), ignore=shutil.ignore_patterns("*-shm"))
-
-    def count_and_snapshot() -> None:
-        nonlocal n_writes
-        n_writes += 1
-        snapshot()
-
-    watch(world, lambda connection: connection.set_trace_callback(snapshot))
-    with before_each_write(count_and_snapshot):
-        WRITES[write](world)
-    world.close()
-    n_log = max((path.stat().st_size for path in snapshots.glob("**/*-wal")), default=0)
+    n_steps, n_writes, n_log = count(world, write)
+    snapshot(new_world(), write, some(n_steps), snapshots)
     after = visible(world.folder)
 
     for step in some(n_steps):  # a kill leaves what a copy of the files has
-        assert visible(snapshots / str(step + 1), leftovers=2) in (before, after), ("killed", step)
+        assert visible(snapshots / str(step), leftovers=2) in (before, after), ("killed", step)
     both, steps = (errno.ENOSPC, errno.EIO), some(n_writes)
     for error, step in itertools.product(both, steps) if FULL else zip(both, steps, strict=False):
         outcome(new_world(), write, before, after, failing(error, step))
