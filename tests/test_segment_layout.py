@@ -180,9 +180,9 @@ def test_fences_are_those_of_commonmark(text, units):
 )
 @pytest.mark.parametrize("kind", [media.MARKDOWN, media.TEX, media.RST, media.TEXT])
 def test_hostile_markup_takes_linear_time(text, kind):
-    begun = time.perf_counter()
+    begun = time.process_time()
     read_layout(text, kind)
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 # Records

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from blockrag.engine import Engine
 from blockrag.progress import Progress
 from blockrag.segment import DEFAULT_SEGMENTER, SEGMENTERS, SizeBounds, Structural
 from tests.tiny import tiny_engine
@@ -24,10 +25,19 @@ from tests.ui.serving import (
     serve,
     visitor,
 )
+from ui.models import ModelNames
 from ui.preferences import DEFAULTS
 
 N_TOKENS = 16
 """Of an answer on a page: each token is an event and draws the page again."""
+
+
+@pytest.fixture(scope="package", autouse=True)
+def quick_pages():
+    """Pages follow what changes sooner than people need."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ui.page.TICK_S", 0.5)
+        yield
 
 
 @pytest.fixture
@@ -90,6 +100,16 @@ def address(browser):
     """A page over a tiny engine."""
     with tempfile.TemporaryDirectory() as folder:
         url, close = serve(tiny_engine(Path(folder) / "kv"), Path(folder))
+        yield url
+        close()
+
+
+@pytest.fixture(scope="session")
+def real_address(browser, smollm2_path, minilm_path):
+    """A page over the real models."""
+    with tempfile.TemporaryDirectory() as folder:
+        engine = Engine.from_pretrained("smollm2", kv_dir=Path(folder) / "kv", memory_bytes=1 << 30)
+        url, close = serve(engine, Path(folder), segmenter="neural", model_names=ModelNames("smollm2"))
         yield url
         close()
 
@@ -223,8 +243,12 @@ def rivers(tmp_path):
 
 
 @pytest.fixture
-def screenshots(tmp_path):
-    """Folder for screenshots: ``$BLOCKRAG_SCREENSHOTS``, or a temporary one."""
-    folder = Path(os.environ.get("BLOCKRAG_SCREENSHOTS", tmp_path))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def shoot():
+    """``shoot(page, name)`` takes a screenshot if ``$BLOCKRAG_SCREENSHOTS`` names a folder for them."""
+    folder = os.environ.get("BLOCKRAG_SCREENSHOTS")
+
+    def take(page, name: str, **options) -> None:
+        if folder:
+            page.screenshot(path=Path(folder, f"{name}.png"), **options)
+
+    return take

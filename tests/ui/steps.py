@@ -123,11 +123,15 @@ def open_collections(page: Page) -> None:
     calm(page)
 
 
-def violations(page: Page) -> list[tuple]:
+SCHEMES: dict[str, dict] = {"light": {}, "dark": {"runOnly": ["color-contrast"]}}
+"""Colours of a page and axe-core's options: what depends on colours is all that another scheme changes."""
+
+
+def violations(page: Page, options: dict = {}) -> list[tuple]:  # noqa: B006  (read only)
     """Return what axe-core finds serious or critical: rule, help, elements."""
     return [
         (found["id"], found["help"], [node["html"][:160] for node in found["nodes"][:3]])
-        for found in Axe().run(page).response["violations"]
+        for found in Axe().run(page, options={"resultTypes": ["violations"], **options}).response["violations"]
         if found["impact"] in ("serious", "critical")
     ]
 

@@ -90,7 +90,10 @@ def test_the_table_and_the_status_show_progress(service, slow_file):
 @pytest.mark.parametrize("stop", ["button", "end of the application"])
 def test_a_file_stopped_while_segmenting_waits_again(service, slow_file, stop):
     collection = visitor(service, SECRET["secret"])
-    Slow.then = service.stop_jobs if stop == "end of the application" else lambda: collection.worker.stop(1)
+    if stop == "button":
+        Slow.then = lambda: collection.worker.stop(1)
+    else:  # without waiting, since the thread to wait for is this one
+        Slow.then = lambda: collection.shutdown.begin(wait_s=0)
     documents.receive(collection, [slow_file])
     service.worker.work()
     assert documents.view(collection)["rows"][0]["name"] == "slow.md" and not collection.documents

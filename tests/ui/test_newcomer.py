@@ -5,16 +5,13 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from blockrag.engine import Engine
-from tests.ui.serving import serve
 from tests.ui.steps import PHONE, ask, calm, open_documents, open_tab, overflow, violations
 from ui import strings
-from ui.models import ModelNames
 
 pytestmark = pytest.mark.browser
 
 
-def test_the_page_leads_from_the_sample_to_a_compared_answer(open_page):
+def test_the_page_leads_from_the_sample_to_a_compared_answer_and_further_questions_wait_in_line(open_page):
     page = open_page()
     expect(page.locator("#title")).to_contain_text("Ask your documents.")
     expect(page.locator("#model")).to_contain_text("Answers by")
@@ -32,20 +29,12 @@ def test_the_page_leads_from_the_sample_to_a_compared_answer(open_page):
     expect(turn.locator(".cost")).to_contain_text("instead of")
     page.locator("#sources .card").first.click()
     expect(page.locator("#source .marked")).to_be_in_viewport()
-
-
-def test_further_questions_wait_in_line(open_page):
-    page = open_page()
-    page.get_by_role("button", name="Try the sample").click()
-    expect(page.locator("#documents .row")).to_contain_text("indexed")
-    for question in ("How old is the chapel?", "How many puffins nest there?", "What runs on Gull Hill?"):
+    further = ["How old is the chapel?", "How many puffins nest there?", "What runs on Gull Hill?"]
+    for question in further:
         ask(page, question)
-    turns = page.locator("#thread .turn")
-    expect(turns).to_have_count(3)
-    expect(page.locator("#thread .acts")).to_have_count(3)
-    expect(turns.locator(".question p")).to_have_text(
-        ["How old is the chapel?", "How many puffins nest there?", "What runs on Gull Hill?"]
-    )
+    expect(page.locator("#thread .turn")).to_have_count(4)
+    expect(page.locator("#thread .acts")).to_have_count(4)
+    expect(page.locator("#thread .turn .question p")).to_have_text([strings.SAMPLE_QUESTIONS[0], *further])
 
 
 def test_another_tab_sees_the_same_and_a_closed_one_ends_nothing(open_page):
@@ -58,7 +47,7 @@ def test_another_tab_sees_the_same_and_a_closed_one_ends_nothing(open_page):
     expect(other.locator("#thread .suggestion")).to_have_count(3)
 
 
-def test_tabs_have_addresses(open_page):
+def test_tabs_have_addresses_and_a_text_is_pasted(open_page):
     page = open_page()
     open_tab(page, "Index")
     expect(page).to_have_url(re.compile(r"\?tab=index$"))
@@ -70,10 +59,6 @@ def test_tabs_have_addresses(open_page):
     page.go_back()
     expect(page.get_by_role("tab", name="Ask")).to_have_attribute("aria-selected", "true")
     calm(page)
-
-
-def test_a_text_is_pasted(open_page):
-    page = open_page()
     page.get_by_role("button", name="Paste a text").click()
     page.locator("#text-name input, #text-name textarea").first.fill("Tides")
     page.locator("#text textarea").fill("The tide comes in twice a day. " * 10)
@@ -84,38 +69,29 @@ def test_a_text_is_pasted(open_page):
 
 @pytest.mark.weights
 @pytest.mark.timeout(300)
-def test_the_sample_is_answered_rightly(open_page, tmp_path, screenshots, smollm2_path, minilm_path):
-    engine = Engine.from_pretrained("smollm2", kv_dir=tmp_path / "kv", memory_bytes=1 << 30)
-    url, close = serve(engine, tmp_path, segmenter="neural", model_names=ModelNames("smollm2"))
-    try:
-        page = open_page(url)
-        page.screenshot(path=screenshots / "first.png")
-        page.get_by_role("button", name="Try the sample").click()
-        for question, right in zip(
-            strings.SAMPLE_QUESTIONS, ("Ada Thornbury", "50 minutes", "Copper Oar"), strict=True
-        ):
-            page.locator("#thread .suggestion", has_text=question).click(timeout=60_000)
-            turn = page.locator("#thread .turn").last
-            expect(turn.locator(".question p")).to_have_text(question)
-            expect(turn.locator(".body")).to_contain_text(right, timeout=90_000)
-            expect(turn.locator(".acts")).to_be_visible()
-        ask(page, "And who won it in 2023?")
-        expect(page.locator("#thread .turn").last.locator(".body")).to_contain_text(
-            "crew of the bakery", timeout=60_000
-        )
-        page.locator("#thread .compare").nth(2).click()
-        expect(page.locator("#thread .cost", has_text="× faster")).to_be_visible(timeout=90_000)
-        page.locator("#thread .turn").nth(2).locator(".cite").first.click()
-        expect(page.locator("#source .marked")).to_contain_text("Copper Oar")
-        expect(page.locator("#source .marked")).not_to_contain_text("sheepdog")  # the sentence, not the block
-        calm(page)
-        page.screenshot(path=screenshots / "ask.png")
-        page.emulate_media(color_scheme="dark")
-        page.set_viewport_size(PHONE["viewport"])
-        calm(page)
-        assert overflow(page) == 0 and violations(page) == []
-        page.screenshot(path=screenshots / "phone.png")
-        open_documents(page)
-        assert overflow(page) == 0
-    finally:
-        close()
+def test_the_sample_is_answered_rightly(open_page, shoot, real_address):
+    page = open_page(real_address)
+    shoot(page, "first")
+    page.get_by_role("button", name="Try the sample").click()
+    for question, right in zip(strings.SAMPLE_QUESTIONS, ("Ada Thornbury", "50 minutes", "Copper Oar"), strict=True):
+        page.locator("#thread .suggestion", has_text=question).click(timeout=60_000)
+        turn = page.locator("#thread .turn").last
+        expect(turn.locator(".question p")).to_have_text(question)
+        expect(turn.locator(".body")).to_contain_text(right, timeout=90_000)
+        expect(turn.locator(".acts")).to_be_visible()
+    ask(page, "And who won it in 2023?")
+    expect(page.locator("#thread .turn").last.locator(".body")).to_contain_text("crew of the bakery", timeout=60_000)
+    page.locator("#thread .compare").nth(2).click()
+    expect(page.locator("#thread .cost", has_text="× faster")).to_be_visible(timeout=90_000)
+    page.locator("#thread .turn").nth(2).locator(".cite").first.click()
+    expect(page.locator("#source .marked")).to_contain_text("Copper Oar")
+    expect(page.locator("#source .marked")).not_to_contain_text("sheepdog")  # the sentence, not the block
+    calm(page)
+    shoot(page, "ask")
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size(PHONE["viewport"])
+    calm(page)
+    assert overflow(page) == 0 and violations(page) == []
+    shoot(page, "phone")
+    open_documents(page)
+    assert overflow(page) == 0

@@ -5,6 +5,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.ui.steps import (
     PHONE,
+    SCHEMES,
     TABS,
     asked,
     blocks,
@@ -18,6 +19,7 @@ from tests.ui.steps import (
     overflow,
     set_slider,
     to_blocks,
+    undo_all,
     upload,
     violations,
 )
@@ -39,13 +41,14 @@ def expect_narrow(page: Page) -> None:
     assert overflow(page) == 0, page.locator("#steps [aria-selected=true]").first.text_content()
 
 
-def test_a_phone_does_it_all(open_page, rivers, screenshots):
+def test_a_phone_does_it_all(open_page, rivers, shoot):
     page = open_page(**PHONE)
     expect_narrow(page)
     open_documents(page)
     upload(page, rivers)
     expect_narrow(page)
     to_blocks(page)
+    drag_a_boundary(page)
     edit_blocks(page)
     index_all(page)
     expect_narrow(page)
@@ -53,14 +56,14 @@ def test_a_phone_does_it_all(open_page, rivers, screenshots):
     read_sources(page)
     fill_cache_and_save_settings(page)
     found = []
-    for scheme in ("light", "dark"):
+    for scheme in SCHEMES:
         page.emulate_media(color_scheme=scheme)
         page.wait_for_function(f"document.body.classList.contains('dark') === {str(scheme == 'dark').lower()}")
         for tab in TABS:
             open_tab(page, tab)
             expect_narrow(page)
-            page.screenshot(path=screenshots / f"phone-{scheme}-{tab.lower()}.png")
-            found += [(scheme, tab, *violation) for violation in violations(page)]
+            shoot(page, f"phone-{scheme}-{tab.lower()}")
+            found += [(scheme, tab, *violation) for violation in violations(page, SCHEMES[scheme])]
     assert not found, found
 
 
@@ -91,11 +94,7 @@ def test_a_phone_manages_collections_and_measures(open_page, rivers, tmp_path):
     expect_narrow(page)
 
 
-def test_a_boundary_is_dragged_by_a_finger(open_page, rivers):
-    page = open_page(**PHONE)
-    open_documents(page)
-    upload(page, rivers)
-    to_blocks(page)
+def drag_a_boundary(page: Page) -> None:
     set_slider(page, 0)
     grip = page.locator("#blocks .grip").first
     grip.scroll_into_view_if_needed()
@@ -106,7 +105,7 @@ def test_a_boundary_is_dragged_by_a_finger(open_page, rivers):
     target = min(places, key=lambda box: abs(box["y"] - start["y"] - 120))
     swipe(page, middle(start), middle(target))
     expect(blocks(page)).not_to_have_attribute("data-version", version)
-    expect(page.locator("#blocks .undo")).to_be_enabled()
+    undo_all(page)
 
 
 def middle(box: dict) -> tuple[float, float]:
