@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from email.message import EmailMessage
 
 import pptx
@@ -114,6 +115,21 @@ def test_attachments_are_read_and_their_scans_by_ocr_if_asked_for(monkeypatch):
     monkeypatch.setattr(readers, "load", lambda kind, ocr=False: asked.append((kind, ocr)) or load(kind))
     load(media.EML, ocr=True)("a.eml", bytes(message), Limits())
     assert (media.PDF, True) in asked
+
+
+@pytest.mark.parametrize(
+    "name, data",
+    [
+        ("a.eml", b"Content-Type: text/plain; format=flowed\n\n" + b"word \n" * 200_000),
+        ("a.html", b"<html xmlns='x'>a" + b"<![CDATA[" * 100_000),
+        ("a.html", b"<select><option selected>a</option>" * 200 + b"<option>b" * 20_000),
+    ],
+    ids=["flowed", "characters", "choices"],
+)
+def test_hostile_files_take_linear_time(name, data):
+    begun = time.process_time()
+    read(name, data)
+    assert time.process_time() - begun < 3
 
 
 # Notebooks, subtitles, chats, tables

@@ -34,7 +34,7 @@ _AROUND = lxml.etree.XPath(
 _MAY_BE_MENU = lxml.etree.XPath("//ul | //ol | //div | //table | //p")
 _LEFT_OUT = "Menus, side bars or the footer of the page were left out."
 _IS_XHTML, _HEAD_CHARS = re.compile(r"\A\ufeff?<\?xml|<html[^>]*\sxmlns\s*="), 2_000
-_CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
+_CDATA = re.compile(r"<!\[CDATA\[((?:(?!<!\[CDATA\[).)*?)\]\]>", re.DOTALL)
 _KEPT_BREAK = "\ufdd0"
 """A line break inside preformatted text until the rest of the text is put in shape. Not a character of any text."""
 

@@ -36,6 +36,8 @@ def write(root: HtmlElement) -> None:
         elif kind in ("checkbox", "radio"):
             element.text = "[x]" if "checked" in element.attrib else "[ ]"
     for element in root.iter("select"):
+        if next(element.iterancestors("select"), None) is not None:
+            continue
         chosen = element.findall(".//option[@selected]")
         for option in element.findall(".//option") if chosen and "multiple" not in element.attrib else ():
             if option is not chosen[-1]:

@@ -129,18 +129,18 @@ def _unflowed(part: EmailMessage, text: str) -> str:
     parameters = {key.lower(): str(value).lower() for key, value in part.get_params([]) or []}
     if parameters.get("format") != "flowed":
         return text
-    lines: list[str] = []
+    lines: list[list[str]] = []
     goes_on, before = False, ""
     for line in text.split("\n"):
         quotes, body = _QUOTES.fullmatch(line).groups()  # type: ignore[union-attr]  # matches any line
         if goes_on and quotes == before:
-            lines[-1] += body
+            lines[-1].append(body)
         else:
-            lines.append(f"{quotes} {body}" if quotes else body)
+            lines.append([f"{quotes} {body}" if quotes else body])
         goes_on, before = body.endswith(" ") and body != "-- ", quotes
         if goes_on and parameters.get("delsp") == "yes":
-            lines[-1] = lines[-1][:-1]
-    return "\n".join(lines)
+            lines[-1][-1] = lines[-1][-1][:-1]
+    return "\n".join(map("".join, lines))
 
 
 def _text_of(part: EmailMessage) -> tuple[str, tuple[str, ...]]:
