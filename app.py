@@ -148,8 +148,9 @@ def make_server(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # no
     names = ModelNames(model.name, args.adapter, args.embedder, model.reason)
     access = access_of(args, demo)
     service = CollectionService(
-        library, access, args.segmenter, limits, expire=demo, model_names=names, load_model=load
-    )
+        library, access, args.segmenter, limits, expire=demo, model_names=names, load_model=load,
+        is_personal=is_personal(args),
+    )  # fmt: skip
     restore_budgets(service)
     service.on_model.append(lambda _: restore_budgets(service))
     return Server(service, data_dir, auth, mcp=args.mcp, metrics=args.metrics, allowed_hosts=args.allowed_host)
@@ -174,8 +175,17 @@ def access_of(args: argparse.Namespace, demo: bool):  # type: ignore[no-untyped-
     """Decide who owns collections: see `ui.collection_service.Access`."""
     if args.users:
         return "login"
-    host = args.host or os.environ.get("GRADIO_SERVER_NAME")
-    return "private" if demo else args.access or ("shared" if host in LOOPBACK else "private")
+    return "private" if demo else args.access or ("shared" if host_of(args) in LOOPBACK else "private")
+
+
+def is_personal(args: argparse.Namespace) -> bool:
+    """Return whether only this machine reaches the page, as far as it is known."""
+    return host_of(args) in LOOPBACK and not args.allowed_host
+
+
+def host_of(args: argparse.Namespace) -> str | None:
+    """Return the address to listen on, None for the default, which only this machine reaches."""
+    return args.host or os.environ.get("GRADIO_SERVER_NAME")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from storage import models
 from storage.database import Database
@@ -29,3 +29,8 @@ class Settings:
         with self._database.write() as session:
             for key, value in values.items():
                 session.merge(models.Setting(owner=owner, key=key, value=json.dumps(value)))
+
+    def delete(self, owner: str) -> None:
+        """Forget all of an owner's settings."""
+        with self._database.write() as session:
+            session.execute(delete(models.Setting).where(models.Setting.owner == owner))

@@ -37,17 +37,6 @@ def publish(service: CollectionService) -> None:
     gr.api(calls.delete_document, api_name="delete_document")
 
 
-def refuse_missing_arguments(page: gr.Blocks) -> None:
-    """Have calls with too few arguments refused with a reason, in place of Gradio's ``{"error": null}``."""
-
-    def validate_inputs(call: Any, given: list[Any]) -> None:
-        if len(given) < len(call.inputs):
-            known = f"{call.api_name or 'this function'} takes {len(call.inputs)} arguments"
-            raise gr.Error(f"{known}, and {len(given)} were given", print_exception=False)
-
-    page.validate_inputs = validate_inputs
-
-
 class _Calls:
     """The calls. Gradio reads their signatures and docstrings for its clients, hence the docstrings' format."""
 
@@ -224,11 +213,11 @@ class _Calls:
             owner: str | None = service.owner("", user)
         else:
             owner = LOCAL if service.access == "shared" else None
-        if not collection and owner is not None:
-            collection = service.enter({}, user)["collection"]
-        if not collection:
+        if not collection and owner is None:
             raise GoneError("give the token of a collection")
-        return service.open(owner, collection)
+        opened = service.open(owner, collection or service.enter({}, user)["collection"])
+        opened.keep()
+        return opened
 
 
 def _answer(answer: Answer) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import chain, count
 from typing import Any, Literal
 
@@ -72,6 +73,8 @@ class CollectionService:
     model_names : ModelNames
     load_model : callable, optional
         Returns the engine of another answering model, given by name.
+    is_personal : bool
+        Whether collections are shared and only this machine is served: the page may then change what is everyone's.
 
     Attributes
     ----------
@@ -91,9 +94,11 @@ class CollectionService:
         clock: Callable[[], float] = time.time,
         model_names: ModelNames = ModelNames(),  # noqa: B008  (frozen)
         load_model: Callable[[str], Engine] = no_other_model,
+        is_personal: bool = True,
     ):
         self.library, self.access, self.segmenter = library, access, segmenter
         self.expires, self.model_names = expire, model_names
+        self.is_personal = is_personal and access == "shared"
         self.limiter = RateLimiter(limits)
         self._segmentations, self._shutdown = SegmentationCache(library), Shutdown()
         self._clock = clock
@@ -125,8 +130,9 @@ class CollectionService:
             raise GoneError("there is no such visitor")
         return VISITOR + hashlib.sha256(secret.encode()).hexdigest()
 
-    def enter(self, visitor: Any, user: str | None = None, address: str = "") -> dict[str, str]:
-        """Return the secret and an open collection of a visitor who is new or returns."""
+    def enter(self, visitor: Any, user: str | None = None) -> dict[str, str]:
+        """Return the secret and the collection to open of a visitor who is new or returns: its token, or "" if there is
+        none yet."""
         known = visitor if isinstance(visitor, dict) else {}
         secret = str(known.get("secret", ""))
         if len(secret) < MIN_SECRET_CHARS:
@@ -135,18 +141,23 @@ class CollectionService:
         try:
             token = collections.get(owner, str(known.get("collection", ""))).token
         except NotFoundError:
-            token = self._first(owner, address).token
+            token = next((mine.token for mine in collections.of(owner)), "")
         return {"secret": secret, "collection": token}
 
-    def _first(self, owner: str, address: str) -> CollectionRecord:
-        """Return the owner's first collection, and create it for a new owner. Raises LimitError."""
+    def _first(self, owner: str) -> CollectionRecord:
+        """Return the owner's collection `FIRST_COLLECTION`, or one without a row."""
         collections = self.library.store.collections
-        if mine := collections.of(owner):
-            return mine[0]
+        for mine in collections.of(owner):
+            if mine.name == FIRST_COLLECTION:
+                return collections.get(owner, mine.token)
+        now = self._clock()
+        return CollectionRecord(0, "", owner, FIRST_COLLECTION, now, now, 0)
+
+    def _create_first(self, owner: str, address: str) -> CollectionRecord:
         try:
             return self.create(owner, FIRST_COLLECTION, address)
         except ConflictError:  # another tab of the same browser created it a moment ago
-            return collections.of(owner)[0]
+            return self._first(owner)
 
     def create(self, owner: str, name: str, address: str = "") -> CollectionRecord:
         """Create a collection, charged to an `address` (see `RateLimiter.collection`). If there is no room, empty ones
@@ -156,14 +167,18 @@ class CollectionService:
         ------
         ConflictError, LimitError
         """
+        self.make_room(address)
+        return self.library.store.collections.create(owner, name, self.limits.n_collections)
+
+    def make_room(self, address: str) -> None:
+        """Count a new collection of an address, and see that there is room for it. Raises LimitError."""
         self.limiter.collection(address)
         collections = self.library.store.collections
         if collections.count() >= self.limits.n_collections_in_all:
             for record in collections.idle_empty(self._clock() - EMPTY_IDLE_S, VISITOR, EVICTED_AT_ONCE):
-                self.delete(record)
+                self._expire(record)
         if collections.count() >= self.limits.n_collections_in_all:
             raise LimitError("the server has too many collections; try again later")
-        return collections.create(owner, name, self.limits.n_collections)
 
     def adopt(self, secret: str, owner: str) -> None:
         """Give `owner` the collections and settings of the visitor with this secret. Raises GoneError."""
@@ -184,14 +199,17 @@ class CollectionService:
         owner = self.owner(str(visitor.get("secret", "")), user)
         return self.open(owner, str(visitor.get("collection", "")))
 
-    def open(self, owner: str | None, token: str) -> OpenCollection:
-        """Open a collection by its unguessable token; with None, whoever owns it. Raises GoneError."""
+    def open(self, owner: str | None, token: str, address: str = "") -> OpenCollection:
+        """Open a collection by its unguessable token; with None, whoever owns it. An owner's empty token is that of
+        `FIRST_COLLECTION`, which gets its row with the first document, charged to an `address`. Raises GoneError."""
         try:
-            record = self.library.store.collections.get(owner, token)
+            collections = self.library.store.collections
+            record = self._first(owner) if owner is not None and not token else collections.get(owner, token)
         except NotFoundError as error:
             raise GoneError(str(error)) from error
+        create = partial(self._create_first, record.owner, address)
         return OpenCollection(
-            record, self.library, self.limiter, self._shutdown, self._segmentations, self.worker, self.segmenter
+            record, self.library, self.limiter, self._shutdown, self._segmentations, self.worker, self.segmenter, create
         )
 
     def use_model(self, engine: Engine, name: str) -> None:
@@ -227,7 +245,13 @@ class CollectionService:
         """Delete the collections that nobody has used for `IDLE_S`."""
         for record in self.library.store.collections.idle_since(self._clock() - IDLE_S):
             _LOG.info("collection %s expired", record.id)
-            self.delete(record)
+            self._expire(record)
+
+    def _expire(self, record: CollectionRecord) -> None:
+        """Delete a collection, and the settings of a visitor who has no other."""
+        self.delete(record)
+        if record.owner.startswith(VISITOR) and not self.library.store.collections.of(record.owner):
+            self.library.store.settings.delete(record.owner)
 
     def run_expiry(self, stop: threading.Event) -> None:
         """Call `delete_expired` every `EXPIRY_CHECK_S`, in a thread of its own, until `stop` is set."""

@@ -11,6 +11,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from blockrag.errors import BlockRAGError
+from ui.monitoring import REFUSALS
 
 MAX_CONNECTIONS = 512
 MAX_PER_ADDRESS = 64
@@ -103,6 +104,7 @@ class Connection(H11Protocol):
         if self._table.add(self, self.client[0] if self.client else ""):
             self._watch()
         else:
+            REFUSALS.labels("connection").inc()
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -133,8 +133,9 @@ class DocumentsPanel:
 
     def _rename(self, visitor: dict, name: str, request: gr.Request) -> dict:
         with self._session.open(visitor, request) as collection:
+            collection.keep()
             collection.store.collections.rename(collection.record.id, name)
-            return visitor
+            return {**visitor, "collection": collection.record.id}
 
     def _delete(self, visitor: dict, name: str, request: gr.Request) -> dict:
         service = self._session.service
@@ -151,7 +152,7 @@ class DocumentsPanel:
 
     def _import(self, visitor: dict, path: str, request: gr.Request) -> dict:
         with self._session.open(visitor, request) as collection:
-            token = collections.from_file(self._session.service, collection, Path(path))
+            token = collections.from_file(self._session.service, collection, Path(path), address_of(request))
             imported = self._session.service.open(collection.owner, token)
             if imported.settings["auto_index"]:
                 index.start(imported)

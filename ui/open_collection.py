@@ -27,16 +27,18 @@ class GoneError(BlockRAGError):
     """There is no such collection, or it has expired."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class OpenCollection:
     """A collection and what its handlers share with all others.
 
     Attributes
     ----------
     record : CollectionRecord
-        As it was when the collection was opened.
+        As it was when the collection was opened. A new visitor's has no row yet: its id is 0, see `keep`.
     default_segmenter : str
         For owners who chose none.
+    create : callable
+        Creates the row.
     """
 
     record: CollectionRecord
@@ -46,6 +48,12 @@ class OpenCollection:
     segmentations: SegmentationCache
     worker: Worker
     default_segmenter: str
+    create: Callable[[], CollectionRecord]
+
+    def keep(self) -> None:
+        """Give a new visitor's collection its row. Call it before anything is stored. Raises LimitError."""
+        if not self.record.id:
+            self.record = self.create()
 
     @property
     def token(self) -> str:

@@ -136,9 +136,11 @@ class _Calls:
         if token or service.access == "private":
             return service.open(owner, token or bearer)
         try:
-            return service.open(owner, bearer)
+            return service.open(owner, bearer or "none")
         except GoneError:  # clients send a key of no meaning where none is needed
-            return service.open(owner, service.enter({}, user)["collection"])
+            opened = service.open(owner, service.enter({}, user)["collection"])
+            opened.keep()
+            return opened
 
 
 def _checked(data: bytes) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ui.handlers import settings as settings_handlers
 from ui.handlers.collections import DOWNLOAD_S
 from ui.handlers.kv_cache import TierMonitor
 from ui.index_tab import IndexTab
+from ui.inputs import CheckedBlocks
 from ui.kv_cache_tab import KVCacheTab
 from ui.session import QUICK, Session, Updates
 from ui.settings_tab import SettingsTab
@@ -57,7 +58,8 @@ DRAWER = "() => document.querySelector('#home').classList.toggle('drawer')"
 
 def build(service: CollectionService, monitor: TierMonitor, former_key: str | None = None) -> gr.Blocks:
     """Return the page, not yet served. Earlier versions encrypted what browsers keep with `former_key`."""
-    with gr.Blocks(title=strings.TITLE, analytics_enabled=False, fill_width=True, delete_cache=DELETE_CACHE) as page:
+    options = {"title": strings.TITLE, "analytics_enabled": False, "fill_width": True, "delete_cache": DELETE_CACHE}
+    with CheckedBlocks(**options) as page:
         session = Session(service, monitor, gr.BrowserState({}, storage_key=BROWSER_STATE, secret=BROWSER_STATE))
         former = gr.BrowserState({}, storage_key=FORMER_STATE, secret=former_key) if former_key else gr.State({})
         _Page(session, page, former)
@@ -171,11 +173,12 @@ class _Page:
         self, visitor: Any, seen: dict, shown: Shown, document: str | None, tab: str, request: gr.Request
     ) -> Updates:
         """Update what has changed since this page was drawn."""
-        if not isinstance(visitor, dict) or not visitor.get("collection"):
+        if not isinstance(visitor, dict) or "collection" not in visitor:
             return {self._seen: seen}  # still arriving
         with self._session.open(visitor, request) as collection:
             service = self._session.service
-            now = (collection.record.id, collection.worker.versions.get(collection.record.id, 0), service.model.version)
+            id, is_wiped = collection.record.id, collection.store.database.is_wiped
+            now = (id, collection.worker.versions.get(id, 0), service.model.version, is_wiped)
             if seen.get("version") == now:
                 return {self._seen: seen}
             seen["version"] = now

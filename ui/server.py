@@ -10,8 +10,7 @@ from pathlib import Path
 import gradio as gr
 from starlette.middleware import Middleware
 
-from ui import openai_api
-from ui.api import refuse_missing_arguments
+from ui import openai_api, pending
 from ui.bodies import BodyLimits
 from ui.collection_service import CollectionService
 from ui.connections import allow_open_files, limit_connections
@@ -40,8 +39,6 @@ BLOCKED = (
     "uploads",
 )
 """All of the data folder but `app.INCOMING`, from which Gradio serves what a visitor may have."""
-MAX_EVENTS = 256
-"""Of all visitors together, in the page's queue."""
 
 
 class Server:
@@ -80,7 +77,6 @@ class Server:
         self._monitoring = Monitoring(service, data_dir, self._stop, metrics=metrics)
         service.on_model.append(self._monitor.follow)
         self._page = build(service, self._monitor, former_key(data_dir))
-        refuse_missing_arguments(self._page)
 
     def launch(self, host: str | None, port: int | None) -> str:
         """Serve in threads and return the address. Raises BlockRAGError if the system allows too few open files."""
@@ -88,7 +84,7 @@ class Server:
         expiry = [self.service.run_expiry] if self.service.expires else []
         for work in (self._monitor.run, *expiry, *THREADS * [self.service.worker.run]):
             threading.Thread(target=work, args=(self._stop,), daemon=True).start()
-        self._page.queue(max_size=MAX_EVENTS, default_concurrency_limit=8, api_open=False)
+        pending.bound(self._page)
         _, address, _ = self._page.launch(
             server_name=host,
             server_port=port,
@@ -96,6 +92,7 @@ class Server:
             css=CSS,
             auth=self._logins.check if self._logins else None,
             max_threads=MAX_THREADS,
+            state_session_capacity=pending.MAX_SESSIONS,
             max_file_size=self.service.limits.file_bytes,
             blocked_paths=[str(self._data_dir.resolve() / name) for name in BLOCKED],
             allowed_paths=[],
@@ -113,6 +110,7 @@ class Server:
             prevent_thread_lock=True,
             quiet=True,
         )
+        pending.forget_values(self._page)
         limit_connections(self._page.server.config)
         _LOG.info("serving at %s", address)
         return address

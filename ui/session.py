@@ -45,7 +45,7 @@ class NoCookieError(BlockRAGError):
 @dataclass(frozen=True)
 class Session:
     """The page's connection to the collections. `visitor` is the component that holds the number of the open
-    collection, in the browser. Who the visitor is, a cookie or a login tells."""
+    collection, in the browser, 0 for a new visitor's. Who the visitor is, a cookie or a login tells."""
 
     service: CollectionService
     monitor: TierMonitor
@@ -61,12 +61,12 @@ class Session:
         with user_errors():
             if self.service.access == "private" and not secret_of(request):
                 raise NoCookieError(strings.NEEDS_COOKIE)
-            owner, token = self.owner(request), self._token(visitor, request)
+            owner, token = self.owner(request), self._token(visitor, request) or ""
             if isinstance(former, dict) and former.get("secret"):
                 self.service.adopt(str(former["secret"]), owner)
                 token = token or str(former.get("collection", ""))
             known = {"secret": secret_of(request), "collection": token}
-            entered = self.service.enter(known, user_of(request), address_of(request))
+            entered = self.service.enter(known, user_of(request))
             chosen = self.choose(entered["collection"], request)
             is_same = isinstance(visitor, dict) and visitor.get("collection") == chosen["collection"]
             return {**visitor, **chosen} if is_same else chosen
@@ -79,13 +79,18 @@ class Session:
     def open(self, visitor: Any, request: gr.Request | None) -> Iterator[OpenCollection]:
         """Open the visitor's collection. A BlockRAGError inside becomes a message on the page."""
         with user_errors():
-            yield self.service.open(self.owner(request), self._token(visitor, request))
+            token = self._token(visitor, request)
+            if token is None:
+                raise GoneError("there is no such collection")
+            yield self.service.open(self.owner(request), token, address_of(request))
 
-    def _token(self, visitor: Any, request: gr.Request | None) -> str:
-        """Return the token of the open collection, or "" if the visitor has no such collection."""
+    def _token(self, visitor: Any, request: gr.Request | None) -> str | None:
+        """Return the token of the open collection, "" for a new visitor's, None if there is no such collection."""
         number = visitor.get("collection") if isinstance(visitor, dict) else None
+        if number == 0:
+            return ""
         mine = self.service.library.store.collections.of(self.owner(request))
-        return next((record.token for record in mine if record.id == number), "")
+        return next((record.token for record in mine if record.id == number), None)
 
 
 @contextmanager

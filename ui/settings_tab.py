@@ -9,7 +9,7 @@ from ui import strings
 from ui.blocks_tab import segmenter_choices
 from ui.handlers import settings
 from ui.preferences import PREFERENCES
-from ui.session import QUICK, Session, Updates
+from ui.session import QUICK, Session, Updates, address_of
 
 ROWS = (
     ("auto_index", "segmenter", "mode"),
@@ -25,7 +25,7 @@ class SettingsTab:
 
     def __init__(self, session: Session):
         self._session, service = session, session.service
-        is_shared = service.access == "shared"
+        is_personal = service.is_personal
         gr.Markdown(strings.MODELS, elem_classes="heading")
         gr.Markdown(strings.MODELS_EXPLAINED, elem_classes="aside")
         in_use, self.models = settings.models_view(service), {}
@@ -34,13 +34,13 @@ class SettingsTab:
                 settings.model_choices(),
                 value=None,
                 label=strings.MODEL_CHOICE,
-                info=strings.MODEL_CHOICE_INFO if is_shared else strings.MODELS_ELSEWHERE,
+                info=strings.MODEL_CHOICE_INFO if is_personal else strings.MODELS_ELSEWHERE,
                 allow_custom_value=True,
-                interactive=is_shared,
+                interactive=is_personal,
                 elem_id="model-choice",
                 scale=3,
             )
-            self.use = gr.Button(strings.USE_MODEL, interactive=is_shared, elem_id="use-model", min_width=140)
+            self.use = gr.Button(strings.USE_MODEL, interactive=is_personal, elem_id="use-model", min_width=140)
         with gr.Row():
             for name, (label, info) in strings.MODEL_LABELS.items():
                 self.models[name] = gr.Textbox(
@@ -62,14 +62,14 @@ class SettingsTab:
         with gr.Row(elem_classes="actions"):
             self.save = gr.Button(strings.SAVE, variant="primary", elem_id="save-settings")
         gr.Markdown(strings.BUDGETS, elem_classes="heading")
-        gr.Markdown(strings.BUDGETS_EXPLAINED if is_shared else strings.BUDGETS_ELSEWHERE, elem_classes="aside")
+        gr.Markdown(strings.BUDGETS_EXPLAINED if is_personal else strings.BUDGETS_ELSEWHERE, elem_classes="aside")
         with gr.Row():
             self.budgets = {
-                name: gr.Number(round(gib, 3), label=name, minimum=0, interactive=is_shared, elem_id=f"budget-{name}")
+                name: gr.Number(round(gib, 3), label=name, minimum=0, interactive=is_personal, elem_id=f"budget-{name}")
                 for name, gib in settings.budgets(service).items()
             }
         with gr.Row(elem_classes="actions"):
-            self.save_budgets = gr.Button(strings.SAVE_BUDGETS, interactive=is_shared, elem_id="save-budgets")
+            self.save_budgets = gr.Button(strings.SAVE_BUDGETS, interactive=is_personal, elem_id="save-budgets")
         fields = list(self.fields.values())
         self.outputs = [*fields, *self.models.values()]
         self.use.click(self._use, [session.visitor, self.model], None, **QUICK)
@@ -89,11 +89,12 @@ class SettingsTab:
 
     def _use(self, visitor: Any, name: str | None, request: gr.Request) -> None:
         with self._session.open(visitor, request):
-            settings.use_model(self._session.service, name or "")
+            settings.use_model(self._session.service, name or "", address_of(request))
             gr.Info(strings.MODEL_LOADING.format(name=html.escape(str(name))))
 
     def _save(self, values: dict, request: gr.Request) -> Updates:
         with self._session.open(values[self._session.visitor], request) as collection:
+            collection.keep()
             saved = settings.save(collection, {name: values[field] for name, field in self.fields.items()})
             gr.Info(strings.SAVED)
             return {field: saved[name] for name, field in self.fields.items()}
@@ -101,7 +102,7 @@ class SettingsTab:
     def _save_budgets(self, values: dict, request: gr.Request) -> None:
         with self._session.open(values[self._session.visitor], request):
             budgets = {name: values[field] for name, field in self.budgets.items()}
-            settings.set_budgets(self._session.service, budgets)
+            settings.set_budgets(self._session.service, budgets, address_of(request))
             gr.Info(strings.SAVED)
 
 

@@ -73,7 +73,9 @@ def make_service(
 
 def visitor(service: CollectionService, secret: str | None = None) -> OpenCollection:
     """Return the open collection of a visitor, who is new unless the secret is known."""
-    return service.get(service.enter({"secret": secret} if secret else {}))
+    collection = service.get(service.enter({"secret": secret} if secret else {}))
+    collection.keep()
+    return collection
 
 
 def load_files(collection: OpenCollection, paths: Sequence[Path]) -> DocumentsPayload:

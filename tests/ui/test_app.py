@@ -49,6 +49,19 @@ def test_collections_are_shared_only_on_this_machine(monkeypatch, flags, host, d
     assert app.access_of(app.parse(flags), demo) == access
 
 
+@pytest.mark.parametrize(
+    "flags, personal",
+    [
+        ([], True),
+        (["--host", "localhost"], True),
+        (["--host", "0.0.0.0", "--access", "shared"], False),
+        (["--allowed-host", "docs.example"], False),
+    ],
+)
+def test_the_page_changes_the_model_only_where_this_machine_alone_reaches_it(flags, personal):
+    assert app.is_personal(app.parse(flags)) is personal
+
+
 def test_a_space_is_a_demo_with_small_limits(monkeypatch, tmp_path):
     monkeypatch.setenv("SPACE_ID", "someone/blockrag")
     monkeypatch.setattr(Engine, "from_pretrained", lambda *args, kv_dir, **kwargs: tiny_engine(kv_dir))

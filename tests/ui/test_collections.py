@@ -31,7 +31,7 @@ def test_two_tabs_that_enter_at_once_share_the_first_collection(service, monkeyp
         return create(*arguments)
 
     monkeypatch.setattr(service, "create", create_second)
-    assert service.enter(SECRET)["collection"] == other[0].token
+    assert visitor(service, SECRET["secret"]).token == other[0].token
     assert len(of(other[0].owner)) == 1
 
 
@@ -43,7 +43,6 @@ def test_a_wrong_visitor_opens_nothing(service, collection):
         "",
         [],
         {},
-        {"secret": SECRET["secret"]},
         {"secret": "t" * 40, "collection": collection.token},
         {"secret": "", "collection": collection.token},
         {"secret": SECRET["secret"], "collection": "../.."},
@@ -113,8 +112,10 @@ def test_collections_are_created_renamed_exported_imported_deleted(service, coll
 
 def test_shared_collections_are_shared_and_users_have_their_own(service):
     shared = CollectionService(service.library, "shared")
-    assert shared.enter({})["collection"] == shared.enter({})["collection"]
+    assert visitor(shared).token == visitor(shared).token
     users = CollectionService(service.library, "login")
+    for user in ("anna", "bert"):
+        users.open(users.owner("", user), "").keep()
     anna, bert = users.enter({}, "anna"), users.enter({}, "bert")
     assert anna["collection"] != bert["collection"] and users.enter({}, "anna")["collection"] == anna["collection"]
     for known, user in ((anna, "bert"), (anna, None), ({"collection": anna["collection"]}, None)):

@@ -1,5 +1,8 @@
 """Load, list and remove documents."""
 
+import sqlite3
+import time
+
 import pytest
 
 from blockrag.errors import BlockRAGError
@@ -7,7 +10,7 @@ from blockrag.events import Source
 from storage.errors import LimitError
 from tests.document_files import FIELD
 from tests.ui.conftest import Slow
-from tests.ui.serving import SECRET, TEXT, index_all, load_files, read_waiting, visitor
+from tests.ui.serving import SECRET, TEXT, index_all, load_files, only_document, read_waiting, visitor
 from ui import strings
 from ui.collection_service import CollectionService
 from ui.handlers import blocks, documents, settings
@@ -190,3 +193,18 @@ def test_a_named_encoding_is_used_even_after_a_restart(service, tmp_path):
     assert read_waiting(again)["rows"][0]["name"] == "a.txt"
     (document,) = again.documents.values()
     assert document.content.text.startswith("Größe und Höhe")
+
+
+def test_the_page_tells_while_deleted_text_is_still_in_the_log(service, collection, tmp_path, monkeypatch):
+    monkeypatch.setattr("storage.database.WIPE_S", 0.05)
+    monkeypatch.setattr("storage.database.WIPE_WAIT_MS", 50)
+    reader = sqlite3.connect(tmp_path / "data" / "blockrag.sqlite", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM documents").fetchall()
+    documents.remove(collection, only_document(collection)[0])
+    assert documents.status(collection) == {"text": strings.STATUS_IN_LOG}
+    reader.close()
+    deadline = time.monotonic() + 20
+    while documents.status(collection) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert documents.status(collection) == {}

@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import itertools
 import json
+import random
 import socket
 import time
 import types
@@ -13,15 +14,22 @@ from urllib.parse import urlsplit
 
 import gradio as gr
 import pytest
+from gradio.components.api_component import Api
+from gradio.data_classes import PredictBodyInternal
 from starlette.responses import PlainTextResponse
 
+from blockrag.errors import ArgumentError
 from tests.tiny import tiny_engine
-from tests.ui.serving import serve
+from tests.ui.serving import free_port, make_service, serve
+from ui import pending
 from ui.bodies import BodyError, BodyLimits, check_json
-from ui.connections import ConnectionTable, limit_connections
+from ui.connections import Connection, ConnectionTable, limit_connections
 from ui.guard import VISITOR_COOKIE, Guard, HostRule
+from ui.inputs import checked
 from ui.limits import Limits
 from ui.logins import FAILURES_S, IDLE_S, MAX_FAILURES, MAX_SESSIONS, SESSION_S, Logins
+from ui.monitoring import REGISTRY
+from ui.server import Server
 from ui.session import Session
 
 
@@ -359,6 +367,8 @@ def visit(secret: str) -> types.SimpleNamespace:
 
 def test_a_number_opens_only_collections_of_the_cookies_owner(service):
     session, anna, bert = session_of(service), visit("a" * 43), visit("b" * 43)
+    for each in (anna, bert):
+        service.create(session.owner(each), "Mine")
     annas, berts = session.enter({}, None, anna), session.enter({}, None, bert)
     assert annas != berts and session.enter(annas, None, anna) == annas
     with pytest.raises(gr.Error, match="expired"), session.open(annas, bert):
@@ -372,11 +382,12 @@ def test_a_number_opens_only_collections_of_the_cookies_owner(service):
 
 
 def test_collections_of_visitors_from_before_the_cookie_are_theirs(service):
-    former = service.enter({"secret": "f" * 43})
     owner = service.owner("f" * 43, None)
+    former = {"secret": "f" * 43, "collection": service.create(owner, "My documents").token}
     service.create(owner, "Rivers")
     service.library.store.settings.put(owner, {"k": 5})
     session, anna = session_of(service), visit("a" * 43)
+    service.create(session.owner(anna), "My documents")
     own = session.enter({}, None, anna)  # another tab was first
     assert session.enter({}, former, anna) == session.choose(former["collection"], anna)
     mine = service.library.store.collections.of(session.owner(anna))
@@ -468,3 +479,123 @@ def test_a_user_has_a_bounded_number_of_sessions(users, clock):
         clock.now += 1
         request(url, "/config", cookie=cookies[-1])
     assert [request(url, "/config", cookie=cookie)[0] for cookie in cookies] == [401] + [200] * MAX_SESSIONS
+
+
+# Arguments of the page's own functions
+
+
+API = {"new_collection", "list_documents", "add_text", "search_blocks", "ask", "delete_document"}
+JUNK = (
+    None, True, -1, 1e308, float("nan"), 1 << 70, "", "\ud800", "\0", "x" * 5_000, "../../etc", "' OR 1=1 --",
+    [], [[]], {}, {"collection": 0}, {"collection": -1}, {"collection": 1 << 70}, {"path": "/etc/passwd"},
+    {"collection": {"a": []}}, {str(n): n for n in range(99)},
+)  # fmt: skip
+"""What no function of the page takes, in most places."""
+
+
+def said(url: str, fn: int, data: list, event: object, session: str, **headers) -> tuple[int, str]:
+    """Call a function of the page as its queue does; return status, and how it ended."""
+    body = {"data": data, "event_data": event, "fn_index": fn, "session_hash": session, "trigger_id": 1}
+    status, _, answer = request(url, "/gradio_api/queue/join", "POST", json.dumps(body).encode(), **JSON, **headers)
+    if status != 200:
+        return status, answer.decode()
+    stream = request(url, f"/gradio_api/queue/data?session_hash={session}", **headers)[2].decode()
+    events = [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line.startswith("data: ")]
+    (ended,) = [event for event in events if event["msg"] == "process_completed"]
+    return 200, "" if ended["success"] else str(ended["output"]["error"])
+
+
+def test_functions_of_the_page_refuse_arguments_that_they_cannot_have_with_a_reason(private, caplog):
+    config, chance = json.loads(request(private, "/config")[2]), random.Random(5)
+    headers = {"cookie": f"{VISITOR_COOKIE}={'j' * 43}"}
+    own = [dep for dep in config["dependencies"] if dep["backend_fn"] and dep["api_name"] not in API]
+    assert len(own) > 50
+    for dep in own:
+        data: list = [chance.choice(JUNK) for _ in dep["inputs"]]
+        data[:1] = [{"collection": 0}] * len(data[:1])
+        event = {name: chance.choice(JUNK) for name in ("doc", "char", "turn", "value", "by")}
+        status, why = said(private, dep["id"], data, chance.choice([None, "x", event]), f"junk-{dep['id']}", **headers)
+        assert status == 200 and why != "None", (dep, data, event, why)
+    unexpected = [record.getMessage() for record in caplog.records if record.exc_info]
+    assert not unexpected, unexpected
+
+
+FILE = {"meta": {"_type": "gradio.FileData"}}
+
+
+@pytest.mark.parametrize(
+    "component, value",
+    [
+        (gr.File(file_count="multiple"), [{"path": "http://127.0.0.1:1/x", **FILE}]),
+        (gr.File(file_count="multiple"), [{"path": "/etc/passwd", **FILE}]),
+        (gr.File(file_count="multiple"), [{"path": 5}]),
+        (gr.UploadButton(), None),
+        (Api(None, {}, ""), {"path": "https://evil.example/x", **FILE}),
+        (Api(None, {}, ""), [{"path": "https://evil.example/x", **FILE}]),
+        (gr.Textbox(), {"path": "https://evil.example/x", **FILE}),
+        (gr.Textbox(), "\ud800"),
+        (gr.Slider(1, 32), 33),
+        (gr.Number(), float("nan")),
+        (gr.Radio(["a"]), "b"),
+        (gr.Checkbox(), 1),
+        (gr.Dropdown(allow_custom_value=True), 5),
+        (gr.Dropdown(), "a\0"),
+        (gr.BrowserState({}), {"collection": [1]}),
+        (gr.BrowserState({}), {str(n): n for n in range(9)}),
+        (gr.Button("x"), "x"),
+    ],
+)
+def test_no_component_takes_what_it_cannot_have(component, value):
+    """Gradio would fetch an address, or tell why not with null."""
+    with pytest.raises(ArgumentError):
+        checked(component, value)
+
+
+def test_the_queue_is_shared_between_addresses_and_forgets_results_that_nobody_fetches(monkeypatch):
+    monkeypatch.setattr(pending, "MAX_EVENTS_EACH", 3)
+    monkeypatch.setattr(pending, "MAX_UNREAD_EACH", 4)
+    with gr.Blocks() as page:
+        page.load(lambda: None)
+    pending.bound(page)
+
+    def join(session: str, host: str) -> bool:
+        sender = types.SimpleNamespace(client=types.SimpleNamespace(host=host), cookies={})
+        body = PredictBodyInternal(data=[], fn_index=0, session_hash=session)
+        return asyncio.run(page._queue.push(body=body, request=sender, username=None))[0]
+
+    with ThreadPoolExecutor(1) as pool:  # the browser of other tests keeps a loop running in this thread
+        taken = [pool.submit(join, f"a{n}", "192.0.2.1").result() for n in range(4)]
+        assert taken == [True, True, True, False] and pool.submit(join, "b", "192.0.2.2").result()
+        queue = page._queue
+        for line in queue.event_queue_per_concurrency_id.values():
+            line.queue.clear()
+        assert [pool.submit(join, "a0", f"192.0.2.{n}").result() for n in range(3, 8)] == [True] * 3 + [False] * 2
+    assert sum(map(len, queue.pending_event_ids_session.values())) == 7
+    queue.event_ids_to_events.clear()  # all are done
+    pending.forget_unread(queue, 3)
+    assert list(queue.pending_event_ids_session) == ["a2", "b"] == list(queue.pending_messages_per_session)
+
+
+def test_sessions_keep_no_values(tmp_path):
+    """A session kept the page and the last value of each component: megabytes, of ten thousand sessions."""
+    server = Server(make_service(tiny_engine(), tmp_path), tmp_path)
+    server.launch("127.0.0.1", free_port())
+    page, sessions = server._page, server._page.app.state_holder
+    (box,) = [block for block in page.blocks.values() if getattr(block, "elem_id", "") == "text"]
+    for n in range(pending.MAX_SESSIONS + 9):
+        session = sessions[str(n)]
+        session._update_value_in_config(box._id, "x" * 1_000)
+        assert len(session.config_values) == 0
+    assert len(sessions.session_data) <= pending.MAX_SESSIONS + 1
+    server.close()
+
+
+def test_connections_that_are_turned_away_are_counted(monkeypatch):
+    before = REGISTRY.get_sample_value("blockrag_refusals_total", {"reason": "connection"}) or 0
+    connection = object.__new__(Connection)
+    connection._table, connection.client = ConnectionTable(0), ("192.0.2.1", 5)
+    monkeypatch.setattr("ui.connections.H11Protocol.connection_made", lambda self, transport: None)
+    peer = Peer()
+    connection.connection_made(peer.transport)
+    assert peer.closed
+    assert REGISTRY.get_sample_value("blockrag_refusals_total", {"reason": "connection"}) == before + 1

@@ -1,9 +1,12 @@
 """Limits per visitor and in all."""
 
+import secrets
 import subprocess
 import sys
+import types
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from storage.documents import Quota
@@ -11,8 +14,12 @@ from storage.errors import LimitError
 from tests.tiny import tiny_engine
 from tests.ui.serving import SECRET, answered, load_files, make_service, visitor
 from ui import strings
+from ui.collection_service import FIRST_COLLECTION
 from ui.connections import address_group
+from ui.guard import VISITOR_COOKIE
+from ui.handlers import ask, blocks, collections, documents, index, settings
 from ui.limits import Limits, RateLimiter
+from ui.session import Session
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,7 +53,7 @@ def test_new_collections_are_charged_to_an_address_and_to_all(tmp_path, clock):
     service.limiter = RateLimiter(limits, clock)
 
     def enter(address: str) -> None:
-        service.enter({}, address=address)
+        service.open(service.owner(secrets.token_hex(20), None), "", address).keep()
 
     for _ in range(3):
         enter("192.0.2.1")
@@ -58,6 +65,45 @@ def test_new_collections_are_charged_to_an_address_and_to_all(tmp_path, clock):
         enter("192.0.2.3")
     clock.now += 3601
     enter("192.0.2.1")
+    service.library.close()
+
+
+def test_a_visitor_who_looks_has_no_row_and_the_first_document_makes_it(tmp_path, clock):
+    """2,000 page loads were 2,000 collections."""
+    service = make_service(tiny_engine(), tmp_path, limits=Limits(collections_an_hour=2), clock=clock)
+    stored, session = service.library.store.collections, Session(service, None, None)
+
+    def visit(n: int) -> types.SimpleNamespace:
+        client = types.SimpleNamespace(host="192.0.2.1")
+        return types.SimpleNamespace(cookies={VISITOR_COOKIE: f"{n:043}"}, username=None, client=client)
+
+    for n in range(50):
+        assert session.enter({}, None, visit(n)) == {"collection": 0}
+        with session.open({"collection": 0}, visit(n)) as opened:
+            assert documents.view(opened)["rows"] == [] and documents.status(opened) == {}
+            assert index.overview(opened)["rows"] == [] and blocks.view(opened, None) == {"empty": strings.NO_BLOCKS}
+            assert collections.choices(opened) == [(FIRST_COLLECTION, "")]
+            with pytest.raises(LimitError, match="no documents yet"):
+                ask.begin(opened, "why?", ("block",))
+    assert stored.count() == 0
+    for n in (0, 0, 1):
+        with session.open({"collection": 0}, visit(n)) as opened:
+            documents.receive_sample(opened)
+            assert documents.view(opened)["rows"]
+    assert stored.count() == 2, "both tabs of visitor 0 have one"
+    with pytest.raises(gr.Error, match="2 new collections"), session.open({"collection": 0}, visit(2)) as opened:
+        documents.receive_sample(opened)
+    assert stored.count() == 2 and session.enter({}, None, visit(0))["collection"] > 0
+    service.library.close()
+
+
+def test_settings_go_with_the_last_collection_of_a_visitor_who_left(tmp_path, clock):
+    service = make_service(tiny_engine(), tmp_path, clock=clock, expire=True)
+    left = visitor(service)
+    settings.save(left, {"k": 5})
+    clock.now += 5 * 3600
+    service.delete_expired()
+    assert service.library.store.settings.of(left.owner) == {}
     service.library.close()
 
 

@@ -63,6 +63,10 @@ def test_budgets_can_be_set_only_in_shared_mode(service, collection):
     for wrong in ({"memory": -1}, {"memory": "x"}, {"nothing": 1}, {"memory": float("nan")}):
         with pytest.raises(PreferenceError):
             settings.set_budgets(mine, wrong)
+    others = CollectionService(service.library, "shared", is_personal=False)
+    for call in (lambda: settings.set_budgets(others, {}), lambda: settings.set_budgets(mine, {}, "192.0.2.1")):
+        with pytest.raises(PreferenceError, match="shares the tiers"):
+            call()
     settings.set_budgets(mine, {"memory": 0, "disk": 1.5})
     memory, disk = mine.engine.kv.tiers
     assert memory.nbytes == 0 == len(memory.keys()) and disk.budget_nbytes == int(1.5 * 2**30)
@@ -120,5 +124,9 @@ def test_another_model_answers_without_a_restart_and_documents_are_indexed_again
     for wrong in ("", " "):
         with pytest.raises(PreferenceError, match="Name a model"):
             settings.use_model(shared, wrong)
+    others = CollectionService(service.library, "shared", is_personal=False)
     with pytest.raises(PreferenceError, match="when the application is started"):
         settings.use_model(service, "other")
+    for call in (lambda: settings.use_model(shared, "other", "192.0.2.1"), lambda: settings.use_model(others, "other")):
+        with pytest.raises(PreferenceError, match="when the application is started"):
+            call()

@@ -62,6 +62,8 @@ def begin(
     if not question.strip():
         raise LimitError(strings.EMPTY_QUESTION)
     admit(collection, question)
+    if not collection.record.id:
+        raise LimitError(strings.ASK_NO_DOCUMENTS)
     earlier = turns(collection, conversation)
     if conversation is None or not earlier and not _exists(collection, conversation):
         conversation = collection.store.conversations.begin(collection.record.id, question)

@@ -17,7 +17,10 @@ DOWNLOAD_S = 600
 
 def choices(collection: OpenCollection) -> list[tuple[str, str]]:
     """Return name and token of the owner's collections, for a menu."""
-    return [(record.name, record.token) for record in collection.store.collections.of(collection.owner)]
+    records = collection.store.collections.of(collection.owner)
+    return [
+        (record.name, record.token) for record in (*records, *([] if collection.record.id else [collection.record]))
+    ]
 
 
 def delete(service: CollectionService, collection: OpenCollection, typed: str) -> bool:
@@ -42,14 +45,15 @@ def to_file(collection: OpenCollection) -> Path:
     return path
 
 
-def from_file(service: CollectionService, collection: OpenCollection, path: Path) -> str:
-    """Import a collection from an uploaded file and return its token.
+def from_file(service: CollectionService, collection: OpenCollection, path: Path, address: str = "") -> str:
+    """Import a collection from an uploaded file, charged to an `address`, and return its token.
 
     Raises
     ------
     ArchiveError, ConflictError, LimitError
     """
     collection.limiter.upload(collection.owner, 1)
+    service.make_room(address)
     names = {record.name for record in collection.store.collections.of(collection.owner)}
     most = service.limits.n_collections
     with collection.limiter.job(collection.owner), collection.shutdown.guarding(None) as report:

@@ -29,12 +29,13 @@ def receive(collection: OpenCollection, paths: Sequence[Path], encoding: str = "
     Raises
     ------
     LimitError
-        If they are too many.
+        If they are too many, or a new visitor's collection is one too many.
     PreferenceError
         If there is no such encoding.
     """
     named = _known(encoding)
     collection.limiter.upload(collection.owner, len(paths))
+    collection.keep()
     for path in paths:
         collection.library.receive(collection.record.id, path, path.name, named)
     collection.worker.resume(collection.record.id)
@@ -48,6 +49,7 @@ def receive_text(collection: OpenCollection, name: str, text: str) -> None:
     data = text.encode("utf-8", "replace")
     if len(data) > collection.limiter.limits.file_bytes:
         raise LimitError(strings.PASTE_TOO_LONG.format(megabytes=collection.limiter.limits.file_bytes >> 20))
+    collection.keep()
     name = name.strip() or " ".join(text.split())[:40]
     with tempfile.TemporaryDirectory(prefix="blockrag-") as folder:
         path = Path(folder) / "text"
@@ -70,6 +72,7 @@ def _known(encoding: str) -> str | None:
 
 def receive_sample(collection: OpenCollection) -> None:
     """Have the sample text read."""
+    collection.keep()
     collection.library.receive(collection.record.id, SAMPLE, strings.SAMPLE_NAME)
     collection.worker.resume(collection.record.id)
 
@@ -111,7 +114,8 @@ def view(collection: OpenCollection) -> DocumentsPayload:
 
 
 def status(collection: OpenCollection) -> StatusPayload:
-    """Say what is being done for the collection, and how to stop or resume it; empty while nothing is."""
+    """Say what is being done for the collection, and how to stop or resume it; or that deleted text is still in the
+    database's log; empty otherwise."""
     id, jobs = collection.record.id, collection.store.jobs
     n_left = sum(upload.state == "waiting" for upload in _uploads(collection))
     n_left += sum(not request.reason for request in jobs.requests(id).values())
@@ -125,7 +129,7 @@ def status(collection: OpenCollection) -> StatusPayload:
     elif n_left:
         said = strings.STATUS_WAITING.format(n=n_left)
     else:
-        return {}
+        return {} if collection.store.database.is_wiped else {"text": strings.STATUS_IN_LOG}
     return {"text": said, "label": strings.STOP, "action": "stop"}
 
 

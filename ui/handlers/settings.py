@@ -35,15 +35,15 @@ def budgets(service: CollectionService) -> dict[str, float]:
     return {tier.name: tier.budget_nbytes / GIB for tier in tiers if tier.budget_nbytes is not None}
 
 
-def set_budgets(service: CollectionService, values: dict[str, float]) -> None:
-    """Change the tiers' budgets, in GiB, now and for later starts.
+def set_budgets(service: CollectionService, values: dict[str, float], address: str = "") -> None:
+    """Change the tiers' budgets, in GiB, now and for later starts. `address` is the visitor's, "" for this machine.
 
     Raises
     ------
     PreferenceError
-        If the collections are not shared, there is no such tier, or a budget is out of bounds.
+        If this is not the owner's page, there is no such tier, or a budget is out of bounds.
     """
-    if service.access != "shared":
+    if not service.is_personal or address:
         raise PreferenceError(strings.BUDGETS_ELSEWHERE)
     tiers = {tier.name: tier for tier in service.engine.kv.tiers if tier.budget_nbytes is not None}
     for name, value in values.items():
@@ -75,15 +75,15 @@ def _described(weights: Weights) -> str:
     return strings.MODEL_SIZE.format(name=weights.name, about=about, size=format_bytes(weights.weights_nbytes))
 
 
-def use_model(service: CollectionService, name: str) -> None:
-    """Begin to load another answering model.
+def use_model(service: CollectionService, name: str, address: str = "") -> None:
+    """Begin to load another answering model. `address` is the visitor's, "" for this machine.
 
     Raises
     ------
     PreferenceError
-        If the collections are not shared, no name is given, or another model is being loaded.
+        If this is not the owner's page, no name is given, or another model is being loaded.
     """
-    if service.access != "shared":
+    if not service.is_personal or address:
         raise PreferenceError(strings.MODELS_ELSEWHERE)
     service.model.start(name)
 
