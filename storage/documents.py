@@ -52,11 +52,14 @@ class UploadRecord:
 
 @dataclass(frozen=True)
 class Quota:
-    """Most documents and characters of one collection, and most characters of all collections together."""
+    """Most documents and characters of one collection, most characters of all collections together, and most bytes of
+    files that wait to be read, of one collection and of all."""
 
     n_documents: int = 10_000
     n_chars: int = 1 << 30
     n_chars_in_all: int = 4 << 30
+    waiting_bytes: int = 4 << 30
+    waiting_bytes_in_all: int = 16 << 30
 
 
 DEFAULT_QUOTA = Quota()
@@ -173,9 +176,23 @@ class Documents:
             n_documents, n_chars = session.execute(query).one()
             return int(n_documents), int(n_chars)
 
-    def receive(self, collection_id: int, name: str, file: str, nbytes: int, encoding: str | None = None) -> int:
-        """Add an upload that waits to be read, in this encoding if one is named. Returns its id."""
+    def receive(
+        self, collection_id: int, name: str, file: str, nbytes: int, encoding: str | None = None,
+        quota: Quota = DEFAULT_QUOTA,
+    ) -> int:  # fmt: skip
+        """Add an upload that waits to be read, in this encoding if one is named. Returns its id.
+
+        Raises
+        ------
+        LimitError
+            If too much waits.
+        """
+        waiting = select(func.coalesce(func.sum(models.Upload.nbytes), 0)).where(models.Upload.state == "waiting")
         with self._database.write() as session:
+            in_all = nbytes + (session.scalar(waiting) or 0)
+            here = nbytes + (session.scalar(waiting.where(models.Upload.collection_id == collection_id)) or 0)
+            if here > quota.waiting_bytes or in_all > quota.waiting_bytes_in_all:
+                raise LimitError("too many files wait to be read; try again when some are")
             row = models.Upload(
                 collection_id=collection_id, name=name[: models.NAME_CHARS], file=file, nbytes=nbytes,
                 state="waiting", reason="", received_s=self._clock(), encoding=encoding,

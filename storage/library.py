@@ -89,7 +89,7 @@ class Library:
         kept = self.received / file
         try:
             shutil.copyfile(path, kept)
-            return self.store.documents.receive(collection_id, name, file, kept.stat().st_size, encoding)
+            return self.store.documents.receive(collection_id, name, file, kept.stat().st_size, encoding, self.quota)
         except BaseException as error:
             _discard(kept)
             if isinstance(error, OSError):

@@ -2,9 +2,14 @@
 
 import asyncio
 import re
+import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ui.connections import address_group
 
 SMALL_BYTES = 64 << 10
 LOGIN_BYTES = 4 << 10
@@ -22,6 +27,9 @@ MAX_VALUES, MAX_DEPTH = 20_000, 64
 
 CHUNK_S, JSON_S, UPLOAD_S = 20.0, 60.0, 1800.0
 """Seconds for the next bytes of a body, for all of a JSON body, for all of an upload."""
+
+ARRIVED_S, ARRIVED_SHARES = 700.0, 8
+"""How long what was uploaded is kept at most, in seconds, and how many of the largest uploads may be kept."""
 
 _BRACKETS = re.compile(rb"[\[\]{}]")
 
@@ -51,7 +59,7 @@ class BodyLimits:
         if path == "/gradio_api/upload":
             return self.upload_bytes
         is_call = path.startswith(
-            ("/gradio_api/queue/join", "/gradio_api/call/", "/gradio_api/run/", "/gradio_api/mcp")
+            ("/gradio_api/queue/join", "/gradio_api/call/", "/gradio_api/run/", "/gradio_api/mcp", "/v1/")
         )
         return self.json_bytes if is_call else self.small_bytes
 
@@ -62,6 +70,7 @@ class Bodies:
     def __init__(self, limits: BodyLimits):
         self._limits = limits
         self._held = 0
+        self._arrived = Arrivals(ARRIVED_SHARES * limits.upload_bytes)
 
     async def pass_on(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, length: str | None) -> None:
         """Let `app` answer a request with a body of this ``Content-Length``. Raises BodyError."""
@@ -70,8 +79,9 @@ class Bodies:
         if length is not None and (not length.isdecimal() or len(length) > 15 or int(length) > most):
             raise BodyError(413, f"a request to this address may have at most {most} bytes")
         if path == "/gradio_api/upload":
-            await _Upload(receive, most, self._limits.chunk_s).pass_to(app, scope, send)
-            return
+            address = address_group(scope["client"][0]) if scope.get("client") else ""
+            upload = _Upload(receive, most, self._limits.chunk_s, self._arrived.begin(address, int(length or 0)))
+            return await upload.pass_to(app, scope, send)
         body = bytearray()
         try:
             async with asyncio.timeout(JSON_S):
@@ -99,10 +109,45 @@ class Bodies:
             body += chunk
 
 
+class Arrivals:
+    """Counts the bytes of uploads for as long as the server keeps what arrived, whether it is used or not.
+
+    Parameters
+    ----------
+    most : int
+        Of all; one address may have half.
+    clock : callable
+        Seconds.
+    """
+
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic):
+        self._most, self._clock = most, clock
+        self._counts: deque[tuple[float, str, list[int]]] = deque()
+
+    def begin(self, address: str, announced: int) -> Callable[[int], None]:
+        """Return what counts the bytes of an upload as they arrive. Raises BodyError if there is no room for more, now
+        or then."""
+        now, count = self._clock(), [0]
+        while self._counts and self._counts[0][0] <= now - ARRIVED_S:
+            self._counts.popleft()
+        self._counts.append((now, address, count))
+
+        def add(n: int, soon: int = 0) -> None:
+            count[0] += n
+            of_all = soon + sum(each for _, _, (each,) in self._counts)
+            of_address = soon + sum(each for _, group, (each,) in self._counts if group == address)
+            if of_all > self._most or address and of_address > self._most // 2:
+                raise BodyError(503, "too much was uploaded in the last minutes; try again later")
+
+        add(0, announced)
+        return add
+
+
 class _Upload:
     """Passes an upload on while it arrives, and cuts it off where it breaks a limit."""
 
-    def __init__(self, receive: Receive, most: int, chunk_s: float):
+    def __init__(self, receive: Receive, most: int, chunk_s: float, count: Callable[[int], None]):
+        self._count = count
         self._receive, self._left, self._chunk_s = receive, most, chunk_s
         self._most, self._complete = most, False
         self._refusal: BodyError | None = None
@@ -131,6 +176,11 @@ class _Upload:
                 message = await self._receive()
         except TimeoutError:
             self._refusal = BodyError(408, "the upload did not arrive in time")
+            return {"type": "http.disconnect"}
+        try:
+            self._count(len(message.get("body", b"")))
+        except BodyError as refusal:
+            self._refusal = refusal
             return {"type": "http.disconnect"}
         self._left -= len(message.get("body", b""))
         self._complete = not message.get("more_body", False)

@@ -6,16 +6,19 @@ Any client of that API can ask a collection, whose token is its API key, or docu
 import json
 import secrets
 import tempfile
+import threading
 import time
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread  # of Gradio's own
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from blockrag import arguments
 from blockrag.admission import Stream
@@ -38,6 +41,24 @@ FIELDS = frozenset(
 )
 
 
+MAX_CALLS, MAX_READERS = 72, 2
+"""Questions that wait or are answered at once, and those whose documents are being read."""
+
+
+class _EventStream(StreamingResponse):
+    """Gives back what it holds however it ends, also if the client left before it began."""
+
+    def __init__(self, content: AsyncGenerator[str], held: ExitStack):
+        super().__init__(content, media_type="text/event-stream")
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._held.close()
+
+
 def routes(service: CollectionService) -> list[Route]:
     """Return the routes."""
     calls = _Calls(service)
@@ -50,6 +71,7 @@ def routes(service: CollectionService) -> list[Route]:
 class _Calls:
     def __init__(self, service: CollectionService):
         self._service = service
+        self._threads, self._readers = anyio.CapacityLimiter(MAX_CALLS), threading.Semaphore(MAX_READERS)
 
     async def models(self, _request: Request) -> JSONResponse:
         """List the model in use."""
@@ -62,14 +84,15 @@ class _Calls:
         held = ExitStack()
         try:
             body = _checked(await request.body())
-            stream = await anyio.to_thread.run_sync(self._begin, request, body, held)
+            stream = await anyio.to_thread.run_sync(self._begin, request, body, held, limiter=self._threads)
         except BlockRAGError as error:
             held.close()
             return _refusal(error)
         if body.get("stream"):
-            return StreamingResponse(self._stream(stream, held), media_type="text/event-stream")
+            held.callback(stream.close)
+            return _EventStream(self._stream(stream), held)
         try:
-            answer = await anyio.to_thread.run_sync(_last, stream)
+            answer = await anyio.to_thread.run_sync(_last, stream, limiter=self._threads)
         except BlockRAGError as error:
             return _refusal(error)
         finally:
@@ -90,7 +113,7 @@ class _Calls:
             "model": self._model,
         }
 
-    async def _stream(self, stream: Stream[Event], held: ExitStack) -> AsyncGenerator[str]:
+    async def _stream(self, stream: Stream[Event]) -> AsyncGenerator[str]:
         """Server-sent events; the last one with content has the sources and the usage."""
         head = self._head("chat.completion.chunk")
         try:
@@ -102,9 +125,6 @@ class _Calls:
                     yield _event(head | _told(event), {}, _reason(event))
         except BlockRAGError as error:
             yield f"data: {json.dumps({'error': _said(error)})}\n\n"
-        finally:
-            stream.close()
-            held.close()
         yield "data: [DONE]\n\n"
 
     def _begin(self, request: Request, body: dict[str, Any], held: ExitStack) -> Stream[Event]:
@@ -114,7 +134,8 @@ class _Calls:
         held.enter_context(collection.limiter.job(collection.owner))
         pipeline = collection.pipeline
         if "documents" in body:
-            pipeline = _pipeline_over(collection, body["documents"], held)
+            with self._readers:
+                pipeline = _pipeline_over(collection, body["documents"], held)
         return pipeline.ask(
             question,
             arguments.one_of("mode", body.get("mode", "block"), ("block", "full")),

@@ -22,13 +22,14 @@ from blockrag.errors import ArgumentError
 from tests.tiny import tiny_engine
 from tests.ui.serving import free_port, make_service, serve
 from ui import pending
-from ui.bodies import BodyError, BodyLimits, check_json
+from ui.bodies import ARRIVED_S, Arrivals, BodyError, BodyLimits, check_json
 from ui.connections import Connection, ConnectionTable, limit_connections
 from ui.guard import VISITOR_COOKIE, Guard, HostRule
 from ui.inputs import checked
 from ui.limits import Limits
 from ui.logins import FAILURES_S, IDLE_S, MAX_FAILURES, MAX_SESSIONS, SESSION_S, Logins
 from ui.monitoring import REGISTRY
+from ui.page import DELETE_CACHE
 from ui.server import Server
 from ui.session import Session
 
@@ -220,6 +221,22 @@ def test_large_bodies_of_all_visitors_together_are_bounded():
 
     assert run_guard(receive, limits=BodyLimits(held_bytes=999)) == 503
     assert run_guard(receive, limits=BodyLimits(held_bytes=1000)) == 200
+
+
+def test_what_arrives_is_bounded_while_the_server_keeps_it(clock):
+    arrivals = Arrivals(1_000, clock)
+    count = arrivals.begin("192.0.2.1", 400)
+    count(400)
+    with pytest.raises(BodyError, match="try again later"):
+        arrivals.begin("192.0.2.1", 200)
+    with pytest.raises(BodyError):
+        count(200)  # more than announced
+    arrivals.begin("192.0.2.2", 400)(300)
+    with pytest.raises(BodyError):
+        arrivals.begin("", 400)
+    clock.now += ARRIVED_S + 1
+    arrivals.begin("192.0.2.1", 500)(500)
+    assert ARRIVED_S > sum(DELETE_CACHE)
 
 
 def test_a_login_is_checked_before_the_body(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from storage.documents import Quota
 from storage.errors import LimitError
 from tests.tiny import tiny_engine
-from tests.ui.serving import SECRET, answered, load_files, make_service, visitor
+from tests.ui.serving import SECRET, answered, load_files, make_service, read_waiting, visitor
 from ui import strings
 from ui.collection_service import FIRST_COLLECTION
 from ui.connections import address_group
@@ -121,6 +121,24 @@ def test_empty_collections_of_visitors_who_left_give_way(tmp_path, clock):
     new = visitor(service)
     left = {record.token for record in service.library.store.collections.all()}
     assert left == {with_file.token, user.token, new.token} and not {e.token for e in empty} & left
+    service.library.close()
+
+
+def test_files_that_wait_are_bounded(tmp_path):
+    """A collection that is stopped keeps what it is sent."""
+    limits = Limits(quota=Quota(waiting_bytes=150, waiting_bytes_in_all=250))
+    service = make_service(tiny_engine(), tmp_path / "data", limits=limits)
+    (tmp_path / "a.txt").write_text("x" * 100)
+    anna, bert, carl = (visitor(service) for _ in range(3))
+    anna.worker.stop(anna.record.id)
+    for each in (anna, bert):
+        documents.receive(each, [tmp_path / "a.txt"])
+    for each in (anna, carl):
+        with pytest.raises(LimitError, match="wait to be read"):
+            documents.receive(each, [tmp_path / "a.txt"])
+    assert len(list(anna.library.received.iterdir())) == 2
+    read_waiting(bert)
+    documents.receive(carl, [tmp_path / "a.txt"])
     service.library.close()
 
 

@@ -1,14 +1,20 @@
 """The OpenAI-style routes, over HTTP as any client calls them."""
 
+import asyncio
+import contextlib
 import json
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 from gradio_client import Client
+from starlette.requests import ClientDisconnect
 
 from tests.tiny import tiny_engine
 from tests.ui.serving import TEXT, serve
+from ui.openai_api import _EventStream
 
 ASKED = [{"role": "user", "content": "How long is river 3?"}]
 
@@ -114,3 +120,29 @@ def test_in_shared_mode_any_key_will_do(tmp_path):
             assert [model["object"] for model in json.load(response)["data"]] == ["model"]
     finally:
         close()
+
+
+def test_a_stream_whose_reader_left_before_it_began_gives_back_what_it_held():
+    """Eight such streams were all that a collection may have at once, for ever."""
+    given_back, held = [], ExitStack()
+    held.callback(given_back.append, 1)
+
+    async def pieces():
+        yield "data: x\n\n"
+
+    async def send(message):
+        raise OSError
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    scope = {"type": "http", "asgi": {"spec_version": "2.4"}, "method": "POST", "path": "/", "headers": []}
+    with ThreadPoolExecutor(1) as pool, contextlib.suppress(OSError, ClientDisconnect):
+        pool.submit(asyncio.run, _EventStream(pieces(), held)(scope, receive, send)).result()
+    assert given_back == [1]
+
+
+def test_a_request_may_hold_long_documents(served):
+    text = TEXT + "The harbour is far away. " * 4_000
+    status, said = post(served, messages=ASKED, max_tokens=2, k=2, documents=[text])
+    assert status == 200, said
