@@ -111,3 +111,11 @@ def test_the_examples_route_by_the_header_that_the_client_sends():
     )
     assert "--policy consistent_hash" in compose and "--policy=consistent_hash" in kubernetes
     assert f"sessionKey: {AFFINITY.lower()}" in stack and "routingLogic: session" in stack
+
+
+def test_every_trap_of_the_guide_has_its_test():
+    root = Path(__file__).parent.parent
+    named = set(re.findall(r"`(test_\w+)`", (root / "docs" / "guides" / "vllm.md").read_text(encoding="utf-8")))
+    files = [*(root / "tests" / "vllm").glob("test_*.py"), *(root / "tests").glob("test_vllm*.py")]
+    tests = "".join(path.read_text(encoding="utf-8") for path in files)
+    assert len(named) > 20 and [name for name in named if f"def {name}(" not in tests] == []

@@ -307,7 +307,7 @@ def check_setup(vllm_config: VllmConfig, kv_cache_config: Any, settings: Setting
     transfer, parallel = vllm_config.kv_transfer_config, vllm_config.parallel_config
     wrong = {
         **({} if settings.allow_untested else untested(parallel)),
-        "kv_load_failure_policy other than fail, which answers in full attention without a word": (
+        "kv_load_failure_policy other than fail, which loads for ever or answers in full attention": (
             transfer.kv_load_failure_policy != "fail"
         ),
         f"kv_role {transfer.kv_role}, expected kv_both": transfer.kv_role != "kv_both",
