@@ -1,6 +1,7 @@
 """Direction of imports, imports without side effects, and requirements."""
 
 import ast
+import hashlib
 import runpy
 import subprocess
 import sys
@@ -133,3 +134,9 @@ def test_requirements_agree_with_the_project():
 def test_every_public_name_is_there():
     for name in blockrag.__all__:
         getattr(blockrag, name)
+
+
+def test_the_hashes_of_the_shipped_weights_are_those_of_the_files():
+    listed = dict(line.split()[::-1] for line in (ROOT / "SHA256SUMS").read_text().splitlines())
+    shipped = [path for path in (ROOT / "blockrag").rglob("*.safetensors") if "shipped" in path.parts]
+    assert listed == {str(p.relative_to(ROOT)): hashlib.sha256(p.read_bytes()).hexdigest() for p in shipped}
