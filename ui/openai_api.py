@@ -8,6 +8,7 @@ import secrets
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,6 +32,7 @@ from storage.errors import LimitError
 from ui import strings
 from ui.api import MAX_CHARS
 from ui.collection_service import LOCAL, CollectionService
+from ui.connections import address_group
 from ui.handlers.ask import MAX_K, MAX_NEW_TOKENS, admit
 from ui.open_collection import GoneError, OpenCollection
 
@@ -41,8 +43,8 @@ FIELDS = frozenset(
 )
 
 
-MAX_CALLS, MAX_READERS = 72, 2
-"""Questions that wait or are answered at once, and those whose documents are being read."""
+MAX_CALLS, MAX_CALLS_EACH, MAX_READERS = 72, 16, 2
+"""Questions that wait or are answered at once, those of one address, and those whose documents are being read."""
 
 
 class _EventStream(StreamingResponse):
@@ -71,6 +73,7 @@ def routes(service: CollectionService) -> list[Route]:
 class _Calls:
     def __init__(self, service: CollectionService):
         self._service = service
+        self._calls: Counter[str] = Counter()
         self._threads, self._readers = anyio.CapacityLimiter(MAX_CALLS), threading.Semaphore(MAX_READERS)
 
     async def models(self, _request: Request) -> JSONResponse:
@@ -83,6 +86,7 @@ class _Calls:
         """Answer the last message."""
         held = ExitStack()
         try:
+            self._count(request, held)
             body = _checked(await request.body())
             stream = await anyio.to_thread.run_sync(self._begin, request, body, held, limiter=self._threads)
         except BlockRAGError as error:
@@ -100,6 +104,19 @@ class _Calls:
         message = {"role": "assistant", "content": answer.text}
         choice = {"index": 0, "message": message, "finish_reason": _reason(answer)}
         return JSONResponse(self._head("chat.completion") | {"choices": [choice]} | _told(answer))
+
+    def _count(self, request: Request, held: ExitStack) -> None:
+        """Count the calls of an address while they are answered. Raises LimitError."""
+        address = address_group(request.client.host) if request.client else ""
+        if address and self._calls[address] >= MAX_CALLS_EACH:
+            raise LimitError(f"{MAX_CALLS_EACH} of your calls are not answered yet; try again in a moment")
+        self._calls[address] += 1
+        held.callback(self._discount, address)
+
+    def _discount(self, address: str) -> None:
+        self._calls[address] -= 1
+        if not self._calls[address]:
+            del self._calls[address]
 
     @property
     def _model(self) -> str:

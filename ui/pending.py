@@ -11,8 +11,9 @@ from starlette.requests import Request
 from ui.connections import address_group
 from ui.guard import VISITOR_COOKIE
 
-MAX_EVENTS, MAX_EVENTS_EACH = 256, 48
-"""Calls that wait, of all and of one address (or browser, where there is no address)."""
+MAX_EVENTS, MAX_EVENTS_EACH = 256, 32
+"""Calls that wait, of all, and that wait or run, of one address (or browser, where there is no address). It is half of
+the places for questions, so that one address does not take all of them."""
 
 MAX_UNREAD, MAX_UNREAD_EACH = 512, 64
 """Calls whose results nobody has fetched, of all and of one session; the oldest results give way."""
@@ -30,9 +31,10 @@ def bound(page: gr.Blocks) -> None:
     async def push_within_bounds(body: Any, request: Request, username: str | None) -> tuple[bool, Any, Any]:
         who = _caller(request, body.session_hash)
         waiting = [event for line in queue.event_queue_per_concurrency_id.values() for event in line.queue]
-        n_waiting = sum(_caller(event.request, event.session_hash) == who for event in waiting)
-        if n_waiting >= MAX_EVENTS_EACH:
-            return False, f"{n_waiting} of your calls wait already; try again in a moment", "queue_full"
+        running = [event for job in queue.active_jobs if job for event in job]
+        n_calls = sum(_caller(event.request, event.session_hash) == who for event in (*waiting, *running))
+        if n_calls >= MAX_EVENTS_EACH:
+            return False, f"{n_calls} of your calls are not answered yet; try again in a moment", "queue_full"
         if len(queue.pending_event_ids_session.get(body.session_hash or "", ())) >= MAX_UNREAD_EACH:
             return False, f"fetch your results first; {MAX_UNREAD_EACH} wait for you", "queue_full"
         forget_unread(queue)

@@ -584,6 +584,11 @@ def test_the_queue_is_shared_between_addresses_and_forgets_results_that_nobody_f
         taken = [pool.submit(join, f"a{n}", "192.0.2.1").result() for n in range(4)]
         assert taken == [True, True, True, False] and pool.submit(join, "b", "192.0.2.2").result()
         queue = page._queue
+        queue.active_jobs = [[event for line in queue.event_queue_per_concurrency_id.values() for event in line.queue]]
+        for line in queue.event_queue_per_concurrency_id.values():
+            line.queue.clear()
+        assert not pool.submit(join, "a9", "192.0.2.1").result(), "what runs counts too"
+        queue.active_jobs = []
         for line in queue.event_queue_per_concurrency_id.values():
             line.queue.clear()
         assert [pool.submit(join, "a0", f"192.0.2.{n}").result() for n in range(3, 8)] == [True] * 3 + [False] * 2

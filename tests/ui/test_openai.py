@@ -10,11 +10,12 @@ from contextlib import ExitStack
 
 import pytest
 from gradio_client import Client
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 
+from storage.errors import LimitError
 from tests.tiny import tiny_engine
 from tests.ui.serving import TEXT, serve
-from ui.openai_api import _EventStream
+from ui.openai_api import MAX_CALLS_EACH, _Calls, _EventStream
 
 ASKED = [{"role": "user", "content": "How long is river 3?"}]
 
@@ -146,3 +147,14 @@ def test_a_request_may_hold_long_documents(served):
     text = TEXT + "The harbour is far away. " * 4_000
     status, said = post(served, messages=ASKED, max_tokens=2, k=2, documents=[text])
     assert status == 200, said
+
+
+def test_one_address_has_so_many_calls_at_once():
+    calls, request = _Calls(None), Request({"type": "http", "headers": [], "client": ("192.0.2.1", 5)})
+    with ExitStack() as held:
+        for _ in range(MAX_CALLS_EACH):
+            calls._count(request, held)
+        with pytest.raises(LimitError, match="not answered yet"):
+            calls._count(request, held)
+    with ExitStack() as held:
+        calls._count(request, held)
