@@ -47,6 +47,7 @@ CSP = (
 IN_FRAME = "SameSite=None; Secure; Partitioned"
 """Attributes of a cookie that a browser sends although another site shows the page in a frame."""
 
+_RANGE = re.compile(r"bytes=\d{1,15}-\d{0,15}", re.ASCII)
 _SECRET = re.compile(r"[\w-]{32,128}", re.ASCII)
 
 
@@ -133,6 +134,10 @@ class Guard:
             return _refuse(421, "this server does not answer to that host name (see --allowed-host)")
         if scope["method"] not in READS and not _same_origin(headers, {host, forwarded}):
             return _refuse(403, "requests from other sites may not change anything here")
+        if "content-length" in headers and "transfer-encoding" in headers:  # proxies disagree about where it ends
+            return _refuse(400, "give the length of the body once")
+        if not _RANGE.fullmatch(headers.get("range", "bytes=0-")):
+            return _refuse(416, "give one range of bytes, such as bytes=0-999")
         if scope["path"].startswith(CLOSED):
             return _refuse(404, "there is no such address")
         if self._logins is not None:

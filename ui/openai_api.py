@@ -36,7 +36,7 @@ from ui.connections import address_group
 from ui.handlers.ask import MAX_K, MAX_NEW_TOKENS, admit
 from ui.open_collection import GoneError, OpenCollection
 
-DEFAULT_TOKENS = 128
+DEFAULT_TOKENS, MAX_STOPS, MAX_STOP_CHARS = 128, 16, 1_000
 FIELDS = frozenset(
     "model messages stream stream_options max_tokens max_completion_tokens temperature top_p seed stop n user "
     "collection documents k mode".split()
@@ -227,9 +227,14 @@ def _n_tokens(body: dict[str, Any]) -> Any:
 
 
 def _sampling(body: dict[str, Any]) -> Sampling:
-    stop = body.get("stop") or ()
+    given = body.get("stop") or []
+    stop = [given] if isinstance(given, str) else given
+    if not isinstance(stop, list) or len(stop) > MAX_STOPS:
+        raise ArgumentError(f"stop is {arguments.shown(given)}; give a text, or a list of at most {MAX_STOPS}")
+    for each in stop:
+        arguments.text("stop", each, MAX_STOP_CHARS)
     values = {name: body[name] for name in ("temperature", "top_p", "seed") if body.get(name) is not None}
-    return Sampling(**{"temperature": 0.0, **values}, stop=(stop,) if isinstance(stop, str) else tuple(stop))
+    return Sampling(**{"temperature": 0.0, **values}, stop=tuple(stop))
 
 
 def _pipeline_over(collection: OpenCollection, documents: Any, held: ExitStack) -> Pipeline:

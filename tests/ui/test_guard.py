@@ -250,6 +250,18 @@ def test_a_login_is_checked_before_the_body(tmp_path):
         close()
 
 
+def test_a_request_whose_end_is_unclear_is_refused(shared):
+    """A proxy that reads the length would take the rest for another visitor's request."""
+    both = {"content_length": "6", "transfer_encoding": "chunked"}
+    status, headers, _ = request(shared, "/gradio_api/cancel", "POST", iter([b"0\r\n\r\n"]), **both)
+    assert status == 400 and headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("wanted", ["bytes=0-1,2-3", "bytes=-", "bytes=a-b", "lines=1-2", "bytes=" + "0-0," * 2_000])
+def test_a_range_that_is_none_is_refused(shared, wanted):
+    assert request(shared, "/theme.css", range=wanted)[0] == 416
+
+
 # Connections
 
 
