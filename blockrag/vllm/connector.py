@@ -306,7 +306,7 @@ def check_setup(vllm_config: VllmConfig, kv_cache_config: Any, settings: Setting
     """
     transfer, parallel = vllm_config.kv_transfer_config, vllm_config.parallel_config
     wrong = {
-        **({} if settings.allow_untested else untested(parallel)),
+        **({} if settings.allow_untested else untested()),
         "kv_load_failure_policy other than fail, which loads for ever or answers in full attention": (
             transfer.kv_load_failure_policy != "fail"
         ),
@@ -328,14 +328,13 @@ def check_setup(vllm_config: VllmConfig, kv_cache_config: Any, settings: Setting
         )
 
 
-def untested(parallel: Any) -> dict[str, bool]:
+def untested() -> dict[str, bool]:
     """What was never tried, and whether it is so; the setting `allow_untested` starts all the same."""
     return {
         f"vLLM {vllm.__version__} (tested: {TESTED}x; allow_untested starts all the same)": (
             not vllm.__version__.startswith(TESTED)
         ),
         "a device other than a CPU (not tested yet; allow_untested starts all the same)": not current_platform.is_cpu(),
-        "tensor parallelism (not tested yet; allow_untested starts all the same)": parallel.tensor_parallel_size > 1,
     }
 
 

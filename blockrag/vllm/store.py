@@ -35,7 +35,7 @@ class Settings:
     allow_unverified : bool
         Allow model families that are not verified.
     allow_untested : bool
-        Start on a version of vLLM, a device or a number of ranks that was not tested.
+        Start on a version of vLLM or a device that was not tested.
     """
 
     kv_dir: Path | None

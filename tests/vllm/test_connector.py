@@ -268,7 +268,6 @@ def setup(**changes):
         parallel_config=SimpleNamespace(
             pipeline_parallel_size=changes.pop("pipeline", 1),
             decode_context_parallel_size=changes.pop("context", 1),
-            tensor_parallel_size=changes.pop("ranks", 1),
         ),
         cache_config=SimpleNamespace(cache_dtype=changes.pop("cache_dtype", "auto")),
         speculative_config=changes.pop("speculative", None),
@@ -286,7 +285,6 @@ def setup(**changes):
         ({"pipeline": 2}, "pipeline"),
         ({"context": 2}, "context parallelism"),
         ({"speculative": object()}, "speculative"),
-        ({"ranks": 2}, "tensor parallelism"),
     ],
 )
 def test_a_server_that_would_answer_wrongly_does_not_start(change, message):

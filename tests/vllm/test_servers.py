@@ -170,3 +170,21 @@ def test_a_model_of_half_a_billion_without_an_adapter(tmp_path):
         for case in cases:
             client.ensure(case.prefix, case.blocks)
             assert_same(answered(url, case, block_mode=True), own.ask(case))
+
+
+def test_heads_spread_over_three_processes(tmp_path, own):
+    """Tensor parallelism on a CPU: each rank loads its own head, and all of them are saved."""
+    export_peft(find_adapter("auto", "smollm2"), tmp_path / "block", "block")
+    cases = [own.case([text_of(each) for each in names], "Which one?") for names in (NAMES[:3], NAMES[3:8])]
+    flags = [
+        "--dtype", "float32", "--enforce-eager", "--max-model-len", "2048", "--enable-lora", "--max-lora-rank", "64",
+        "--lora-modules", f"block={tmp_path / 'block'}", "--tensor-parallel-size", "3",
+    ]  # fmt: skip
+    settings = {"kv_dir": str(tmp_path / "kv")}
+    bind = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    with serving(str(local_path("smollm2")), *flags, connector=settings, **bind) as url:
+        for case in cases:
+            client_of(url).ensure(case.prefix, case.blocks)
+            assert_same(answered(url, case, block_mode=True), own.ask(case))
+    with serving(str(local_path("smollm2")), *flags[:-2], connector=settings) as url:  # one rank reads what three saved
+        assert_same(answered(url, cases[0], block_mode=True), own.ask(cases[0]))
