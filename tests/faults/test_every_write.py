@@ -154,6 +154,8 @@ def visible(folder: Path, leftovers: int = 0) -> dict[str, object]:
     that a program was writing beside a target of the user's."""
     for path in (folder / NAME, folder / "files" / "index.sqlite", *folder.glob("b.sqlite")):
         assert problems(path) == []
+    for aside in folder.glob("kv/*/*.tmp"):  # what even removing failed for is removed once it is old
+        os.utime(aside, (0, 0))
     world = World(folder)
     try:
         assert mend(world.library)[1] == []
