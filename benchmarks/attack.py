@@ -30,6 +30,8 @@ from benchmarks.visitors import measure, rss_mb
 
 TEXT = "The harbour master's boat is late again. " * 90_000
 SETTLE_S = 5.0
+ADDRESS = "203.0.113.9"
+"""The attacker's, as a proxy would tell it."""
 
 
 class Attacker:
@@ -61,7 +63,9 @@ class Attacker:
         """Send one request, as JSON unless the body is bytes."""
         connection = http.client.HTTPConnection(self._parts.hostname or "", self._parts.port, timeout=30)
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        names = {"content-type": "application/json"} | {k.replace("_", "-"): v for k, v in headers.items()}
+        names = {"content-type": "application/json", "x-forwarded-for": ADDRESS} | {
+            k.replace("_", "-"): v for k, v in headers.items()
+        }
         with contextlib.closing(connection):
             connection.request("GET" if body is None else "POST", path, data, names)
             response = connection.getresponse()
@@ -109,6 +113,7 @@ class Attacker:
         """A stream of an answer, left at once."""
         body = json.dumps({"messages": [{"role": "user", "content": "boat?"}], "stream": True}).encode()
         head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {self._token}\r\n"
+        head += f"x-forwarded-for: {ADDRESS}\r\n"
         with socket.create_connection((self._parts.hostname, self._parts.port), timeout=10) as connection:
             connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
             time.sleep(random.random() / 5)
