@@ -1,7 +1,7 @@
-"""One question in block mode and in full mode, drawn as a moving picture: ``python -m benchmarks.race --json FILE --svg FILE``.
+"""One question in both modes, as a moving picture: ``python -m benchmarks.race --json FILE --svg FILE``.
 
-Both modes read the same blocks, retrieved from the sample of the application and pages of the documentation, and stop after one sentence.
-The first question of each mode warms up and is not measured.
+Both modes read the same blocks, retrieved from the sample of the application and pages of the documentation. A question
+before each warms up and is not measured.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def measure(model: str, k: int) -> dict[str, Any]:
     """Index `DOCUMENTS` and ask `QUESTION` in both modes, over the `k` best blocks."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     machine = measure_machine(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
-    rows = []
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         rag = BlockRAG.from_pretrained(model, directory=folder)
         rag.index([ROOT / name for name in DOCUMENTS])
@@ -74,16 +74,23 @@ def draw(result: dict[str, Any]) -> str:
     waits = {mode: row["ttft_ms"] / 1e3 / SPEED_UP for mode, row in rows.items()}
     lasts = max(waits.values()) + 4
     lanes = "".join(_lane(rows[mode], waits[mode], lasts, 92 + 104 * i) for i, mode in enumerate(("block", "full")))
+    where = (
+        f"{result['machine']['cores']} CPU cores"
+        if "CPU" in result["machine"]["device"]
+        else result["machine"]["device"]
+    )
     ratio = f"{result['ratio']:.0f} times sooner"
     return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 880 300" width="880" height="300" role="img" \
 aria-labelledby="t d" font-family="system-ui, sans-serif" font-size="15">
 <title id="t">The same answer, {ratio}</title>
-<desc id="d">{escape(result["question"])} Block mode begins to answer after {rows["block"]["ttft_ms"] / 1e3:.1f} s, full mode after \
-{rows["full"]["ttft_ms"] / 1e3:.1f} s.</desc>
+<desc id="d">{escape(result["question"])} Block mode begins to answer after {rows["block"]["ttft_ms"] / 1e3:.1f} s, \
+full mode after {rows["full"]["ttft_ms"] / 1e3:.1f} s.</desc>
 <rect width="880" height="300" rx="8" fill="#ffffff"/>
 <text x="24" y="36" font-size="18" font-weight="bold" fill="#1f2937">{escape(result["question"])}</text>
-<text x="24" y="62" fill="#4b5563">{escape(result["model"])} over {rows["full"]["context"]:,} tokens of documents, the same machine</text>
-{lanes}<text x="24" y="284" font-size="13" fill="#4b5563">The first token comes {ratio}. Shown {SPEED_UP} times as fast as measured.</text>
+<text x="24" y="62" fill="#4b5563">{escape(result["model"])} over {rows["full"]["context"]:,} tokens of documents, \
+on {escape(where)}</text>
+{lanes}<text x="24" y="284" font-size="13" fill="#4b5563">The first token comes {ratio}. \
+Shown {SPEED_UP} times as fast as measured.</text>
 </svg>
 """
 
