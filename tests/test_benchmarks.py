@@ -63,8 +63,10 @@ def test_retrieval_prints_a_row_for_each_size_and_its_json(monkeypatch, tmp_path
 
 def test_every_result_that_is_kept_has_its_picture(tmp_path):
     kept = sorted((Path(plot.__file__).parent / "results").glob("*.json"))
-    races = [path for path in kept if path.stem.startswith("race")]
-    assert kept and all(path.with_suffix(".png").exists() for path in kept if path not in races)
+    drawn_by = {path: path.stem.split("-")[0] for path in kept}
+    assert set(drawn_by.values()) == {*plot.DRAWINGS, "race", "sizing"}, "sizing is a table"
+    assert all(path.with_suffix(".png").exists() for path, kind in drawn_by.items() if kind in plot.DRAWINGS)
+    races = [path for path, kind in drawn_by.items() if kind == "race"]
     drawn = {path.read_text() for path in (Path(plot.__file__).parent.parent / "docs").glob("race*.svg")}
     assert drawn == {race.draw(json.loads(path.read_text())) for path in races}
     compare = shutil.copy(next(path for path in kept if path.stem == "compare-cpu"), tmp_path)
