@@ -70,6 +70,7 @@ class Request:
 
     def __post_init__(self) -> None:
         arguments.one_of("mode", self.mode, get_args(Mode))
+        arguments.instance("sampling", self.sampling, Sampling)
         self.max_new_tokens = arguments.whole("max_new_tokens", self.max_new_tokens)
 
 

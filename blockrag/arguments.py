@@ -6,9 +6,11 @@ import re
 import reprlib
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from blockrag.errors import ArgumentError
+
+T = TypeVar("T")
 
 _UNITS = {
     "": 1,
@@ -83,14 +85,61 @@ def texts(name: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def instance(name: str, value: Any, kind: type[T]) -> T:
+    """Return `value` if it is an instance of `kind`."""
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise ArgumentError(f"{name} is {shown(value)}; give {article} {kind.__name__}")
+    return value
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return `value` if it is True or False."""
+    if not isinstance(value, bool):
+        raise ArgumentError(f"{name} is {shown(value)}; give True or False")
+    return value
+
+
+def seconds(name: str, value: Any) -> float:
+    """Return `value` as a float if it is a number of seconds from 0 up."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ArgumentError(f"{name} is {shown(value)}; give seconds, from 0 up")
+    return float(value)
+
+
+def function(name: str, value: Any) -> Any:
+    """Return `value` if it is callable or None."""
+    if value is not None and not callable(value):
+        raise ArgumentError(f"{name} is {shown(value)}; give a function")
+    return value
+
+
+def encoding(name: str, value: Any) -> str | None:
+    """Return `value` if it is None or a text encoding that Python knows."""
+    try:
+        "".encode(value or "utf-8")
+    except (LookupError, TypeError, ValueError) as error:
+        told = f"{name} is {shown(value)}; give a text encoding such as utf-8, cp1252 or shift_jis"
+        raise ArgumentError(told) from error
+    return value
+
+
+def path_of(name: str, value: Any, what: str = "the path of a file") -> Path:
+    """Return a path with ``~`` expanded. An empty one is refused: it would mean the current folder."""
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ArgumentError(f"{name} is {shown(value)}; give {what}")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise ArgumentError(f"{name} is {shown(str(value))}; {error}") from error
+
+
 def folder(name: str, value: Any) -> Path:
     """Return a path to a folder, with ``~`` expanded. It need not exist; a file is refused."""
-    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-        raise ArgumentError(f"{name} is {shown(value)}; give the path of a folder")
-    path = Path(value).expanduser()
-    if path.exists() and not path.is_dir():
+    found = path_of(name, value, "the path of a folder")
+    if found.exists() and not found.is_dir():
         raise ArgumentError(f"{name} is {shown(str(value))}, which is a file; give the path of a folder")
-    return path
+    return found
 
 
 def secret(name: str, value: Any) -> bytes:

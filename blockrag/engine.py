@@ -14,7 +14,7 @@ from blockrag.admission import FairQueue
 from blockrag.arguments import one_of
 from blockrag.attention.encode import encode_blocks, encode_prefix
 from blockrag.attention.runner import make_runner
-from blockrag.errors import DeviceMemoryError
+from blockrag.errors import ArgumentError, DeviceMemoryError
 from blockrag.events import Report
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.disk import DiskTier
@@ -34,7 +34,7 @@ from blockrag.models.load import DTYPES, load_answer_model
 from blockrag.models.shipped import AUTO, adapter_folder
 from blockrag.progress import OnProgress, Progress, ignore
 from blockrag.prompt import Prompt
-from blockrag.retrieve.embedder import Embedder, load_embedder
+from blockrag.retrieve.embedder import Embedder, check_embedder, load_embedder
 from blockrag.retrieve.reranker import Reranker
 from blockrag.segment import HFTokenCounter
 
@@ -170,7 +170,7 @@ class Engine:
 
         Parameters
         ----------
-        model : str
+        model : str or path
             ``auto``: the model of the catalog that suits this machine (see `choose_model`). For other names see
             `blockrag.models.local_path`.
         adapter : str
@@ -217,7 +217,22 @@ class Engine:
         disk_bytes = arguments.nbytes("disk_bytes", disk_bytes)
         kv_folder = None if kv_dir is None else arguments.folder("kv_dir", kv_dir)
         device = checked_device(device)
-        name = choose_model(device).name if arguments.filled("model", model) == DEFAULT_MODEL else model
+        given = os.fspath(arguments.path_of("model", model, "a name or a folder"))
+        name = choose_model(device).name if given == DEFAULT_MODEL else given
+        arguments.flag("allow_unverified", allow_unverified)
+        arguments.text("kv_salt", kv_salt)
+        arguments.flag("kv_remote_read_only", kv_remote_read_only)
+        if kv_remote is not None:
+            arguments.filled("kv_remote", kv_remote)
+        if kv_remote_secret is not None:
+            arguments.path_of("kv_remote_secret", kv_remote_secret)
+        if kv_remote is None and (kv_remote_secret is not None or kv_remote_read_only):
+            raise ArgumentError("kv_remote is None; kv_remote_secret and kv_remote_read_only are for such a store")
+        max_wait_s = arguments.seconds("max_wait_s", max_wait_s)
+        max_idle_s = arguments.seconds("max_idle_s", max_idle_s)
+        check_embedder(embedder, query_prefix, passage_prefix)
+        if reranker is not None:
+            arguments.path_of("reranker", reranker, "a name or a folder")
         folder_of_adapter = adapter_folder(adapter, name)
         answer_model = load_answer_model(
             name,
@@ -239,7 +254,7 @@ class Engine:
             tiers.append(RemoteTier(kv_remote, identity, read_only=read_only, at_rest=at_rest, secret=secret))
         adapter_name = folder_of_adapter.name if folder_of_adapter else None
         encoder = load_embedder(embedder, device, query_prefix, passage_prefix)
-        second = Reranker(reranker, device) if reranker else None
+        second = None if reranker is None else Reranker(reranker, device)
         engine = cls(answer_model, encoder, TieredKV(tiers), adapter_name, second, kv_salt)
         engine.queue.max_wait_s, engine.queue.max_idle_s = max_wait_s, max_idle_s
         return engine

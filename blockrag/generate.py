@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from blockrag.arguments import whole
+from blockrag.arguments import texts, whole
 from blockrag.attention.gqa import UNMASKED, Attend, attend_past_and_own
 from blockrag.attention.kv_cache import PreallocatedCache
 from blockrag.errors import ArgumentError
@@ -53,9 +53,9 @@ class Sampling:
         _number("repetition_penalty", self.repetition_penalty, "above 0", lambda n: 0 < n < inf)
         if self.seed is not None:
             whole("seed", self.seed, 0, MAX_SEED)
-        if isinstance(self.stop, str) or not all(isinstance(text, str) and text for text in self.stop):
-            raise ArgumentError(f"stop is {self.stop!r}; give a sequence of strings, none empty")
-        object.__setattr__(self, "stop", tuple(self.stop))
+        object.__setattr__(self, "stop", texts("stop", self.stop))
+        if "" in self.stop:
+            raise ArgumentError(f"stop is {self.stop!r}; give texts that are not empty")
 
     @property
     def is_greedy(self) -> bool:

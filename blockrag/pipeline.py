@@ -5,9 +5,10 @@ pipeline.add(pipeline.segment(load("report.pdf")), granularity=0.5, on_progress=
 for event in pipeline.ask("Who wrote it?"): ...
 """
 
+import operator
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -49,6 +50,9 @@ def segment(
     on_progress: OnProgress | None = None,
 ) -> Segmentation:
     """Score a document's boundaries with the models of `engine`; see `Pipeline.segment`."""
+    arguments.instance("document", document, Document)
+    if bounds is not None:
+        arguments.instance("bounds", bounds, SizeBounds)
     counter = engine.token_counter
     scorer = make_segmenter(segmenter, counter=counter, embed=engine.embedder.embed)
     return Segmentation.create(document, scorer, counter, bounds or SizeBounds(), on_progress)
@@ -68,7 +72,8 @@ class Pipeline:
     """
 
     def __init__(self, engine: Engine, index: Index):
-        self.engine, self.index = engine, index
+        self.engine = arguments.instance("engine", engine, Engine)
+        self.index = arguments.instance("index", index, Index)  # type: ignore[type-abstract]
 
     def __repr__(self) -> str:
         return f"Pipeline({len(self.index.documents())} documents, {self.engine!r})"
@@ -82,6 +87,7 @@ class Pipeline:
         IndexStoreError
             If the directory holds an index that other models made.
         """
+        arguments.instance("engine", engine, Engine)
         made_by = {"model": engine.identity.digest, "embedder": engine.embedder.weights_id}
         return cls(engine, FileIndex(arguments.folder("directory", directory), made_by, engine.embedder.dimension))
 
@@ -116,7 +122,7 @@ class Pipeline:
         KV that is encoded by then stays, and is used next time.
         """
         arguments.fraction("granularity", granularity)
-        document = segmentation.document
+        document = arguments.instance("segmentation", segmentation, Segmentation).document
         prepared = self.prepare(document, segmentation.blocks(granularity), on_progress)
         self._delete_kv(self.index.add(document, prepared.blocks, prepared.vectors))
         n_tokens = sum(block.n_tokens for block in prepared.blocks)
@@ -163,8 +169,8 @@ class Pipeline:
         return vectors
 
     def delete(self, document_id: str) -> None:
-        """Remove a document, its blocks, their vectors and their KV. Raises UnknownDocumentError."""
-        self._delete_kv(self.index.delete(document_id))
+        """Remove a document, its blocks, their vectors and their KV. Raises ArgumentError, UnknownDocumentError."""
+        self._delete_kv(self.index.delete(arguments.filled("document_id", document_id)))
 
     def _delete_kv(self, kv_keys: Sequence[str]) -> None:
         for key in kv_keys:
@@ -226,6 +232,10 @@ class Pipeline:
         """
         arguments.filled("question", question)
         arguments.whole("k", k)
+        arguments.instance("retrieval", retrieval, Retrieval)
+        if search is not None:
+            arguments.filled("search", search)
+        pinned, excluded = _refs("pinned", pinned), _refs("excluded", excluded)
         request = Request(question, mode, max_new_tokens, Stopwatch(self.engine.model.device), sampling=sampling)
         retrieve = partial(self._sources, request.notes, search or question, k, retrieval, pinned, excluded)
         return queue_and_answer(self.engine, request, retrieve, client_id)
@@ -255,4 +265,14 @@ class Pipeline:
             If `question` is empty, `k` below 1, or the index holds none of the documents that `retrieval` names.
         """
         arguments.filled("question", question)
+        arguments.instance("retrieval", retrieval, Retrieval)
+        pinned, excluded = _refs("pinned", pinned), _refs("excluded", excluded)
         return find_sources(self.engine, self.index, question, arguments.whole("k", k), retrieval, pinned, excluded)
+
+
+def _refs(name: str, given: Iterable[tuple[str, int]]) -> list[BlockRef]:
+    """Blocks given as pairs. Raises ArgumentError for anything else."""
+    try:
+        return [BlockRef(str(document_id), operator.index(start)) for document_id, start in given]
+    except (TypeError, ValueError) as error:
+        raise arguments.ArgumentError(f"{name} is {given!r}; give (document id, start) of each block") from error

@@ -9,7 +9,7 @@ import asyncio
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from blockrag.events import Answer, Event, Mode, Source
 from blockrag.models import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from blockrag.models.choose import choose_for_store, note_model
 from blockrag.progress import OnProgress, progress_bars
-from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, SizeBounds
+from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, SEGMENTERS, SizeBounds
 from blockrag.sync import SyncStep, step, sync
 
 if TYPE_CHECKING:
@@ -156,15 +156,11 @@ class BlockRAG:
         DocumentError
             If a source cannot be read; those before it are indexed.
         ArgumentError
-            If `granularity` is not from 0 to 1, or a source is neither a path nor a Document.
-        SegmentationError
-            If there is no such segmenter, or the bounds are impossible.
+            Before anything is read, if an argument has a value that is not allowed; if a source is neither a path nor a
+            Document.
         """
-        arguments.fraction("granularity", granularity)
-        return tuple(
-            self._index(document, granularity, segmenter, bounds, on_progress)
-            for document in _documents(sources, encoding, ocr)
-        )
+        add = self._adder(granularity, segmenter, bounds, on_progress, encoding, ocr)
+        return tuple(map(add, _documents(sources, encoding, ocr)))
 
     def update(
         self,
@@ -197,7 +193,7 @@ class BlockRAG:
             If a given source cannot be read; those before it are indexed.
         ArgumentError
         """
-        arguments.fraction("granularity", granularity)
+        add = self._adder(granularity, segmenter, bounds, on_progress, encoding, ocr)
         held = {record.source: record for record in self.documents()}
         found: Iterable[tuple[str, Document | DocumentError]]
         if sources:
@@ -205,10 +201,6 @@ class BlockRAG:
         else:
             files = [source for source in held if os.path.isabs(source)]
             found = zip(files, load_many(map(Path, files), encoding=encoding, ocr=ocr), strict=True)
-
-        def add(document: Document) -> "DocumentRecord":
-            return self._index(document, granularity, segmenter, bounds, on_progress)
-
         return tuple(step(source, document, held, add) for source, document in found)
 
     def sync(
@@ -241,30 +233,39 @@ class BlockRAG:
         ------
         DocumentError
             If `folder` is no folder.
+        ArgumentError
         """
-
-        arguments.fraction("granularity", granularity)
-
-        def add(document: Document) -> "DocumentRecord":
-            return self._index(document, granularity, segmenter, bounds, on_progress)
-
+        add = self._adder(granularity, segmenter, bounds, on_progress, encoding, ocr)
         return tuple(sync(self.pipeline, folder, add, encoding=encoding, ocr=ocr))
 
     async def aindex(self, *sources: Readable, **options: Any) -> "tuple[DocumentRecord, ...]":
         """`index` in a thread."""
         return await asyncio.to_thread(self.index, *sources, **options)
 
-    def _index(
+    def _adder(
         self,
-        document: Document,
         granularity: float,
         segmenter: str,
         bounds: SizeBounds | None,
         on_progress: OnProgress | None,
-    ) -> "DocumentRecord":
-        with progress_bars(document.name) as bars:
-            segmentation = self.pipeline.segment(document, segmenter, bounds, on_progress or bars)
-            return self.pipeline.add(segmentation, granularity, on_progress or bars)
+        encoding: str | None,
+        ocr: bool,
+    ) -> "Callable[[Document], DocumentRecord]":
+        """What indexes one document with these options, which are checked before anything is read."""
+        arguments.fraction("granularity", granularity)
+        arguments.one_of("segmenter", segmenter, SEGMENTERS)
+        if bounds is not None:
+            arguments.instance("bounds", bounds, SizeBounds)
+        arguments.function("on_progress", on_progress)
+        arguments.encoding("encoding", encoding)
+        arguments.flag("ocr", ocr)
+
+        def add(document: Document) -> "DocumentRecord":
+            with progress_bars(document.name) as bars:
+                segmentation = self.pipeline.segment(document, segmenter, bounds, on_progress or bars)
+                return self.pipeline.add(segmentation, granularity, on_progress or bars)
+
+        return add
 
     def ask(
         self,
@@ -307,12 +308,13 @@ class BlockRAG:
         retrieval: "Retrieval | None" = None,
     ) -> "Stream[Event]":
         """The same, event by event, with ``for`` or ``async for``: `Pipeline.ask`."""
-        sampling, retrieval = sampling or blockrag.Sampling(), retrieval or blockrag.Retrieval()
+        sampling = blockrag.Sampling() if sampling is None else sampling
+        retrieval = blockrag.Retrieval() if retrieval is None else retrieval
         return self.pipeline.ask(question, mode, k, max_new_tokens, sampling=sampling, retrieval=retrieval)
 
     def search(self, question: str, *, k: int = 8, retrieval: "Retrieval | None" = None) -> tuple[Source, ...]:
         """The `k` best blocks for a question, without an answer; see `Pipeline.search`."""
-        return self.pipeline.search(question, k, retrieval or blockrag.Retrieval())
+        return self.pipeline.search(question, k, blockrag.Retrieval() if retrieval is None else retrieval)
 
     async def aask(self, question: str, **options: Any) -> Answer:
         """`ask` in a thread."""
@@ -358,7 +360,7 @@ def _documents(sources: Iterable[Readable], encoding: str | None, ocr: bool) -> 
                 yield found
         elif any(base.__module__.startswith("llama_index.") for base in type(source).__mro__):
             yield _from_llamaindex(source)
-        elif isinstance(source, Iterable) and not isinstance(source, bytes):
+        elif isinstance(source, Iterable) and not isinstance(source, bytes | Mapping):
             yield from _documents(source, encoding, ocr)
         else:
             raise ArgumentError(f"a source is {source!r}; give a path, a Document, or a list of them")

@@ -49,6 +49,7 @@ class Retrieval:
 
     def __post_init__(self) -> None:
         arguments.one_of("by", self.by, get_args(By))
+        arguments.flag("rerank", self.rerank)
         object.__setattr__(self, "neighbours", arguments.whole("neighbours", self.neighbours, 0))
         object.__setattr__(self, "documents", arguments.texts("documents", self.documents))
         if not isinstance(self.metadata, Mapping):
@@ -92,7 +93,7 @@ def find_sources(
 
 def _with_neighbours(index: Index, hits: list[Hit], n: int, vector: Any, excluded: set[BlockRef]) -> list[Hit]:
     """Each hit between its neighbours, in the document's order; no block twice."""
-    kept: dict[BlockRef, Hit] = {}
+    n, kept = min(n, len(index)), dict[BlockRef, Hit]()
     known = {BlockRef(hit.document_id, hit.block.start): hit for hit in hits}
     for ref in known:
         for near in index.around(ref, n):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from blockrag import arguments
 from blockrag.documents import Document, Limits, load_many
 from blockrag.documents.folder import files_of
 from blockrag.errors import DocumentError
@@ -66,7 +67,7 @@ def sync(
     DocumentError
         If `folder` is no folder: a folder that is not there, as on a drive that is not mounted, deletes nothing.
     """
-    root = Path(os.path.abspath(Path(folder).expanduser()))
+    root = Path(os.path.abspath(arguments.path_of("folder", folder, "the path of a folder")))
     if not root.is_dir():
         raise DocumentError(str(folder), "this is not a folder")
     held = {record.source: record for record in pipeline.index.documents()}

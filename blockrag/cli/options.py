@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blockrag.documents import Document
+from blockrag.errors import ArgumentError
 from blockrag.models import AUTO, DEFAULT_EMBEDDER, DEFAULT_MODEL, choose_model
 from blockrag.models.choose import Choice, choose_for_store, note_model
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, SEGMENTERS, SizeBounds
@@ -62,7 +63,7 @@ def add_dtype_option(group: "argparse._ActionsContainer") -> None:
 
 
 def add_kv_options(parser: argparse.ArgumentParser) -> None:
-    """``--kv-device-gb --kv-memory-gb --kv-disk-gb --kv-remote ... --kv-at-rest``."""
+    """``--kv-device-gb --kv-memory-gb --kv-disk-gb --kv-remote ... --kv-at-rest --kv-salt``."""
     group = parser.add_argument_group("block KV")
     for tier, default, where in (
         ("device", 8, "GPU memory"),
@@ -82,6 +83,8 @@ def add_kv_options(parser: argparse.ArgumentParser) -> None:
         default="exact",
         help="format of files; int8 is smaller but not exact (default: exact)",
     )
+    salt = "parts tenants: with different salts they find none of each other's KV, nor open each other's index"
+    group.add_argument("--kv-salt", default="", metavar="TEXT", help=salt)
 
 
 def kv_settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -94,6 +97,7 @@ def kv_settings(args: argparse.Namespace) -> dict[str, Any]:
         "kv_remote_read_only": args.kv_remote_read_only,
         "kv_remote_secret": args.kv_remote_secret,
         "kv_at_rest": args.kv_at_rest,
+        "kv_salt": args.kv_salt,
     }
 
 
@@ -161,6 +165,10 @@ def open_store(args: argparse.Namespace) -> "Pipeline":
         "device": args.device,
         "allow_unverified": args.allow_unverified,
     }
+    if args.engine and args.kv_salt:
+        raise ArgumentError(
+            "--kv-salt is for block KV on this machine; with --engine the server's cache_salt parts tenants"
+        )
     if args.engine:
         engine = ServedEngine.connect(args.engine, name, api_key=os.environ.get("VLLM_API_KEY"), **common)
     else:

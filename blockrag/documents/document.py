@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from blockrag.arguments import instance
 from blockrag.documents.tables import SAMPLE_CHARS, header_of
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -48,6 +49,11 @@ class Document:
         Sentences that say what was left out or guessed: "Page 3 has no text (scanned?)."
     metadata : mapping of str to str, number, bool or None
         What the caller knows of the document, to filter a search by.
+
+    Raises
+    ------
+    ArgumentError
+        If an attribute is of another type.
     """
 
     name: str
@@ -61,6 +67,9 @@ class Document:
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
+        for name in ("name", "media_type", "text", "source"):
+            instance(name, getattr(self, name), str)
+        instance("metadata", self.metadata, Mapping)  # type: ignore[type-abstract]
         for name in ("name", "source"):
             object.__setattr__(self, name, without_surrogates(getattr(self, name)))
         object.__setattr__(self, "source", self.source or self.name)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
+from blockrag.arguments import path_of
 from blockrag.documents.media import SUFFIXES
 from blockrag.errors import DocumentError
 
@@ -21,12 +22,14 @@ def find_files(*sources: Source | Iterable[Source]) -> Iterator[Path]:
     ------
     DocumentError
         If a folder or a pattern has no file.
+    ArgumentError
+        If a path is empty, or no path.
     """
     for source in sources:
-        if not isinstance(source, str | os.PathLike):
+        if not isinstance(source, str | os.PathLike) and isinstance(source, Iterable):
             yield from find_files(*source)
             continue
-        path = Path(source).expanduser()
+        path = path_of("a source", source)
         found = [path]
         if path.is_dir():
             found = list(files_of(path)[0])

@@ -5,14 +5,15 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePath
+from pathlib import Path
 
+from blockrag.arguments import flag, instance, path_of, shown
 from blockrag.documents import media, readers
 from blockrag.documents.base64_runs import without_base64
 from blockrag.documents.document import MAX_NOTE, MAX_NOTES, Content, Document, Limits, without_surrogates
 from blockrag.documents.sandbox import parse_apart
 from blockrag.documents.text import check_length, decode_as, with_line_breaks
-from blockrag.errors import DocumentError
+from blockrag.errors import ArgumentError, DocumentError
 
 MAX_NAME = 200
 _DEFAULT = Limits()
@@ -47,7 +48,12 @@ def load(
     ------
     DocumentError
         If it cannot be read; the reason says why, and what to do.
+    ArgumentError
     """
+    instance("limits", limits, Limits)
+    flag("ocr", ocr)
+    if not isinstance(source, bytes):
+        source = path_of("source", source)
     origin = _origin(source, name)
     name = _label(name if name is not None else "unnamed" if isinstance(source, bytes) else os.fspath(source))
     data = source if isinstance(source, bytes) else _read(name, Path(source), limits)
@@ -75,7 +81,14 @@ def load_many(
     """Read documents one by one. A document that cannot be read is yielded as its error, and the rest follow.
 
     `encoding` is that of text files; files whose suffix belongs to a format that names its own are read as usual.
+
+    Raises
+    ------
+    ArgumentError
+        If `sources` is one path: its letters are none.
     """
+    if isinstance(sources, str | bytes | os.PathLike) or not isinstance(sources, Iterable):
+        raise ArgumentError(f"sources is {shown(sources)}; give a list of paths")
     for source in sources:
         try:
             yield load(source, limits=limits, encoding=_encoding_for(source, encoding), ocr=ocr)
@@ -85,7 +98,7 @@ def load_many(
 
 def _encoding_for(source: str | os.PathLike[str] | bytes, encoding: str | None) -> str | None:
     """`encoding` for a text file; None for a file whose suffix belongs to a format that names its own."""
-    suffix = "" if isinstance(source, bytes) else PurePath(source).suffix.lower()
+    suffix = "" if isinstance(source, bytes) else path_of("a source", source).suffix.lower()
     return None if media.SUFFIXES.get(suffix) in _NAMES_ENCODING else encoding
 
 

@@ -176,9 +176,10 @@ class Index(ABC):
         documents : collection of str, optional
             Ids of the documents to search in.
         """
-        depth = max(k, CANDIDATES) if by == "hybrid" else k
         with self._lock:
             self._refresh()
+            k = min(k, len(self._faiss))
+            depth = max(k, CANDIDATES) if by == "hybrid" else k
             among = None if documents is None else self._vectors_in(documents) & self._faiss.ids
             nearest = {} if by == "lexical" else dict(self._faiss.search(vector, depth, among))
             matching = [] if by == "dense" else self._matching(words, depth, among)

@@ -1,8 +1,10 @@
 """Find an adapter by name: one that ships with this release, a folder, or none."""
 
 import json
+import os
 from pathlib import Path
 
+from blockrag import arguments
 from blockrag.errors import WeightsError
 from blockrag.models.adapter import ABOUT, Adapter, load_adapter
 from blockrag.models.store import base_id
@@ -47,6 +49,7 @@ def adapter_folder(name: str, model: str, folder: Path = SHIPPED) -> Path | None
     WeightsError
         If no adapter has this name.
     """
+    name = os.fspath(arguments.path_of("adapter", name, "auto, none, a name or a folder"))
     shipped = shipped_adapters(folder)
     if name == AUTO:
         made_for = {_base_id_of(path): path for path in shipped.values()}

@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 from safetensors import SafetensorError
 
+from blockrag import arguments
 from blockrag.errors import WeightsError
 from blockrag.models.catalog import CATALOG, Weights
 from blockrag.models.choose import AUTO, choose_model
@@ -74,12 +75,15 @@ def local_path(name: str | os.PathLike[str], on_progress: OnProgress | None = No
 
     Raises
     ------
+    ArgumentError
+        If it is neither text nor a path.
     WeightsError
         If there is no such model, or it cannot be fetched.
     UnsupportedModelError
         If a GGUF file is of a kind that cannot be converted.
     """
-    name = choose_model().name if name == AUTO else os.fspath(name)
+    name = os.fspath(arguments.path_of("name", name, "the name or the folder of a model"))
+    name = choose_model().name if name == AUTO else name
     if name in CATALOG:
         weights = CATALOG[name]
         if not _is_here(name, weights.weights_sha256):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from blockrag import arguments
 from blockrag.documents.document import without_surrogates
 from blockrag.models import DEFAULT_EMBEDDER, local_path, weights_sha256
 
@@ -46,10 +47,19 @@ def load_embedder(
 
     Raises
     ------
-    WeightsError
+    ArgumentError, WeightsError
     """
+    check_embedder(name, query_prefix, passage_prefix)
     folder = local_path(name)
-    return Embedder(folder, weights_sha256(folder), device, (query_prefix, passage_prefix), name)
+    return Embedder(folder, weights_sha256(folder), device, (query_prefix, passage_prefix), str(name))
+
+
+def check_embedder(name: Any, query_prefix: Any, passage_prefix: Any) -> None:
+    """Raise ArgumentError if an argument of `load_embedder` is of a wrong type."""
+    arguments.path_of("embedder", name, "the name or the folder of a model")
+    for kind, prefix in (("query_prefix", query_prefix), ("passage_prefix", passage_prefix)):
+        if prefix is not None:
+            arguments.text(kind, prefix)
 
 
 class Embedder:

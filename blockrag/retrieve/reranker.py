@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 from importlib import import_module
 
+from blockrag import arguments
 from blockrag.documents.document import without_surrogates
 from blockrag.models import local_path
 
@@ -20,12 +21,12 @@ class Reranker:
 
     Raises
     ------
-    WeightsError
+    ArgumentError, WeightsError
     """
 
     def __init__(self, name: str, device: str | None = None):
         self.name = name
-        folder = str(local_path(name))
+        folder = str(local_path(arguments.path_of("reranker", name, "the name or the folder of a model")))
         # Imported here, since it takes seconds.
         self._model = import_module("sentence_transformers").CrossEncoder(folder, device=device)
         self._lock = threading.Lock()

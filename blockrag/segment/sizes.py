@@ -96,7 +96,8 @@ class SizeBounds:
     maximum: int = 512
 
     def __post_init__(self) -> None:
-        whole = all(hasattr(size, "__index__") for size in (self.minimum, self.maximum))
+        sizes = (self.minimum, self.maximum)
+        whole = all(hasattr(size, "__index__") and not isinstance(size, bool) for size in sizes)
         if not whole or self.minimum < 1 or self.maximum < 16 or self.maximum < 2 * self.minimum:
             raise SegmentationError(
                 f"Block sizes from {self.minimum} to {self.maximum} tokens are impossible: the minimum must "

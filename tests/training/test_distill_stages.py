@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 
+from blockrag.cli import main as blockrag
 from blockrag.engine import Engine
 from blockrag.kv.memory import MemoryTier
 from blockrag.kv.tiered import TieredKV
@@ -193,10 +194,10 @@ def test_a_run_starts_from_an_adapter(trained, tmp_path):
         distill([*run, *short, "--rank", "1"])
 
 
-def test_an_adapter_is_exported_and_imported(trained, tmp_path, capsys):
+def test_a_lora_is_imported(trained, tmp_path):
     base, folders = ["--model", str(trained / "base")], [str(tmp_path / name) for name in ("lora", "again")]
-    distill(["export", "--adapter", str(trained / "student"), "--out", folders[0], "--mode", "full"])
-    assert "prefix_visible" in json.loads(capsys.readouterr().out.splitlines()[-1])
+    merge = ["merge", "--lora", *base, "--adapter", str(trained / "student"), "--mode", "full"]
+    assert blockrag([*merge, "--out", folders[0]]) == 0
     distill(["import", "--peft", folders[0], *base, "--out", folders[1], "--no-prefix-visible"])
     before, after = load_adapter(trained / "student"), load_adapter(tmp_path / "again")
     assert after.teacher.keys() == before.teacher.keys() and not after.student and not after.prefix_visible

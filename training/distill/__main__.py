@@ -20,7 +20,6 @@ COMMANDS = {
         stages.run_student,
     ),
     "shrink": ("convert an adapter to 8 bits, as it ships", convert.add_shrink_arguments, convert.run_shrink),
-    "export": ("write an adapter as PEFT's LoRA", convert.add_export_arguments, convert.run_export),
     "import": ("read PEFT's LoRA as an adapter", convert.add_import_arguments, convert.run_import),
     "timing": ("time training steps of a model shape with random weights", timing.add_arguments, timing.run),
     "plot": ("plot the logs of runs", log.add_arguments, log.run),

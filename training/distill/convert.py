@@ -1,4 +1,4 @@
-"""Convert adapters: to 8 bits as they ship (``shrink``), to and from PEFT's format (``export``, ``import``)."""
+"""Convert adapters: to 8 bits as they ship (``shrink``), and from PEFT's format (``import``)."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from blockrag.models.adapter import TENSORS, Adapter, Change, load_adapter, save_adapter
-from blockrag.models.peft_format import MODES, export_peft, import_peft
+from blockrag.models.peft_format import import_peft
 from blockrag.models.store import base_id
 
 METRICS = ("data", "mode", "n", "contains", "exact", "f1", "nll", "kl")
@@ -35,20 +35,6 @@ def run_shrink(args: argparse.Namespace) -> dict[str, Any]:
         adapter = replace(adapter, about={**adapter.about, "metrics": metrics(args.results)})
     save_adapter(adapter, args.out, int8=True)
     return {"adapter": str(args.out), "nbytes": (args.out / TENSORS).stat().st_size}
-
-
-def add_export_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of ``export``."""
-    parser.add_argument("--adapter", type=Path, required=True, help="folder of the adapter")
-    parser.add_argument("--out", type=Path, required=True, help="output folder, in PEFT's format")
-    parser.add_argument("--mode", default="block", choices=MODES, help="changes of this mode (default: %(default)s)")
-
-
-def run_export(args: argparse.Namespace) -> dict[str, Any]:
-    """Write the adapter as PEFT's LoRA; return what the format does not hold."""
-    adapter = load_adapter(args.adapter)
-    export_peft(adapter, args.out, args.mode)
-    return {"folder": str(args.out), "sink_ids": list(adapter.sink_ids), "prefix_visible": adapter.prefix_visible}
 
 
 def add_import_arguments(parser: argparse.ArgumentParser) -> None:
