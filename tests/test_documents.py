@@ -362,6 +362,7 @@ def test_the_worker_imports_what_this_process_does(monkeypatch):
         "COMMAND",
         python('import os; print(\'{"encoding": "", "notes": []}\'); print(os.environ["PYTHONPATH"], end="")'),
     )
+    monkeypatch.setattr("blockrag.documents.readers.LIBRARIES", ())  # they are not found on this path
     monkeypatch.setattr(sys, "path", ["", "/elsewhere"])
     root = str(Path(sandbox.__file__).parents[2])
     assert load(b"<p>a", "a.html").text.split(os.pathsep) == [root, "/elsewhere"]
