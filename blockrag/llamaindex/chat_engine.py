@@ -118,7 +118,12 @@ def _refuse_templates(given: Mapping[str, Any]) -> None:
             raise ArgumentError(f"{name} has no place for blocks; say what you want in system_prompt")
 
 
+def _check_message(message: Any = None, *_: Any, **__: Any) -> None:
+    arguments.filled("message", message)
+
+
 def _with_metadata(chat: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    _check_message(*args, **kwargs)
     token = _METADATA.set({})
     try:
         response = chat(*args, **kwargs)
@@ -129,6 +134,7 @@ def _with_metadata(chat: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 async def _awith_metadata(chat: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
+    _check_message(*args, **kwargs)
     token = _METADATA.set({})
     try:
         response = await chat(*args, **kwargs)

@@ -8,6 +8,7 @@ from llama_index.core.bridge.pydantic import BaseModel, PrivateAttr
 
 from blockrag import arguments
 from blockrag.engine import Engine
+from blockrag.errors import ArgumentError
 from blockrag.models import DEFAULT_EMBEDDER
 from blockrag.retrieve.embedder import Embedder, load_embedder
 
@@ -25,6 +26,9 @@ class BlockRAGEmbedding(BaseEmbedding):
 
     def __init__(self, embedder: Embedder, **kwargs: Any):
         arguments.known("BlockRAGEmbedding", kwargs, type(self).model_fields)
+        if not hasattr(embedder, "embed_query"):
+            told = f"embedder is {embedder!r}; give an Embedder, or call BlockRAGEmbedding.from_pretrained"
+            raise ArgumentError(told)
         kwargs.setdefault("model_name", embedder.weights_id)
         super().__init__(**kwargs)
         self._embedder = embedder
@@ -34,19 +38,25 @@ class BlockRAGEmbedding(BaseEmbedding):
         return _restore, (type(self), fields_of(self), self._embedder)
 
     @classmethod
-    def from_pretrained(cls, embedder: str = DEFAULT_EMBEDDER, device: str | None = None) -> "BlockRAGEmbedding":
-        """Load an encoder by name (catalog, Hugging Face hub) or folder, downloading it if needed.
+    def from_pretrained(
+        cls,
+        embedder: str = DEFAULT_EMBEDDER,
+        device: str | None = None,
+        query_prefix: str | None = None,
+        passage_prefix: str | None = None,
+    ) -> "BlockRAGEmbedding":
+        """Load an encoder by name (catalog, Hugging Face hub) or folder, downloading it if needed; see `load_embedder`.
 
         Raises
         ------
-        WeightsError
+        ArgumentError, WeightsError
         """
-        return cls(load_embedder(embedder, device))
+        return cls(load_embedder(embedder, device, query_prefix, passage_prefix))
 
     @classmethod
     def from_engine(cls, engine: Engine) -> "BlockRAGEmbedding":
         """Use the encoder of an engine, for example ``llm.engine``."""
-        return cls(engine.embedder)
+        return cls(arguments.instance("engine", engine, Engine).embedder)
 
     @classmethod
     def class_name(cls) -> str:
@@ -54,13 +64,13 @@ class BlockRAGEmbedding(BaseEmbedding):
         return "BlockRAGEmbedding"
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return self._embedder.embed(texts).tolist()
+        return self._embedder.embed([arguments.text("text", text) for text in texts]).tolist()
 
     def _get_text_embedding(self, text: str) -> list[float]:
         return self._get_text_embeddings([text])[0]
 
     def _get_query_embedding(self, query: str) -> list[float]:
-        return self._embedder.embed_query(query).tolist()
+        return self._embedder.embed_query(arguments.text("query", query)).tolist()
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
         return await asyncio.to_thread(self._get_query_embedding, query)

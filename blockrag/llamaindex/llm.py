@@ -6,7 +6,7 @@ import warnings
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from dataclasses import fields
 from inspect import signature
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -75,7 +75,8 @@ class BlockAttentionLLM(CustomLLM):
     Raises
     ------
     ArgumentError
-        If `engine` is none, or keeps its block KV elsewhere than in `kv_dir`.
+        If `engine` is none or keeps its block KV elsewhere than in `kv_dir`, or an argument has a value that is not
+        allowed.
     TypeError
         If an argument is unknown.
     """
@@ -105,10 +106,15 @@ class BlockAttentionLLM(CustomLLM):
             raise ArgumentError(f"engine is {engine!r}; give an Engine, or call BlockAttentionLLM.from_pretrained")
         arguments.known("BlockAttentionLLM", kwargs, {*type(self).model_fields, *SAMPLING})
         drawn = {name: kwargs.pop(name) for name in SAMPLING if name in kwargs}
+        arguments.one_of("mode", mode, get_args(Mode))
+        max_tokens = arguments.whole("max_tokens", max_tokens)
+        arguments.instance("sampling", {} if sampling is None else sampling, dict)
         kwargs["sampling"] = {**(sampling or {}), **drawn}
+        arguments.known("BlockAttentionLLM", kwargs["sampling"], SAMPLING)
         Sampling(**kwargs["sampling"])
         kwargs.setdefault("model", engine.model.tokenizer.name_or_path or engine.model.weights_id)
-        kwargs.setdefault("context_window", engine.model.max_tokens)
+        most = engine.model.max_tokens
+        kwargs["context_window"] = arguments.whole("context_window", kwargs.get("context_window", most), 1, most)
         super().__init__(max_tokens=max_tokens, mode=mode, kv_dir=_kv_dir(engine, kv_dir), **kwargs)
         self._engine = engine
 
@@ -139,9 +145,8 @@ class BlockAttentionLLM(CustomLLM):
         ------
         WeightsError, UnsupportedModelError, KVTierError
         """
-        own = {*cls.model_fields, *SAMPLING}
-        arguments.known("BlockAttentionLLM.from_pretrained", settings, {*own, *ENGINE_SETTINGS})
-        of_llm = {name: settings.pop(name) for name in own if name in settings}
+        arguments.known("BlockAttentionLLM.from_pretrained", settings, LLM_SETTINGS)
+        of_llm = {name: settings.pop(name) for name in LLM_SETTINGS if name in settings and name not in ENGINE_SETTINGS}
         name = choose_model(settings.get("device")).name if model == AUTO else model
         engine = Engine.from_pretrained(name, kv_dir=kv_dir, **settings)
         return cls(engine, model=name, max_tokens=max_tokens, mode=mode, **of_llm)
@@ -258,7 +263,7 @@ class BlockAttentionLLM(CustomLLM):
             warnings.warn(UNBLOCKED.format(n_tokens=n_tokens), stacklevel=2)
 
     def _complete(self, prompt: str, formatted: bool, max_tokens: int | None = None, **sampling: Any) -> Run:
-        request = self._request(prompt, "full", max_tokens, sampling)
+        request = self._request(arguments.filled("prompt", prompt), "full", max_tokens, sampling)
         own = self._engine.prompt
         with request.watch.stage("assemble"):
             if formatted:
@@ -274,6 +279,10 @@ class BlockAttentionLLM(CustomLLM):
         watch, chosen = Stopwatch(self._engine.model.device), Sampling(**{**self.sampling, **sampling})
         limit = self.max_tokens if max_tokens is None else arguments.whole("max_tokens", max_tokens)
         return Request(question, mode, limit, watch, sampling=chosen)
+
+
+LLM_SETTINGS = {*BlockAttentionLLM.model_fields, *SAMPLING, *ENGINE_SETTINGS}
+"""Arguments of `BlockAttentionLLM.from_pretrained`."""
 
 
 def _kv_dir(engine: Engine, given: str | os.PathLike[str] | None) -> str | None:

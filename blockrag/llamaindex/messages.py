@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from llama_index.core.base.llms.types import ChatMessage, CitableBlock, CitationBlock, MessageRole, TextBlock
 from llama_index.core.prompts import BasePromptTemplate
 
+from blockrag import arguments
 from blockrag.errors import ArgumentError, ContentError
 from blockrag.prompt import Message, Role
 
@@ -68,17 +69,23 @@ def read_chat(messages: Sequence[ChatMessage]) -> Chat:
     ------
     ContentError
         If a message holds content that is not text.
+    ArgumentError
+        If no message holds text beside the blocks.
     """
     blocks = [block for message in messages for block in message.blocks if isinstance(block, CitableBlock)]
     for block in blocks:
         text_of(block)
     said = [Message(ROLES[message.role], "\n".join(_texts(message))) for message in messages]
-    return Chat(tuple(blocks), tuple(message for message in said if message.text.strip()))
+    said = [message for message in said if message.text.strip()]
+    if not said:
+        raise ArgumentError("the messages hold no text; give at least the user's question")
+    return Chat(tuple(blocks), tuple(said))
 
 
 def check_template(template: BasePromptTemplate) -> None:
     """Raise ArgumentError unless blocks can take the context's place in a template: it stands in the last message,
     before the question, and only system messages go before."""
+    arguments.instance("template", template, BasePromptTemplate)
     rule = "a template for blocks needs {context_str} before {query_str}, both in its last message"
     if others := set(template.template_vars) - {"context_str", "query_str", *template.kwargs}:
         raise ArgumentError(f"the template needs values for {', '.join(sorted(others))}; {rule}")

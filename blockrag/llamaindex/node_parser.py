@@ -22,6 +22,7 @@ from blockrag.retrieve.embedder import load_embedder
 from blockrag.segment import (
     DEFAULT_GRANULARITY,
     DEFAULT_SEGMENTER,
+    SEGMENTERS,
     Embed,
     HFTokenCounter,
     Segmentation,
@@ -54,6 +55,8 @@ class SemanticBlockNodeParser(NodeParser):
 
     Raises
     ------
+    ArgumentError
+        If a field has a value that is not allowed.
     SegmentationError
         If the bounds contradict each other.
     TypeError
@@ -71,6 +74,16 @@ class SemanticBlockNodeParser(NodeParser):
     _embed: Embed | None = PrivateAttr(default=None)
     _scorer: Segmenter | None = PrivateAttr(default=None)
 
+    def __init__(self, **settings: Any):
+        _check_settings(settings)  # here, since pydantic replaces errors of validators
+        super().__init__(**settings)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in type(self).model_fields:
+            _check_settings({name: value})
+            self._scorer = None
+        super().__setattr__(name, value)
+
     @classmethod
     def class_name(cls) -> str:
         """Name in serialised form, and in cache keys."""
@@ -83,11 +96,14 @@ class SemanticBlockNodeParser(NodeParser):
 
     def split_text(self, text: str) -> list[str]:
         """The blocks of a text; joined they are the text."""
-        return [node.text for node in self._blocks(TextNode(text=text))]
+        return [node.text for node in self._blocks(TextNode(text=arguments.text("text", text)))]
 
     @classmethod
     def from_engine(cls, engine: Engine, **settings: Any) -> "SemanticBlockNodeParser":
         """Use the tokenizer and the embedder of an engine (for example ``llm.engine``) instead of loading them."""
+        arguments.instance("engine", engine, Engine)
+        allowed = cls.model_fields.keys() - {"model", "embedder"}
+        arguments.known("SemanticBlockNodeParser.from_engine", settings, allowed, _NO_CHUNKS)
         parser = cls(model=engine.model.weights_id, embedder=engine.embedder.weights_id, **settings)
         parser._counter, parser._embed = engine.token_counter, engine.embedder.embed
         return parser
@@ -154,6 +170,18 @@ class SemanticBlockNodeParser(NodeParser):
     def _embed_texts(self, texts: Sequence[str]) -> Any:
         self._embed = load_embedder(self.embedder).embed
         return self._embed(texts)
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    """Raise ArgumentError if a field has a value that is not allowed."""
+    if "segmenter" in settings:
+        arguments.one_of("segmenter", settings["segmenter"], SEGMENTERS)
+    if "granularity" in settings:
+        arguments.fraction("granularity", settings["granularity"])
+    for name in settings.keys() & {"model", "embedder"}:
+        arguments.filled(name, settings[name])
+    for name in settings.keys() & {"min_tokens", "max_tokens"}:
+        arguments.whole(name, settings[name])
 
 
 def _restore(

@@ -1,6 +1,7 @@
 """A LlamaIndex retriever over an index of this library."""
 
 import asyncio
+from inspect import signature
 from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -32,6 +33,8 @@ class BlockRAGRetriever(BaseRetriever):
 
     Raises
     ------
+    ArgumentError
+        If an argument has a value that is not allowed.
     IndexStoreError
         By `retrieve`, if the index is closed.
     """
@@ -43,9 +46,10 @@ class BlockRAGRetriever(BaseRetriever):
         retrieval: Retrieval = DEFAULT_RETRIEVAL,
         **kwargs: Any,
     ):
-        self._pipeline = rag.pipeline if isinstance(rag, BlockRAG) else rag
+        arguments.known("BlockRAGRetriever", kwargs, signature(BaseRetriever.__init__).parameters.keys() - {"self"})
+        self._pipeline = rag.pipeline if isinstance(rag, BlockRAG) else arguments.instance("rag", rag, Pipeline)
         self.similarity_top_k = arguments.whole("similarity_top_k", similarity_top_k)
-        self.retrieval = retrieval
+        self.retrieval = arguments.instance("retrieval", retrieval, Retrieval)
         super().__init__(**kwargs)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:

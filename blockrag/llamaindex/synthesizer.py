@@ -19,7 +19,7 @@ from llama_index.core.types import RESPONSE_TEXT_TYPE
 
 from blockrag import arguments
 from blockrag.errors import ArgumentError
-from blockrag.llamaindex.llm import BlockAttentionLLM
+from blockrag.llamaindex.llm import LLM_SETTINGS, BlockAttentionLLM
 from blockrag.llamaindex.messages import check_template, fill_template
 from blockrag.llamaindex.responses import REPORT
 from blockrag.models import DEFAULT_MODEL
@@ -62,7 +62,7 @@ class BlockSynthesizer(BaseSynthesizer):
     Raises
     ------
     ArgumentError
-        If blocks cannot take the context's place in the template.
+        If blocks cannot take the context's place in the template, or an argument has a value that is not allowed.
     TypeError
         If an argument is unknown. ``refine_template`` and ``response_mode`` do not exist: blocks are read in one
         pass. ``output_cls`` does not exist: answers are text.
@@ -81,6 +81,14 @@ class BlockSynthesizer(BaseSynthesizer):
         **unknown: Any,
     ):
         arguments.known("BlockSynthesizer", unknown, _ARGUMENTS, _NO_REFINING)
+        arguments.flag("streaming", streaming)
+        if llm is not None:
+            arguments.instance("llm", llm, LLM)
+        for name, value in (("system_prompt", system_prompt), ("empty_response", empty_response)):
+            if value is not None:
+                arguments.text(name, value)
+        if isinstance(chat_history, str) or not all(isinstance(said, ChatMessage) for said in chat_history):
+            raise ArgumentError(f"chat_history is {chat_history!r}; give a list of ChatMessage")
         super().__init__(llm=llm, callback_manager=callback_manager, streaming=streaming, empty_response=empty_response)
         system_prompt = system_prompt or self._llm.system_prompt
         system = [ChatMessage(role=MessageRole.SYSTEM, content=system_prompt)] if system_prompt else []
@@ -99,6 +107,7 @@ class BlockSynthesizer(BaseSynthesizer):
         **settings: Any,
     ) -> "BlockSynthesizer":
         """Create a `BlockAttentionLLM` and a synthesizer for it; see its `from_pretrained`."""
+        arguments.known("BlockSynthesizer.from_pretrained", settings, LLM_SETTINGS, _NO_REFINING)
         llm = BlockAttentionLLM.from_pretrained(model, kv_dir=kv_dir, **settings)
         return cls(llm, streaming=streaming)
 
@@ -176,6 +185,8 @@ class BlockSynthesizer(BaseSynthesizer):
         -------
         str or generator of str
         """
+        if not nodes_in_blocks and not text_chunks:
+            return iter([self._empty_response]) if self._streaming else self._empty_response
         messages, report = self._messages(query_str, text_chunks, nodes_in_blocks), {} if report is None else report
         _DISPATCHER.event(GetResponseStartEvent(query_str=query_str, text_chunks=list(text_chunks)))
         if self._streaming:
@@ -195,6 +206,8 @@ class BlockSynthesizer(BaseSynthesizer):
         **response_kwargs: Any,
     ) -> RESPONSE_TEXT_TYPE:
         """See `get_response`."""
+        if not nodes_in_blocks and not text_chunks:
+            return _once(self._empty_response) if self._streaming else self._empty_response
         messages, report = self._messages(query_str, text_chunks, nodes_in_blocks), {} if report is None else report
         _DISPATCHER.event(GetResponseStartEvent(query_str=query_str, text_chunks=list(text_chunks)))
         if self._streaming:
@@ -238,6 +251,7 @@ class BlockSynthesizer(BaseSynthesizer):
     def _finish(self, response: RESPONSE_TYPE, nodes: list[NodeWithScore], report: dict[str, Any]) -> RESPONSE_TYPE:
         """Add the report, and remove what was not read from the sources; of a stream, when it ends."""
         if not response.source_nodes:
+            response.metadata = response.metadata or {}
             return response
         metadata = response.metadata = {**(response.metadata or {}), REPORT: report}
         drop = partial(_drop_unread, self._source_lists(response, nodes), metadata)
@@ -283,6 +297,10 @@ async def _athen(pieces: AsyncGenerator[str, None], end: Callable[[], None]) -> 
     async for piece in pieces:
         yield piece
     end()
+
+
+async def _once(text: str) -> AsyncGenerator[str, None]:
+    yield text
 
 
 def _take_report(response: ChatResponse, report: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
+from blockrag import arguments
 from blockrag.llamaindex.ledger import Ledger
 from blockrag.llamaindex.llm import BlockAttentionLLM
 
@@ -44,6 +45,8 @@ class BlockKVVectorStore(BasePydanticVectorStore):
 
     Raises
     ------
+    ArgumentError
+        If an argument has a value that is not allowed.
     IndexStoreError
         If the ledger in `kv_dir` is damaged.
     """
@@ -63,6 +66,10 @@ class BlockKVVectorStore(BasePydanticVectorStore):
         encode_at: Literal["ingestion", "first use"] = "ingestion",
         collection: str = "default",
     ):
+        arguments.instance("vector_store", vector_store, BasePydanticVectorStore)
+        arguments.instance("llm", llm, BlockAttentionLLM)
+        arguments.one_of("encode_at", encode_at, ("ingestion", "first use"))
+        arguments.filled("collection", collection)
         super().__init__(
             stores_text=vector_store.stores_text,
             is_embedding_query=vector_store.is_embedding_query,

@@ -4,6 +4,8 @@ import pytest
 from llama_index.core import Document
 
 from blockrag.llamaindex import BlockAttentionLLM, BlockRAGEmbedding, SemanticBlockNodeParser
+from blockrag.rag import BlockRAG
+from tests import samples
 from tests.llamaindex.cities import CITIES
 from tests.tiny import tiny_engine
 
@@ -37,3 +39,10 @@ def documents():
 @pytest.fixture
 def nodes(parser, documents):
     return parser.get_nodes_from_documents(documents)
+
+
+@pytest.fixture
+def rag_of_cities(llm, tmp_path):
+    rag = BlockRAG(llm.engine, tmp_path / "index")
+    rag.index(samples.CITIES, granularity=1.0, bounds=samples.BOUNDS)
+    return rag

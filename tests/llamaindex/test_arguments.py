@@ -58,6 +58,80 @@ def test_arguments_of_sampling_may_be_given_to_the_llm(llm):
         BlockAttentionLLM(llm.engine, temperature=-1)
 
 
+WRONG = {
+    BlockAttentionLLM: {
+        "mode": "blocks", "max_tokens": "6", "sampling": 3, "context_window": 10**9, "kv_dir": 3, "temperature": "hot",
+        "stop": "x", "seed": -1, "top_p": 0,
+    },
+    SemanticBlockNodeParser: {"segmenter": "magic", "granularity": 2, "min_tokens": 0, "max_tokens": "64"},
+    BlockRAGRetriever: {"similarity_top_k": True, "retrieval": "dense"},
+    BlockSynthesizer: {
+        "streaming": "no", "system_prompt": 3, "empty_response": 3, "chat_history": "Hello", "text_qa_template": 3,
+    },
+    BlockKVVectorStore: {"encode_at": "never", "collection": "", "llm": None, "vector_store": None},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_every_argument_of_a_part_is_checked_when_it_is_made(kind, llm, tmp_path):
+    given = {
+        BlockAttentionLLM: {"engine": llm.engine},
+        BlockRAGRetriever: {"rag": BlockRAG(llm.engine, tmp_path)},
+        BlockSynthesizer: {"llm": llm},
+        BlockKVVectorStore: {"vector_store": SimpleVectorStore(), "llm": llm},
+        SemanticBlockNodeParser: {"model": "smollm2"},
+    }[kind]
+    for name, value in WRONG[kind].items():
+        with pytest.raises(ArgumentError, match="template is" if "template" in name else f"{name} is "):
+            kind(**{**given, name: value})
+    made = kind(**given)
+    for name, value in WRONG[kind].items() if kind is SemanticBlockNodeParser else ():
+        with pytest.raises(ArgumentError, match=f"{name} is "):
+            setattr(made, name, value)
+
+
+def test_what_a_part_is_made_of_is_checked(llm):
+    for make, name in [
+        (lambda: BlockRAGRetriever(llm.engine), "rag"),
+        (lambda: BlockRAGEmbedding("minilm"), "embedder"),
+        (lambda: BlockRAGEmbedding.from_engine(llm), "engine"),
+        (lambda: SemanticBlockNodeParser.from_engine(None), "engine"),
+        (lambda: BlockSynthesizer("smollm2"), "llm"),
+        (lambda: BlockRAGEmbedding.from_pretrained("minilm", query_prefix=3), "query_prefix"),
+    ]:
+        with pytest.raises(ArgumentError, match=f"^{name} is "):
+            make()
+
+
+def test_nothing_is_answered_to_nothing(llm, nodes, parser):
+    """An empty chat was answered from the model's memory."""
+    chat = BlockContextChatEngine.from_defaults(retriever=Given(nodes), llm=llm)
+    for call in (
+        lambda: llm.chat([]),
+        lambda: llm.chat([ChatMessage(content=" ")]),
+        lambda: llm.complete(""),
+        lambda: llm.complete(None),
+        lambda: chat.chat(""),
+        lambda: asyncio.run(chat.achat(" ")),
+        lambda: parser.split_text(None),
+    ):
+        with pytest.raises(ArgumentError, match="no text| is (''|' '|None)"):
+            call()
+    synthesizer = BlockSynthesizer(llm, empty_response="Nothing was found.")
+    assert synthesizer.get_response(QUESTION, []) == "Nothing was found."
+    for streaming in (False, True):
+        found = BlockSynthesizer(llm, streaming=streaming).synthesize(QUESTION, [])
+        assert str(found) == "Empty Response" and found.metadata == {}
+
+
+def test_a_parser_that_is_changed_cuts_as_it_says(parser, documents):
+    """The first segmenter was used for ever."""
+    parser.split_text(documents[0].text)
+    parser.segmenter = "fixed"
+    parser.split_text(documents[0].text)
+    assert parser._tools()[1].name == "fixed"
+
+
 @pytest.mark.parametrize("wrong", [0, -1, "6", 1.5])
 def test_a_call_without_room_for_an_answer_is_refused(llm, wrong):
     for call in (lambda: llm.chat(chat_of(), max_tokens=wrong), lambda: llm.complete(QUESTION, max_tokens=wrong)):
