@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, get_args
 import torch
 
 from blockrag import arguments
-from blockrag.admission import Stream
+from blockrag.admission import ClientId, Stream
 from blockrag.cite import cite
 from blockrag.engine import KV_READERS, NO_ADAPTER_NOTE, NO_MEMORY, Engine
 from blockrag.errors import DeviceMemoryError, KVCorruptError, KVTierError, PromptTooLongError, ServerError
@@ -75,7 +75,7 @@ class Request:
 
 
 def queue_and_answer(
-    engine: Engine, request: Request, find: Callable[[], tuple[Source, ...]], client_id: str = ""
+    engine: Engine, request: Request, find: Callable[[], tuple[Source, ...]], client_id: ClientId = ""
 ) -> Stream[Event]:
     """Wait for admission, find the sources, and stream the answer.
 
@@ -86,8 +86,8 @@ def queue_and_answer(
         Without sources yet.
     find : callable
         Gives the sources, best first; its time counts as retrieval.
-    client_id : str
-        See `FairQueue.ticket`.
+    client_id : str or pair of str
+        See `FairQueue`.
 
     Yields
     ------
@@ -102,7 +102,7 @@ def queue_and_answer(
 
 
 def _events(
-    engine: Engine, request: Request, find: Callable[[], tuple[Source, ...]], client_id: str
+    engine: Engine, request: Request, find: Callable[[], tuple[Source, ...]], client_id: ClientId
 ) -> Generator[Event]:
     with engine.queue.ticket(client_id) as ticket:
         while not ticket.wait(WAIT_STEP_S):

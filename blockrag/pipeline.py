@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from blockrag import arguments
-from blockrag.admission import Stream
+from blockrag.admission import ClientId, Stream
 from blockrag.answering import Request, queue_and_answer
 from blockrag.documents import Document
 from blockrag.engine import Engine
@@ -182,7 +182,7 @@ class Pipeline:
         mode: Mode = "block",
         k: int = 8,
         max_new_tokens: int = 128,
-        client_id: str = "",
+        client_id: ClientId = "",
         *,
         search: str | None = None,
         pinned: Sequence[BlockRef] = (),
@@ -201,8 +201,8 @@ class Pipeline:
             Blocks to retrieve; those that do not fit the model's context are left out, which `Retrieved` says.
         max_new_tokens : int
             Longest answer.
-        client_id : str
-            Who asks; where many do, they take turns.
+        client_id : str or pair of str
+            Who asks, or their address and who; where many do, those who were served for the least time go first.
         search : str, optional
             What to search for, if not for the question itself.
         pinned, excluded : collections of BlockRef

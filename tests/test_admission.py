@@ -30,19 +30,124 @@ def test_as_many_go_as_there_are_slots_and_then_in_order():
         assert may_go(c) and may_go(d)
 
 
+class Clock:
+    """Time that passes when told."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Line:
+    """A queue on a fake clock, and who waits or is served there."""
+
+    def __init__(self, slots=1, **options):
+        self.clock = Clock()
+        self.queue = FairQueue(slots, clock=self.clock, max_wait_s=1e9, **options)
+        self.inside = []
+
+    def draw(self, *clients):
+        for client in clients:
+            held = ExitStack()
+            self.inside.append((client, held.enter_context(self.queue.ticket(client)), held))
+
+    def served(self):
+        return [client for client, ticket, _ in self.inside if may_go(ticket)]
+
+    def run(self, seconds, n=1):
+        """Serve `n` of those whose turn it is, `seconds` each, and return who they were."""
+        order = []
+        for _ in range(n):
+            going = next(held for held in self.inside if may_go(held[1]))
+            took = seconds[going[0]] if isinstance(seconds, dict) else seconds
+            self.clock.now += took
+            self.inside.remove(going)
+            going[2].close()
+            order.append(going[0])
+        return order
+
+
 def test_who_asks_most_waits_longest():
-    queue, inside = FairQueue(slots=1), []
-    for name in ("greedy", "greedy", "greedy", "greedy", "modest", "late"):
-        context = queue.ticket(name)
-        inside.append((name, context, context.__enter__()))
-    assert [ticket.ahead for _, _, ticket in inside] == [0, 0, 3, 4, 1, 2]
-    order = []
-    while inside:
-        (going,) = (held for held in inside if may_go(held[2]))
-        order.append(going[0])
-        inside.remove(going)
-        going[1].__exit__(None, None, None)
-    assert order == ["greedy", "greedy", "modest", "late", "greedy", "greedy"]
+    line = Line()
+    line.draw("greedy", "greedy", "greedy", "greedy", "modest", "late")
+    assert [ticket.ahead for _, ticket, _ in line.inside] == [0, 0, 3, 4, 1, 2]
+    assert line.run(1.0, 6) == ["greedy", "modest", "late", "greedy", "greedy", "greedy"]
+
+
+def test_long_questions_cost_their_sender():
+    line, seconds = Line(max_waiting=200), {"long": 30.0, "short": 1.0}
+    line.draw(*["long", "short"] * 60)
+    order = line.run(seconds, 60)
+    assert (
+        20 <= order.count("short") / order.count("long") <= 40
+    )  # the same time for both, not as many turns; decay favours the long a little
+    assert not set(order[1:25]) - {"short"}
+
+
+def test_what_was_served_is_forgotten():
+    line = Line()
+    line.draw("one", "other")
+    assert line.run({"one": 8.0, "other": 4.0}, 2) == ["one", "other"]
+    line.clock.now += 3600
+    line.draw("busy")
+    line.draw("one", "other")
+    assert line.run(1.0, 3) == ["busy", "one", "other"]
+    assert len(line.queue._served._seconds) <= 6
+
+
+def test_an_answer_in_progress_counts():
+    line = Line(slots=2)
+    line.draw("greedy", "greedy", "greedy", "late")
+    line.clock.now += 5
+    line.inside.pop(1)[2].close()
+    assert line.served() == ["greedy", "late"]
+
+
+def test_addresses_share_the_slots_however_many_clients_they_have():
+    line = Line()
+    line.draw(*[("attacker", f"new {i}") for i in range(40)], ("home", "me"))
+    assert line.run(2.0, 2)[1] == ("home", "me")
+    line.draw(*[("home", "me")] * 10)
+    assert line.run(2.0, 16).count(("home", "me")) == 8
+
+
+def test_clients_of_one_address_share_its_slots():
+    line = Line()
+    line.draw(*[("office", "greedy")] * 5, ("office", "modest"))
+    assert line.run(1.0, 2) == [("office", "greedy"), ("office", "modest")]
+
+
+def test_the_last_slot_is_left_to_others_while_there_were_any():
+    line = Line(slots=3)
+    line.draw("a", "a", "a")
+    assert line.served() == ["a"] * 3  # nobody else was here
+    line.run(1.0, 3)
+    line.draw("b")
+    line.run(1.0)
+    line.draw("a", "a", "a")
+    assert line.served() == ["a"] * 2
+    line.draw("b")
+    assert line.served() == ["a", "a", "b"]
+    line.run(1.0, 4)
+    line.clock.now += 3600
+    line.draw("a", "a", "a")
+    assert line.served() == ["a"] * 3
+
+
+def test_in_a_full_queue_a_sender_of_many_gives_way():
+    line = Line(max_waiting=4)
+    line.draw("visitor")
+    line.draw(*["attacker"] * 4, "visitor")
+    assert line.queue.n_waiting == 4
+    with pytest.raises(BusyError, match="gave way"):
+        line.inside[4][1].wait(0)
+    line.inside.pop(4)[2].close()
+    line.draw("late", "later")
+    assert line.queue.n_waiting == 4  # one of each
+    with pytest.raises(BusyError, match="4 questions are waiting"):
+        line.draw("latest")
 
 
 def test_a_full_queue_and_a_long_wait_are_told():
@@ -56,7 +161,7 @@ def test_a_full_queue_and_a_long_wait_are_told():
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=30), st.integers(1, 3))
 def test_no_place_is_lost_whatever_comes_and_goes(events, slots):
-    queue, inside = FairQueue(slots=slots, max_waiting=100), []
+    queue, inside = FairQueue(slots=slots, max_waiting=100, clock=Clock()), []
     for name, leaves in events:
         if leaves and inside:
             inside.pop(len(name) % len(inside)).close()
@@ -67,7 +172,7 @@ def test_no_place_is_lost_whatever_comes_and_goes(events, slots):
         assert sum(may_go(held.ticket) for held in inside) == min(slots, len(inside))
     for held in inside:
         held.close()
-    assert queue._free == slots and not queue._waiting
+    assert queue.n_admitted == 0 and queue.n_waiting == 0
 
 
 @pytest.fixture
@@ -111,7 +216,7 @@ def test_a_cancelled_question_frees_its_place_waiting_or_not(pipeline):
     assert isinstance(next(waiting), Queued)
     waiting.close()
     running.close()
-    assert pipeline.engine.queue._free == 1
+    assert pipeline.engine.queue.n_admitted == 0
     assert isinstance([*pipeline.ask("How long is river 3?", max_new_tokens=4)][-1], Answer)
 
 
@@ -125,7 +230,7 @@ def test_streams_that_nobody_reads_give_their_slots_up(pipeline, monkeypatch):
     assert time.monotonic() - asked < 10
     with pytest.raises(BusyError, match="nobody read it"):
         next(left)
-    assert pipeline.engine.queue._free == 1
+    assert pipeline.engine.queue.n_admitted == 0
 
 
 def test_a_slow_reader_keeps_its_slot_while_nobody_waits(pipeline):
@@ -141,6 +246,6 @@ def test_a_slow_reader_keeps_its_slot_while_nobody_waits(pipeline):
 def test_a_stream_that_is_dropped_frees_its_slot(pipeline):
     stream = pipeline.ask("Which river is long?")
     next(stream)
-    assert pipeline.engine.queue._free == 0
+    assert pipeline.engine.queue.n_admitted == 1
     del stream
-    assert pipeline.engine.queue._free == 1
+    assert pipeline.engine.queue.n_admitted == 0

@@ -104,9 +104,9 @@ def test_leaving_an_async_stream_gives_its_slot_back(rag):
         async for _ in rag.stream(QUESTION):
             break
 
-    free = rag.engine.queue._free
+    before = rag.engine.queue.n_admitted
     asyncio.run(leave())
-    assert rag.engine.queue._free == free
+    assert rag.engine.queue.n_admitted == before
 
 
 def test_bars_are_for_terminals(monkeypatch):

@@ -184,7 +184,7 @@ class _Calls:
             admit(opened, question)
             with opened.limiter.job(opened.owner):
                 events = opened.pipeline.ask(
-                    question, chosen, k, limit, client_id=opened.owner, sampling=sampling, retrieval=retrieval
+                    question, chosen, k, limit, client_id=opened.client_id, sampling=sampling, retrieval=retrieval
                 )
                 (answer,) = [event for event in events if isinstance(event, Answer)]
             return _answer(answer)
@@ -215,7 +215,7 @@ class _Calls:
             owner = LOCAL if service.access == "shared" else None
         if not collection and owner is None:
             raise GoneError("give the token of a collection")
-        opened = service.open(owner, collection or service.enter({}, user)["collection"])
+        opened = service.open(owner, collection or service.enter({}, user)["collection"], address_of(request))
         opened.keep()
         return opened
 

@@ -209,8 +209,9 @@ class CollectionService:
             raise GoneError(str(error)) from error
         create = partial(self._create_first, record.owner, address)
         return OpenCollection(
-            record, self.library, self.limiter, self._shutdown, self._segmentations, self.worker, self.segmenter, create
-        )
+            record, self.library, self.limiter, self._shutdown, self._segmentations, self.worker, self.segmenter,
+            create, "" if self.access == "login" else address,
+        )  # fmt: skip
 
     def use_model(self, engine: Engine, name: str) -> None:
         """Answer with another model from now on, also after a restart. Answers in progress end with the one before.

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from blockrag.admission import ClientId
 from blockrag.documents import Document
 from blockrag.errors import BlockRAGError, SegmentationError
 from blockrag.pipeline import Pipeline
@@ -39,6 +40,8 @@ class OpenCollection:
         For owners who chose none.
     create : callable
         Creates the row.
+    address : str
+        That of the caller, as limits count it; "" if it tells nothing.
     """
 
     record: CollectionRecord
@@ -49,6 +52,7 @@ class OpenCollection:
     worker: Worker
     default_segmenter: str
     create: Callable[[], CollectionRecord]
+    address: str = ""
 
     def keep(self) -> None:
         """Give a new visitor's collection its row. Call it before anything is stored. Raises LimitError."""
@@ -64,6 +68,11 @@ class OpenCollection:
     def owner(self) -> str:
         """Who owns it."""
         return self.record.owner
+
+    @property
+    def client_id(self) -> ClientId:
+        """Who is charged for answers; see `FairQueue`."""
+        return (self.address, self.owner) if self.address else self.owner
 
     @property
     def store(self) -> Store:

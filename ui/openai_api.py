@@ -32,9 +32,9 @@ from storage.errors import LimitError
 from ui import strings
 from ui.api import MAX_CHARS
 from ui.collection_service import LOCAL, CollectionService
-from ui.connections import address_group
 from ui.handlers.ask import MAX_K, MAX_NEW_TOKENS, admit
 from ui.open_collection import GoneError, OpenCollection
+from ui.session import address_of
 
 DEFAULT_TOKENS, MAX_STOPS, MAX_STOP_CHARS = 128, 16, 1_000
 FIELDS = frozenset(
@@ -107,7 +107,7 @@ class _Calls:
 
     def _count(self, request: Request, held: ExitStack) -> None:
         """Count the calls of an address while they are answered. Raises LimitError."""
-        address = address_group(request.client.host) if request.client else ""
+        address = address_of(request)
         if address and self._calls[address] >= MAX_CALLS_EACH:
             raise LimitError(f"{MAX_CALLS_EACH} of your calls are not answered yet; try again in a moment")
         self._calls[address] += 1
@@ -158,7 +158,7 @@ class _Calls:
             arguments.one_of("mode", body.get("mode", "block"), ("block", "full")),
             arguments.whole("k", body.get("k", 8), 1, MAX_K),
             arguments.whole("max_tokens", _n_tokens(body), 1, MAX_NEW_TOKENS),
-            client_id=collection.owner,
+            client_id=collection.client_id,
             search=search,
             sampling=_sampling(body),
         )
@@ -168,15 +168,16 @@ class _Calls:
         service = self._service
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
         user = next((u for t, u in getattr(request.app, "tokens", {}).items() if t in request.cookies.values()), None)
+        address = address_of(request)
         owner = {"shared": LOCAL, "private": None}.get(service.access) or (
             service.owner("", user) if service.access == "login" else None
         )
         if token or service.access == "private":
-            return service.open(owner, token or bearer)
+            return service.open(owner, token or bearer, address)
         try:
-            return service.open(owner, bearer or "none")
+            return service.open(owner, bearer or "none", address)
         except GoneError:  # clients send a key of no meaning where none is needed
-            opened = service.open(owner, service.enter({}, user)["collection"])
+            opened = service.open(owner, service.enter({}, user)["collection"], address)
             opened.keep()
             return opened
 

@@ -117,7 +117,7 @@ def secret_of(request: gr.Request | None) -> str:
     return str(cookies.get(VISITOR_COOKIE, ""))
 
 
-def address_of(request: gr.Request | None) -> str:
+def address_of(request: Any) -> str:
     """Return the visitor's address, as limits count it."""
     client = getattr(request, "client", None)
     return address_group(str(client.host)) if client else ""

@@ -168,7 +168,7 @@ def _answer_in(
         mode,
         len(sources) if is_again else clip(k, MAX_K),
         clip(max_new_tokens, MAX_NEW_TOKENS),
-        client_id=collection.owner,
+        client_id=collection.client_id,
         search=search,
         pinned=state.pinned,
         excluded=() if is_again else state.excluded,
