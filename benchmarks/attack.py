@@ -1,28 +1,34 @@
 """Visitors with an attacker among them: how much longer do they wait than without?
 
-    python app.py --port 7900 --access private &
+    python app.py --port 7900 --access private --metrics &
     python -m benchmarks.attack --url http://127.0.0.1:7900 --pid PID --visitors 25 --minutes 10 --json FILE
 
 Measures the visitors of `benchmarks.visitors` twice, alone and with an attacker who sends, without pause and each from
 its own thread: calls with junk and with large texts whose results nobody fetches, questions of the greatest length, new
-visitors, half-open connections, streams that are broken off, and files that are none. Compares the waiting, and memory
-and open files of the application before, during and after.
+visitors, half-open connections, streams that are broken off, and files that are none. Compares the waiting, and memory,
+block KV and open files of the application before, during and after.
+
+The attacker has one address, and a process of the lowest priority: what it does itself is not the server's work.
 """
 
 import argparse
 import contextlib
 import http.client
 import json
+import multiprocessing
 import os
 import random
+import re
 import secrets
 import socket
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from benchmarks.common import commit
@@ -34,24 +40,32 @@ ADDRESS = "203.0.113.9"
 """The attacker's, as a proxy would tell it."""
 
 
+KINDS = ("junk", "large", "ask", "arrive", "half_open", "break_off", "upload")
+
+
 class Attacker:
     """Attacks a page until `stop` is set; counts the answers by status."""
 
-    def __init__(self, url: str):
-        self._parts, self.stop, self.answers = urlsplit(url), threading.Event(), Counter[str]()
+    def __init__(self, url: str, stop: Any):
+        self._parts, self._stop, self.answers = urlsplit(url), stop, Counter[str]()
         self._sockets: list[socket.socket] = []
         self._token = ""
 
-    def run(self) -> list[threading.Thread]:
-        """Start all attacks."""
-        kinds = (self.junk, self.large, self.ask, self.arrive, self.half_open, self.break_off, self.upload)
-        threads = [threading.Thread(target=self._repeat, args=(kind,)) for kind in kinds]
+    def run(self, kinds: Sequence[str]) -> None:
+        """Attack in these ways."""
+        self._own_collection()
+        threads = [threading.Thread(target=self._repeat, args=(getattr(self, kind),)) for kind in kinds]
         for thread in threads:
             thread.start()
-        return threads
+        for thread in threads:
+            thread.join()
+
+    def _own_collection(self) -> None:
+        self._token = self._call("new_collection", ["attacker"])["collection"]
+        self._call("add_text", ["a.txt", TEXT[:20_000], self._token])
 
     def _repeat(self, attack: Callable[[], object]) -> None:
-        while not self.stop.is_set():
+        while not self._stop.is_set():
             try:
                 self.answers[f"{attack.__name__} {attack()}"] += 1
             except (OSError, http.client.HTTPException) as error:
@@ -86,10 +100,13 @@ class Attacker:
 
     def ask(self) -> int:
         """The longest question, of a collection of its own."""
-        if not self._token:
-            self._token = self._call("new_collection", ["attacker"])["collection"]
-            self._call("add_text", ["a.txt", TEXT[:20_000], self._token])
-        return self.send("/gradio_api/call/ask", {"data": ["boat " * 3_500, "full", 32, 512, self._token]})[0]
+        data = ["boat " * 3_500, "full", 32, 512, self._token, 0, 1, None, "hybrid", None, 0]
+        status, said = self.send("/gradio_api/call/ask", {"data": data})
+        if self.answers["ask 200"] % 20 == 0 and status == 200:  # a few are read, which shows what they come to
+            event = json.loads(said)["event_id"]
+            result = self.send(f"/gradio_api/call/ask/{event}")[1].decode()
+            self.answers[f"ask, read: {result.partition('data')[0].strip()}"] += 1
+        return status
 
     def _call(self, name: str, data: list[Any]) -> Any:
         event = json.loads(self.send(f"/gradio_api/call/{name}", {"data": data})[1])["event_id"]
@@ -127,32 +144,55 @@ class Attacker:
         ]
 
 
-def use_of(pid: int) -> dict[str, float]:
-    """Memory and open files of a process."""
-    return {"memory_mb": round(rss_mb(pid)), "open_files": len(list(Path(f"/proc/{pid}/fd").iterdir()))}
+def attack(url: str, kinds: Sequence[str], stop: Any, answers: Any) -> None:
+    """Attack until `stop` is set, and put the count of the answers into a queue."""
+    os.nice(19)
+    attacker = Attacker(url, stop)
+    attacker.run(kinds)
+    answers.put(dict(attacker.answers))
 
 
-def compare(url: str, pid: int, n_visitors: int, minutes: float, pause_s: float) -> dict[str, Any]:
+def use_of(url: str, pid: int) -> dict[str, float]:
+    """Memory and open files of a process; block KV in memory and questions that wait, if the application tells them."""
+    use = {"memory_mb": round(rss_mb(pid)), "open_files": len(list(Path(f"/proc/{pid}/fd").iterdir()))}
+    try:
+        with urllib.request.urlopen(f"{url}/metrics", timeout=30) as response:  # noqa: S310
+            found = dict(re.findall(r"^(\S+) (\S+)$", response.read().decode(), re.MULTILINE))
+    except HTTPError:  # the application was started without --metrics
+        return use
+    waiting, kv = found["blockrag_questions_waiting"], found.get('blockrag_kv_bytes{tier="memory"}', "0")
+    return use | {"questions_waiting": int(float(waiting)), "kv_mb": round(float(kv) / (1 << 20))}
+
+
+def compare(
+    url: str, pid: int, n_visitors: int, minutes: float, pause_s: float, kinds: Sequence[str]
+) -> dict[str, Any]:
     """Measure the visitors alone, then with an attacker."""
-    before = use_of(pid)
+    before = use_of(url, pid)
     alone = measure(url, n_visitors, 0, minutes, pause_s, pid)
-    middle = use_of(pid)
-    attacker = Attacker(url)
-    threads = attacker.run()
+    between = use_of(url, pid)
+    context = multiprocessing.get_context("spawn")
+    stop, answers = context.Event(), context.Queue()
+    attacker = context.Process(target=attack, args=(url, kinds, stop, answers))
+    attacker.start()
     attacked = measure(url, n_visitors, 0, minutes, pause_s, pid)
-    attacker.stop.set()
-    for thread in threads:
-        thread.join()
+    during = use_of(url, pid)
+    stop.set()
+    attacks = answers.get(timeout=120)
+    attacker.join()
     time.sleep(SETTLE_S)
     return {
         "alone": alone,
         "attacked": attacked,
-        "attacks": dict(attacker.answers),
-        "times_longer_median": attacked["median_ms"] / alone["median_ms"],
-        "times_longer_p95": attacked["p95_ms"] / alone["p95_ms"],
+        "attacks": attacks,
+        **{
+            f"times_longer_{name}": attacked[f"{name}_ms"] / alone[f"{name}_ms"]
+            for name in ("median", "p95", "slowest_visitor")
+        },
         "before": before,
-        "between": middle,
-        "after": use_of(pid),
+        "between": between,
+        "during": during,
+        "after": use_of(url, pid),
     }
 
 
@@ -164,9 +204,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--visitors", type=int, default=25, help="number of visitors (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=10.0, help="of each of the two runs (default: %(default)s)")
     parser.add_argument("--pause", type=float, default=2.0, help="seconds between questions (default: %(default)s)")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="attacks (default: all)")
     parser.add_argument("--json", type=Path, help="write the result to this file")
     args = parser.parse_args(argv)
-    seen = compare(args.url, args.pid, args.visitors, args.minutes, args.pause)
+    seen = compare(args.url, args.pid, args.visitors, args.minutes, args.pause, args.kinds)
     line = json.dumps({"commit": commit(), **seen})
     if args.json:
         args.json.write_text(line + "\n")

@@ -5,7 +5,8 @@
 
 Each visitor creates a collection, whose token only it knows, with a unique word, asks for that word repeatedly,
 pausing between questions, and must never see another visitor's word. Measures errors, words of others, answer times,
-fairness (the fewest answers of a visitor over the most), and with --pid the application's memory.
+the median of the slowest visitor, fairness (the fewest answers of a visitor over the most), and with --pid the
+application's memory.
 """
 
 import argparse
@@ -118,6 +119,7 @@ def measure(
         "leaks": [leak for visitor in visitors for leak in visitor.leaks],
         "median_ms": statistics.median(times) if times else None,
         "p95_ms": times[int(0.95 * len(times))] if times else None,
+        "slowest_visitor_ms": max((statistics.median(v.times_ms) for v in visitors if v.times_ms), default=None),
         "fewest_of_most_answers": min(counts) / most if most else None,
         "memory_mb": [[round(at), round(mb)] for at, mb in memory],
     }

@@ -18,7 +18,8 @@ from gradio.components.api_component import Api
 from gradio.data_classes import PredictBodyInternal
 from starlette.responses import PlainTextResponse
 
-from blockrag.errors import ArgumentError
+from blockrag.admission import FairQueue
+from blockrag.errors import ArgumentError, BusyError
 from tests.tiny import tiny_engine
 from tests.ui.serving import free_port, make_service, serve
 from ui import pending
@@ -633,3 +634,38 @@ def test_connections_that_are_turned_away_are_counted(monkeypatch):
     connection.connection_made(peer.transport)
     assert peer.closed
     assert REGISTRY.get_sample_value("blockrag_refusals_total", {"reason": "connection"}) == before + 1
+
+
+def test_questions_are_charged_to_the_address_that_sends_them(private, monkeypatch):
+    charged = []
+
+    def refuse(_queue, client_id):
+        charged.append(client_id)
+        raise BusyError("not now")
+
+    token = json.loads(called(private, "new_collection", ["mine"]).rpartition("data: ")[2])[0]["collection"]
+    monkeypatch.setattr(FairQueue, "ticket", refuse)
+    asked = ["boat?", "block", 4, 8, token, 0, 1, None, "hybrid", None, 0]
+    body = json.dumps({"messages": [{"role": "user", "content": "boat?"}], "collection": token}).encode()
+    for address in ("203.0.113.9", "2001:db8:0:1::9", ""):
+        forwarded = {"x_forwarded_for": address} if address else {}
+        assert "not now" in called(private, "ask", asked, **forwarded)
+        assert b"not now" in request(private, "/v1/chat/completions", "POST", body, **forwarded)[2]
+    assert [each[0] for each in charged[:4]] == ["203.0.113.9"] * 2 + ["2001:db8:0:1::/64"] * 2
+    assert {each[1] for each in charged[:4]} == {*charged[4:]}  # this machine may be a proxy: the collection's owner
+
+
+def called(url: str, name: str, data: list, **headers) -> str:
+    """Return what a call of the API answers, as its stream of events."""
+    path = f"/gradio_api/call/{name}"
+    _, _, said = request(
+        url, path, "POST", json.dumps({"data": data}).encode(), content_type="application/json", **headers
+    )
+    return request(url, f"{path}/{json.loads(said)['event_id']}", **headers)[2].decode()
+
+
+def test_a_login_is_charged_and_not_its_address(service):
+    service.access = "login"
+    owner = service.owner("", "ann")
+    token = service.create(owner, "hers").token
+    assert service.open(owner, token, "203.0.113.9").client_id == owner
