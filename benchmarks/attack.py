@@ -154,7 +154,10 @@ def attack(url: str, kinds: Sequence[str], stop: Any, answers: Any) -> None:
 
 def use_of(url: str, pid: int) -> dict[str, float]:
     """Memory and open files of a process; block KV in memory and questions that wait, if the application tells them."""
-    use = {"memory_mb": round(rss_mb(pid)), "open_files": len(list(Path(f"/proc/{pid}/fd").iterdir()))}
+    use: dict[str, float] = {
+        "memory_mb": round(rss_mb(pid)),
+        "open_files": len(list(Path(f"/proc/{pid}/fd").iterdir())),
+    }
     try:
         with urllib.request.urlopen(f"{url}/metrics", timeout=30) as response:  # noqa: S310
             found = dict(re.findall(r"^(\S+) (\S+)$", response.read().decode(), re.MULTILINE))
