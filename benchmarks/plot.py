@@ -44,10 +44,13 @@ def draw_encode(axes: Axes, result: dict[str, Any]) -> None:
 
 
 def draw_tiers(axes: Axes, result: dict[str, Any]) -> None:
-    """Time to first token by context, one line per tier."""
+    """Time to first token by context, one line per tier, and of computing everything again."""
     for tier in dict.fromkeys(row["tier"] for row in result["rows"]):
         rows = [row for row in result["rows"] if row["tier"] == tier]
         axes.plot([row["context"] for row in rows], [row["ttft_ms"] for row in rows], "o-", label=f"blocks on {tier}")
+    pure = {"read_ms": "all read", "encode_ms": "all encoded again", "full_ms": "full prefill"}
+    for name, label in pure.items() if "full_ms" in rows[-1] else ():
+        axes.plot([row["context"] for row in rows], [row[name] for row in rows], ":", label=label)
     _logarithmic(axes, result)
     axes.set_ylabel("time to first token, ms")
 

@@ -1,11 +1,10 @@
 """Answers a question: waits for admission, takes the sources, then gathers, assembles, prefills and decodes."""
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, get_args
 
@@ -17,9 +16,9 @@ from blockrag.cite import cite
 from blockrag.engine import KV_READERS, NO_ADAPTER_NOTE, NO_MEMORY, Engine
 from blockrag.errors import DeviceMemoryError, KVCorruptError, KVTierError, PromptTooLongError, ServerError
 from blockrag.events import Answer, Event, Mode, Piece, Queued, Report, Retrieved, Source
+from blockrag.gather import Gathered, Gatherer, Wanted
 from blockrag.generate import GREEDY, Sampling, StopStrings, TextStream, end_tokens, sampled
 from blockrag.kv.block_kv import BlockKV
-from blockrag.kv.streaming import begin
 from blockrag.kv.tiered import Lease, add_note
 from blockrag.prompt import Framing
 from blockrag.stopwatch import Stopwatch
@@ -60,7 +59,7 @@ class Request:
     n_tokens_saved: int = 0
     n_new_tokens: int = 0
     is_cut_off: bool = False
-    kv_hits: Counter[str] = field(default_factory=Counter)
+    gathered: Gathered = field(default_factory=Gathered)
     kv_misses: int = 0
     path: str = ""
     queued_ms: float = 0.0
@@ -164,6 +163,8 @@ def answer(engine: Engine, request: Request) -> Iterator[Piece | Answer]:
     if request.mode == "block" and engine.adapter is None:
         request.notes.append(NO_ADAPTER_NOTE)
     text, report = "".join(pieces), _report(request)
+    if engine.server is None:
+        engine.costs.keep()
     for observe in engine.observers:
         observe(report)
     yield Answer(
@@ -325,31 +326,30 @@ def _framing(engine: Engine, request: Request) -> Framing:
 
 
 def _gather(engine: Engine, request: Request, lease: Lease, streaming: bool) -> list[BlockKV]:
-    """KV of every source, in order: from the store (with `streaming`, perhaps still being read), or encoded now and
-    kept. Only blocks that must be encoded, or have no key yet, are tokenised."""
-    find = lease.open if streaming else lease.get
-    request.kv_hits, request.kv_misses, request.n_tokens_saved, request.n_prefill_tokens = Counter(), 0, 0, 0
-    found: dict[str, BlockKV] = {}
-    missing: dict[str, list[int]] = {}
+    """KV of every source, in order: from the store (with `streaming`, perhaps still being read), or encoded now. Only
+    blocks that must be encoded, or have no key yet, are tokenised."""
+    n_sinks = engine.model.format.n_sinks
     with request.watch.stage("kv_load"):
-        request.keys = keys = [_kv_key(engine, request, source) for source in request.sources]
-        with ThreadPoolExecutor(KV_READERS) as pool:
-            hits = list(pool.map(lambda key: find(key, request.notes), keys))
-        begin([hit.kv for hit in hits if hit is not None], engine.readers)
-        for key, source, hit in zip(keys, request.sources, hits, strict=True):
-            if hit is None:
-                missing[key] = _token_ids(engine, request, source)
-            else:
-                found[key] = hit.kv
-                request.kv_hits[hit.tier] += 1
-                request.n_tokens_saved += hit.kv.n_tokens - engine.model.format.n_sinks
-    with request.watch.stage("encode"):
-        for key, kv in engine.encode(missing, request.notes):
-            found[key] = kv
-            lease.put(key, kv, request.notes)
-            request.kv_misses += 1
-            request.n_prefill_tokens += len(missing[key])
-    return [found[key] for key in keys]
+        request.keys = [_kv_key(engine, request, source) for source in request.sources]
+        wanted = [
+            Wanted(key, n_sinks + source.n_tokens, partial(_token_ids, engine, request, source))
+            for key, source in zip(request.keys, request.sources, strict=True)
+        ]
+    gatherer = Gatherer(
+        lease,
+        engine.choose,
+        partial(engine.encode, notes=request.notes),
+        engine.model.kv_nbytes_per_token,
+        engine.readers,
+        request.watch,
+        request.notes,
+    )
+    gathered = request.gathered = gatherer.gather(wanted, streaming=streaming, at_once=KV_READERS)
+    request.kv_misses = gathered.n_encoded - gathered.n_again
+    request.n_prefill_tokens = gathered.n_tokens
+    n_kept = sum(gathered.found[key].n_tokens - n_sinks for key in request.keys)
+    request.n_tokens_saved = n_kept - gathered.n_tokens
+    return [gathered.found[key] for key in request.keys]
 
 
 def _report(request: Request) -> Report:
@@ -363,9 +363,11 @@ def _report(request: Request) -> Report:
         n_prefill_tokens=request.n_prefill_tokens,
         n_tokens_saved=request.n_tokens_saved,
         n_new_tokens=request.n_new_tokens,
-        kv_hits=dict(request.kv_hits),
+        kv_hits=dict(request.gathered.hits),
         kv_misses=request.kv_misses,
         path=request.path,
         queued_ms=request.queued_ms,
         notes=tuple(request.notes),
+        kv_again=request.gathered.n_again,
+        kv_choice=request.gathered.why,
     )

@@ -2,8 +2,9 @@
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -12,11 +13,12 @@ import torch
 from blockrag import arguments
 from blockrag.admission import FairQueue
 from blockrag.arguments import one_of
-from blockrag.attention.encode import encode_blocks, encode_prefix
+from blockrag.attention.encode import Encoded, encode_blocks, encode_prefix, pass_tokens
 from blockrag.attention.runner import make_runner
 from blockrag.errors import ArgumentError, DeviceMemoryError
 from blockrag.events import Report
 from blockrag.kv.block_kv import BlockKV
+from blockrag.kv.costs import ENCODE, Choice, Costs, Kept, Meter, choose
 from blockrag.kv.disk import DiskTier
 from blockrag.kv.key import kv_identity
 from blockrag.kv.memory import MemoryTier
@@ -51,6 +53,9 @@ SLOTS = {"cpu": 2, "cuda": 4}
 KV_READERS = max(4, min(16, os.cpu_count() or 4))
 """Threads that read block KV: reading and checking a file release the interpreter's lock, and a disk is fastest with
 several requests."""
+
+COSTS = "costs.json"
+"""File in the folder of the disk tier; see `blockrag.kv.costs`."""
 
 OTHER_PREFIXES = 16
 """Encoded prefixes with a caller's own instruction that are kept."""
@@ -105,6 +110,8 @@ class Engine:
         Admits questions.
     readers : Executor
         Threads that read block KV while its first layers are in use.
+    costs : Costs
+        What reading and encoding take here, as measured; see `choose`.
     server : VLLMClient or None
         Where answers are computed, if not here; see `blockrag.vllm.engine.ServedEngine`.
     """
@@ -135,6 +142,7 @@ class Engine:
         self.queue = FairQueue(slots)
         self.observers: list[Callable[[Report], None]] = []  # called with the report of each answer
         self.readers = make_readers(KV_READERS)
+        self.costs = self._costs()
 
     def __repr__(self) -> str:
         name = self.model.tokenizer.name_or_path or self.model.weights_id
@@ -291,6 +299,20 @@ class Engine:
         for n_done, (key, kv) in enumerate(self.encode(missing, []), start=1):
             self.kv.put(key, kv)
             tell(Progress("encode", reused + n_done, len(blocks), reused))
+        self.costs.keep()
+
+    def choose(self, kept: Sequence[Kept], missing: Sequence[int]) -> Choice:
+        """Decide which blocks of an answer to encode again although a slow tier has them; see `blockrag.kv.costs`."""
+        return choose(kept, missing, self.costs, partial(pass_tokens, self.model))
+
+    def _costs(self) -> Costs:
+        """Costs of this machine, kept in the folder of the disk tier."""
+        device, model = self.model.device, self.model
+        meters = {tier.name: tier.meter for tier in self.kv.tiers if tier.meter is not None}
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPUs"
+        machine = f"{name}, torch {torch.__version__}, {model.dtype}, model {model.weights_id[:16]}"
+        path = None if self.kv_dir is None else self.kv_dir / COSTS
+        return Costs({ENCODE: Meter(), **meters}, path, machine, overlap=device.type == "cuda")
 
     def encode(self, blocks: Mapping[str, Sequence[int]], notes: list[str]) -> Iterator[tuple[str, BlockKV]]:
         """Encode blocks given by key, yielding each key with its KV, not in the order given.
@@ -306,7 +328,7 @@ class Engine:
         while left:
             keys = list(left)
             try:
-                for encoded in encode_blocks(self.model, [left[key] for key in keys], self.prefix_kv):
+                for encoded in self._measured([left[key] for key in keys]):
                     del left[keys[encoded.number]]
                     yield keys[encoded.number], encoded.kv
             except torch.OutOfMemoryError:
@@ -315,6 +337,21 @@ class Engine:
                 has_evicted = True
             if left:
                 self.free_device_memory(notes)
+
+    def _measured(self, blocks: Sequence[Sequence[int]]) -> Iterator[Encoded]:
+        """Encode blocks, and add the time to the costs once all are encoded."""
+        encoding, seconds = encode_blocks(self.model, blocks, self.prefix_kv), 0.0
+        while True:
+            start = time.perf_counter()
+            encoded = next(encoding, None)
+            if self.model.device.type == "cuda":
+                torch.cuda.synchronize(self.model.device)
+            seconds += time.perf_counter() - start
+            if encoded is None:
+                break
+            yield encoded
+        n_sinks = self.model.format.n_sinks
+        self.costs.meters[ENCODE].add(pass_tokens(self.model, [n_sinks + len(block) for block in blocks]), seconds)
 
     def free_device_memory(self, notes: list[str]) -> None:
         """Evict every block KV from the device's memory that no answer in flight needs, and note it."""

@@ -65,7 +65,8 @@ class Report:
 
     `n_context_tokens` counts the blocks' tokens; `n_prefill_tokens` the tokens computed after the question came;
     `n_tokens_saved` the tokens reused from the cache. `kv_hits` counts blocks by tier. `path` names the runner's path:
-    see `blockrag.attention.runner`. `queued_ms` is the time in the queue, and no part of TTFT.
+    see `blockrag.attention.runner`. `queued_ms` is the time in the queue, and no part of TTFT. `kv_again` counts blocks
+    that a slow tier has and that were encoded again instead; `kv_choice` says why, see `blockrag.kv.costs`.
     """
 
     mode: Mode
@@ -85,6 +86,8 @@ class Report:
     path: str = ""
     queued_ms: float = 0.0
     notes: tuple[str, ...] = ()
+    kv_again: int = 0
+    kv_choice: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-ready values."""

@@ -23,7 +23,7 @@ COLUMNS = {
     "ttft": {"context", "full_ms", "block_ms", "assemble_ms", "query_ms", "floor_ms", "ratio", "times_floor"},
     "encode": {"context", "blocks", "encode_ms", "full_ms", "ratio", "share_of_matmul"},
     "decode": {"context", "token_ms", "plain_token_ms", "floor_ms", "share_of_bandwidth"},
-    "tiers": {"tier", "context", "load_ms", "ttft_ms", "gb_per_s", "share_of_link"},
+    "tiers": {"tier", "context", "load_ms", "ttft_ms", "read_ms", "encode_ms", "full_ms", "again", "share_of_link"},
 }
 
 

@@ -8,7 +8,7 @@ CUDA), blocks of any length are concatenated in packs of one size. Of a mixture 
 itself: how many tokens an expert computes together depends on all tokens of the batch.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -63,6 +63,14 @@ def encode_prefix(model: AnswerModel, token_ids: Sequence[int]) -> BlockKV:
     return next(_encode(model, [token_ids], no_sinks, None)).kv
 
 
+def pass_tokens(model: AnswerModel, lengths: Sequence[int]) -> int:
+    """Tokens that the passes compute which encode blocks of these lengths (sinks included), padding included."""
+    if has_packs(model):
+        return sum(n_tokens for _, n_tokens in pack(lengths))
+    buckets = Counter(_padded(length) for length in lengths)
+    return sum(-(-n // rows) * rows * length for length, n in buckets.items() for rows in [_n_rows(model, length)])
+
+
 def _encode(
     model: AnswerModel, parts: Sequence[Sequence[int]], sinks: torch.Tensor, prefix: BlockKV | None
 ) -> Iterator[Encoded]:
@@ -83,13 +91,23 @@ def _in_rows(
     by_length = defaultdict(list)
     for number, token_ids in enumerate(parts):
         length = len(sinks) + len(token_ids)
-        by_length[-(-length // LENGTH_STEP) * LENGTH_STEP].append(number)
+        by_length[_padded(length)].append(number)
     for length, numbers in sorted(by_length.items()):
-        n_rows = 1 if model.has_experts else max(1, BATCH_TOKENS[model.device.type] // length)
+        n_rows = _n_rows(model, length)
         for i in range(0, len(numbers), n_rows):
             batch = numbers[i : i + n_rows]
             rows = _encode_batch(model, [parts[n] for n in batch], sinks, prefix, (n_rows, length))
             yield from (Encoded(n, kv) for n, kv in zip(batch, rows, strict=True))
+
+
+def _padded(length: int) -> int:
+    """Tokens of the row of a block of `length` tokens."""
+    return -(-length // LENGTH_STEP) * LENGTH_STEP
+
+
+def _n_rows(model: AnswerModel, length: int) -> int:
+    """Rows of a batch of rows of `length` tokens."""
+    return 1 if model.has_experts else max(1, BATCH_TOKENS[model.device.type] // length)
 
 
 @torch.inference_mode()

@@ -106,7 +106,8 @@ def _ask(
 
 def _summary(answer: Answer) -> str:
     lines = [_source_line(source) for source in answer.sources]
-    return "\n".join([*lines, _cost_line(answer.report), *answer.report.notes])
+    choice = [f"Block KV: {answer.report.kv_choice}."] if answer.report.kv_again else []
+    return "\n".join([*lines, _cost_line(answer.report), *choice, *answer.report.notes])
 
 
 def _source_line(source: Source) -> str:

@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from blockrag.errors import KVCorruptError, KVMismatchError, KVTierError
 from blockrag.kv.block_kv import BlockKV
+from blockrag.kv.costs import Meter
 from blockrag.kv.policy import EvictionPolicy
 from blockrag.kv.reader import StoredFile
 from blockrag.kv.streaming import StreamingKV
@@ -52,6 +53,7 @@ class DiskTier(KVTier):
     """
 
     name = "disk"
+    meter: Meter
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class DiskTier(KVTier):
         policy: EvictionPolicy | None = None,
     ):
         super().__init__(budget_nbytes, policy)
+        self.meter = Meter()
         self.folder = folder
         self._identity, self._at_rest, self._pin_memory = identity, at_rest, pin_memory
         self._folder_times: dict[str, int] = {}
@@ -92,11 +95,13 @@ class DiskTier(KVTier):
         with self._lock:
             self._keep(key, file.nbytes)
 
-        def read(layers: slice) -> None:
-            with self._reading(key):
-                file.stored.read(layers)
+        kv, meter = file.stored.kv, self.meter
 
-        kv = file.stored.kv
+        def read(layers: slice) -> None:
+            with self._reading(key), meter.running() as work:
+                file.stored.read(layers)
+                work.amount = kv.keys[layers].nbytes + kv.values[layers].nbytes
+
         return StreamingKV(kv.keys, kv.values, kv.first_position, read=read, close=file.close)
 
     def put(self, key: str, kv: BlockKV) -> bool:

@@ -14,6 +14,7 @@ import fsspec
 
 from blockrag.errors import KVCorruptError, KVMismatchError, KVTierError
 from blockrag.kv.block_kv import BlockKV
+from blockrag.kv.costs import Meter
 from blockrag.kv.reader import kv_from_bytes
 from blockrag.kv.tier import KVTier
 from blockrag.kv.writer import AtRest, kv_to_bytes
@@ -48,12 +49,14 @@ class RemoteTier(KVTier):
     """
 
     name = "remote"
+    meter: Meter
     is_local = False
 
     def __init__(
         self, url: str, identity: str, *, read_only: bool = False, at_rest: AtRest = "exact", secret: bytes = b""
     ):
         super().__init__(None)
+        self.meter = Meter()
         self._identity, self._read_only, self._at_rest, self._secret = identity, read_only, at_rest, secret
         self._failure, self._retry_at = "", 0.0
         with self._failures("reach"):
@@ -62,13 +65,16 @@ class RemoteTier(KVTier):
     def get(self, key: str) -> BlockKV | None:
         """Fetch and verify; see `KVTier`."""
         path = self._path(key)
-        with self._failures("read"):
-            try:
-                data = self._store.cat_file(path)
-            except FileNotFoundError:
-                return None
         try:
-            return kv_from_bytes(self._opened(key, data), self._identity, key, self._at_rest)
+            with self.meter.running() as work:
+                with self._failures("read"):
+                    try:
+                        data = self._store.cat_file(path)
+                    except FileNotFoundError:
+                        return None
+                kv = kv_from_bytes(self._opened(key, data), self._identity, key, self._at_rest)
+                work.amount = kv.nbytes
+                return kv
         except (KVCorruptError, KVMismatchError):
             self.delete(key)
             raise

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 
 from blockrag.kv.block_kv import BlockKV
+from blockrag.kv.costs import Meter
 from blockrag.kv.policy import LRU, EvictionPolicy
 
 
@@ -29,10 +30,13 @@ class KVTier(ABC):
         Whether ``key in tier``, `keys` and `nbytes` are answered by this machine, without a network.
     n_evicted : int
         Block KVs evicted since the start.
+    meter : Meter or None
+        Seconds for a byte of block KV, in tiers where reading takes long; None in memory.
     """
 
     name: str
     is_local = True
+    meter: Meter | None = None
 
     def __init__(self, budget_nbytes: int | None, policy: EvictionPolicy | None = None):
         self.budget_nbytes = budget_nbytes

@@ -109,6 +109,11 @@ class TieredKV:
     def __contains__(self, key: str) -> bool:
         return any(self._has(tier, key) for tier in self.tiers)
 
+    def place(self, key: str) -> KVTier | None:
+        """The tier that will be read for `key`: the first local one that has it, else the first that is not local and
+        may have it; None if there is none."""
+        return next((tier for tier in self.tiers if not tier.is_local or self._has(tier, key)), None)
+
     def local_tiers_with(self, key: str) -> list[KVTier]:
         """The local tiers that have `key`, fastest first."""
         return [tier for tier in self.local_tiers if self._has(tier, key)]
@@ -161,10 +166,19 @@ class Lease:
             self._found.setdefault(key, []).append(hit)
         return hit
 
+    def place(self, key: str) -> KVTier | None:
+        """See `TieredKV.place`."""
+        return self._kv.place(key)
+
     def put(self, key: str, kv: BlockKV, notes: list[str] | None = None) -> None:
         """See `TieredKV.put`; pins the key."""
         self._pin(key)
         self._kv.put(key, kv, notes)
+
+    def renew(self, key: str, kv: BlockKV, tier: str) -> None:
+        """Keep `kv`, which is kept in `tier` already, in the faster tiers of its device; pins the key."""
+        self._pin(key)
+        self._kv.promote(key, kv, tier)
 
     def moved(self, key: str, kv: BlockKV) -> None:
         """Tell that `kv` is a complete copy of a found block on another device, which that device's tiers may keep."""
