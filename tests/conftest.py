@@ -1,5 +1,6 @@
 """Shared setup: real weights as session fixtures, no progress bars, one core per worker, the order of tests."""
 
+import asyncio
 import gc
 import os
 import tempfile
@@ -29,6 +30,18 @@ def pytest_collection_finish():
     """Take the million objects of imported modules out of garbage collection, which takes half a second with them."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def no_running_loop(request):
+    """Hide the event loop that an open browser leaves running in this thread: code outside the page starts its own."""
+    if "ui" in request.path.parts:
+        yield
+        return
+    loop = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    yield
+    asyncio._set_running_loop(loop)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from tests.tiny import tiny_engine
         ("id,id\n1,2\n", ""),
         ("Ida: yes, no\n\nPer: ok\n", ""),
         ("a,b\n1,2,3\n4\n5\n", ""),
-        ('"two\nlines",b\n1,2\n', ""),
+        ('"two\nlines",b\n1,2\n', '"two\nlines",b\n'),
         ("x" * 2000 + ",b\n1,2\n", ""),
     ],
 )

@@ -201,9 +201,10 @@ class ConversationPanel:
         with_menu: bool = True,
     ) -> Updates:
         """Draw the conversation as it is now. `saved` are its questions in the database, if they were read already."""
-        states = thread.thread(collection, self._questions, shown.conversation, saved)
+        conversation = shown.conversation  # may change meanwhile
+        states = thread.thread(collection, self._questions, conversation, saved)
         state = thread.selection(states, shown.turn) or QuestionState()
-        view = thread.view(collection, self._questions, shown.conversation, states, state)
+        view = thread.view(collection, self._questions, conversation, states, state)
         updates: Updates = {
             self.thread: view,
             self.sources: sources_view(state, shown.marks, shown.number),
@@ -213,8 +214,8 @@ class ConversationPanel:
         }
         if with_menu:
             choices = ask.conversation_choices(collection)
-            known = shown.conversation in [id for _, id in choices]
-            value = shown.conversation if known else None
+            known = conversation in [id for _, id in choices]
+            value = conversation if known else None
             updates[self.conversation] = gr.Dropdown(choices=choices, value=value)
             updates[self.delete] = gr.Button(interactive=known)
         return updates
@@ -261,7 +262,7 @@ class ConversationPanel:
             state = ask.begin(collection, question, CHOSEN[mode], shown.conversation, shown.marks, follow_up=follow_up)
             self._answer(collection, state, partial(ask.answer, collection, state, k, max_new_tokens))
             shown.conversation, shown.turn, shown.number = state.conversation, None, None
-            return {**self.draw(collection, shown), self._session.visitor: self._kept(visitor, shown)}
+            return {**self.draw(collection, shown), self._session.visitor: self._kept(collection, visitor, shown)}
 
     def _answer(self, collection: OpenCollection, state: QuestionState, answering: Any) -> None:
         if not self._questions.submit(collection, state, answering):
@@ -354,10 +355,11 @@ class ConversationPanel:
         self, collection: OpenCollection, shown: Shown, conversation: int | None, visitor: Any = None
     ) -> Updates:
         shown.conversation, shown.turn, shown.number, shown.marks = conversation, None, None, Marks()
-        kept = {} if visitor is None else {self._session.visitor: self._kept(visitor, shown)}
+        kept = {} if visitor is None else {self._session.visitor: self._kept(collection, visitor, shown)}
         return {**self.draw(collection, shown), self.source: {"empty": strings.NO_SOURCE}, **kept}
 
     @staticmethod
-    def _kept(visitor: Any, shown: Shown) -> dict:
-        """What the browser keeps, so that a reload shows the same conversation."""
-        return {**visitor, "conversation": shown.conversation}
+    def _kept(collection: OpenCollection, visitor: Any, shown: Shown) -> dict:
+        """What the browser keeps, so that a reload shows the same conversation. A new visitor's collection has its
+        number by now."""
+        return {**visitor, "collection": collection.record.id, "conversation": shown.conversation}

@@ -32,7 +32,7 @@ N_TOKENS = 16
 """Of an answer on a page: each token is an event and draws the page again."""
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def quick_pages():
     """Pages follow what changes sooner than people need."""
     with pytest.MonkeyPatch.context() as patch:

@@ -111,6 +111,7 @@ def asked(page: Page, question: str = "How long is river 3?") -> None:
     ask(page, question)
     expect(page.locator("#thread .turn")).to_have_count(before + 1)
     last = page.locator("#thread .turn").last
+    expect(page.locator("[data-busy=false]")).to_have_count(1)  # else a press lands on a button that is drawn again
     last.locator(".compare").click()
     expect(last.locator(".cost")).to_contain_text("instead of")
     expect(last.locator(".acts")).to_be_visible()

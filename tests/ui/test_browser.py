@@ -125,9 +125,9 @@ def test_asking_too_early_shows_an_error_and_a_bad_file_says_why(open_page, rive
     page = open_page()
     open_tab(page, "Ask")
     ask(page, "Anything?")
-    expect(page.locator("#thread .status.failed")).to_contain_text("There are no documents yet")
+    expect(page.locator(".toast-body")).to_contain_text("There are no documents yet")
     ask(page, "  ")
-    expect(page.locator(".toast-body")).to_contain_text("Type a question first")
+    expect(page.locator(".toast-body", has_text="Type a question first")).to_be_visible()
     bad = tmp_path / "bad.pdf"
     bad.write_text("no")
     upload(page, bad, rivers)

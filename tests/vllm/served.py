@@ -1,6 +1,8 @@
 """A vLLM engine in this process that serves SmolLM2 with its adapter, and our own engine beside it."""
 
+import json
 import os
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from blockrag.models import local_path  # noqa: E402
 from blockrag.models.load import load_answer_model  # noqa: E402
 from blockrag.models.shipped import find_adapter  # noqa: E402
 from blockrag.prompt import Prompt  # noqa: E402
+from blockrag.vllm.client import VLLMClient  # noqa: E402
 
 TOP = 20
 """Log-probabilities that are compared."""
@@ -161,3 +164,25 @@ def difference(one: Answered, other: Answered) -> float:
     common = one.logprobs.keys() & other.logprobs.keys()
     assert len(common) >= TOP // 2
     return max(abs(one.logprobs[token] - other.logprobs[token]) for token in common)
+
+
+def client_of(url) -> VLLMClient:
+    return VLLMClient(url, (), find_adapter("auto", "smollm2").prefix_visible)
+
+
+def answered(url, case: Case, block_mode: bool, n: int = 8) -> Answered:
+    """An answer with log-probabilities, as any client of the OpenAI API asks for them."""
+    body = {
+        "model": "block", "prompt": case.prompt, "max_tokens": n, "temperature": 0, "logprobs": TOP,
+        "return_tokens_as_token_ids": True, "return_token_ids": True, "ignore_eos": True,
+    }  # fmt: skip
+    if block_mode:
+        body["kv_transfer_params"] = {"blockrag": case.params}
+    request = urllib.request.Request(
+        f"{url}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=600) as response:
+        told = json.load(response)
+    choice = told["choices"][0]
+    logprobs = {int(name.removeprefix("token_id:")): p for name, p in choice["logprobs"]["top_logprobs"][0].items()}
+    return Answered(choice["token_ids"], logprobs, (told.get("kv_transfer_params") or {}).get("blockrag", {}))

@@ -14,8 +14,7 @@ from blockrag.models import local_path
 from blockrag.models.peft_format import export_peft
 from blockrag.models.shipped import find_adapter
 from tests.vllm.cases import WRONG
-from tests.vllm.served import difference
-from tests.vllm.test_servers import answered, client_of
+from tests.vllm.served import answered, client_of, difference
 
 pytestmark = [
     pytest.mark.slow,

@@ -1,9 +1,7 @@
 # ruff: noqa: E402
 """Servers over HTTP on one store: what one encoded the others use, also after it was killed."""
 
-import json
 import threading
-import urllib.request
 from contextlib import ExitStack
 
 import pytest
@@ -23,7 +21,7 @@ from blockrag.vllm.engine import ServedEngine
 from tests.samples import BOUNDS, CITIES
 from tests.tiny import WordEmbedder
 from tests.vllm.cases import NAMES, TOLERANCE, text_of
-from tests.vllm.served import TOP, Answered, Case, OwnEngine, difference
+from tests.vllm.served import Answered, Case, OwnEngine, answered, client_of, difference
 
 pytestmark = pytest.mark.slow
 
@@ -43,31 +41,9 @@ def serve(tmp_path_factory):
     )
 
 
-def client_of(url) -> VLLMClient:
-    return VLLMClient(url, (), find_adapter("auto", "smollm2").prefix_visible)
-
-
 def engine_of(url):
     model = describe_answer_model("smollm2", adapter=find_adapter("auto", "smollm2"))
     return ServedEngine(client_of(url), model, WordEmbedder(), "smollm2-135m")
-
-
-def answered(url, case: Case, block_mode: bool, n: int = 8) -> Answered:
-    """An answer with log-probabilities, as any client of the OpenAI API asks for them."""
-    body = {
-        "model": "block", "prompt": case.prompt, "max_tokens": n, "temperature": 0, "logprobs": TOP,
-        "return_tokens_as_token_ids": True, "return_token_ids": True, "ignore_eos": True,
-    }  # fmt: skip
-    if block_mode:
-        body["kv_transfer_params"] = {"blockrag": case.params}
-    request = urllib.request.Request(
-        f"{url}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=600) as response:
-        told = json.load(response)
-    choice = told["choices"][0]
-    logprobs = {int(name.removeprefix("token_id:")): p for name, p in choice["logprobs"]["top_logprobs"][0].items()}
-    return Answered(choice["token_ids"], logprobs, (told.get("kv_transfer_params") or {}).get("blockrag", {}))
 
 
 def assert_same(answer: Answered, ours: Answered):
