@@ -9,7 +9,7 @@ import operator
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from blockrag.errors import IndexStoreError
 from blockrag.events import Event, Mode, Source
 from blockrag.generate import GREEDY, Sampling
 from blockrag.index import BlockRef, DocumentRecord, FileIndex, Index, IndexedBlock
+from blockrag.language import language_note
 from blockrag.progress import OnProgress, Progress, ignore
 from blockrag.retrieval import Retrieval, find_sources
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, Block, Segmentation, SizeBounds, make_segmenter
@@ -49,10 +50,14 @@ def segment(
     bounds: SizeBounds | None = None,
     on_progress: OnProgress | None = None,
 ) -> Segmentation:
-    """Score a document's boundaries with the models of `engine`; see `Pipeline.segment`."""
+    """Score a document's boundaries with the models of `engine`; see `Pipeline.segment`. The segmentation's document
+    has one more note if its language is none that encoder or segmenter know."""
     arguments.instance("document", document, Document)
     if bounds is not None:
         arguments.instance("bounds", bounds, SizeBounds)
+    note = language_note(document.text, engine.embedder, segmenter)
+    if note and note not in document.notes:
+        document = replace(document, notes=(*document.notes, note))
     counter = engine.token_counter
     scorer = make_segmenter(segmenter, counter=counter, embed=engine.embedder.embed)
     return Segmentation.create(document, scorer, counter, bounds or SizeBounds(), on_progress)

@@ -99,4 +99,5 @@ def step(
     if before is not None and before.sha256 == document.sha256:
         if not document.metadata or document.metadata == before.metadata:
             return SyncStep("unchanged", document.source, before, document.notes)
-    return SyncStep("added" if before is None else "replaced", document.source, add(document), document.notes)
+    record = add(document)
+    return SyncStep("added" if before is None else "replaced", document.source, record, record.notes)

@@ -1,6 +1,7 @@
 """Which models are accepted; every refusal names what was found and what to do."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,18 @@ def test_every_verified_family_is_in_the_exactness_tests():
 
 
 def test_the_guide_names_every_verified_family():
-    guide = (Path(__file__).parent.parent / "docs" / "guides" / "models.md").read_text(encoding="utf-8")
-    assert [family for family in VERIFIED if f"`{family}`" not in guide] == []
+    listed = _page("docs/guides/models.md").split("\n## Families\n")[1].split("[Model families]")[0]
+    assert sorted(re.findall("`(.+?)`", listed)) == sorted(VERIFIED)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/faq.md", "docs/guides/models.md", "docs/models.md"])
+def test_pages_count_the_verified_families(page):
+    counts = re.findall(r"(\d+) (?:\[?families|verified)", _page(page))
+    assert counts and set(map(int, counts)) == {len(VERIFIED)}
+
+
+def _page(name):
+    return (Path(__file__).parent.parent / name).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("family", [*OTHER_FAMILIES, *WINDOWED, *EXPERTS, *MORE])

@@ -102,6 +102,8 @@ def test_the_command_line_searches_as_told(rag, tmp_path, monkeypatch, capsys):
     assert main([*ask, "--by", "lexical", "--document", "letters.txt", "--neighbours", "1"]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert {source["document"] for source in result["sources"]} == {"letters.txt"}
+    assert main([*ask, "-k", "1"]) == 0
+    assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["sources"]) == 1
     assert main([*ask, "--document", "nothing"]) == 2 and "no document is called" in capsys.readouterr().err
 
 

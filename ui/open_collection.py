@@ -129,7 +129,7 @@ class OpenCollection:
                 document, settings["segmenter"], bounds, float(settings["granularity"]), report
             )
         known = self.find(document.id)
-        row_id = self.store.documents.add(self.record.id, document, new, self.library.quota, upload_id)
+        row_id = self.store.documents.add(self.record.id, segmentation.document, new, self.library.quota, upload_id)
         if known is None or known.record.sha256 != document.sha256:
             self.segmentations.put(row_id, segmentation)
             self._build_tree(document.id)

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="block: cached block KV; full: ordinary attention over the same blocks; compare: both (default: block)",
     )
     parser.add_argument(
-        "--k", type=options.positive, default=8, help="number of blocks to retrieve (default: %(default)s)"
+        "-k", "--k", type=options.positive, default=8, help="number of blocks to retrieve (default: %(default)s)"
     )
     parser.add_argument(
         "--max-new-tokens",

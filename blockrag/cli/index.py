@@ -35,7 +35,6 @@ def run(args: argparse.Namespace) -> int:
             print(f"blockrag: {document}", file=sys.stderr)
             errors.append({"document": document.name, "reason": document.reason})
         else:
-            options.print_notes(document)
             added.append(add_document(pipeline, document, args)[1])
     if args.json:
         options.print_json(
@@ -57,13 +56,14 @@ def add_document(
     segmentation = pipeline.segment(document, args.segmenter, bounds, bars)
     record = pipeline.add(segmentation, args.granularity, bars)
     bars.close()
+    options.print_notes(segmentation.document)
     return record, {
         "document": record.name,
         "source": record.source,
         "document_id": record.id,
         "sha256": record.sha256,
         "encoding": document.encoding,
-        "notes": document.notes,
+        "notes": record.notes,
         "n_blocks": record.n_blocks,
         "n_tokens": record.n_tokens,
         "n_reused": bars.n_reused,

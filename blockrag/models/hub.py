@@ -10,7 +10,7 @@ from tqdm import tqdm
 from blockrag.errors import WeightsError
 from blockrag.models.catalog import HubFile
 
-FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "README.md"]
 """Files that are fetched; none needs to be unpickled."""
 
 TWICE = ["consolidated*"]

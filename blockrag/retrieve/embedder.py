@@ -24,6 +24,10 @@ PREFIXES = (
 so."""
 
 
+_CARD = re.compile(r"\A---\n(.*?)^---$", re.DOTALL | re.MULTILINE)
+_LANGUAGES = re.compile(r"^languages?:[ \t]*(\S[^\n]*$|\n(?:[ \t]*-[^\n]*\n)+)", re.MULTILINE)
+_CODE = re.compile(r"[a-z]{2,3}(?=$|[\s,\"'\]-])|multilingual")
+
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet")
 """Model types whose first position follows that of the padding token."""
 
@@ -82,6 +86,8 @@ class Embedder:
     ----------
     weights_id : str
         The given one, or, with a prefix before blocks, a hash of both.
+    languages : frozenset of str
+        Codes of the languages that the model's card names; empty if it names none, or "multilingual".
     """
 
     def __init__(
@@ -102,6 +108,7 @@ class Embedder:
         marked = f"{weights_id} {self.passage_prefix}"
         self.weights_id = hashlib.sha256(marked.encode()).hexdigest() if self.passage_prefix else weights_id
         self._model.max_seq_length = _longest(self._model)
+        self.languages = languages_of(folder)
         self._lock = threading.Lock()  # a fast tokenizer set to pad and truncate is not safe in two threads
 
     def __reduce__(self) -> tuple[type["Embedder"], tuple[Any, ...]]:
@@ -130,6 +137,15 @@ class Embedder:
                 convert_to_numpy=True,
                 show_progress_bar=False,
             )
+
+
+def languages_of(folder: Path) -> frozenset[str]:
+    """Codes of the languages that a model's card, ``README.md``, names; empty if it names none, or "multilingual"."""
+    card = folder / "README.md"
+    head = _CARD.match(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None
+    found = _LANGUAGES.search(head[1]) if head else None
+    codes = frozenset(_CODE.findall(found[1])) if found else frozenset()
+    return frozenset() if "multilingual" in codes else codes
 
 
 def _own_prefixes(model: Any, name: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from blockrag.errors import BlockRAGError
 from blockrag.events import Source
 from storage.errors import LimitError
 from tests.document_files import FIELD
+from tests.samples import LANGUAGES
 from tests.ui.conftest import Slow
 from tests.ui.serving import SECRET, TEXT, index_all, load_files, only_document, read_waiting, visitor
 from ui import strings
@@ -41,6 +42,15 @@ def test_a_row_tells_what_was_left_out_and_guessed(service, tmp_path):
     last = load_files(collection, [path, FIELD / "c32_pagecross.pdf"])
     guessed, left_out = (row["notes"] for row in last["rows"])
     assert guessed[0].startswith("Read as ") and left_out[0].startswith('The line "Harbour Rules')
+
+
+def test_a_row_tells_that_the_models_do_not_know_a_documents_language(service, tmp_path):
+    collection = visitor(service)
+    service.library.engine.embedder.languages = frozenset({"en"})
+    spanish = tmp_path / "es.txt"
+    spanish.write_text(LANGUAGES["es"] * 9)
+    (row,) = load_files(collection, [spanish])["rows"]
+    assert row["notes"][0].startswith("The text seems to be Spanish: the encoder knows English")
 
 
 def test_loading_stops_and_resumes_after_a_restart(service, tmp_path):
