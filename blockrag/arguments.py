@@ -23,6 +23,9 @@ _UNITS = {
     "GI": 1 << 30,
     "TI": 1 << 40,
 }
+LONGEST_PATH, LONGEST_NAME = 4095, 255
+"""Bytes of a path and of each name in it, on Linux; a longer one is a text that was given as a path."""
+
 _HALF = re.compile("[\ud800-\udfff]")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?\s*", re.IGNORECASE)
 
@@ -129,9 +132,13 @@ def path_of(name: str, value: Any, what: str = "the path of a file") -> Path:
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise ArgumentError(f"{name} is {shown(value)}; give {what}")
     try:
-        return Path(value).expanduser()
+        found = Path(value).expanduser()
     except RuntimeError as error:
         raise ArgumentError(f"{name} is {shown(str(value))}; {error}") from error
+    encoded = str(found).encode("utf-8", "surrogatepass")
+    if len(encoded) > LONGEST_PATH or max(map(len, encoded.split(os.sep.encode()))) > LONGEST_NAME:
+        raise ArgumentError(f"{name} is {shown(str(value))}, which is too long for a path; give {what}")
+    return found
 
 
 def folder(name: str, value: Any) -> Path:

@@ -90,7 +90,7 @@ def language_note(text: str, embedder: "Embedder", segmenter: str) -> str:
     if code is None:
         return ""
     learned = SEGMENTERS.get(segmenter, frozenset())
-    known = getattr(embedder, "languages", frozenset())
+    known: frozenset[str] = getattr(embedder, "languages", frozenset())
     said = []
     if known and code not in known:
         said.append(

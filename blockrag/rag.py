@@ -10,9 +10,10 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import blockrag  # its names are imported on first use: the model libraries take seconds
 from blockrag import arguments
@@ -317,8 +318,9 @@ class BlockRAG:
         return self.pipeline.search(question, k, blockrag.Retrieval() if retrieval is None else retrieval)
 
     async def aask(self, question: str, **options: Any) -> Answer:
-        """`ask` in a thread."""
-        return await asyncio.to_thread(self.ask, question, **options)
+        """`ask` in a thread; cancelling stops it."""
+        async with aclosing(aiter(self.stream(question, **options))) as events:
+            return cast(Answer, [event async for event in events][-1])
 
     def documents(self) -> "list[DocumentRecord]":
         """All documents, in the order they were added."""

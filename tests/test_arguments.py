@@ -139,7 +139,7 @@ def test_an_empty_path_is_not_the_current_folder(rag, monkeypatch, tmp_path):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     (tmp_path / "here" / "a.txt").write_text("A text.")
-    for wrong in ("", None, 3, Odd()):
+    for wrong in ("", None, 3, Odd(), "A text instead of a path. " * 20):
         for call in (rag.index, rag.update, rag.sync, load, lambda path: list(load_many([path]))):
             with pytest.raises(ArgumentError, match="(a source|source|folder) is "):
                 call(wrong)

@@ -1,6 +1,7 @@
 """How the library's objects behave: printed, closed, awaited, and with folders and devices given by users."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from blockrag.cli import main
 from blockrag.errors import ArgumentError, BlockRAGError, IndexStoreError, SegmentationError
 from blockrag.events import Answer, Piece
 from blockrag.progress import Progress, ProgressBars, ignore, progress_bars
-from tests.samples import CITIES
+from tests.samples import CITIES, RIVERS
 from tests.tiny import tiny_engine
 
 QUESTION = "Which river flows through Rome?"
@@ -107,6 +108,37 @@ def test_leaving_an_async_stream_gives_its_slot_back(rag):
     before = rag.engine.queue.n_admitted
     asyncio.run(leave())
     assert rag.engine.queue.n_admitted == before
+
+
+def test_a_cancelled_question_stops(rag):
+    async def cancel() -> int:
+        task = asyncio.create_task(rag.aask(QUESTION, max_new_tokens=2000))
+        while not rag.engine.queue.n_admitted:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return rag.engine.queue.n_admitted
+
+    assert asyncio.run(cancel()) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_has_a_connection_and_locks_of_its_own(tmp_path):
+    rag = BlockRAG(tiny_engine(tmp_path / "kv"), tmp_path / "index")
+    rag.index(CITIES, segmenter="structural")
+    child = os.fork()
+    if not child:
+        try:
+            rag.index(RIVERS, segmenter="structural")
+            rag.close()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert [record.name for record in rag.documents()] == [CITIES.name, RIVERS.name]
+    assert {source.document for source in rag.search("River 3 is 3 kilometres long", k=1)} == {RIVERS.name}
+    rag.delete(rag.documents()[0].id)
 
 
 def test_bars_are_for_terminals(monkeypatch):

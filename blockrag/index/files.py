@@ -2,11 +2,14 @@
 blocks that it found, and a document's text is its blocks, joined."""
 
 import json
+import os
 import sqlite3
+import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
+from weakref import WeakSet
 
 import numpy as np
 
@@ -53,14 +56,25 @@ class FileIndex(Index):
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         try:
-            self._sql = sqlite3.connect(directory / "index.sqlite", timeout=BUSY_S, check_same_thread=False)
-            for pragma in ("foreign_keys", "secure_delete"):
-                self._sql.execute(f"PRAGMA {pragma} = ON")
-            self._sql.execute("PRAGMA journal_mode = WAL")
+            self._connect()
             self._open(made_by)
             self._refresh()
         except sqlite3.DatabaseError as error:
             raise IndexStoreError(f"{directory} holds no readable index: {error}") from error
+        _OPEN.add(self)
+
+    def _connect(self) -> None:
+        self._sql = sqlite3.connect(self.directory / "index.sqlite", timeout=BUSY_S, check_same_thread=False)
+        for pragma in ("foreign_keys", "secure_delete"):
+            self._sql.execute(f"PRAGMA {pragma} = ON")
+        self._sql.execute("PRAGMA journal_mode = WAL")
+
+    def reconnect(self) -> None:
+        """Open the file again, in a process that a fork made: SQLite's connections cannot be used in two."""
+        if isinstance(self._sql, sqlite3.Connection):
+            _INHERITED.append(self._sql)
+            self._lock = threading.RLock()
+            self._connect()
 
     def _open(self, made_by: dict[str, str]) -> None:
         with self._transaction():
@@ -317,6 +331,20 @@ class FileIndex(Index):
                 if len(sample) >= SAMPLE_CHARS:
                     break
         return header_of(media_type, sample[:SAMPLE_CHARS])
+
+
+_OPEN: WeakSet[FileIndex] = WeakSet()
+_INHERITED: list[sqlite3.Connection] = []
+"""Connections of the parent process; closing them would write to its files."""
+
+
+def _reconnect_all() -> None:
+    for index in list(_OPEN):
+        index.reconnect()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_reconnect_all)
 
 
 class _Closed:

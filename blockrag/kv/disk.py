@@ -70,13 +70,17 @@ class DiskTier(KVTier):
         self.folder = folder
         self._identity, self._at_rest, self._pin_memory = identity, at_rest, pin_memory
         self._folder_times: dict[str, int] = {}
-        self._writing = FileLock(folder / ".lock")
         with self._failures("open"):
             folder.mkdir(parents=True, exist_ok=True)
             self._rescan()
         with suppress(KVTierError), self._failures("clean up"), self._writing:  # a read-only disk can still be read
             self._clean_up()
             self._make_room(0)
+
+    @property
+    def _writing(self) -> FileLock:
+        """One writer at a time; a new lock, since one that a fork inherits is refused."""
+        return FileLock(self.folder / ".lock")
 
     def get(self, key: str) -> BlockKV | None:
         """Read from disk; see `KVTier`."""

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import threading
 import warnings
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing
 from dataclasses import fields
 from inspect import signature
 from typing import Any, TypeVar, get_args
@@ -198,8 +200,8 @@ class BlockAttentionLLM(CustomLLM):
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """See `chat`; runs in a thread."""
-        return await _in_thread(lambda: last(chat_responses(self._chat(messages, **kwargs))))
+        """See `chat`; runs in a thread, and stops when it is cancelled."""
+        return await _last_in_thread(chat_responses(self._chat(messages, **kwargs)))
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
@@ -231,8 +233,8 @@ class BlockAttentionLLM(CustomLLM):
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """See `complete`; runs in a thread."""
-        return await _in_thread(lambda: last(completions(self._complete(prompt, formatted, **kwargs))))
+        """See `complete`; runs in a thread, and stops when it is cancelled."""
+        return await _last_in_thread(completions(self._complete(prompt, formatted, **kwargs)))
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
@@ -306,15 +308,23 @@ def _sources(engine: Engine, chat: Chat) -> tuple[Source, ...]:
     return tuple(sources)
 
 
-async def _in_thread(work: Callable[[], T]) -> T:
-    """Run `work` in a thread and return its result."""
-    return await asyncio.to_thread(work)
+async def _last_in_thread(responses: Generator[T, Any, Any]) -> T:
+    """The last of `responses`, each computed in a thread."""
+    async with aclosing(_each_in_thread(responses)) as each:
+        return last(iter([response async for response in each]))
 
 
 async def _each_in_thread(items: Generator[T, Any, Any]) -> AsyncGenerator[T, None]:
-    """Yield each item as it comes; closing this generator closes `items`."""
+    """Yield each item as it comes; closing this generator closes `items`, once the item at work is done."""
+    lock = threading.Lock()
+
+    def step() -> T | object:
+        with lock:
+            return next(items, _END)
+
     try:
-        while (item := await asyncio.to_thread(next, items, _END)) is not _END:
+        while (item := await asyncio.to_thread(step)) is not _END:
             yield item  # type: ignore[misc]
     finally:
-        items.close()
+        with lock:
+            items.close()

@@ -134,6 +134,30 @@ def test_async_is_the_same_and_lets_the_loop_go_on(llm):
     assert text == texts == llm.complete(QUESTION).text and beats > 10
 
 
+def test_a_cancelled_answer_stops_and_gives_its_slot_back(llm):
+    """Cancelling a stream raised ValueError, as its generator was at work, and `achat` went on to the end."""
+    queue = llm.engine.queue
+
+    async def read_stream():
+        async for _ in await llm.astream_chat(chat_of(), max_tokens=2000):
+            pass
+
+    async def cancel(task):
+        while not queue.n_admitted:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert queue.n_admitted == 0
+
+    async def all_of_them():
+        for ask in (read_stream, lambda: llm.achat(chat_of(), max_tokens=2000)):
+            await cancel(asyncio.create_task(ask()))
+
+    asyncio.run(all_of_them())
+
+
 def test_token_counters_get_exact_counts(llm):
     counter = TokenCountingHandler()
     llm.callback_manager = CallbackManager([counter])
