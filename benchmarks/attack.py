@@ -35,7 +35,7 @@ from benchmarks.common import commit
 from benchmarks.visitors import measure, rss_mb
 
 TEXT = "The harbour master's boat is late again. " * 90_000
-SETTLE_S = 5.0
+SETTLE_S, PREPARES_S = 5.0, 300.0
 ADDRESS = "203.0.113.9"
 """The attacker's, as a proxy would tell it."""
 
@@ -53,14 +53,14 @@ class Attacker:
 
     def run(self, kinds: Sequence[str]) -> None:
         """Attack in these ways."""
-        self._own_collection()
         threads = [threading.Thread(target=self._repeat, args=(getattr(self, kind),)) for kind in kinds]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
-    def _own_collection(self) -> None:
+    def prepare(self) -> None:
+        """Make a collection to ask."""
         self._token = self._call("new_collection", ["attacker"])["collection"]
         self._call("add_text", ["a.txt", TEXT[:20_000], self._token])
 
@@ -145,9 +145,11 @@ class Attacker:
 
 
 def attack(url: str, kinds: Sequence[str], stop: Any, answers: Any) -> None:
-    """Attack until `stop` is set, and put the count of the answers into a queue."""
-    os.nice(19)
+    """Prepare, tell it by a queue, attack until `stop` is set, and put the count of the answers into the queue."""
     attacker = Attacker(url, stop)
+    attacker.prepare()
+    answers.put({})
+    os.nice(19)
     attacker.run(kinds)
     answers.put(dict(attacker.answers))
 
@@ -178,6 +180,7 @@ def compare(
     stop, answers = context.Event(), context.Queue()
     attacker = context.Process(target=attack, args=(url, kinds, stop, answers))
     attacker.start()
+    answers.get(timeout=PREPARES_S)
     attacked = measure(url, n_visitors, 0, minutes, pause_s, pid)
     during = use_of(url, pid)
     stop.set()

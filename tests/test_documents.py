@@ -23,7 +23,9 @@ from blockrag.documents import (
     worker,
     zips,
 )
+from blockrag.documents.media import media_type
 from blockrag.documents.readers import READERS
+from blockrag.documents.zips import MAX_MEMBERS
 from blockrag.errors import DocumentError
 from tests.document_files import epub, pdf, slides, unzipped, word, zipped
 
@@ -396,3 +398,11 @@ def test_pages_are_told_where_there_are_some():
     assert load(b"text", "a.txt").page_of(2) is None
     document = load(slides(), "d.pptx")
     assert [document.page_of(document.text.index(title)) for title in ("First", "Second")] == [1, 2]
+
+
+def test_a_zip_of_millions_of_members_is_refused_before_they_are_listed(monkeypatch):
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("it was taken apart"))
+    data = b"PK\x03\x04" + b"PK\x01\x02" * (MAX_MEMBERS + 1)
+    for name in ("a.odt", "a.docx", "a"):
+        with pytest.raises(DocumentError, match="zip bomb"):
+            media_type(name, data)

@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ui.bodies import Bodies, BodyError, BodyLimits
+from ui.connections import address_group
 from ui.logins import ADDRESS, Logins
 from ui.monitoring import REFUSALS
 
@@ -33,6 +34,9 @@ _UNUSED = "token deep_link dev/ process_recording vibe- undo-vibe- profiling run
 CLOSED = ("/monitoring", *("/gradio_api/" + name for name in _UNUSED.split()))
 """Routes of Gradio that this page does not use; one tells a login's token to scripts, one writes files."""
 
+MCP = "/gradio_api/mcp"
+"""Gradio answers a call of a tool by a request to itself, with the headers of the call."""
+
 SPACE_FRAMES = ("https://huggingface.co", "https://*.huggingface.co")
 """Sites that show a Hugging Face Space in a frame."""
 
@@ -47,6 +51,7 @@ CSP = (
 IN_FRAME = "SameSite=None; Secure; Partitioned"
 """Attributes of a cookie that a browser sends although another site shows the page in a frame."""
 
+_FORWARDED = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
 _RANGE = re.compile(r"bytes=\d{1,15}-\d{0,15}", re.ASCII)
 _SECRET = re.compile(r"[\w-]{32,128}", re.ASCII)
 
@@ -113,6 +118,8 @@ class Guard:
         elif scope["type"] == "websocket":  # no page of ours opens one
             await send({"type": "websocket.close", "code": 1008})
         else:
+            if scope["path"].startswith(MCP):
+                scope = _with_its_address(scope)
             await self._answer(scope, receive, self._with_headers(scope, send))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -153,7 +160,8 @@ class Guard:
             return None  # Gradio checks the login, and shows the form
         if scope["path"].rstrip("/") != "/login":
             return None if used & app.tokens.keys() else _refuse(401, "log in first")
-        ADDRESS.set(scope["client"][0] if scope["client"] else "")
+        address = scope["client"][0] if scope["client"] else ""
+        ADDRESS.set(address_group(address) or address)
         try:
             logins.admit(ADDRESS.get())
         except HTTPException as error:
@@ -175,6 +183,14 @@ class Guard:
             await send(message)
 
         return send_with_headers
+
+
+def _with_its_address(scope: Scope) -> Scope:
+    """Return a request whose headers tell where it comes from, so that a request made from it, which comes from this
+    machine and is believed, tells the same."""
+    headers = [(name, value) for name, value in scope["headers"] if name not in _FORWARDED]
+    address = scope["client"][0] if scope.get("client") else ""
+    return {**scope, "headers": [*headers, (b"x-forwarded-for", address.encode("latin-1"))]}
 
 
 def _refuse(status: int, reason: str) -> PlainTextResponse:

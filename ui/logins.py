@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 
+import anyio
 import anyio.to_thread
 from starlette.exceptions import HTTPException
 
@@ -21,7 +22,7 @@ MAX_SESSIONS = 10
 """Of one user at once; the oldest end first."""
 
 ADDRESS: ContextVar[str] = ContextVar("address", default="")
-"""Where the login that is being answered comes from."""
+"""Where the login that is being answered comes from: an address, or a /64 network of IPv6."""
 
 
 class Logins:
@@ -38,6 +39,7 @@ class Logins:
     def __init__(self, auth: Auth, clock: Callable[[], float] = time.monotonic):
         self._auth, self._clock = auth, clock
         self._lock = threading.Lock()
+        self._threads = anyio.CapacityLimiter(1)  # its own: whoever waits for a hash takes no thread of other requests
         self._failures: dict[tuple[str, str], deque[float]] = {}
         self._known: set[tuple[str, str]] = set()  # names, and addresses from which they logged in
         self._times: dict[str, tuple[float, float]] = {}  # of a session: begin, last request
@@ -52,15 +54,20 @@ class Logins:
             in before.
         """
         address = ADDRESS.get()
-        self.admit(address, "" if (name, address) in self._known else name)
-        right = await anyio.to_thread.run_sync(self._auth, name, password)
-        with self._lock:
-            if right:
+        name_key = () if (name, address) in self._known else (("name", name),)
+        self.admit(address, name if name_key else "")
+        now, keys = self._clock(), (*name_key, ("address", address))
+        with self._lock:  # counted now: many may be sent before the first is hashed
+            for key in keys:
+                self._failures.setdefault(key, deque(maxlen=MAX_FAILURES)).append(now)
+            self._forget()
+        right = await anyio.to_thread.run_sync(self._auth, name, password, limiter=self._threads)
+        if right:
+            with self._lock:
                 self._known.add((name, address))
-            else:
-                for key in (("name", name), ("address", address)):
-                    self._failures.setdefault(key, deque(maxlen=MAX_FAILURES)).append(self._clock())
-                self._forget()
+                for times in filter(None, map(self._failures.get, keys)):
+                    if now in times:
+                        times.remove(now)
         return right
 
     def admit(self, address: str, name: str = "") -> None:
@@ -75,7 +82,7 @@ class Logins:
     def _forget(self) -> None:
         before = self._clock() - FAILURES_S
         if len(self._failures) > 10_000:
-            self._failures = {key: times for key, times in self._failures.items() if times[-1] > before}
+            self._failures = {key: times for key, times in self._failures.items() if times and times[-1] > before}
 
     def end_expired(self, tokens: dict[str, str], used: set[str]) -> None:
         """Remove the sessions that have ended from Gradio's ``{token: user}``; `used` are those of this request."""

@@ -161,9 +161,9 @@ def _by_content(name: str, data: bytes) -> str | None:
     if data.startswith(b"{\\rtf"):
         return RTF
     if data.startswith(ZIP):
+        inside = {member.lower() for member in members(name, data)}  # first: it refuses millions of them unread
         if (stated := mimetype(data)) in (ODT, ODS, ODP):
             return stated
-        inside = {member.lower() for member in members(name, data)}
         return next((found for member, found in _ZIP_MEMBERS if member.lower() in inside), "a zip archive")
     if b"%PDF-" in data[:1024]:  # readers allow some bytes before it
         return PDF

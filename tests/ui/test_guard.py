@@ -7,15 +7,19 @@ import itertools
 import json
 import random
 import socket
+import threading
 import time
 import types
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
+import anyio
+import anyio.to_thread
 import gradio as gr
 import pytest
 from gradio.components.api_component import Api
 from gradio.data_classes import PredictBodyInternal
+from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 
 from blockrag.admission import FairQueue
@@ -28,7 +32,7 @@ from ui.connections import Connection, ConnectionTable, limit_connections
 from ui.guard import VISITOR_COOKIE, Guard, HostRule
 from ui.inputs import checked
 from ui.limits import Limits
-from ui.logins import FAILURES_S, IDLE_S, MAX_FAILURES, MAX_SESSIONS, SESSION_S, Logins
+from ui.logins import ADDRESS, FAILURES_S, IDLE_S, MAX_FAILURES, MAX_SESSIONS, SESSION_S, Logins
 from ui.monitoring import REGISTRY
 from ui.page import DELETE_CACHE
 from ui.server import Server
@@ -488,6 +492,34 @@ def test_wrong_passwords_are_throttled_by_name_and_by_address(users, clock):
     assert log_in(url, "anna", "pass", **elsewhere)[0] == 200
 
 
+def test_passwords_that_are_sent_at_once_are_counted_before_they_are_hashed(clock):
+    gate, checked, borrowed = threading.Event(), [], []
+    logins = Logins(lambda name, password: checked.append(name) or not gate.wait(10), clock)
+
+    async def attempt():
+        with contextlib.suppress(HTTPException):
+            await logins.check("anna", "wrong")
+
+    async def attempts():
+        ADDRESS.set("10.0.0.1")
+        tasks = [asyncio.create_task(attempt()) for _ in range(3 * MAX_FAILURES)]
+        await asyncio.sleep(0.05)
+        borrowed.append(anyio.to_thread.current_default_thread_limiter().borrowed_tokens)
+        gate.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(attempts())
+    assert len(checked) == MAX_FAILURES
+    assert borrowed == [0], "pages and files are served by these threads"
+
+
+def test_a_network_of_ipv6_is_throttled_as_one_address(users):
+    url, _ = users
+    for i in range(MAX_FAILURES):
+        assert log_in(url, f"name{i}", "wrong", x_forwarded_for=f"2001:db8::{i:x}")[0] == 400
+    assert log_in(url, "anna", "pass", x_forwarded_for="2001:db8::ffff")[0] == 429
+
+
 @pytest.mark.parametrize("step_s, n", [(IDLE_S + 1, 1), (IDLE_S / 2, round(2 * SESSION_S / IDLE_S) + 1)])
 def test_sessions_expire(users, clock, step_s, n):
     url, _ = users
@@ -662,6 +694,25 @@ def called(url: str, name: str, data: list, **headers) -> str:
         url, path, "POST", json.dumps({"data": data}).encode(), content_type="application/json", **headers
     )
     return request(url, f"{path}/{json.loads(said)['event_id']}", **headers)[2].decode()
+
+
+def test_a_tool_call_tells_its_own_address_and_no_other():
+    """Gradio's MCP server passes the headers on in a request of its own, which comes from this machine."""
+    seen = []
+
+    async def app(scope, _receive, _send):
+        seen.append(dict(scope["headers"]))
+
+    async def receive():
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    headers = [(b"host", b"a.example"), (b"x-forwarded-for", b"10.0.0.1"), (b"x-real-ip", b"10.0.0.1")]
+    guard = Guard(app, HostRule(only_known=False))
+    for path in ("/gradio_api/mcp/", "/gradio_api/queue/join"):
+        scope = {"type": "http", "path": path, "method": "POST", "headers": headers, "client": ("203.0.113.9", 5)}
+        asyncio.run(guard(scope, receive, None))
+    tool, other = seen
+    assert tool == {b"host": b"a.example", b"x-forwarded-for": b"203.0.113.9"} and other == dict(headers)
 
 
 def test_a_login_is_charged_and_not_its_address(service):
