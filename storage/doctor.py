@@ -137,7 +137,12 @@ def _uploads(library: Library) -> Iterator[Trouble]:
                 "its file is gone",
                 partial(library.store.documents.fail, upload.id, LOST),
             )
-    known = {upload.file for upload in uploads}
+    files = library.store.documents.files()
+    for id, file in files.items():
+        if not (library.received / file).is_file():
+            forget = partial(library.store.documents.forget_file, id)
+            yield Trouble(f"document {id}", "the file that it was read from is gone", forget)
+    known = {upload.file for upload in uploads} | {*files.values()}
     for path in sorted(library.received.iterdir()):
         if path.name not in known:
             yield Trouble("uploads", f"{path.name} belongs to no upload", partial(path.unlink, missing_ok=True))

@@ -21,7 +21,8 @@ from storage.shared import document_row, keys_of_document, lock_collection, rele
 @dataclass(frozen=True)
 class DocumentRecord:
     """A document without its text. `id` is its row; `document_id`, the hash of its source, is what pages and programs
-    call it by; `sha256` is its version; `encoding` and `notes` are what its reader said of the file."""
+    call it by; `sha256` is its version; `encoding` and `notes` are what its reader said of the file; `file` is the name
+    of the kept file in the folder of uploads."""
 
     id: int
     document_id: str
@@ -34,11 +35,12 @@ class DocumentRecord:
     encoding: str = ""
     notes: tuple[str, ...] = ()
     n_pages: int | None = None
+    file: str | None = None
 
 
 @dataclass(frozen=True)
 class UploadRecord:
-    """An uploaded file: waiting to be read, or failed for a reason."""
+    """An uploaded file: waiting to be read, or failed for a reason. `source` is its document's, if not the name."""
 
     id: int
     collection_id: int
@@ -48,18 +50,21 @@ class UploadRecord:
     state: str
     reason: str
     encoding: str | None = None
+    source: str | None = None
+    ocr: bool = False
 
 
 @dataclass(frozen=True)
 class Quota:
-    """Most documents and characters of one collection, most characters of all collections together, and most bytes of
-    files that wait to be read, of one collection and of all."""
+    """Most documents and characters of one collection, most characters of all collections together, most bytes of files
+    that wait to be read, of one collection and of all, and most bytes of all files together, kept ones included."""
 
     n_documents: int = 10_000
     n_chars: int = 1 << 30
     n_chars_in_all: int = 4 << 30
     waiting_bytes: int = 4 << 30
     waiting_bytes_in_all: int = 16 << 30
+    file_bytes_in_all: int = 16 << 30
 
 
 DEFAULT_QUOTA = Quota()
@@ -114,6 +119,7 @@ class Documents:
                 session.add(row)
             else:
                 _drop_text(session, collection, row)
+                row.file = None
             row.name, row.media_type, row.sha256 = document.name, document.media_type, document.sha256
             row.n_chars, row.added_s = len(document.text), self._clock()
             _describe(row, document)
@@ -167,6 +173,32 @@ class Documents:
         self._database.wipe_deleted()
         return orphans
 
+    def rename(self, id: int, name: str) -> None:
+        """Give a document another name; its source stays. Raises NotFoundError."""
+        with self._database.write() as session:
+            document_row(session, id).name = name[: models.NAME_CHARS]
+
+    def keep_file(self, id: int, upload_id: int) -> None:
+        """Make an upload's file the document's, and forget the upload. Raises NotFoundError."""
+        with self._database.write() as session:
+            row, upload = document_row(session, id), session.get(models.Upload, upload_id)
+            if upload is not None:
+                row.file = upload.file
+                session.delete(upload)
+
+    def forget_file(self, id: int) -> None:
+        """Note that a document's file is not kept any more."""
+        with self._database.write() as session:
+            session.execute(update(models.Document).where(models.Document.id == id).values(file=None))
+
+    def files(self, collection_id: int | None = None) -> dict[int, str]:
+        """Names of the kept files of one collection, or of all, by the document's row."""
+        query = select(models.Document.id, models.Document.file).where(models.Document.file.is_not(None))
+        if collection_id is not None:
+            query = query.where(models.Document.collection_id == collection_id)
+        with self._database.read() as session:
+            return {id: file for id, file in session.execute(query) if file}
+
     def totals(self, collection_id: int | None = None) -> tuple[int, int]:
         """Number of documents and of their characters, in one collection or in all."""
         query = select(func.count(), func.coalesce(func.sum(models.Document.n_chars), 0)).select_from(models.Document)
@@ -178,9 +210,10 @@ class Documents:
 
     def receive(
         self, collection_id: int, name: str, file: str, nbytes: int, encoding: str | None = None,
-        quota: Quota = DEFAULT_QUOTA,
+        quota: Quota = DEFAULT_QUOTA, source: str | None = None, ocr: bool = False,
     ) -> int:  # fmt: skip
-        """Add an upload that waits to be read, in this encoding if one is named. Returns its id.
+        """Add an upload that waits to be read: in this encoding if one is named, as the document of this source if that
+        is not its name, scanned pages too with `ocr`. Returns its id.
 
         Raises
         ------
@@ -195,7 +228,7 @@ class Documents:
                 raise LimitError("too many files wait to be read; try again when some are")
             row = models.Upload(
                 collection_id=collection_id, name=name[: models.NAME_CHARS], file=file, nbytes=nbytes,
-                state="waiting", reason="", received_s=self._clock(), encoding=encoding,
+                state="waiting", reason="", received_s=self._clock(), encoding=encoding, source=source, ocr=ocr,
             )  # fmt: skip
             session.add(row)
             session.flush()
@@ -220,7 +253,18 @@ class Documents:
             query = query.where(models.Upload.collection_id == collection_id)
         with self._database.read() as session:
             return [
-                UploadRecord(r.id, r.collection_id, r.name, r.file, r.nbytes, r.state, r.reason, r.encoding)
+                UploadRecord(
+                    r.id,
+                    r.collection_id,
+                    r.name,
+                    r.file,
+                    r.nbytes,
+                    r.state,
+                    r.reason,
+                    r.encoding,
+                    r.source,
+                    bool(r.ocr),
+                )
                 for r in session.scalars(query)
             ]
 
@@ -284,7 +328,7 @@ def _check(session: Session, collection_id: int, row: models.Document | None, n_
 def _record(row: models.Document) -> DocumentRecord:
     return DocumentRecord(
         row.id, row.document_id, row.source, row.sha256, row.name, row.media_type, row.n_chars, row.added_s,
-        row.encoding or "", _notes(row), row.n_pages,
+        row.encoding or "", _notes(row), row.n_pages, row.file,
     )  # fmt: skip
 
 

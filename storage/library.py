@@ -76,9 +76,17 @@ class Library:
         """Pipeline that answers from a collection."""
         return Pipeline(self.engine, self.index_of(collection.id))
 
-    def receive(self, collection_id: int, path: Path, name: str, encoding: str | None = None) -> int:
-        """Copy a file into the folder of uploads, where it survives a restart. `encoding` is that of a text file, if it
-        is not to be detected. Returns the upload's id.
+    def receive(
+        self,
+        collection_id: int,
+        path: Path,
+        name: str,
+        encoding: str | None = None,
+        source: str | None = None,
+        ocr: bool = False,
+    ) -> int:
+        """Copy a file into the folder of uploads, where it survives a restart; see `Documents.receive`. Returns the
+        upload's id.
 
         Raises
         ------
@@ -89,7 +97,8 @@ class Library:
         kept = self.received / file
         try:
             shutil.copyfile(path, kept)
-            return self.store.documents.receive(collection_id, name, file, kept.stat().st_size, encoding, self.quota)
+            nbytes, waiting = kept.stat().st_size, self.store.documents
+            return waiting.receive(collection_id, name, file, nbytes, encoding, self.quota, source, ocr)
         except BaseException as error:
             _discard(kept)
             if isinstance(error, OSError):
@@ -99,6 +108,24 @@ class Library:
     def upload_path(self, upload: UploadRecord) -> Path:
         """Path of an upload's file."""
         return self.received / Path(upload.file).name
+
+    def file_of(self, record: DocumentRecord) -> Path | None:
+        """Path of the file that a document was read from, if that is kept."""
+        return self.received / Path(record.file).name if record.file else None
+
+    def keep_file(self, document_id: int, upload: UploadRecord) -> bool:
+        """Keep an upload's file with its document, and forget the upload; return False, and do nothing, if the kept
+        files would take more than the quota."""
+        kept = sum(path.stat().st_size for path in self.received.iterdir())  # this one among them
+        if kept > self.quota.file_bytes_in_all:
+            return False
+        self.store.documents.keep_file(document_id, upload.id)
+        return True
+
+    def discard_file(self, file: str | None) -> None:
+        """Remove a kept file that no document names any more."""
+        if file:
+            _discard(self.received / Path(file).name)
 
     def dismiss(self, upload: UploadRecord) -> None:
         """Remove an upload and its file."""
@@ -155,17 +182,21 @@ class Library:
         return tuple(tier.name for tier in self.engine.kv.local_tiers_with(kv_key))
 
     def delete_document(self, collection: CollectionRecord, record: DocumentRecord) -> None:
-        """Remove a document: rows, vectors, KV. Raises UnknownDocumentError."""
+        """Remove a document: rows, vectors, KV, kept file. Raises UnknownDocumentError."""
         self._delete_kv(self.index_of(collection.id).delete(record.document_id))
+        self.discard_file(record.file)
 
     def delete_collection(self, collection: CollectionRecord) -> None:
-        """Remove a collection: rows, vectors, KV, uploaded files."""
+        """Remove a collection: rows, vectors, KV, files."""
         uploads = self.store.documents.uploads(collection.id)
+        files = self.store.documents.files(collection.id)
         orphans = self.store.collections.delete(collection.id)
         with self._lock:
             self._open.pop(collection.id, None)
         for upload in uploads:
             _discard(self.upload_path(upload))
+        for file in files.values():
+            self.discard_file(file)
         self._delete_kv(orphans)
 
     def _delete_kv(self, kv_keys: Iterable[str]) -> None:

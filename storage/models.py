@@ -53,7 +53,8 @@ class Collection(Base):
 
 class Document(Base):
     """A text in a collection, one of each source. `document_id` is the source's hash, `sha256` the text's, `notes` a
-    JSON list of what the reader left out or guessed, `about` its metadata as a JSON object."""
+    JSON list of what the reader left out or guessed, `about` its metadata as a JSON object. `file` is the name, in the
+    folder of uploads, of the file it was read from, if that is kept."""
 
     __tablename__ = "documents"
     __table_args__ = (UniqueConstraint("collection_id", "document_id"), _FOREVER)
@@ -71,6 +72,7 @@ class Document(Base):
     notes: Mapped[str | None]
     n_pages: Mapped[int | None]
     about: Mapped[str | None] = mapped_column("metadata")
+    file: Mapped[str | None] = mapped_column(String(TOKEN_CHARS))
 
 
 class DocumentPart(Base):
@@ -168,7 +170,8 @@ class Encoding(Base):
 class Upload(Base):
     """An uploaded file that is not read yet (``waiting``) or could not be read (``failed``).
 
-    `file` is its name in the folder of uploads, chosen by this program; `encoding` is null where it is to be detected.
+    `file` is its name in the folder of uploads, chosen by this program; `encoding` is null where it is to be detected,
+    `source` where it is the name; `ocr` says whether scanned pages are read.
     """
 
     __tablename__ = "uploads"
@@ -183,6 +186,8 @@ class Upload(Base):
     reason: Mapped[str]
     received_s: Mapped[float]
     encoding: Mapped[str | None] = mapped_column(String(TOKEN_CHARS))
+    source: Mapped[str | None]
+    ocr: Mapped[bool | None]
 
 
 class IndexRequest(Base):

@@ -14,7 +14,7 @@ from storage.errors import LimitError, NotFoundError
 from ui import strings
 from ui.blocks_tab import text_reader
 from ui.components.view import BlockView, View
-from ui.handlers import ask, blocks, thread
+from ui.handlers import ask, blocks, chosen, thread
 from ui.handlers.question import Marks, QuestionState, sources_view, times_view
 from ui.open_collection import OpenCollection
 from ui.session import QUESTIONS, QUICK, Session, Updates
@@ -35,12 +35,14 @@ GO_TO_SOURCES, GO_TO_SOURCE = (
 @dataclass
 class Shown:
     """What a page shows: the conversation, the turn whose sources it lists, the source that is open, what its reader
-    marked; and how many of its events are streaming answers now."""
+    marked, the documents that are asked (all, if there are none); and how many of its events are streaming answers
+    now."""
 
     conversation: int | None = None
     turn: int | None = None
     number: int | None = None
     marks: Marks = field(default_factory=Marks)
+    documents: tuple[str, ...] = ()
     streams: int = 0
 
 
@@ -66,6 +68,7 @@ class ConversationPanel:
             self.new = gr.Button(strings.NEW_CONVERSATION, elem_id="new-conversation", min_width=60)
             self.delete = gr.Button(strings.DELETE_CONVERSATION, elem_id="delete-conversation", min_width=60)
         self.thread = View("thread", {"turns": []}, scripts=["markdown"], elem_id="thread")
+        self.scope = gr.Markdown(visible=False, elem_id="scope")
         with gr.Row(elem_id="asking"):
             self.question = gr.Textbox(
                 label=strings.QUESTION,
@@ -116,6 +119,7 @@ class ConversationPanel:
             self.stop,
             self.conversation,
             self.delete,
+            self.scope,
             shown,
         ]
         self.streamed = drawn
@@ -213,6 +217,8 @@ class ConversationPanel:
             self.shown: shown,
         }
         if with_menu:
+            scope = chosen.scope(collection, shown.documents)
+            updates[self.scope] = gr.Markdown(scope, visible=bool(scope))
             choices = ask.conversation_choices(collection)
             known = conversation in [id for _, id in choices]
             value = conversation if known else None
@@ -259,7 +265,10 @@ class ConversationPanel:
         request: gr.Request,
     ) -> Updates:
         with self._session.open(visitor, request) as collection:
-            state = ask.begin(collection, question, CHOSEN[mode], shown.conversation, shown.marks, follow_up=follow_up)
+            state = ask.begin(
+                collection, question, CHOSEN[mode], shown.conversation, shown.marks,
+                follow_up=follow_up, documents=shown.documents,
+            )  # fmt: skip
             self._answer(collection, state, partial(ask.answer, collection, state, k, max_new_tokens))
             shown.conversation, shown.turn, shown.number = state.conversation, None, None
             return {**self.draw(collection, shown), self._session.visitor: self._kept(collection, visitor, shown)}

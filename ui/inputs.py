@@ -15,11 +15,14 @@ from blockrag.errors import ArgumentError
 MAX_TEXT, MAX_CHOICE = 4_000_000, 1_000
 """Characters of a text box, and of what is chosen in a menu."""
 MAX_NUMBER = 1 << 53
+MAX_CHOICES = 10_000
+"""Documents that are chosen at once: as many as a collection has."""
 
 _EVENT: dict[str, Any] = {
     **dict.fromkeys(("char", "to", "by", "turn", "number", "rating", "start", "index"), 0),
     **dict.fromkeys(("doc", "question", "mode", "action", "statement", "value"), ""),
     "add": False,
+    "docs": (),
 }
 """What events tell (see `components/payloads.py`), and what is taken where they do not."""
 
@@ -63,6 +66,8 @@ def event(data: Any) -> dict[str, Any]:
             continue
         if isinstance(default, bool):
             found[name] = bool(value)
+        elif isinstance(default, tuple):
+            found[name] = arguments.texts(name, value)[:MAX_CHOICES]
         elif isinstance(default, int):
             found[name] = arguments.whole(name, value, -MAX_NUMBER, MAX_NUMBER)
         else:

@@ -59,7 +59,7 @@ class Limits:
 
 DEMO = Limits(
     n_collections=3,
-    quota=Quota(20, 4_000_000, 256 << 20, 128 << 20, 2 << 30),
+    quota=Quota(20, 4_000_000, 256 << 20, 128 << 20, 2 << 30, 3 << 30),
     n_files=20,
     file_bytes=16 << 20,
     upload_bytes=64 << 20,

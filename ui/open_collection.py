@@ -131,6 +131,7 @@ class OpenCollection:
         known = self.find(document.id)
         row_id = self.store.documents.add(self.record.id, segmentation.document, new, self.library.quota, upload_id)
         if known is None or known.record.sha256 != document.sha256:
+            self.library.discard_file(known.record.file if known else None)
             self.segmentations.put(row_id, segmentation)
             self._build_tree(document.id)
         self.worker.changed(self.record.id)

@@ -12,6 +12,7 @@ from ui.components.payloads import StatusPayload
 from ui.components.view import View
 from ui.conversation_panel import ConversationPanel, Shown
 from ui.documents_panel import DocumentsPanel
+from ui.handlers import chosen as chosen_handlers
 from ui.handlers import documents as documents_handlers
 from ui.handlers import index as index_handlers
 from ui.handlers import settings as settings_handlers
@@ -118,7 +119,7 @@ class _Page:
         with gr.Row(elem_id="home"):
             with gr.Column(elem_id="side", scale=0, min_width=260):
                 gr.Markdown(strings.DOCUMENTS, elem_classes="heading")
-                self.documents = DocumentsPanel(self._session, menu)
+                self.documents = DocumentsPanel(self._session, menu, self.conversation.shown)
             with gr.Column(elem_id="middle", scale=1, min_width=300):
                 self.conversation.lay_out_thread()
                 with gr.Row(elem_id="model"):
@@ -138,7 +139,7 @@ class _Page:
         page.load(None, None, None, js=TAB_ADDRESSES)
         entered = page.load(enter, [visitor, former], [visitor, former], **QUICK)
         for event in (entered, *documents.switched):
-            opened = event.success(documents.open, visitor, documents.outputs, **QUICK)
+            opened = event.success(documents.open, [visitor, shown], documents.outputs, **QUICK)
             listed = opened.success(blocks.fill_menu, [visitor, blocks.document], blocks.document, **QUICK)
             listed.then(blocks.choose, [visitor, blocks.document], blocks.outputs, **QUICK)
             talked = opened.success(conversation.open, [visitor, shown], conversation.outputs, **QUICK)
@@ -152,18 +153,39 @@ class _Page:
         inputs = [visitor, self._seen, conversation.shown, self.blocks.document, self._tab]
         outputs = [
             self._seen, self.status, self.documents.table, self.index.view, self.blocks.document, self.model,
-            *self.settings.models.values(), *conversation.streamed,
+            *self.settings.models.values(), *conversation.streamed, *self.documents.chosen.outputs,
         ]  # fmt: skip
-        sampled = conversation.thread.sample(self._add_sample, visitor, self.documents.table, queue=False, **QUICK)
+        sampled = conversation.thread.sample(
+            self._add_sample, [visitor, conversation.shown], self.documents.table, queue=False, **QUICK
+        )
         for tick in (gr.Timer(TICK_S).tick, *(event.then for event in (*self.documents.changed, sampled))):
             tick(self._follow, inputs, outputs, queue=False, **QUICK)
+        self.documents.table.choose(
+            self._choose_documents,
+            [visitor, conversation.shown],
+            [conversation.scope, self.documents.table, *self.documents.chosen.outputs],
+            queue=False,
+            **QUICK,
+        )
         for event, handler in ((self.status.stop, self._stop), (self.status.resume, self._resume)):
             event(handler, visitor, self.status, queue=False, **QUICK)
 
-    def _add_sample(self, visitor: Any, request: gr.Request) -> Any:
+    def _add_sample(self, visitor: Any, shown: Shown, request: gr.Request) -> Any:
         with self._session.open(visitor, request) as collection:
             documents_handlers.receive_sample(collection)
-            return documents_handlers.view(collection)
+            return documents_handlers.view(collection, shown.documents)
+
+    def _choose_documents(self, visitor: Any, shown: Shown, request: gr.Request, event: gr.EventData) -> Updates:
+        """Ask the documents that are chosen in the list alone."""
+        with self._session.open(visitor, request) as collection:
+            records = chosen_handlers.chosen_of(collection, [str(id) for id in event.docs])
+            shown.documents = tuple(record.document_id for record in records)
+            scope = chosen_handlers.scope(collection, shown.documents)
+            return {
+                self.conversation.scope: gr.Markdown(scope, visible=bool(scope)),
+                self.documents.table: documents_handlers.view(collection, shown.documents),
+                **self.documents.chosen.update(collection, shown, choice_changed=True),
+            }
 
     @staticmethod
     def _select(event: gr.SelectData) -> str:
@@ -186,7 +208,8 @@ class _Page:
             updates: Updates = {
                 self._seen: seen,
                 self.status: switch if service.model.text else documents_handlers.status(collection),
-                self.documents.table: documents_handlers.view(collection),
+                self.documents.table: documents_handlers.view(collection, shown.documents),
+                **self.documents.chosen.update(collection, shown),
             }
             if seen.get("model") != service.model_names.model:
                 seen["model"] = service.model_names.model

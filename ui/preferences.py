@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from blockrag.errors import BlockRAGError
+from blockrag.retrieval import DEFAULT_BY
 from blockrag.segment import DEFAULT_GRANULARITY, DEFAULT_SEGMENTER, SEGMENTERS, SizeBounds
 
 MODES = ("compare", "block", "full")
+BY = ("hybrid", "dense", "lexical")
 
 
 class PreferenceError(BlockRAGError):
@@ -50,6 +52,9 @@ PREFERENCES: dict[str, Preference] = {
     "max_tokens": Preference(_BOUNDS.maximum, "No block of a new document is larger.", 16, 8192),
     "auto_index": Preference(True, "Index documents as soon as they are added or cut differently."),
     "mode": Preference("block", "How questions are answered: block mode, full mode, or both.", choices=MODES),
+    "by": Preference(
+        DEFAULT_BY, "How blocks are found: by meaning and words, by meaning alone, or by words alone.", choices=BY
+    ),
     "k": Preference(8, "Blocks given to the model per question. More cost more and can distract it.", 1, 32),
     "max_new_tokens": Preference(96, "Longer answers are cut off here.", 8, 512),
     "temperature": Preference(0.0, "At 0 the most likely token is taken; above, tokens are drawn.", 0, 2),

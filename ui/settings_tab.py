@@ -14,7 +14,7 @@ from ui.session import QUICK, Session, Updates, address_of
 ROWS = (
     ("auto_index", "segmenter", "mode"),
     ("granularity", "k", "max_new_tokens"),
-    ("temperature", "top_p"),
+    ("by", "temperature", "top_p"),
     ("min_tokens", "max_tokens"),
 )
 """Settings side by side."""
@@ -115,6 +115,8 @@ def _field(name: str, segmenter: str) -> Any:
         return gr.Dropdown(segmenter_choices(), value=segmenter, **common)
     if name == "mode":
         return gr.Dropdown(list(strings.MODES.items()), value=preference.default, **common)
+    if name == "by":
+        return gr.Dropdown(list(strings.BY.items()), value=preference.default, **common)
     if name in ("min_tokens", "max_tokens"):
         return gr.Number(preference.default, minimum=preference.low, maximum=preference.high, precision=0, **common)
     step = 0.01 if isinstance(preference.default, float) else 1

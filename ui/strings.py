@@ -1,5 +1,7 @@
 """Every string of the interface."""
 
+import re
+
 TITLE = "BlockRAG"
 TAGLINE = "Ask your documents. They are read once, in advance, so the first words come in under a second."
 
@@ -28,7 +30,47 @@ UPLOAD_INFO = (
     "PDF, Word, PowerPoint, Excel, OpenDocument, RTF, EPUB, HTML, Markdown, text, code, chat exports. "
     "Up to {n_files} files at once, {megabytes} MB each."
 )
-MORE_WAYS = "Paste a text, name an encoding"
+MORE_WAYS = "Add a web page, a folder or a text"
+URL = "Web address"
+URL_INFO = "The page or file is fetched once, now."
+URL_ADD = "Fetch"
+URL_MISSING = "Type a web address first."
+URL_WRONG = "This is not a web address: give one that begins with https:// or http://."
+URL_NO_HOST = "{host} was not found. Is the address right?"
+URL_PRIVATE = "{host} is in a private network. Only public addresses are fetched; upload the file instead."
+URL_REDIRECTS = "The address redirects more than {n} times."
+URL_STATUS = "The server answered {status} {reason}."
+URL_SLOW = "The server took more than {seconds:.0f} seconds. Download the file and upload it."
+URL_FAILED = "{host} could not be reached ({reason})."
+URL_TOO_LARGE = "The file is larger than {megabytes} MB, which is the limit."
+FOLDER_ADD = "Add a folder"
+FOLDER_UNREAD = "{n:,} files of this folder are of types that are not read: {names}."
+SYNC = "Folder on this machine"
+SYNC_INFO = "New and changed files are read, documents of deleted files are removed."
+SYNC_START = "Bring in step"
+SYNC_DONE = "{n:,} files are read, {gone:,} documents of deleted files were removed."
+SYNC_MISSING = "There is no folder {name} on this machine. Give its whole path."
+SYNC_ELSEWHERE = "Folders are read only where the application runs on your own machine."
+HOW_READ = "How files are read"
+OCR = "Read scanned pages (OCR)"
+OCR_INFO = "For PDF files without text. Some seconds for each page."
+OCR_MISSING = "Install the extra blockrag[ocr] to read scanned pages."
+CHOSEN_ONE = "Asking only **{name}**"
+CHOSEN_N = "Asking only **{n} of {total} documents**"
+CHOOSE_ALL = "Ask all documents"
+CHOSEN_GONE = "The documents you chose were removed. Choose others, or ask all."
+CHOSEN_NOT_INDEXED = "The documents you chose are not indexed yet: index them in the tab Index."
+SEARCHED_ONE = "Searched only {name}."
+SEARCHED_N = "Searched only {n} chosen documents: {names}."
+RENAME_DOCUMENT = "New name"
+RENAME_EMPTY = "Type a name first."
+RECUT = "Cut again"
+REPLACE = "Replace with a file"
+REPLACE_ONE = "One document can be replaced at a time; {n} are chosen."
+DELETE_CHOSEN = "Delete"
+DELETE_SURE = "Delete {n} for good"
+KEEP = "Keep"
+SHOW_BLOCKS = "Show blocks"
 PASTE = "Text"
 PASTE_NAME = "Name"
 PASTE_ADD = "Add the text"
@@ -140,6 +182,7 @@ SAVED_TIME = " Time saved where both modes answered: {time}."
 MODE = "Mode"
 MODES = {"Compare both": "compare", "Block mode": "block", "Full mode": "full"}
 MODE_INFO = "Block mode reuses cached blocks. Full mode reads everything again."
+BY = {"Meaning and words": "hybrid", "Meaning": "dense", "Words": "lexical"}
 K = "Blocks to retrieve"
 MAX_NEW_TOKENS = "Maximum answer length, in tokens"
 MORE = "Mode, sources, length"
@@ -216,6 +259,7 @@ SETTING_LABELS = {
     "max_tokens": "Maximum tokens per block",
     "auto_index": "Index automatically",
     "mode": "Mode",
+    "by": "Search",
     "k": "Blocks to retrieve",
     "max_new_tokens": "Maximum answer length, in tokens",
     "temperature": "Temperature",
@@ -285,3 +329,8 @@ FOOTERS = {
     "private": "Only this browser can open your collections.",
 }
 EXPIRES = " They are deleted after four hours without use."
+
+
+def escaped(text: str) -> str:
+    """Return a text for use inside Markdown, without its signs and line breaks."""
+    return re.sub(r"([^\w\s./-])", r"\\\1", " ".join(text.split()))

@@ -8,11 +8,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from blockrag.documents import Document, load
 from blockrag.documents import Limits as ReadingLimits
+from blockrag.documents.media import PDF
 from blockrag.errors import BlockRAGError, DocumentError, Stopped
 from blockrag.progress import OnProgress, Progress
 from storage.collections import CollectionRecord
@@ -237,17 +238,28 @@ class Worker:
     def _read(self, collection: Workplace, upload: UploadRecord, report: Callable[[Progress], None]) -> None:
         path, limits = collection.library.upload_path(upload), collection.limiter.limits
         reading = ReadingLimits(max_bytes=limits.file_bytes)
-        document = load(path, name=upload.name, limits=reading, encoding=upload.encoding)
+        document = load(path, name=upload.name, limits=reading, encoding=upload.encoding, ocr=upload.ocr)
+        if upload.source is not None:
+            document = replace(document, source=upload.source)
         report(Progress("segment", 0, len(document.text)))
         known = collection.find(document.id)
         if known and known.record.sha256 == document.sha256:
             self.notices.setdefault(collection.record.id, []).append(strings.SAME_FILE.format(name=upload.name))
-            collection.store.documents.dismiss(upload.id)
         else:
-            collection.add(document, upload.id, report)
-        path.unlink(missing_ok=True)
+            collection.add(document, None if document.media_type == PDF else upload.id, report)
+        self._settle(collection, upload, document)
         if collection.settings["auto_index"] and (added := collection.find(document.id)) and not added.is_indexed:
             self.request(collection.record.id, added.record.id)
+
+    @staticmethod
+    def _settle(collection: Workplace, upload: UploadRecord, document: Document) -> None:
+        """Keep the file of a PDF with its document, for pictures of its pages; remove any other file."""
+        library, added = collection.library, collection.find(document.id)
+        if added and document.media_type == PDF:
+            former = added.record.file
+            if library.keep_file(added.record.id, upload):
+                return library.discard_file(former)
+        library.dismiss(upload)
 
     def _index(self, collection: Workplace, request: IndexRequest, report: Callable[[Progress], None]) -> None:
         records = collection.store.documents.of(collection.record.id)

@@ -10,12 +10,15 @@ Lines = dict[str, list[tuple[float, float]]]
 
 
 class DocumentRow(TypedDict):
-    """A document, or an uploaded file that is not one (yet). `notes` say what was left out or guessed."""
+    """A document, or an uploaded file that is not one (yet) and cannot be chosen. `notes` say what was left out or
+    guessed; `length` is in characters."""
 
     id: str
     name: str
     kind: str
     size: str
+    length: int
+    choosable: bool
     state: str
     notes: list[str]
     failed: bool
@@ -23,10 +26,12 @@ class DocumentRow(TypedDict):
 
 
 class DocumentsPayload(TypedDict):
-    """`documents.js`. `waiting` counts the stopped jobs, to resume; `busy` says whether jobs run. Event: `remove`
-    (`doc`)."""
+    """`documents.js`. `chosen` are the ids of the documents that questions are answered from, all if it is empty.
+    `waiting` counts the stopped jobs, to resume; `busy` says whether jobs run. Events: `remove` (`doc`), `choose`
+    (`docs`)."""
 
     rows: list[DocumentRow]
+    chosen: list[str]
     waiting: int
     busy: bool
     notices: list[str]
@@ -112,12 +117,13 @@ class ThreadAnswer(TypedDict):
 
 class ThreadTurn(TypedDict):
     """A question with its answers; `id` is its turn, or 0 before it is saved, `key` tells it from others. `compare` and
-    `longer` are labels of buttons, empty where there is none."""
+    `longer` are labels of buttons, empty where there is none; `notes` tell what the first answer's report notes."""
 
     id: int
     key: str
     question: str
     note: str
+    notes: list[str]
     answers: list[ThreadAnswer]
     status: str
     failed: bool

@@ -80,6 +80,7 @@ function draw_turn(turn) {
     cost.append(make("b", "", turn.cost), turn.detail ? " · " + turn.detail : "");
     reply.append(cost);
   }
+  reply.append(...turn.notes.map((note) => make("p", "note", note)));
   if (turn.done) reply.append(actions(turn));
   node.append(question, reply);
   return node;

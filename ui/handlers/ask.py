@@ -11,9 +11,11 @@ from blockrag.errors import BlockRAGError
 from blockrag.events import Answer, Event, Mode, Piece, Queued, Report, Retrieved, Source
 from blockrag.generate import Sampling
 from blockrag.index import BlockRef
+from blockrag.retrieval import Retrieval
 from storage.conversations import TurnRecord
 from storage.errors import LimitError, NotFoundError
 from ui import strings
+from ui.handlers.chosen import chosen_of
 from ui.handlers.question import Marks, QuestionState, format_ms
 from ui.open_collection import OpenCollection
 
@@ -21,6 +23,9 @@ MAX_K, MAX_NEW_TOKENS = 32, 512
 MODES: tuple[Mode, ...] = ("block", "full")
 FOLLOW_UP_CHARS = 1_000
 """Of the previous question and of its answer, that a follow-up includes."""
+
+MAX_NAMED = 5
+"""Documents that a note names."""
 
 SHORT_WORDS = 3
 """A question of so few words is taken for a follow-up."""
@@ -44,6 +49,7 @@ def begin(
     marks: Marks | None = None,
     *,
     follow_up: bool = True,
+    documents: tuple[str, ...] = (),
 ) -> QuestionState:
     """Admit a question to a conversation, which is begun if there is none.
 
@@ -53,14 +59,20 @@ def begin(
         Blocks that it must have, or must not have.
     follow_up : bool
         Include the previous question and its answer if the question points back to them.
+    documents : tuple of str
+        Ids of the documents to answer from; all, if it is empty.
 
     Raises
     ------
     LimitError
         If it is empty, too long, or one too many.
+    NotFoundError
+        If all documents to answer from are gone.
     """
     if not question.strip():
         raise LimitError(strings.EMPTY_QUESTION)
+    if documents and not chosen_of(collection, documents):
+        raise NotFoundError(strings.CHOSEN_GONE)
     admit(collection, question)
     if not collection.record.id:
         raise LimitError(strings.ASK_NO_DOCUMENTS)
@@ -69,6 +81,7 @@ def begin(
         conversation = collection.store.conversations.begin(collection.record.id, question)
     marks = marks or Marks()
     state = QuestionState(question, modes, conversation=conversation, pinned=marks.pinned, excluded=marks.excluded)
+    state.documents = documents
     if follow_up and earlier and leans_back(question):
         state.is_follow_up, state.previous = True, recall(collection, earlier[-1])
     return state
@@ -140,12 +153,14 @@ def again(collection: OpenCollection, conversation: int | None, turn_id: int, mo
 
 
 def _documents_read(collection: OpenCollection, state: QuestionState) -> Iterator[QuestionState]:
-    """Wait while nothing is indexed but will be. Raises LimitError if nothing will be."""
-    while not collection.pipeline.index.n_vectors:
+    """Wait while nothing that is asked is indexed, but will be. Raises LimitError if nothing will be."""
+    while not _indexed(collection, state.documents):
         jobs, id = collection.store.jobs, collection.record.id
         uploads = [upload for upload in collection.store.documents.uploads(id) if upload.state == "waiting"]
         requests = [request for request in jobs.requests(id).values() if not request.reason]
         if not (uploads or requests or collection.worker.running(id)) or jobs.is_paused(id):
+            if state.documents:
+                raise LimitError(strings.CHOSEN_NOT_INDEXED)
             has_documents = bool(uploads or collection.store.documents.of(id))
             raise LimitError(strings.ASK_NOT_INDEXED if has_documents else strings.ASK_NO_DOCUMENTS)
         state.is_waiting = True
@@ -154,6 +169,13 @@ def _documents_read(collection: OpenCollection, state: QuestionState) -> Iterato
             return
         time.sleep(WAIT_STEP_S)
     state.is_waiting = False
+
+
+def _indexed(collection: OpenCollection, documents: tuple[str, ...]) -> list[str]:
+    """Return the ids of these documents that are indexed; of all, if it is empty."""
+    indexed = collection.store.blocks.starts(collection.record.id, collection.library.made_by)
+    records = collection.store.documents.of(collection.record.id)
+    return [r.document_id for r in records if r.id in indexed and (not documents or r.document_id in documents)]
 
 
 def _answer_in(
@@ -173,6 +195,7 @@ def _answer_in(
         pinned=state.pinned,
         excluded=() if is_again else state.excluded,
         sampling=Sampling(settings["temperature"], settings["top_p"]),
+        retrieval=Retrieval(by=settings["by"], documents=() if is_again else _scope(collection, state)),
     )
     try:
         for event in events:
@@ -187,9 +210,24 @@ def _answer_in(
     finally:
         events.close()
         if mode not in state.answers and state.texts[mode]:  # stopped: what there is stays
-            state.answers[mode] = _partial(state, mode)
+            state.answers[mode] = _partial(collection, state, mode)
             _save(collection, state, mode)
     yield state
+
+
+def _scope(collection: OpenCollection, state: QuestionState) -> list[str]:
+    return _indexed(collection, state.documents) if state.documents else []
+
+
+def _with_scope(collection: OpenCollection, state: QuestionState, answer: Answer) -> Answer:
+    """Add to an answer's notes that not all documents were searched."""
+    names = [record.name for record in chosen_of(collection, state.documents)]
+    if not names:
+        return answer
+    text = strings.SEARCHED_ONE if len(names) == 1 else strings.SEARCHED_N
+    told = ", ".join(names[:MAX_NAMED]) + (" …" if len(names) > MAX_NAMED else "")
+    note = text.format(name=names[0], n=len(names), names=told)
+    return replace(answer, report=replace(answer.report, notes=(*answer.report.notes, note)))
 
 
 def _spans(sources: tuple[Source, ...]) -> list[tuple[str, int, str]]:
@@ -224,14 +262,16 @@ def _update(state: QuestionState, mode: Mode, event: Event, collection: OpenColl
             state.first_token_ms[mode] = event.ttft_ms
     elif isinstance(event, Answer):
         question = state.question  # without the one before
+        event = _with_scope(collection, state, event)
         state.answers[mode] = replace(event, question=question, sources=state.sources, left_out=state.left_out)
 
 
-def _partial(state: QuestionState, mode: Mode) -> Answer:
+def _partial(collection: OpenCollection, state: QuestionState, mode: Mode) -> Answer:
     """Return what there is of an answer that was stopped. Its report knows the time to the first token alone."""
     text, first = state.texts[mode], state.first_token_ms.get(mode, 0.0)
     report = Report(mode, 0, 0, 0, 0, 0, first, 0, 0, 0, 0, 0)
-    return Answer(state.question, text, state.sources, report, cite(text, state.sources), "closed", state.left_out)
+    answer = Answer(state.question, text, state.sources, report, cite(text, state.sources), "closed", state.left_out)
+    return _with_scope(collection, state, answer)
 
 
 def _save(collection: OpenCollection, state: QuestionState, mode: Mode) -> None:

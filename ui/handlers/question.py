@@ -45,6 +45,8 @@ class QuestionState:
         Blocks that it must have, or must not have.
     ratings : dict
         Of its answers: 1 or -1.
+    documents : tuple of str
+        Ids of the documents to answer from; all, if it is empty.
     key : str
         Tells it from other questions on the page.
     """
@@ -68,6 +70,7 @@ class QuestionState:
     pinned: tuple[BlockRef, ...] = ()
     excluded: tuple[BlockRef, ...] = ()
     ratings: dict[Mode, int] = field(default_factory=dict)
+    documents: tuple[str, ...] = ()
     key: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def source(self, number: int) -> Source | None:

@@ -1,6 +1,5 @@
 """A visitor's settings, and, in shared mode, the budgets of the tiers."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +91,7 @@ def model_line(service: CollectionService) -> str:
     """Say, in Markdown, which model answers, and what it can do."""
     name = _name(service.model_names.model) or strings.MODEL_UNNAMED
     about = strings.MODEL_ABOUT.get(name, strings.MODEL_OF_YOURS)
-    safe = re.sub(r"([^\w\s./-])", r"\\\1", name)
-    return strings.MODEL_LINE.format(name=safe, about=about, tokens=service.engine.model.max_tokens)
+    return strings.MODEL_LINE.format(name=strings.escaped(name), about=about, tokens=service.engine.model.max_tokens)
 
 
 def models_view(service: CollectionService) -> dict[str, str]:

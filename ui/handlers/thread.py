@@ -71,6 +71,7 @@ def _turn(state: QuestionState, *, is_selected: bool) -> ThreadTurn:
         "key": f"turn-{state.turn}" if state.turn else state.key,
         "question": state.question,
         "note": strings.AS_FOLLOW_UP if state.is_follow_up else "",
+        "notes": list(first.report.notes) if first else [],
         "answers": [_answer(state, mode) for mode in state.modes if mode in state.texts],
         "status": _status(state),
         "failed": bool(state.error),

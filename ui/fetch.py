@@ -1,0 +1,175 @@
+"""Fetches a web page or file: from public addresses only, within bounds of size and time. No gradio."""
+
+import http.client
+import ipaddress
+import re
+import socket
+import ssl
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from email.message import Message
+from mimetypes import guess_extension
+from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
+
+from blockrag.errors import BlockRAGError
+from ui import strings
+
+TIMEOUT_S = 30.0
+"""Longest time for everything, redirects included."""
+
+MAX_REDIRECTS = 5
+MAX_URL_CHARS = 2_000
+CHUNK_BYTES = 1 << 16
+AGENT = "BlockRAG (a visitor asked for this page)"
+
+SUFFIXES = {"text/html": ".html", "application/xhtml+xml": ".html", "text/plain": ".txt", "text/markdown": ".md"}
+"""Of media types whose usual suffix differs from machine to machine."""
+
+
+class FetchError(BlockRAGError):
+    """An address cannot be fetched; the message says why."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file from the web: a name with a suffix, the address that was asked for, and the bytes."""
+
+    name: str
+    url: str
+    data: bytes
+
+
+def fetch(url: str, max_bytes: int, timeout_s: float = TIMEOUT_S) -> Fetched:
+    """Fetch an address, following redirects; each host is checked, and the connection goes to the address checked.
+
+    Raises
+    ------
+    FetchError
+        If it is no http(s) address, leads to a private network, is too large, takes too long or is answered with an
+        error.
+    """
+    until, here = time.monotonic() + timeout_s, _checked(url)
+    asked = here
+    for _ in range(MAX_REDIRECTS + 1):
+        found = _get(here, max_bytes, until)
+        if isinstance(found, Fetched):
+            return Fetched(found.name, asked, found.data)
+        here = _checked(urljoin(here, found))
+    raise FetchError(strings.URL_REDIRECTS.format(n=MAX_REDIRECTS))
+
+
+def _checked(url: str) -> str:
+    """Return an address in ASCII, without its fragment. Raises FetchError."""
+    url = url.strip()
+    if "://" not in url and not url.lower().startswith(("file:", "data:", "javascript:")):
+        url = f"https://{url}"
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").encode("idna").decode("ascii"), parts.port
+    except ValueError as error:  # a port that is no number, a host that is no name
+        raise FetchError(strings.URL_WRONG) from error
+    if parts.scheme not in ("http", "https") or not host or len(url) > MAX_URL_CHARS or parts.username is not None:
+        raise FetchError(strings.URL_WRONG)
+    place = f"[{host}]" if ":" in host else host
+    path, query = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~"), quote(parts.query, safe="/%:@!$&'()*+,;=~?")
+    return urlunsplit((parts.scheme, place if port is None else f"{place}:{port}", path, query, ""))
+
+
+def public_address(host: str, port: int) -> str:
+    """Return an address of a host. Raises FetchError if it has none, or one that is not public."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise FetchError(strings.URL_NO_HOST.format(host=host)) from error
+    addresses = [str(entry[4][0]) for entry in found]
+    if not addresses or not all(_is_public(address) for address in addresses):
+        raise FetchError(strings.URL_PRIVATE.format(host=host))
+    return addresses[0]
+
+
+def _is_public(address: str) -> bool:
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):  # an IPv4 address inside leads to that one
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if inner is None and ip in _NAT64:
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is not None:
+            return inner.is_global and not inner.is_multicast
+    return ip.is_global and not ip.is_multicast
+
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def _get(url: str, max_bytes: int, until: float) -> Fetched | str:
+    """Return what an address holds, or where it redirects to."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    address = public_address(host, port)
+    target = urlunsplit(("", "", parts.path, parts.query, ""))
+    with closing(_connect(parts.scheme, host, port, address, until)) as connection:
+        try:
+            headers = {"User-Agent": AGENT, "Accept": "text/html, */*;q=0.5", "Accept-Encoding": "identity"}
+            connection.request("GET", target, headers=headers)
+            reply = connection.getresponse()
+            if reply.status in (301, 302, 303, 307, 308) and (where := reply.headers.get("location")):
+                return where
+            if reply.status != 200:
+                raise FetchError(strings.URL_STATUS.format(status=reply.status, reason=reply.reason))
+            data = _read(reply, connection.sock, max_bytes, until)
+        except (OSError, http.client.HTTPException) as error:
+            if time.monotonic() >= until:
+                raise FetchError(strings.URL_SLOW.format(seconds=TIMEOUT_S)) from error
+            raise FetchError(strings.URL_FAILED.format(host=host, reason=type(error).__name__)) from error
+    return Fetched(_name(url, reply.headers), url, data)
+
+
+def _connect(scheme: str, host: str, port: int, address: str, until: float) -> http.client.HTTPConnection:
+    """Return a connection to `address`, not to what the host's name leads to a moment later."""
+    try:
+        sock = socket.create_connection((address, port), _left(until))
+        if scheme == "https":
+            sock = ssl.create_default_context().wrap_socket(sock, server_hostname=host)
+    except OSError as error:
+        raise FetchError(strings.URL_FAILED.format(host=host, reason=type(error).__name__)) from error
+    kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection  # for the Host header
+    connection = kind(host, port)
+    connection.sock = sock
+    return connection
+
+
+def _left(until: float) -> float:
+    left = until - time.monotonic()
+    if left <= 0:
+        raise FetchError(strings.URL_SLOW.format(seconds=TIMEOUT_S))
+    return left
+
+
+def _read(reply: http.client.HTTPResponse, sock: socket.socket | None, max_bytes: int, until: float) -> bytes:
+    parts: list[bytes] = []
+    n_bytes = 0
+    while True:
+        left = _left(until)
+        if sock is not None and sock.fileno() >= 0:
+            sock.settimeout(left)
+        part = reply.read1(CHUNK_BYTES)
+        if not part:
+            return b"".join(parts)
+        parts.append(part)
+        n_bytes += len(part)
+        if n_bytes > max_bytes:
+            raise FetchError(strings.URL_TOO_LARGE.format(megabytes=max_bytes >> 20))
+
+
+def _name(url: str, headers: Message) -> str:
+    """Return a name for what was fetched: the server's, or the last part of the path, with a suffix of its type."""
+    kind = headers.get_content_type() if headers.get("content-type") else "text/html"
+    parts = urlsplit(url)
+    given = headers.get_filename() or unquote(parts.path.rstrip("/").rpartition("/")[2]) or parts.hostname or "page"
+    name = re.sub(r"[^\w.()+-]+", " ", given.replace("\\", "/").rpartition("/")[2]).strip() or "page"
+    suffix = SUFFIXES.get(kind) or guess_extension(kind) or ""
+    has_suffix = re.search(r"\.[A-Za-z0-9]{1,6}$", name) and name != parts.hostname
+    if not has_suffix or kind in ("text/html", "application/xhtml+xml"):
+        name = name.removesuffix(".html").removesuffix(".htm") + suffix
+    return name[-180:]
