@@ -68,7 +68,8 @@ class Session:
             known = {"secret": secret_of(request), "collection": token}
             entered = self.service.enter(known, user_of(request))
             chosen = self.choose(entered["collection"], request)
-            is_same = isinstance(visitor, dict) and visitor.get("collection") == chosen["collection"]
+            of_before = visitor.get("collection") if isinstance(visitor, dict) else None
+            is_same = of_before in (0, chosen["collection"])  # 0 until the collection has its row
             return {**visitor, **chosen} if is_same else chosen
 
     def choose(self, token: str, request: gr.Request) -> dict[str, int]:

@@ -46,6 +46,7 @@ OLD_ROWS = {
     ],
     "0006": [],
     "0009": [],
+    "0010": [],
     "0007": ["INSERT INTO index_requests VALUES (5, 1.0, '')"],
     "0008": [],
     "0005": ["UPDATE documents SET encoding = 'cp1252', notes = '[\"One left out.\"]' WHERE id = 6"],

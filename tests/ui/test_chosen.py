@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from blockrag.errors import ArgumentError
+from storage.doctor import mend
 from storage.errors import NotFoundError
 from tests.document_files import FIELD, pdf
 from tests.ui.serving import TEXT, answered, index_all, load_files, read_waiting, visitor
 from tests.ui.steps import ask as type_question
 from tests.ui.steps import upload
-from ui import fetch, strings
+from ui import fetch, inputs, strings
 from ui.handlers import ask, chosen, documents, settings, thread
 from ui.preferences import PreferenceError
 
@@ -230,3 +232,22 @@ def test_documents_are_chosen_on_the_page(open_page, tmp_path):
     page.get_by_label("Ask rivers.md").check()
     page.click("#choose-all")
     expect(page.get_by_label("Ask rivers.md")).not_to_be_checked()
+
+
+def test_a_kept_file_that_is_lost_is_forgotten(service, tmp_path):
+    collection, path = visitor(service), tmp_path / "a.pdf"
+    path.write_bytes(pdf("The harbour opens at six. " * 20))
+    load_files(collection, [path])
+    (document,) = collection.documents.values()
+    assert not mend(service.library)[0]
+    service.library.file_of(document.record).unlink()
+    found, left = mend(service.library)
+    assert ["the file that it was read from is gone"] == [trouble.what for trouble in found] and not left
+    assert collection.find(document.record.document_id).record.file is None
+
+
+@pytest.mark.parametrize("docs", ["abc", 3, [1], [["a"]]])
+def test_a_choice_is_a_list_of_ids(docs):
+    with pytest.raises(ArgumentError):
+        inputs.event({"docs": docs})
+    assert inputs.event({"docs": ["a"]})["docs"] == ("a",)

@@ -4,6 +4,7 @@ import http.server
 import socket
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -31,10 +32,11 @@ class Pages(http.server.BaseHTTPRequestHandler):
         if self.path == "/slow":
             self.send_response(200)
             self.end_headers()
-            for _ in range(40):
-                self.wfile.write(b".")
-                self.wfile.flush()
-                time.sleep(0.05)
+            with suppress(BrokenPipeError, ConnectionResetError):  # the reader leaves
+                for _ in range(40):
+                    self.wfile.write(b".")
+                    self.wfile.flush()
+                    time.sleep(0.05)
             return None
         return self.answer(200, b"<html><body>The guide</body></html>", **{"content-type": "text/html; charset=utf-8"})
 

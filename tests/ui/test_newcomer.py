@@ -59,7 +59,7 @@ def test_tabs_have_addresses_and_a_text_is_pasted(open_page):
     page.go_back()
     expect(page.get_by_role("tab", name="Ask")).to_have_attribute("aria-selected", "true")
     calm(page)
-    page.get_by_role("button", name="Paste a text").click()
+    page.get_by_role("button", name="Add a web page").click()
     page.locator("#text-name input, #text-name textarea").first.fill("Tides")
     page.locator("#text textarea").fill("The tide comes in twice a day. " * 10)
     page.click("#add-text")
