@@ -118,6 +118,10 @@ class CollectionService:
         """What each visitor may use."""
         return self.limiter.limits
 
+    def may_manage(self, address: str) -> bool:
+        """Whether a visitor at this address ("" on this machine) may change what is everyone's, and read folders."""
+        return self.is_personal and not address
+
     def owner(self, secret: str, user: str | None) -> str:
         """Return the visitor's name in the database; the secret itself is not stored. Raises GoneError."""
         if self.access == "login":

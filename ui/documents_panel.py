@@ -30,6 +30,9 @@ ENCODINGS = (
 )
 """Offered in the menu; others can be typed."""
 
+FETCHES: dict[str, Any] = {"concurrency_id": "fetch", "concurrency_limit": 8}
+"""For web addresses: a slow server keeps others waiting for 30 s."""
+
 
 class DocumentsPanel:
     """Layout and events of the panel. `open` sets `outputs` and allows uploads. `changed` events fire after documents
@@ -121,7 +124,9 @@ class DocumentsPanel:
         uploaded = self.upload.upload(self._load, [visitor, self.upload, *how], loaded, **QUICK)
         foldered = self.folder.upload(self._load_folder, [visitor, self.folder, *how], self.table, **QUICK)
         synced = self.sync.submit(self._sync, [visitor, self.sync, *how], self.table, **QUICK)
-        fetched = self.url.submit(self._fetch, [visitor, self.url, self._shown], [self.url, self.table], **PRIVATE)
+        fetched = self.url.submit(
+            self._fetch, [visitor, self.url, self._shown], [self.url, self.table], **PRIVATE, **FETCHES
+        )
         texts = [self.text_name, self.text]
         pasted = self.add_text.click(self._paste, [visitor, *texts, self._shown], [*texts, self.table], **QUICK)
         removed = self.table.remove(self._remove, [visitor, self._shown], self.table, **QUICK)
@@ -167,7 +172,7 @@ class DocumentsPanel:
         self, visitor: Any, folder: str, shown: Shown, encoding: str | None, ocr: bool, request: gr.Request
     ) -> DocumentsPayload:
         with self._session.open(visitor, request) as collection:
-            if not self._session.service.is_personal:
+            if not self._session.service.may_manage(address_of(request)):
                 raise PreferenceError(strings.SYNC_ELSEWHERE)
             gr.Info(html.escape(documents.sync_folder(collection, folder, encoding or "", ocr)))
             return documents.view(collection, shown.documents)

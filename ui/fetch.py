@@ -5,8 +5,10 @@ import ipaddress
 import re
 import socket
 import ssl
+import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
 from mimetypes import guess_extension
@@ -99,6 +101,11 @@ def _is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
+def _is_own(sock: socket.socket) -> bool:
+    """Whether a connection ends on this machine, which may have a public address."""
+    return bool(sock.getpeername()[0] == sock.getsockname()[0])
+
+
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -108,8 +115,8 @@ def _get(url: str, max_bytes: int, until: float) -> Fetched | str:
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     address = public_address(host, port)
     target = urlunsplit(("", "", parts.path, parts.query, ""))
-    with closing(_connect(parts.scheme, host, port, address, until)) as connection:
-        try:
+    try:
+        with _connected(parts.scheme, host, port, address, until) as connection:
             headers = {"User-Agent": AGENT, "Accept": "text/html, */*;q=0.5", "Accept-Encoding": "identity"}
             connection.request("GET", target, headers=headers)
             reply = connection.getresponse()
@@ -117,26 +124,40 @@ def _get(url: str, max_bytes: int, until: float) -> Fetched | str:
                 return where
             if reply.status != 200:
                 raise FetchError(strings.URL_STATUS.format(status=reply.status, reason=reply.reason))
-            data = _read(reply, connection.sock, max_bytes, until)
-        except (OSError, http.client.HTTPException) as error:
-            if time.monotonic() >= until:
-                raise FetchError(strings.URL_SLOW.format(seconds=TIMEOUT_S)) from error
-            raise FetchError(strings.URL_FAILED.format(host=host, reason=type(error).__name__)) from error
+            data = _read(reply, max_bytes)
+        _left(until)  # a connection that was shut down ends like a whole one
+    except (OSError, http.client.HTTPException) as error:
+        _left(until)
+        raise FetchError(strings.URL_FAILED.format(host=host, reason=type(error).__name__)) from error
     return Fetched(_name(url, reply.headers), url, data)
 
 
-def _connect(scheme: str, host: str, port: int, address: str, until: float) -> http.client.HTTPConnection:
-    """Return a connection to `address`, not to what the host's name leads to a moment later."""
-    try:
-        sock = socket.create_connection((address, port), _left(until))
-        if scheme == "https":
-            sock = ssl.create_default_context().wrap_socket(sock, server_hostname=host)
-    except OSError as error:
-        raise FetchError(strings.URL_FAILED.format(host=host, reason=type(error).__name__)) from error
+@contextmanager
+def _connected(scheme: str, host: str, port: int, address: str, until: float) -> Iterator[http.client.HTTPConnection]:
+    """Yield a connection to `address`, not to what the host's name leads to a moment later; it is shut down at `until`,
+    since a socket's own timeout begins anew with each byte."""
     kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection  # for the Host header
-    connection = kind(host, port)
-    connection.sock = sock
-    return connection
+    with closing(socket.create_connection((address, port), _left(until))) as plain, closing(kind(host, port)) as made:
+        if _is_own(plain):
+            raise FetchError(strings.URL_PRIVATE.format(host=host))
+        made.sock = plain
+        if scheme == "https":
+            context = ssl.create_default_context()
+            made.sock = context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
+        watch = threading.Timer(_left(until), _shut, [made.sock])
+        watch.daemon = True
+        watch.start()
+        try:
+            if isinstance(made.sock, ssl.SSLSocket):
+                made.sock.do_handshake()
+            yield made
+        finally:
+            watch.cancel()
+
+
+def _shut(sock: socket.socket) -> None:
+    with suppress(OSError):  # it is closed already
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def _left(until: float) -> float:
@@ -146,20 +167,17 @@ def _left(until: float) -> float:
     return left
 
 
-def _read(reply: http.client.HTTPResponse, sock: socket.socket | None, max_bytes: int, until: float) -> bytes:
+def _read(reply: http.client.HTTPResponse, max_bytes: int) -> bytes:
     parts: list[bytes] = []
     n_bytes = 0
-    while True:
-        left = _left(until)
-        if sock is not None and sock.fileno() >= 0:
-            sock.settimeout(left)
-        part = reply.read1(CHUNK_BYTES)
-        if not part:
-            return b"".join(parts)
+    while part := reply.read1(CHUNK_BYTES):
         parts.append(part)
         n_bytes += len(part)
         if n_bytes > max_bytes:
             raise FetchError(strings.URL_TOO_LARGE.format(megabytes=max_bytes >> 20))
+    if reply.length:
+        raise http.client.IncompleteRead(b"", reply.length)
+    return b"".join(parts)
 
 
 def _name(url: str, headers: Message) -> str:

@@ -1,7 +1,9 @@
 """Documents that are chosen: asked alone, renamed, replaced, cut again, removed; and ways to add documents."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 from playwright.sync_api import expect
 
@@ -9,12 +11,16 @@ from blockrag.errors import ArgumentError
 from storage.doctor import mend
 from storage.errors import NotFoundError
 from tests.document_files import FIELD, pdf
-from tests.ui.serving import TEXT, answered, index_all, load_files, read_waiting, visitor
+from tests.tiny import tiny_engine
+from tests.ui.serving import TEXT, answered, index_all, load_files, make_service, read_waiting, visitor
 from tests.ui.steps import ask as type_question
 from tests.ui.steps import upload
 from ui import fetch, inputs, strings
+from ui.conversation_panel import Shown
+from ui.guard import VISITOR_COOKIE
 from ui.handlers import ask, chosen, documents, settings, thread
 from ui.preferences import PreferenceError
+from ui.server import Server
 
 LAKES = "# Lakes\n\n" + "".join(f"Lake {i} is deep and cold. It is {i + 40} fathoms deep.\n\n" for i in range(9))
 
@@ -140,6 +146,17 @@ def test_a_folder_of_the_machine_is_kept_in_step(service, tmp_path):
     for wrong in ("", str(tmp_path / "gone"), str(folder / "a.md")):
         with pytest.raises(PreferenceError, match="no folder"):
             documents.sync_folder(collection, wrong)
+
+
+@pytest.mark.parametrize("access, host", [("private", "127.0.0.1"), ("shared", "203.0.113.5")])
+def test_a_folder_of_the_server_is_read_only_at_the_machine(tmp_path, access, host):
+    service = make_service(tiny_engine(), tmp_path / "data", access)
+    page = Server(service, tmp_path / "data")._page
+    (sync,) = [fn.fn for fn in page.fns.values() if fn.name == "_sync"]
+    request = SimpleNamespace(client=SimpleNamespace(host=host), cookies={VISITOR_COOKIE: "s" * 40}, username=None)
+    with pytest.raises(gr.Error, match="only where the application runs"):
+        sync({"collection": 0}, str(tmp_path), Shown(), "", False, request)
+    service.library.close()
 
 
 def write(path: Path, text: str) -> Path:

@@ -29,9 +29,15 @@ class Pages(http.server.BaseHTTPRequestHandler):
             return self.answer(404)
         if self.path == "/large":
             return self.answer(200, b"x" * 5000, **{"content-type": "text/plain"})
-        if self.path == "/slow":
+        if self.path == "/cut":
             self.send_response(200)
+            self.send_header("content-length", "100")
             self.end_headers()
+            return self.wfile.write(b"half of it")
+        if self.path in ("/slow", "/dripping"):
+            if self.path == "/slow":
+                self.send_response(200)
+                self.end_headers()
             with suppress(BrokenPipeError, ConnectionResetError):  # the reader leaves
                 for _ in range(40):
                     self.wfile.write(b".")
@@ -64,6 +70,7 @@ def web(monkeypatch):
 
     monkeypatch.setattr(fetch.socket, "getaddrinfo", resolve)
     monkeypatch.setattr(fetch, "_is_public", lambda address: address == "127.0.0.1" or checked(address))
+    monkeypatch.setattr(fetch, "_is_own", lambda sock: False)
     yield server, f"http://example.org:{server.server_port}"
     server.shutdown()
     server.server_close()
@@ -84,6 +91,7 @@ def test_a_page_is_fetched_over_redirects(web):
         ("/file", "not a web address"),
         ("/gone", "answered 404"),
         ("/large", "larger than"),
+        ("/cut", "IncompleteRead"),
     ],
 )
 def test_what_cannot_be_fetched_says_why(web, path, reason):
@@ -91,10 +99,11 @@ def test_what_cannot_be_fetched_says_why(web, path, reason):
         fetch.fetch(web[1] + path, 4000)
 
 
-def test_a_slow_server_is_left(web):
+@pytest.mark.parametrize("path", ["/slow", "/dripping"])  # its body, its headers
+def test_a_slow_server_is_left(web, path):
     began = time.monotonic()
     with pytest.raises(FetchError, match="took more than"):
-        fetch.fetch(f"{web[1]}/slow", 4000, timeout_s=0.4)
+        fetch.fetch(web[1] + path, 4000, timeout_s=0.4)
     assert time.monotonic() - began < 1.5
 
 
@@ -112,6 +121,14 @@ def test_no_private_address_is_public(address):
 
 def test_public_addresses_are_public():
     assert all(map(fetch._is_public, ("93.184.215.14", "8.8.8.8", "2606:2800:220:1::1", "::ffff:8.8.8.8")))
+
+
+def test_a_public_address_of_this_machine_is_refused(web, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(fetch, "public_address", lambda host, port: "127.0.0.1")
+    with pytest.raises(FetchError, match="private network"):
+        fetch.fetch(f"http://example.org:{web[0].server_port}/guide", 1000)
+    assert not web[0].seen
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.1", "2130706433", "0x7f000001", "[::1]", "[::ffff:127.0.0.1]"])

@@ -42,7 +42,7 @@ def set_budgets(service: CollectionService, values: dict[str, float], address: s
     PreferenceError
         If this is not the owner's page, there is no such tier, or a budget is out of bounds.
     """
-    if not service.is_personal or address:
+    if not service.may_manage(address):
         raise PreferenceError(strings.BUDGETS_ELSEWHERE)
     tiers = {tier.name: tier for tier in service.engine.kv.tiers if tier.budget_nbytes is not None}
     for name, value in values.items():
@@ -82,7 +82,7 @@ def use_model(service: CollectionService, name: str, address: str = "") -> None:
     PreferenceError
         If this is not the owner's page, no name is given, or another model is being loaded.
     """
-    if not service.is_personal or address:
+    if not service.may_manage(address):
         raise PreferenceError(strings.MODELS_ELSEWHERE)
     service.model.start(name)
 
