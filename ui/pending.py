@@ -1,6 +1,7 @@
 """Bounds on what Gradio keeps of calls: those that wait, results that nobody has fetched, and sessions."""
 
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -65,10 +66,11 @@ class Sessions(StateHolder):
     """Gradio's sessions without copies of the page and of all values, which only links to a state of the page need."""
 
     def __getitem__(self, session_id: str) -> SessionState:
-        session = super().__getitem__(session_id)
-        if not isinstance(session.config_values, _Forgotten):
+        if session_id not in self.session_data:  # made of a page without components: to describe them all takes 0.1 s
+            session = SessionState(SimpleNamespace(default_config=self.blocks.default_config, blocks={}))
             session.config_values = _Forgotten()
-        return session
+            self.session_data[session_id] = session
+        return super().__getitem__(session_id)
 
 
 class _Forgotten(dict):
