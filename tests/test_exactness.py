@@ -16,6 +16,7 @@ from tests.paths import assemble, cached_logits, encode_all
 from tests.tiny import (
     EXPERTS,
     FAMILIES,
+    LATENT,
     MORE,
     ONE_ROPE_TYPE,
     OTHER_FAMILIES,
@@ -48,8 +49,8 @@ def assert_exact(model: AnswerModel, prefix: list[int], blocks: list[list[int]],
 COMBINATIONS = [
     *product(FAMILIES, ROPE, FORMATS),
     *product(OTHER_FAMILIES, ["default"], FORMATS),
-    *((family, rope, "plain") for family, rope in product(OTHER_FAMILIES, ROPE) if rope != "default"),
-    *product([*WINDOWED, *EXPERTS], ["default"], FORMATS),
+    *((family, rope, "plain") for family, rope in product([*OTHER_FAMILIES, *LATENT], ROPE) if rope != "default"),
+    *product([*WINDOWED, *EXPERTS, *LATENT], ["default"], FORMATS),
     *product(MORE, ["default"], ["plain", "sinks, prefix visible"]),
 ]
 
@@ -98,7 +99,7 @@ def test_windows_of_any_size(window):
     assert_exact(model, tokens(3, 1), [tokens(n, n) for n in (40, 1, 39)], tokens(9, 2))
 
 
-@pytest.mark.parametrize("family", [*WINDOWED, *EXPERTS, "mistral"])
+@pytest.mark.parametrize("family", [*WINDOWED, *EXPERTS, *LATENT, "mistral"])
 def test_the_runner_is_exact_through_prefill_and_decoding(family):
     model = tiny_model(family, **WINDOWS.get(family, {}))
     blocks, final = [tokens(n, seed=n) for n in (40, 300)], tokens(20, seed=99)
@@ -167,7 +168,7 @@ def test_blocks_isolation_changes_the_logits():
     assert (full - reference_logits(model, [], blocks, final)).abs().max() > 100 * TOLERANCE
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *OTHER_FAMILIES, *WINDOWED, *EXPERTS, *MORE])
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHER_FAMILIES, *WINDOWED, *EXPERTS, *LATENT, *MORE])
 def test_one_block_without_sinks_is_the_models_own_generate(family):
     model = tiny_model(family)
     block, final = tokens(50, 1), tokens(8, 2)

@@ -18,7 +18,7 @@ from blockrag.models import table
 from blockrag.models.answer_model import AnswerModel
 from blockrag.models.families import FAMILIES as VERIFIED
 from blockrag.models.families import check_supported, rotated_layers, windows
-from tests.tiny import EXPERTS, FAMILIES, MORE, OTHER_FAMILIES, ROPE, WINDOWED, tiny_model
+from tests.tiny import EXPERTS, FAMILIES, LATENT, MORE, OTHER_FAMILIES, ROPE, WINDOWED, tiny_model
 
 
 def config(family: str = "llama", **changes):
@@ -27,7 +27,7 @@ def config(family: str = "llama", **changes):
 
 
 def test_every_verified_family_is_in_the_exactness_tests():
-    assert sorted([*FAMILIES, *OTHER_FAMILIES, *WINDOWED, *EXPERTS, *MORE]) == sorted(VERIFIED)
+    assert sorted([*FAMILIES, *OTHER_FAMILIES, *WINDOWED, *EXPERTS, *LATENT, *MORE]) == sorted(VERIFIED)
 
 
 def test_the_guide_names_every_verified_family():
@@ -45,7 +45,7 @@ def _page(name):
     return (Path(__file__).parent.parent / name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("family", [*OTHER_FAMILIES, *WINDOWED, *EXPERTS, *MORE])
+@pytest.mark.parametrize("family", [*OTHER_FAMILIES, *WINDOWED, *EXPERTS, *LATENT, *MORE])
 def test_verified_families_are_accepted_as_they_are_published(family):
     check_supported(AutoConfig.for_model(family))
 
@@ -84,7 +84,8 @@ def test_what_cannot_be_cached_is_refused_by_name(changes, message):
         *((family, "linear_attention|recurrent") for family in ("qwen3_next", "jamba", "recurrent_gemma", "bamba")),
         *((family, "mamba|linear_attention|recurrent") for family in ("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm")),
         *((family, "absolute ones or ALiBi") for family in ("gpt2", "opt", "bloom", "mpt")),
-        *((family, "latent attention") for family in ("deepseek_v2", "deepseek_v3", "minicpm3")),
+        *((family, "latent attention") for family in ("longcat_flash",)),
+        *((family, "queries are scaled by their position|latent") for family in ("ministral3", "mistral4")),
         *((family, "mixture of .* experts") for family in ("jetmoe", "lfm2_moe", "minimax_m3_vl_text")),
     ],
 )  # fmt: skip

@@ -68,6 +68,9 @@ MORE = (
 )  # fmt: skip
 """Tested in two formats."""
 
+LATENT = ("deepseek_v2", "deepseek_v3", "glm4_moe_lite", "axk1", "minicpm3", "youtu")
+"""With latent attention; tested in every format, and with every RoPE type that they know."""
+
 ONE_ROPE_TYPE = ("phi3", *WINDOWED, *EXPERTS, *MORE)
 """Families that only support "default" of `ROPE`, or are tested with their own."""
 
@@ -82,6 +85,15 @@ _FOUR = {
     "moe_intermediate_size": 48,
 }
 """Four experts, two for each token, by all names that families give to them."""
+_LATENT = {
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 24,
+    "q_lora_rank": 20,
+    "qk_nope_head_dim": 12,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 10,
+    "head_dim": 8,
+}
 _MIXED = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 16}
 
 OWN_SETTINGS = {
@@ -121,6 +133,8 @@ OWN_SETTINGS = {
         ("ernie4_5_moe", "flex_olmo", "glm4_moe", "hunyuan_v1_moe", "minimax_m2", "phimoe", "solar_open"), _FOUR
     ),
     "granitemoeshared": {**_FOUR, "shared_intermediate_size": 48},
+    **dict.fromkeys(("deepseek_v2", "deepseek_v3", "glm4_moe_lite", "axk1"), {**_LATENT, **_FOUR}),
+    **dict.fromkeys(("minicpm3", "youtu"), _LATENT),
 }
 """Extra settings of a family, with values that have an effect."""
 

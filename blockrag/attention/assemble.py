@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import torch
 
-from blockrag.attention.kv_cache import PreallocatedCache
+from blockrag.attention.kv_cache import PreallocatedCache, sized
 from blockrag.attention.rope import Rope
 from blockrag.kv.block_kv import BlockKV
 
@@ -36,7 +36,7 @@ def assemble(parts: Sequence[BlockKV], rope: Rope, storage: torch.Tensor) -> Pre
 
         return assemble_cuda(parts, rope, storage)
     joining = _Joining(parts, rope, storage)
-    return PreallocatedCache(storage, joining.n_tokens, joining.fill, rope.windows)
+    return PreallocatedCache(storage, joining.n_tokens, joining.fill, rope)
 
 
 class _Joining:
@@ -52,7 +52,7 @@ class _Joining:
         self._rotation = lru_cache(maxsize=None)(rope.rotation)
 
     def fill(self, layer: int) -> None:
-        keys, values = self._storage[:, layer, 0]
+        keys, values = sized(self._storage[:, layer, 0], self._rope)
         window, one_such_layer = self._rope.window(layer), self._layer_like(layer)
         first_seen = 0 if window is None else self.n_tokens - window + 1
         for part, start, offset in self._moves:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from blockrag.attention.kv_cache import PreallocatedCache
+from blockrag.attention.kv_cache import PreallocatedCache, sized
 from blockrag.attention.varlen import encode_pack, has_packs, pack
 from blockrag.kv.block_kv import BlockKV
 from blockrag.models.answer_model import AnswerModel
@@ -128,12 +128,12 @@ def _encode_batch(
     )  # (rows, length, hidden_size)
     storage = model.kv_storage(start + length, batch=n_rows)
     if prefix is not None:
-        storage[0, ..., :start, :] = prefix.keys[:, None]
-        storage[1, ..., :start, :] = prefix.values[:, None]
+        keys, values = sized(storage, model.rope)
+        keys[..., :start, :], values[..., :start, :] = prefix.keys[:, None], prefix.values[:, None]
     positions = torch.arange(start, start + length, device=model.device)[None]
-    cache = PreallocatedCache(storage, start, windows=model.rope.windows)
+    cache = PreallocatedCache(storage, start, rope=model.rope)
     model.network(
         inputs_embeds=embeddings, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
     )
     ends = [start + n_sinks + len(part) for part in parts]
-    return [BlockKV.cut(storage[:, :, row, :, start:end], start) for row, end in enumerate(ends)]
+    return [BlockKV.cut(sized(storage[:, :, row, :, start:end], model.rope), start) for row, end in enumerate(ends)]

@@ -74,7 +74,9 @@ def grouped_attention(
     grouped = query.reshape(batch, kv_heads, group * n_queries, head_dim)
     mask = attention_mask.repeat(1, 1, group, 1)
     output = scaled_dot_product_attention(grouped, key, value, attn_mask=mask, scale=scaling)
-    return output.reshape(batch, heads, n_queries, head_dim).transpose(1, 2).contiguous(), None
+    return output.reshape(batch, heads, n_queries, -1).transpose(
+        1, 2
+    ).contiguous(), None  # values may have a size of their own
 
 
 def _scored(

@@ -4,13 +4,16 @@
 token; here there is room for the answer from the start, and a step writes only its own rows.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
+
+from blockrag.attention.rope import Rope
+from blockrag.errors import UnsupportedModelError
 
 
 class FixedLayer(CacheLayerMixin):
@@ -38,10 +41,12 @@ class PreallocatedLayer(FixedLayer):
     """One layer: a view ``(batch, kv_heads, capacity, head_dim)`` into the cache's storage, filled up to `n_tokens`.
 
     `fill`, if given, is called once, before the first tokens are read. While `newest_alone` is set, `update` returns
-    only the tokens that it writes. A layer with a `window` returns what the first new token sees, and what follows.
+    only the tokens that it writes. A layer with a `window` returns what the first new token sees, and what follows. A
+    `latent` layer gets and returns its values, which are latents, before its keys; see `Rope.latent_sizes`.
     """
 
     newest_alone = False
+    latent = False
 
     def __init__(
         self,
@@ -71,6 +76,13 @@ class PreallocatedLayer(FixedLayer):
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Append new states ``(batch, kv_heads, n, head_dim)``; return views of all of them, or of the newest alone."""
+        if self.latent:
+            key_states, value_states = value_states, key_states
+            if (key_states.shape[-1], value_states.shape[-1]) != (self.keys.shape[-1], self.values.shape[-1]):
+                raise UnsupportedModelError(
+                    "this release of transformers does not cache the latents of this model, as expected; install a "
+                    "newer one."
+                )
         start, end, first = self.n_tokens, self.n_tokens + key_states.shape[2], self.first_seen
         if end > self.get_max_length():
             raise ValueError(f"the cache holds {self.get_max_length()} tokens, {end} were asked for")
@@ -79,7 +91,8 @@ class PreallocatedLayer(FixedLayer):
         self.n_tokens = end
         if self.newest_alone:
             return self.keys[:, :, start:end], self.values[:, :, start:end]
-        return self.joined(first)
+        keys, values = self.joined(first)
+        return (values, keys) if self.latent else (keys, values)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Keys that the next `query_length` tokens are masked against, and the offset of the first."""
@@ -88,6 +101,15 @@ class PreallocatedLayer(FixedLayer):
     def get_seq_length(self) -> int:
         """Tokens held."""
         return self.n_tokens
+
+
+def sized(storage: torch.Tensor, rope: Rope | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Views of keys and values in storage ``(2, ..., head_dim)``; with latent attention they differ in size."""
+    keys, values = storage
+    if rope is None or rope.latent_sizes is None:
+        return keys, values
+    n_key, n_value = rope.latent_sizes
+    return keys[..., :n_key], values[..., :n_value]
 
 
 class PreallocatedCache(Cache):
@@ -101,8 +123,8 @@ class PreallocatedCache(Cache):
     n_tokens : int
     fill : callable, optional
         Given a layer's number, fills its storage; called once for each, before it is first read.
-    windows : sequence of int or None, optional
-        Layer by layer, how many positions a token sees, its own included; None sees all.
+    rope : Rope, optional
+        Its windows and latents hold for the cache.
     """
 
     def __init__(
@@ -110,16 +132,19 @@ class PreallocatedCache(Cache):
         storage: torch.Tensor,
         n_tokens: int = 0,
         fill: Callable[[int], None] | None = None,
-        windows: Sequence[int | None] | None = None,
+        rope: Rope | None = None,
     ):
         self.storage = storage
-        layers = zip(*storage, windows or [None] * storage.shape[1], strict=True)
-        super().__init__(
-            layers=[
-                PreallocatedLayer(keys, values, n_tokens, fill and partial(fill, layer), window)
-                for layer, (keys, values, window) in enumerate(layers)
-            ]
-        )
+        all_keys, all_values = sized(storage, rope)
+        layers = [
+            PreallocatedLayer(
+                keys, values, n_tokens, fill and partial(fill, i), None if rope is None else rope.window(i)
+            )
+            for i, (keys, values) in enumerate(zip(all_keys, all_values, strict=True))
+        ]
+        for layer in layers:
+            layer.latent = rope is not None and rope.latent_sizes is not None
+        super().__init__(layers=layers)
 
     @contextmanager
     def newest_alone(self) -> Iterator[None]:

@@ -41,6 +41,10 @@ class Rope:
         Layer by layer, how many positions a token sees, its own included; None sees all.
     local_inv_freq : torch.Tensor, optional
         Frequencies of the layers with a window, if they have their own.
+    latent_sizes : tuple of int, optional
+        With latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1), the components of a token's rotated key,
+        which all heads share, and of its latent, from which the network computes the rest of keys and values. Block KV
+        holds the former as keys and the latter as values, both with one head.
     """
 
     inv_freq: torch.Tensor
@@ -48,6 +52,7 @@ class Rope:
     interleaved: bool = False
     windows: tuple[int | None, ...] | None = None
     local_inv_freq: torch.Tensor | None = None
+    latent_sizes: tuple[int, int] | None = None
 
     def rotates(self, layer: int) -> bool:
         """Whether the keys of `layer` are rotated."""
@@ -65,7 +70,7 @@ class Rope:
         """Whether all components of all layers are rotated alike, in halves, and no layer has a window: the case that
         CUDA kernels are written for."""
         is_alike = self.rotated_layers is None and self.windows is None and self.local_inv_freq is None
-        return is_alike and not self.interleaved and 2 * len(self.inv_freq) == head_dim
+        return is_alike and self.latent_sizes is None and not self.interleaved and 2 * len(self.inv_freq) == head_dim
 
     def rotation(self, offset: int, layer: int = 0) -> Rotation | None:
         """The rotation by `offset` positions, of either sign; None for 0. `layer` matters where frequencies differ."""
@@ -138,13 +143,17 @@ def use_exact_angles(rotary: torch.nn.Module) -> RemovableHandle:
         If its angles are not positions times `inv_freq`.
     """
     kinds = layer_kinds(rotary) or ("",)
-    twice = {kind: _layout(rotary, kind) for kind in kinds}
+    layouts = {kind: _layout(rotary, kind) for kind in kinds}
 
     def recompute(module: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
         given = dict(zip(("x", "position_ids", "layer_type"), args, strict=False)) | kwargs
         kind = given.get("layer_type") or ""
         inv_freq, scaling = frequencies(module, kind)
-        angles = twice[kind](given["position_ids"][..., None].double() * inv_freq.double())
+        angles = given["position_ids"][..., None].double() * inv_freq.double()
+        layout = layouts[kind]
+        if layout is None:
+            return torch.polar(torch.full_like(angles, scaling), angles).to(output.dtype)
+        angles = layout(angles)
         return tuple((f(angles) * scaling).to(output[0].dtype) for f in (torch.cos, torch.sin))
 
     for number, hook in list(rotary._forward_hooks.items()):
@@ -167,11 +176,17 @@ def frequencies(rotary: Any, kind: str = "") -> tuple[torch.Tensor, float]:
     return getattr(rotary, f"{prefix}inv_freq"), getattr(rotary, f"{prefix}attention_scaling")
 
 
-def _layout(rotary: Any, kind: str) -> Callable[[torch.Tensor], torch.Tensor]:
-    """How the module repeats the angles: all of them twice, each twice, or not at all."""
+def _layout(rotary: Any, kind: str) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """How the module repeats the angles: all of them twice, each twice, or not at all. None if it gives complex numbers
+    instead of cosines and sines."""
     inv_freq, scaling = frequencies(rotary, kind)
     one = torch.ones(1, 1, dtype=torch.long, device=inv_freq.device)
-    cos = rotary(torch.zeros(1, 1, device=inv_freq.device), one, *([kind] if kind else []))[0][0, 0]
+    found = rotary(torch.zeros(1, 1, device=inv_freq.device), one, *([kind] if kind else []))
+    if torch.is_tensor(found) and found.is_complex():
+        expected = torch.polar(torch.full_like(inv_freq, scaling, dtype=torch.float32), inv_freq.float())
+        if found.shape[-1:] == expected.shape and torch.allclose(found[0, 0], expected, atol=1e-5):
+            return None
+    cos = found[0][0, 0]
     for twice in (_halves, _neighbours, _once):
         expected = twice(inv_freq.float()).cos() * scaling
         if cos.shape == expected.shape and torch.allclose(cos, expected, atol=1e-5):

@@ -1,5 +1,6 @@
 """The block KV: keys and values of one block, encoded alone."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +15,8 @@ class BlockKV:
     ----------
     keys, values : torch.Tensor
         Shape ``(layers, kv_heads, tokens, head_dim)``, contiguous. Keys are rotated to local positions
-        ``first_position, first_position + 1, ...``.
+        ``first_position, first_position + 1, ...``. With latent attention both have one head, and sizes of their own;
+        see `Rope.latent_sizes`.
     first_position : int
         0, or the length of the prefix where blocks see the prefix.
     """
@@ -24,9 +26,10 @@ class BlockKV:
     first_position: int = 0
 
     @classmethod
-    def cut(cls, storage: torch.Tensor, first_position: int = 0) -> "BlockKV":
-        """A copy of ``(2, layers, kv_heads, tokens, head_dim)``, so that the batch it comes from can be freed."""
-        keys, values = storage.clone(memory_format=torch.contiguous_format)
+    def cut(cls, storage: Iterable[torch.Tensor], first_position: int = 0) -> "BlockKV":
+        """A copy of keys and values ``(layers, kv_heads, tokens, head_dim)``, so that the batch they come from can be
+        freed."""
+        keys, values = (part.clone(memory_format=torch.contiguous_format) for part in storage)
         return cls(keys, values, first_position)
 
     @property

@@ -68,8 +68,10 @@ class StoredKV:
             self._checksums = _checksums(self._header, nbytes - self._start)
             if metadata.get("key", key) != key:
                 raise ValueError(f"it holds the block {metadata['key'][:16]}")
-            shape = self._header["keys"]["shape"]
-            keys, values = (torch.empty(shape, dtype=self._dtype, pin_memory=pin_memory) for _ in range(2))
+            keys, values = (
+                torch.empty(self._header[name]["shape"], dtype=self._dtype, pin_memory=pin_memory)
+                for name in ("keys", "values")
+            )
             self.kv = BlockKV(keys, values, int(metadata["first_position"]))
 
     def read(self, layers: slice) -> None:

@@ -10,7 +10,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from blockrag.attention.format import PLAIN, BlockFormat
 from blockrag.attention.rope import Rope, fix_length, frequencies, layer_kinds, use_exact_angles
 from blockrag.errors import UnsupportedModelError
-from blockrag.models.families import check_supported, family_of, has_plain_attention, n_experts, rotated_layers, windows
+from blockrag.models.families import (
+    check_supported,
+    family_of,
+    has_plain_attention,
+    latent_sizes,
+    n_experts,
+    rotated_layers,
+    windows,
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,14 @@ class AnswerModel:
         local = found.pop("sliding_attention", None)
         inv_freq = next(iter(found.values())) if found else local
         assert inv_freq is not None, "check_supported has seen to it"
-        return Rope(inv_freq, rotated_layers(config), family_of(config).interleaved, windows(config), local)
+        return Rope(
+            inv_freq,
+            rotated_layers(config),
+            family_of(config).interleaved,
+            windows(config),
+            local,
+            latent_sizes(config),
+        )
 
     @cached_property
     def has_plain_attention(self) -> bool:
@@ -102,12 +117,14 @@ class AnswerModel:
 
     @property
     def n_kv_heads(self) -> int:
-        """Number of key/value heads; fewer than query heads with grouped-query attention."""
-        return self.network.config.num_key_value_heads
+        """Key/value heads of block KV: fewer than query heads with grouped-query attention, one with latents."""
+        return 1 if self.rope.latent_sizes else self.network.config.num_key_value_heads
 
     @cached_property
     def head_dim(self) -> int:
-        """Size of a head."""
+        """Size of a head; of latents, of the larger of a token's key and value."""
+        if self.rope.latent_sizes:
+            return max(self.rope.latent_sizes)
         return self.network.model.layers[0].self_attn.head_dim
 
     @property
@@ -118,7 +135,8 @@ class AnswerModel:
     @property
     def kv_nbytes_per_token(self) -> int:
         """Bytes of one token's keys and values over all layers."""
-        return 2 * self.n_layers * self.n_kv_heads * self.head_dim * self.dtype.itemsize
+        sizes = self.rope.latent_sizes or (self.head_dim, self.head_dim)
+        return sum(sizes) * self.n_layers * self.n_kv_heads * self.dtype.itemsize
 
     def kv_storage(self, n_tokens: int, batch: int = 1) -> torch.Tensor:
         """Return uninitialised KV, shape ``(2, layers, batch, kv_heads, n_tokens, head_dim)``, on the device."""

@@ -46,6 +46,8 @@ class Family:
         Whether its layers are mixtures of experts.
     learned_sinks : bool
         Whether each head has a learned sink beside its keys.
+    latent : bool
+        Whether its layers have latent attention (MLA).
     """
 
     partial: bool = False
@@ -56,6 +58,7 @@ class Family:
     softcap: bool = False
     experts: bool = False
     learned_sinks: bool = False
+    latent: bool = False
 
 
 FAMILIES = {
@@ -110,6 +113,12 @@ FAMILIES = {
     "minimax_m2": Family(experts=True, partial=True),
     "phimoe": Family(experts=True, windows=True),
     "solar_open": Family(experts=True, partial=True),
+    "deepseek_v2": Family(latent=True, experts=True, interleaved=True),
+    "deepseek_v3": Family(latent=True, experts=True),
+    "glm4_moe_lite": Family(latent=True, experts=True),
+    "axk1": Family(latent=True, experts=True),
+    "minicpm3": Family(latent=True),
+    "youtu": Family(latent=True),
 }
 """`model_type`s whose exactness tests pass (rule 3)."""
 
@@ -142,6 +151,12 @@ def windows(config: PreTrainedConfig) -> tuple[int | None, ...] | None:
     return tuple(window if kind == "sliding_attention" else None for kind in kinds)
 
 
+def latent_sizes(config: PreTrainedConfig) -> tuple[int, int] | None:
+    """See `Rope.latent_sizes`; None without latent attention."""
+    text = _text(config)
+    return (text.qk_rope_head_dim, text.kv_lora_rank) if getattr(text, "kv_lora_rank", None) else None
+
+
 def n_experts(config: PreTrainedConfig) -> int:
     """Experts of a layer; 0 or 1 if it is no mixture."""
     text = _text(config)
@@ -150,10 +165,11 @@ def n_experts(config: PreTrainedConfig) -> int:
 
 
 def has_plain_attention(config: PreTrainedConfig) -> bool:
-    """Whether every layer attends to all earlier tokens by softmax alone: no window, no cap, no learned sinks."""
+    """Whether every layer attends to all earlier tokens by softmax alone, with keys and values as they are cached: no
+    window, no cap, no learned sinks, no latents."""
     family = family_of(config)
     is_capped = bool(getattr(_text(config), "attn_logit_softcapping", None))
-    return windows(config) is None and not is_capped and not family.learned_sinks
+    return windows(config) is None and not is_capped and not family.learned_sinks and not latent_sizes(config)
 
 
 def check_supported(config: PreTrainedConfig, *, allow_unverified: bool = False) -> None:
@@ -200,10 +216,10 @@ def _check_layers(config: PreTrainedConfig, family: Family) -> None:
             f"{name}: its layers differ in shape from one another; use a model whose layers are all alike."
         )
     _check_kinds(text, name, family)
-    if getattr(text, "kv_lora_rank", None):
+    if latent_sizes(text) and not family.latent:
         raise UnsupportedModelError(
-            f"{name}: latent attention (MLA) keeps keys and values of different sizes, of which only a part is "
-            f"rotated, and cannot be block-cached as it is; {USE_ANOTHER}."
+            f"{name}: latent attention (MLA) is not verified for this family; use a model of a verified one "
+            f"({_having('latent')})."
         )
     if n_experts(config) > 1 and not family.experts:
         raise UnsupportedModelError(
@@ -260,6 +276,11 @@ def _check_positions(config: PreTrainedConfig, family: Family) -> None:
             raise UnsupportedModelError(
                 f"{name}: rotary positions of type {own['rope_type']!r}; cached keys can be moved only where angles "
                 f"are positions times frequencies: use a model of type {', '.join(ROPE_TYPES)}."
+            )
+        if own.get("llama_4_scaling_beta"):
+            raise UnsupportedModelError(
+                f"{name}: queries are scaled by their position in the prompt, so that a block depends on its place; "
+                f"{USE_ANOTHER}."
             )
         factor = own.get("partial_rotary_factor", 1.0)
         if factor != 1.0 and not family.partial:

@@ -22,6 +22,7 @@ _FEATURES = {
     "partial": "heads rotated in part",
     "interleaved": "neighbouring components rotated",
     "rotated_layers": "layers without rotation",
+    "latent": "latent attention",
 }
 
 _HEAD = """# Model families
@@ -41,6 +42,10 @@ Each block of a mixture of experts is encoded as a batch by itself, so that othe
 are those of the reference within 1e-4 in float32 as long as every token is routed to the same experts: where the
 router's scores for two experts differ by less than the rounding of the layers before, another expert may be taken, as
 between any two batch sizes of the same model.
+
+Of layers with latent attention (MLA), block KV holds what the network caches: each token's latent, and the rotated part
+of its key, which all heads share and which alone is moved: 1,152 bytes a token in a layer of DeepSeek-V3, in 16 bits.
+They are computed under a mask, on every device.
 
 `longrope` and `dynamic` rotary positions take the frequencies for the model's whole context
 (`max_position_embeddings`), whatever the length of a prompt, in block mode and in full mode; KV could not be reused
