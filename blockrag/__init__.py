@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from blockrag.retrieval import Retrieval
     from blockrag.segment import Segmentation, SizeBounds
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "Answer": "events",

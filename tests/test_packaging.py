@@ -2,9 +2,11 @@
 
 import ast
 import hashlib
+import re
 import runpy
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -140,3 +142,12 @@ def test_the_hashes_of_the_shipped_weights_are_those_of_the_files():
     listed = dict(line.split()[::-1] for line in (ROOT / "SHA256SUMS").read_text().splitlines())
     shipped = [path for path in (ROOT / "blockrag").rglob("*.safetensors") if "shipped" in path.parts]
     assert listed == {str(p.relative_to(ROOT)): hashlib.sha256(p.read_bytes()).hexdigest() for p in shipped}
+
+
+def test_one_version_everywhere():
+    version, minor = blockrag.__version__, ".".join(blockrag.__version__.split(".")[:2])
+    assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^## (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == version
+    for path in ROOT.glob("integrations/*/pyproject.toml"):
+        project = tomllib.loads(path.read_text())["project"]
+        assert project["version"] == version and any(f">={minor}," in each for each in project["dependencies"]), path

@@ -12,6 +12,7 @@ from threading import Thread
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import DatasetCard
 
 from training.corpus import SPLITS, check
 from training.semanticseg import build, language_model, pieces, structure
@@ -339,7 +340,10 @@ def test_a_build_twice_gives_the_same_bytes_and_its_card(config, tmp_path, monke
         assert by_parent.setdefault(each["parent"], each["split"]) == each["split"]
     drops = [json.loads(line) for line in (tmp_path / "one" / "dropped.jsonl").read_text().splitlines()]
     assert any(drop["reason"].startswith("near-duplicate of") for drop in drops)
-    assert "| books |" in (tmp_path / "one" / "README.md").read_text()
+    card = DatasetCard((tmp_path / "one" / "README.md").read_text())
+    assert "| books |" in card.text and card.data.size_categories == ["n<1K"]
+    files = {each["split"]: each["path"] for each in card.data.configs[0]["data_files"]}
+    assert files == {split: f"{split}.parquet" for split in SPLITS}
 
 
 def test_an_interrupted_build_resumes(config, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from huggingface_hub import DatasetCardData
 
 from training.corpus import SPLITS, Row
 from training.semanticseg.config import BuildConfig
@@ -39,9 +40,28 @@ def write_card(out: Path, config: BuildConfig, instances: Sequence[Row], drops: 
         "## Left out\n\n" + _counts(Counter(_reason(drop) for drop in drops), "reason")
         + "\n`dropped.jsonl` lists each one with its reason.\n",
     ]  # fmt: skip
-    (out / "README.md").write_text("\n".join(parts), encoding="utf-8")
+    (out / "README.md").write_text(f"---\n{_metadata(instances)}\n---\n\n" + "\n".join(parts), encoding="utf-8")
     sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(out.glob("*.parquet"))}
     (out / "manifest.json").write_text(json.dumps({"sha256": sums, "n_instances": len(instances)}, indent=1) + "\n")
+
+
+def _metadata(instances: Sequence[Row]) -> str:
+    """Return the card's metadata, by which Hugging Face finds, filters and opens the data set."""
+    sizes = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K"}
+    size = next((name for most, name in sizes.items() if len(instances) < most), "100K<n<1M")
+    present = {row["split"] for row in instances}
+    files = [{"split": split, "path": f"{split}.parquet"} for split in SPLITS if split in present]
+    return DatasetCardData(
+        pretty_name="SemanticSeg, from open sources",
+        language="en",
+        license="other",
+        license_name="by-source",
+        annotations_creators=["found"],
+        task_categories=["token-classification"],
+        size_categories=[size],
+        tags=["text-segmentation", "semantic-chunking"],
+        configs=[{"config_name": "default", "data_files": files}],
+    ).to_yaml()
 
 
 def _introduce(config: BuildConfig, instances: Sequence[Row]) -> str:
