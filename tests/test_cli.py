@@ -64,6 +64,27 @@ def test_segment_shows_lines_for_people(capsys, document, store):
     assert "tokens" in capsys.readouterr().out.splitlines()[0]
 
 
+def test_read_prints_the_text_and_how_it_was_read(capsys):
+    files = [str(FIELD / name) for name in ("c06_koi8_r.txt", "c32_pagecross.pdf", "c05c_user_password.pdf")]
+    assert main(["read", files[0]]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("Склад открывается") and "text/plain, koi8_r, 237 characters" in captured.err
+    code, result = run(capsys, "read", *files)
+    text, pages = result["documents"]
+    assert code == 3 and text["encoding"] == "koi8_r" and text["n_pages"] is None and text["notes"] == []
+    assert pages["n_pages"] == 6 and len(pages["notes"]) == 2 and pages["text"].startswith("The master of a vessel")
+    assert pages["media_type"] == "application/pdf" and len(pages["sha256"]) == 64
+    assert result["errors"][0]["document"] == "c05c_user_password.pdf"
+    assert run(capsys, "read", files[2])[0] == 1
+
+
+def test_read_sends_no_control_characters_to_a_terminal(capsys, tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("a\x1b[2Jb\n" + "words " * 50)
+    assert main(["read", str(tmp_path)]) == 0 and "\x1b" in capsys.readouterr().out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["read", str(tmp_path)]) == 0 and "a\ufffd[2Jb" in capsys.readouterr().out
+
+
 def test_what_was_left_out_is_told(capsys, store):
     path, note = str(FIELD / "c32_pagecross.pdf"), 'The line "Harbour Rules 2024 - CONFIDENTIAL", repeated on 3 pages'
     for command in (["segment", path], ["index", path, "--store", store]):

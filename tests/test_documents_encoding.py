@@ -177,3 +177,19 @@ def test_a_sentence_is_no_guess(text):
 @pytest.mark.parametrize("text", ["© 2024 Alda Ltd.", "It costs £5 or ¥10 at 20°C.", "Señor Muñoz llegó."])
 def test_signs_and_names_among_latin_letters_are_of_cp1252(text):
     assert load(text.encode("cp1252"), "a.txt").text == text
+
+
+@pytest.mark.parametrize("encoding", ["koi8_r", "cp1251", "iso8859_5"])
+@pytest.mark.parametrize(
+    "words",
+    ["ПРИВЕТ", "СКЛАД ЗАКРЫТ", "ДОГОВОР АРЕНДЫ", "ВНИМАНИЕ! НЕ ВХОДИТЬ", "Здравствуйте, Анна!", "ПРОТОКОЛ СОБРАНИЯ"],
+)
+def test_a_few_russian_words_are_neither_greek_nor_chinese(words, encoding):
+    assert load(words.encode(encoding), "f.txt").text == words
+
+
+@pytest.mark.parametrize("encoding", ["koi8_r", "cp1251", "iso8859_5", "cp866", "mac_cyrillic"])
+@pytest.mark.parametrize("words", ["ДОГОВОР", "ЦЕНА", "ЗАЯВЛЕНИЕ", "ПОРТ", "ОТЧЁТ ЗА МАЙ"])
+def test_a_wrong_guess_at_a_few_capitals_is_told(words, encoding):
+    document = load(words.encode(encoding), "f.txt")
+    assert document.text == words or any(encoding in note for note in document.notes)

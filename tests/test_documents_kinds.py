@@ -191,7 +191,7 @@ def test_chats(kind):
         "3/1/24, 10:00\u202fAM - Anna: ", "[3/1/24, 10:00:01 AM] Anna: ", "01.03.24, 10:00 - Anna: ", "2024/03/01, 10:00 - Anna: ",
         "2024. 3. 1. 오전 10:00, Anna : ", "2024년 3월 1일 오전 10:00, Anna : ", "2024/3/1 上午10:00 - Anna: ",
         "01/03/2024 à 10:00 - Anna : ", "1.3.2024 klo 10.00 - Anna: ", "\u200f١\u200f/٣\u200f/٢٠٢٤، ١٠:٠٠ ص - Anna: ",
-        "10:00\tAnna\t", "[10:00] <anna> ",
+        "10:00\tAnna\t", "[10:00] <anna> ", "Anna, [01.03.2024 10:00]\n", "Anna B., [3/1/24 10:00 AM]\n",
     ],
 )  # fmt: skip
 def test_turns_of_plain_chats_begin_at_their_times_in_every_language(stamp):

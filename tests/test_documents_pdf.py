@@ -382,6 +382,59 @@ def test_arabic_is_read_from_right_to_left_on_one_line():
 # Pages as people make them
 
 
+def paged(lines, foot) -> FPDF:
+    document = page()
+    document.set_auto_page_break(False)
+    for number in range(3):
+        if number:
+            document.add_page()
+        for line in lines(number):
+            document.multi_cell(0, 6, line, new_x="LMARGIN", new_y="NEXT")
+            document.ln(3)
+        document.set_y(260)
+        for line in foot(number):
+            document.cell(0, 5, line, new_x="LMARGIN", new_y="NEXT")
+    return document
+
+
+@pytest.mark.parametrize(
+    "foot",
+    [
+        lambda i: [f"{2 * i + 1} Berg, p. {7 * i + 3}.", "2 See Annex A."],
+        lambda i: ["* Figures in thousands."],
+        lambda i: ["1 Figures in thousands."],
+    ],
+)
+def test_footnotes_alike_at_one_height_are_no_running_feet(foot):
+    found = read(bytes(paged(lambda i: [f"Part {i}{j}. {SENTENCE}" for j in range(6)], foot).output()))
+    assert found.notes == () and all(found.text.count(line) >= 1 for i in range(3) for line in foot(i))
+    assert found.text.count("sold in all the") == 18, "the last lines of the text are alike too"
+
+
+@pytest.mark.parametrize(
+    "foot", [["Harbour Rules 2024"], ["Harbour Rules 2024", "CONFIDENTIAL"], ["© 2024 Harbour office"]]
+)
+def test_feet_below_text_whose_end_is_alike_are_left_out(foot):
+    found = read(bytes(paged(lambda i: [f"Part {i}{j}. {SENTENCE}" for j in range(6)], lambda i: foot).output()))
+    assert len(found.notes) == len(foot) and not any(line in found.text for line in foot)
+    assert found.text.count("of the town.") == 18
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ["Dear Ms Berg,", 3 * SENTENCE, "Yours sincerely,", "Ola Moe"],
+        ["Dear Ms Berg,", "The lock is closed.", "Yours, Ola"],
+    ],
+)
+def test_a_short_letter_keeps_its_gaps(parts):
+    document = page()
+    for part in parts:
+        document.multi_cell(0, 6, part.strip(), align="L", new_x="LMARGIN", new_y="NEXT")
+        document.ln(6)
+    assert text(document) == "\n\n".join(part.strip() for part in parts) + "\n"
+
+
 def test_running_heads_with_roman_numbers_are_left_out():
     document = FPDF()
     document.set_font("helvetica", size=11)

@@ -166,13 +166,22 @@ def test_no_boundary_inside_a_fence_that_holds_another(name):
         ("```py\na\n````\nc", ["```py\na\n````"]),
         ("``` a`b ```\nc", []),
         ("~~~ a`b\nc\n~~~", ["~~~ a`b\nc\n~~~"]),
-        ("```\nnever closed\n# Head\n", []),
+        ("```\nnever closed\n# comment\n", ["```\nnever closed\n# comment\n"]),
+        ("- ```\n  in a list\n\n# Head\n", []),
         ("```\na\n``` b\n```\n", ["```\na\n``` b\n```"]),
     ],
 )
 def test_fences_are_those_of_commonmark(text, units):
     _, found = find_markup(text, media.MARKDOWN)
     assert [text[start:end] for start, end in found] == units
+
+
+def test_comments_in_a_fence_that_is_never_closed_are_no_headings():
+    text = "# Head\n\nText.\n\n```sh\n# comment\nmake\n\n## comment\n"
+    headings, _ = find_markup(text, media.MARKDOWN)
+    assert [text[heading.start : heading.end] for heading in headings] == ["# Head"]
+    headings, units = find_markup(text, media.JSON)  # a turn of a chat may leave it open
+    assert len(headings) == 3 and not units
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The command line: segment, index, sync, documents, delete, ask, models, merge, serve.
+"""The command line: read, segment, index, sync, documents, delete, ask, models, merge, serve.
 
 Exit codes: 0 success; 1 error, explained on standard error; 2 wrong arguments; 3 some files of a batch failed, the
 others were indexed; 130 interrupted. With ``--json`` the last line of standard output is one JSON object (see
@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blockrag import __version__
-from blockrag.cli import ask, delete, documents, index, merge, models, segment, serve, sync
+from blockrag.cli import ask, delete, documents, index, merge, models, read, segment, serve, sync
 from blockrag.errors import ArgumentError, BlockRAGError
 
 COMMANDS = {
+    "read": read,
     "segment": segment,
     "index": index,
     "sync": sync,

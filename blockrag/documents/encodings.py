@@ -41,6 +41,8 @@ _TIE = 0.1
 _FEW_BYTES, _IS_WORDS = 10, 0.9
 """With at most so many bytes beyond ASCII, text in an encoding of `_LEADS` may as well be words in one of single bytes:
 if these score so well, they are."""
+_READS = 0.78
+"""With more of them, a lower score is enough: East Asian text makes no words of one alphabet."""
 _THAI = ("cp874", "tis_620", "iso8859_11")
 """Encodings whose letters are also ordinary pairs of GBK; Chinese does not read as Thai."""
 _NULS = 0.4
@@ -62,7 +64,8 @@ def guess(sample: bytes) -> Guess | None:
     narrow = single_byte.guess(sample)
     if wide and sum(byte > 0x7F for byte in sample[:_SAMPLE_CHARS]) > _FEW_BYTES:
         is_thai = narrow is not None and narrow.encoding in _THAI and narrow.score >= _LEAST_COMMON
-        return Guess(narrow.encoding, (wide.encoding, *narrow.others)) if narrow and is_thai else wide
+        is_thai_or_words = is_thai or (narrow is not None and narrow.encoding not in _THAI and narrow.score >= _READS)
+        return Guess(narrow.encoding, (wide.encoding, *narrow.others)) if narrow and is_thai_or_words else wide
     if wide is None and narrow is not None:
         return Guess(narrow.encoding, (*_alone(sample), *narrow.others))
     if wide is None or narrow is None:

@@ -25,6 +25,9 @@ _ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100}
 _NUMBER = re.compile(r"\d+|(?:^|(?<=[\s–—-]))(?:[ivxlc]{1,8}|[IVXLC]{1,8})(?=[\s–—-]|$)")
 """A number in Arabic digits, or in Roman ones that stand alone."""
 
+_FOOTNOTE = re.compile(r"(?:[*†‡§¶]{1,3} ?|\^?\d{1,3}[.)]? |\^\d{1,3})[^\W\d].*[.?!]")
+"""A sentence behind a mark or number."""
+
 _HYPHENATED = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 
 
@@ -132,19 +135,43 @@ def _running_heads(pages: list[list[Row]]) -> list[tuple[str, int]]:
         for row in _margins(rows):
             key = (_NUMBER.sub("#", row.text), round(row.middle / 2))
             found.setdefault(key, []).append((number, row))
+    repeated = [places for places in found.values() if len(places) >= MIN_REPEATS and _counts_pages(places)]
+    alike = {id(row) for places in repeated for _, row in places}
     heads = []
-    for places in found.values():
-        if len(places) >= MIN_REPEATS and _counts_pages(places):
-            heads.append((places[0][1].text, len(places)))
-            for number, row in places:
-                pages[number].remove(row)
-    return heads
+    for places in repeated:
+        if not any(_is_text(row, pages[number], alike) for number, row in places):
+            heads.append(places)
+    for places in heads:
+        for number, row in places:
+            pages[number].remove(row)
+    return [(places[0][1].text, len(places)) for places in heads]
+
+
+def _is_text(row: Row, rows: list[Row], alike: set[int]) -> bool:
+    """Whether a repeated line is text all the same: a footnote, or the end of a sentence beside other lines."""
+    if _FOOTNOTE.fullmatch(row.text):
+        return True
+    reads_on = row.text[:1].islower() or row.text[-1:] in ".?!"
+    return reads_on and any(id(other) not in alike for other in _group(row, rows))
+
+
+def _group(row: Row, rows: list[Row]) -> list[Row]:
+    """The lines around one that no wide gap parts from it."""
+    wide, at = _wide_gap(rows), rows.index(row)
+    start = next((i for i in range(at, 0, -1) if rows[i - 1].middle - rows[i].middle > wide), 0)
+    end = next((i for i in range(at + 1, len(rows)) if rows[i - 1].middle - rows[i].middle > wide), len(rows))
+    return rows[start:end]
+
+
+def _wide_gap(rows: list[Row]) -> float:
+    """Lines further apart than this are not of one paragraph."""
+    return PARAGRAPH_GAP * median([gap for a, b in pairs(rows) if (gap := a.middle - b.middle) > 0] or [0])
 
 
 def _margins(rows: list[Row]) -> list[Row]:
     """Lines at the top and bottom of a page that a wide gap parts from the text; all of a page with few lines."""
-    gaps = [above.middle - below.middle for above, below in zip(rows, rows[1:], strict=False)]
-    wide = PARAGRAPH_GAP * median([gap for gap in gaps if gap > 0] or [0])
+    gaps = [above.middle - below.middle for above, below in pairs(rows)]
+    wide = _wide_gap(rows)
     if len(rows) <= _N_EDGE_ROWS:
         return rows
     top = next((i + 1 for i in reversed(range(_N_EDGE_ROWS)) if i < len(gaps) and gaps[i] > wide), 0)

@@ -12,6 +12,10 @@ from blockrag.documents.pdf_words import HYPHEN, Segment, is_rtl
 PARAGRAPH_GAP = 1.25
 """A paragraph ends where lines are further apart than this, in multiples of the page's usual distance."""
 
+DOUBLE_GAP, MAX_SPACING = 1.6, 2.2
+"""Without a wrapped line, a blank line is between lines further apart than the nearest two, or than their height, by
+these factors."""
+
 MAX_INDENT, MAX_WORD = 80, 60
 """Most spaces before a line of code, and most letters of a word that a hyphen divides."""
 
@@ -160,7 +164,7 @@ def _lines(rows: Sequence[Row], edge: float | None, vocabulary: frozenset[str]) 
     if not rows:
         return ""
     gaps = [above.middle - below.middle for above, below in pairs(rows)]
-    usual = median([gap for gap in gaps if gap > 0] or [0])
+    usual = _usual_gap(rows, gaps, edge)
     parts, left = [_indented(rows[0], rows)], min(row.x0 for row in rows)
     for gap, (row, following) in zip(gaps, pairs(rows), strict=True):
         far = (bool(usual) and (gap > PARAGRAPH_GAP * usual or gap < 0)) or row.is_block or following.is_block
@@ -170,6 +174,24 @@ def _lines(rows: Sequence[Row], edge: float | None, vocabulary: frozenset[str]) 
         else:
             parts += _mended(parts.pop(), following.text, vocabulary)
     return "".join(parts).replace(HYPHEN, "-")
+
+
+def _usual_gap(rows: Sequence[Row], gaps: Sequence[float], edge: float | None) -> float:
+    """Distance of lines inside a paragraph: the median, or less if most lines are paragraphs, as in a short letter."""
+    gaps_down = [(gap, *pair) for gap, pair in zip(gaps, pairs(rows), strict=True) if gap > 0]
+    if not gaps_down:
+        return 0
+    usual = median(gap for gap, *_ in gaps_down)
+    wrapped = [
+        gap
+        for gap, row, following in gaps_down
+        if edge is not None and row.text[-1:] not in ".!?:;" and _reaches(row, following, edge)
+    ]
+    if wrapped:
+        return min(usual, median(wrapped))
+    least = min(gap for gap, *_ in gaps_down)
+    most = MAX_SPACING * median(row.height for row in rows) / PARAGRAPH_GAP
+    return least if DOUBLE_GAP * least < usual else min(usual, most)
 
 
 def _indented(row: Row, rows: Sequence[Row]) -> str:

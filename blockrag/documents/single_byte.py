@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from dataclasses import dataclass
+from itertools import pairwise
 
 ENCODINGS = (
     "cp1252", "cp1251", "cp1250", "cp1254", "cp1253", "cp1255", "cp1256", "cp1257", "koi8_r", "koi8_u", "cp866",
@@ -29,6 +30,10 @@ _OTHERS = (
 """Letters of languages in other scripts, the most frequent first."""
 _TYPOGRAPHIC = frozenset("“”‘’‚„‹›«»–—…•€£¥¢°§©®™·½¼¾²³±×¿¡ªº\xa0№־׳״،؛؟")
 _WORD = re.compile(r"[^\W\d_]+(?:[^\W\d_]|[\u0300-\u036f])*")
+_BROKEN = re.compile(
+    r"(?<=[^\W\d_])[^\w\s\0-\x7f’·״׳\xad\u0300-\u036f\u0591-\u05c7\u064b-\u0652\u0e31-\u0e4e](?=[^\W\d_])"
+)
+"""A sign inside a word."""
 _SAMPLE_CHARS = 4_000
 _LEAST = 0.3
 """Smallest score of a guess. Below it the bytes are in no encoding of `ENCODINGS`."""
@@ -37,6 +42,31 @@ _TIE, _SHORT_TIE, _SHORT = 0.003, 0.5, 12
 number of letters beyond ASCII from which a text is long."""
 _FEW_SIGNS = 4
 _VOWELS = frozenset("aeiouyаеёиоуыэюяіїєαεηιουωάέήίόύώϊϋ")
+_GREEK_WORD = re.compile("[^ς]*[αεηιουωάέήίόύώϊϋΐΰςνρ]")
+"""Small letters of Greek: the final sigma ends a word, and few other consonants do."""
+_PAIRS = {
+    script: frozenset(group[0] + second for group in groups.split() for second in group[1:])
+    for script, groups in (
+        (
+            "CYRILLIC",
+            "авнлкрстмдзябпхіїй бооеаылури веоаиынсліз гоаиред деоаиурня еннртслмдевзгкйть жедиа заанди "
+            "инетсйлевямкдхчз йсн коаирлтуі леоаиьяюную моеиауы неоаиыуняі овнтрслдмйгбкжпеюз пороеарлія реоаиыуяітн "
+            "стокляевиьпнуа тоеарьивсуыія "
+            "урчютждснлкп хо цеиі четиао шеитла щеи ыейхмвлтс ьнсюшк эт юттдчщб яевтзмнх івнлдсзйтяк "
+            "їні єтмю ътлр",
+        ),
+        (
+            "GREEK",
+            "ανιπρσκλγτυδμς βαιορε γιεραονη διεοηιαυ ειναρσπτκλμχγυξ ζεωιο ηςνσμκρτλ θηεαμουω ιααοκεσςντμλδχρω "
+            "κααιροελυτηω λοαιληεωυ μεαοιπηφυβ νταιηοδεωυ ξεηια ορυνςλτιπμσσκγδφ ποραειλτυω ροαιεησχωγ στεηκυιαμοωφχπ "
+            "τοηαιεωρυς υνστρςμπλγχθ φοεραιυτω χεοριαυω ψηε ωννςρστπμ",
+        ),
+    )
+}
+"""Pairs of letters that are frequent in words."""
+_FEW_PAIRS, _MANY_PAIRS = 0.3, 0.6
+"""A word of at least four letters with a smaller share of them is hardly one; with a larger one it is, in capitals too.
+"""
 _ENDS_ALONE, _NEVER_ENDS = frozenset("ךםןףץ"), frozenset("כמנפצ")
 """Hebrew letters that stand only at the end of a word, and those that never do."""
 _THAI_SIGNS = frozenset("ะาำิีึืฺุูเแโใไ็่้๊๋์ั")
@@ -100,6 +130,7 @@ def _score(text: str) -> float:
     letters = "".join(c for word in words for c in word if c > "\x7f")
     n_signs = sum(c > "\x7f" for c in sample) - len(letters)
     stray = sum(c > "\x7f" and c not in _TYPOGRAPHIC for c in sample) - len(letters)
+    broken = len(_BROKEN.findall(sample))
     inside = len(re.findall(r"(?<=[^\W\d_])[“„‚–—…•€£°§©®™½¼¾²³±×¿¡«»‹›](?=[^\W\d_])", sample))
     good_signs: float = max(0, n_signs - stray - inside)
     if n_signs > len(letters) + sum(c.isascii() and c.isalnum() for c in sample):
@@ -110,7 +141,9 @@ def _score(text: str) -> float:
     shape = sum(
         _shape(word) * (1.0 if _is_latin(word) else foreign) * sum(c > "\x7f" for c in word) for word in words
     ) / len(letters)
-    return (shape * _language(letters.lower()) * len(letters) + 0.9 * good_signs) / (len(letters) + n_signs)
+    return (shape * _language(letters.lower()) * len(letters) + 0.9 * good_signs) / (
+        len(letters) + n_signs + 2 * broken
+    )
 
 
 def _is_latin(word: str) -> bool:
@@ -128,7 +161,9 @@ def _shape(word: str) -> float:
     pronounced = _pronounced(word.lower(), *scripts)
     if word.islower() or word.istitle() or word.lower() == word.upper():
         return pronounced
-    return 0.8 * pronounced if word.isupper() else 0.0
+    if not word.isupper():
+        return 0.0
+    return (0.95 if _pair_share(word.lower(), *scripts) >= _MANY_PAIRS else 0.8) * pronounced
 
 
 def _pronounced(word: str, script: str = "") -> float:
@@ -137,10 +172,19 @@ def _pronounced(word: str, script: str = "") -> float:
     if script == "LATIN":
         return 0.5 if all(c > "\x7f" for c in word) else 1.0
     if script in ("CYRILLIC", "GREEK"):
-        return 0.5 if len(word) > 2 and not _VOWELS & set(word) else 1.0
+        has_vowel = len(word) < 3 or bool(_VOWELS & set(word))
+        is_word = has_vowel and (script == "CYRILLIC" or len(word) == 1 or _GREEK_WORD.fullmatch(word))
+        is_rare = len(word) > 3 and _pair_share(word, script) < _FEW_PAIRS
+        return (1.0 if is_word else 0.5) * (0.7 if is_rare else 1.0)
     if script == "HEBREW":
         return 0.5 if word[-1] in _NEVER_ENDS or _ENDS_ALONE & set(word[:-1]) else 1.0
     return 0.5 if script == "THAI" and len(word) > 3 and not _THAI_SIGNS & set(word) else 1.0
+
+
+def _pair_share(word: str, script: str) -> float:
+    """Share of frequent pairs among the letters of a word in small letters; 0 in scripts without a list of them."""
+    plain = unicodedata.normalize("NFD", word).replace("\u0301", "") if script == "GREEK" else word
+    return sum(a + b in _PAIRS.get(script, ()) for a, b in pairwise(plain)) / max(len(plain) - 1, 1)
 
 
 def _language(letters: str) -> float:

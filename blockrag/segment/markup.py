@@ -3,7 +3,7 @@
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 from blockrag.documents import media
@@ -92,7 +92,9 @@ def guess_markup(sample: str) -> str:
     return media.MARKDOWN if re.search(r"^#{1,6} |^(?:```|~~~)", sample, re.MULTILINE) else media.RST
 
 
-def _markdown(text: str) -> Found:
+def _markdown(text: str, closes_at_end: bool = False) -> Found:
+    """With `closes_at_end`, a fence at the margin that nothing closes ends with the text, as in CommonMark. Other
+    texts, such as the turns of a chat, may leave theirs open."""
     headings, units = [], []
     scanner = _Scanner(_MARKDOWN, text)
     for found in scanner:
@@ -100,7 +102,8 @@ def _markdown(text: str) -> Found:
             mark, size = found["fence"][0], len(found["fence"])
             if mark == "`" and "`" in found["info"]:
                 continue  # code inside a line
-            end = scanner.close(rf"^[ \t>]*{re.escape(mark)}{{{size},}}[ \t]*$")
+            to_end = r"|\Z" if closes_at_end and not found["lead"].strip() and len(found["lead"]) < 4 else ""
+            end = scanner.close(rf"^[ \t>]*{re.escape(mark)}{{{size},}}[ \t]*${to_end}")
             if end:
                 units.append((found.start("fence"), end))
         elif found["html"] or found["front"]:
@@ -244,11 +247,12 @@ _SPACE = re.compile(r"[ \t]*")
 _READERS: dict[str, Callable[[str], Found]] = {
     **dict.fromkeys(
         (
-            media.MARKDOWN, media.HTML, media.PDF, media.DOCX, media.PPTX, media.EPUB, media.JSON, media.JSONL,
+            media.HTML, media.PDF, media.DOCX, media.PPTX, media.EPUB, media.JSON, media.JSONL,
             media.EML, media.MBOX, media.NOTEBOOK,
         ),
         _markdown,
     ),
+    media.MARKDOWN: partial(_markdown, closes_at_end=True),
     media.RST: _rst,
     media.ASCIIDOC: _asciidoc,
     media.ORG: _org,

@@ -21,6 +21,7 @@ _MONTHS = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _LEVELS = "(?:TRACE|DEBUG|INFO|NOTICE|WARN(?:ING)?|ERROR|CRITICAL|FATAL|SEVERE)"
 _STAMP = re.compile(
     r"^[\u200e\u200f\ufeff]?(?:<\d{1,3}>(?:\d{1,2}[ ])?)?"  # the priority of syslog
+    r"(?:[^\s\[\]][^\n\[\]]{0,63},[ ](?=\[))?"  # the name before the time, in Telegram
     rf"(?:[\[(<]?{_LEVELS}[\])>]?:?[ \t]{{1,8}}[-|]?[ ]?)?[\[(<]?(?:"
     r"\d{1,4}\u200f?(?:[-./]|\.[ ]|년[ ])\d{1,2}\u200f?(?:[-./]|\.[ ]|월[ ])\d{1,4}(?:\.|일)?[,،]?[T ]{1,2}"
     r"(?:(?:à|às|klo|kl\.|um|오전|오후|上午|下午|午前|午後)[ ]?)?\d{1,2}[:.]\d{2}"  # 2024-03-01T10:00, 1/23/23, 3:19 PM
