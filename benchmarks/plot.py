@@ -55,8 +55,18 @@ def draw_tiers(axes: Axes, result: dict[str, Any]) -> None:
     axes.set_ylabel("time to first token, ms")
 
 
+def draw_queue(axes: Axes, result: dict[str, Any]) -> None:
+    """Questions a second in both modes, by the number of answers at once."""
+    for mode in ("full", "block"):
+        rows = [row for row in result["rows"] if row["mode"] == mode]
+        names = [f"{row['context']:,} tokens\n{mode}, {row['at_once']} at once" for row in rows]
+        axes.barh(names, [row["questions_per_s"] for row in rows], color=COLOURS[mode], label=f"{mode} mode")
+    axes.tick_params(axis="y", labelsize=7)
+    axes.set_xlabel("questions a second")
+
+
 def draw_quantize(axes: Axes, result: dict[str, Any]) -> None:
-    """Divergence of the next-token distribution for each 8-bit format."""
+    """Divergence of the next-token distribution for each format in 8 or 4 bits."""
     rows = result["rows"][1:]
     names = [f"{row['form']}\nkey scales per {row['keys']}, value scales per {row['values']}" for row in rows]
     axes.barh(names, [row["kl"] for row in rows], color=COLOURS["block"])
@@ -139,6 +149,7 @@ DRAWINGS: dict[str, Callable[[Axes, dict[str, Any]], None]] = {
     "decode": draw_decode,
     "encode": draw_encode,
     "tiers": draw_tiers,
+    "queue": draw_queue,
     "quantize": draw_quantize,
     "compare": draw_compare,
     "visitors": draw_visitors,

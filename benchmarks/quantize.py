@@ -1,6 +1,6 @@
-"""Effect of storing block KV in 8 bits: ``python -m benchmarks.quantize --json FILE``.
+"""Effect of storing block KV in 8 or 4 bits: ``python -m benchmarks.quantize --json FILE``.
 
-Encodes blocks of this repository's texts, stores them in each 8-bit format, and asks questions over them and over the
+Encodes blocks of this repository's texts, stores them in each format, and asks questions over them and over the
 exact blocks. `kl` is the divergence of the next-token distribution from the exact one, in nats; `equal_tokens` is the
 share of 32 greedy tokens before the first difference. "Before rotation" rotates each key back to position 0 first.
 """
@@ -22,7 +22,7 @@ from blockrag.attention.encode import encode_prefix
 from blockrag.attention.rope import Rope
 from blockrag.attention.runner import PlainRunner
 from blockrag.kv.block_kv import BlockKV
-from blockrag.kv.quantize import Axis, QuantizedKV, dequantize, quantize
+from blockrag.kv.quantize import GROUP, Axis, FourBitKV, QuantizedKV, dequantize, dequantize4, quantize, quantize4
 from blockrag.prompt import Prompt
 
 TEXTS = ("README.md", "LICENSE", "NOTICE")
@@ -42,24 +42,36 @@ QUESTIONS = (
 
 
 AXES: tuple[Axis, ...] = ("channel", "token")
+GROUPS = (32, 64)
 
 
 @dataclass(frozen=True)
 class Format:
-    """An 8-bit format: whether keys are rotated back, and along which axis keys and values have scales."""
+    """A format: whether keys are rotated back; in 8 bits, along which axis keys and values have scales; in 4 bits, how
+    many tokens of a key's channel, and channels of a token's value, share a scale."""
 
     before_rotation: bool
     keys: Axis
     values: Axis
+    group: int | None = None
 
-    def store(self, kv: BlockKV, rope: Rope) -> QuantizedKV:
+    @property
+    def name(self) -> str:
+        """As the table says it."""
+        return "int8" if self.group is None else f"int4 in groups of {self.group}"
+
+    def store(self, kv: BlockKV, rope: Rope) -> QuantizedKV | FourBitKV:
         """Quantise a block."""
         keys = _rotated(kv.keys, rope, -1) if self.before_rotation else kv.keys
-        return quantize(BlockKV(keys, kv.values), self.keys, self.values)
+        kv = BlockKV(keys, kv.values)
+        return quantize(kv, self.keys, self.values) if self.group is None else quantize4(kv, self.group)
 
-    def restore(self, stored: QuantizedKV, rope: Rope, dtype: torch.dtype) -> BlockKV:
+    def restore(self, stored: QuantizedKV | FourBitKV, rope: Rope, dtype: torch.dtype) -> BlockKV:
         """Dequantise a block."""
-        kv = dequantize(stored, dtype)
+        if isinstance(stored, FourBitKV):
+            kv = dequantize4(stored, dtype, self.group or GROUP)
+        else:
+            kv = dequantize(stored, dtype)
         return BlockKV(_rotated(kv.keys, rope, 1), kv.values) if self.before_rotation else kv
 
 
@@ -72,7 +84,15 @@ def _rotated(keys: torch.Tensor, rope: Rope, sign: int) -> torch.Tensor:
     return rotated.to(keys.dtype)
 
 
-def measure(subject: Subject) -> list[dict[str, Any]]:
+def formats(bits: Sequence[int]) -> Iterator[Format]:
+    """Every format of so many bits."""
+    if 8 in bits:
+        yield from (Format(before, keys, values) for before, keys, values in product((False, True), AXES, AXES))
+    if 4 in bits:
+        yield from (Format(before, "channel", "token", group) for before, group in product((False, True), GROUPS))
+
+
+def measure(subject: Subject, bits: Sequence[int] = (8, 4)) -> list[dict[str, Any]]:
     """One row for each format, the exact one first."""
     prompt = Prompt(subject.model.tokenizer)
     blocks = common.encode_all(subject, list(_blocks(subject)))
@@ -84,9 +104,7 @@ def measure(subject: Subject) -> list[dict[str, Any]]:
     exact = [_answer(subject, [prefix, *parts], ids) for ids, parts in asked]
     n_tokens = sum(block.n_tokens for block in blocks)
     rows = [_exact_row(subject, blocks, n_tokens)]
-    for before, keys, values in product((False, True), AXES, AXES):
-        rows.append(_row(subject, Format(before, keys, values), prefix, asked, exact))
-    return rows
+    return [*rows, *(_row(subject, form, prefix, asked, exact) for form in formats(bits))]
 
 
 def _blocks(subject: Subject) -> Iterator[Sequence[int]]:
@@ -114,7 +132,7 @@ def _row(subject: Subject, form: Format, prefix: BlockKV, asked: list[Any], exac
         equal.append(next((i for i, (a, b) in enumerate(zip(found, tokens, strict=True)) if a != b), TOKENS) / TOKENS)
         nbytes.append(sum(part.nbytes for part in stored) / sum(_n_tokens(part) for part in stored))
     return {
-        "form": f"int8, keys {'before' if form.before_rotation else 'after'} rotation",
+        "form": f"{form.name}, keys {'before' if form.before_rotation else 'after'} rotation",
         "keys": form.keys,
         "values": form.values,
         "bytes_per_token": mean(nbytes),
@@ -143,21 +161,22 @@ def _divergence(found: torch.Tensor, true: torch.Tensor) -> float:
     return float((p.exp() * (p - q)).sum())
 
 
-def _n_tokens(kv: QuantizedKV) -> int:
+def _n_tokens(kv: QuantizedKV | FourBitKV) -> int:
     return kv.keys.shape[2]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and report."""
-    parser = argparse.ArgumentParser(description="Effect of storing block KV in 8 bits.")
+    parser = argparse.ArgumentParser(description="Effect of storing block KV in 8 or 4 bits.")
     parser.add_argument("--model", default="smollm2", help="name or folder of a model with its tokenizer")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--bits", type=int, nargs="+", choices=(8, 4), default=(8, 4), help="formats (default: both)")
     parser.add_argument("--json", type=Path, help="write the result to this file")
     args = parser.parse_args(argv)
     device = torch.device(args.device)
     machine = measure_machine(device, torch.float32)
     subject = open_subject(args.model, device)
-    common.finish(args, subject, machine, measure(subject))
+    common.finish(args, subject, machine, measure(subject, args.bits))
 
 
 if __name__ == "__main__":

@@ -198,8 +198,9 @@ class Engine:
             Read from there only.
         kv_remote_secret : path, optional
             A file with the secret under which the store's files are sealed; see `RemoteTier`.
-        kv_at_rest : "exact" or "int8"
-            Form of block KV on disk and in the store; 8 bits take a quarter of float32's room and are not exact.
+        kv_at_rest : "exact", "int8" or "int4"
+            Form of block KV on disk and in the store. 8 bits take a quarter of float32's room, 4 bits a seventh; they
+            are not exact.
         kv_salt : str
             Parts tenants that share a disk or a store: engines with different salts find none of each other's KV.
         device : str, optional

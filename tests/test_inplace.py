@@ -46,6 +46,11 @@ def test_every_family_is_exact(family):
     assert_exact(tiny_model(family))
 
 
+@pytest.mark.parametrize("head_dim", [80, 96, 192])
+def test_heads_of_any_size_are_exact(head_dim):
+    assert_exact(tiny_model(head_dim=head_dim, initializer_range=0.1))
+
+
 @pytest.mark.parametrize("rope", ROPE)
 @pytest.mark.parametrize("block_format", [BlockFormat(sink_ids=(5, 6)), BlockFormat(prefix_visible=True)])
 def test_rope_types_and_formats_are_exact(rope, block_format):

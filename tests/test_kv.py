@@ -1,5 +1,6 @@
 """KV keys and tiers: one contract suite for every tier, then what is particular to each."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -221,7 +222,7 @@ def many_layers(seed: int = 0) -> BlockKV:
     return BlockKV(keys, values)
 
 
-@pytest.mark.parametrize("at_rest", ["exact", "int8"])
+@pytest.mark.parametrize("at_rest", ["exact", "int8", "int4"])
 def test_blocks_arrive_layer_by_layer_the_first_of_all_first(tmp_path, at_rest):
     tier, read = DiskTier(tmp_path, ROOM, IDENTITY.digest, at_rest=at_rest), []
     for i in range(3):
@@ -236,7 +237,7 @@ def test_blocks_arrive_layer_by_layer_the_first_of_all_first(tmp_path, at_rest):
         for i, part in enumerate(watched):
             part.await_layer(len(part.keys) - 1)
             assert same(part, tier.get(key(i))) and part.settle()
-            assert at_rest == "int8" or same(part, many_layers(i))
+            assert at_rest != "exact" or same(part, many_layers(i))
     assert read == [(start, i) for start in range(0, 3 * GROUP - 1, GROUP) for i in range(3)]
 
 
@@ -578,19 +579,46 @@ def test_without_a_budget_everything_is_kept(tmp_path, kind):
     assert tier.put(key(99), kv(99)) and key(99) in tier
 
 
+@pytest.mark.parametrize("form, error, share", [("int8", 0.05, 0.85), ("int4", 0.35, 0.6)])
 @pytest.mark.parametrize("kind", ["disk", "remote"])
-def test_a_file_in_8_bits_is_small_near_and_only_for_who_allows_it(tmp_path, kind):
+def test_a_file_in_fewer_bits_is_small_near_and_only_for_who_allows_it(tmp_path, kind, form, error, share):
     def tier(at_rest):
         if kind == "disk":
             return DiskTier(tmp_path, ROOM, IDENTITY.digest, at_rest=at_rest)
         return RemoteTier(f"file://{tmp_path}", IDENTITY.digest, at_rest=at_rest)
 
     block = kv(1, n_tokens=200, dtype=torch.bfloat16)
-    tier("int8").put(key(1), block)
-    back = tier("int8").get(key(1))
-    assert back.keys.dtype == torch.bfloat16 and (back.keys - block.keys).abs().max() < 0.05
-    assert only_file(tmp_path).stat().st_size < 0.85 * block.nbytes
-    with pytest.raises(KVMismatchError, match="--kv-at-rest int8"):
-        tier("exact").get(key(1))
+    tier(form).put(key(1), block)
+    back = tier(form).get(key(1))
+    assert back.keys.dtype == torch.bfloat16 and (back.keys - block.keys).abs().max() < error
+    assert only_file(tmp_path).stat().st_size < share * block.nbytes
+    with pytest.raises(KVMismatchError, match=f"--kv-at-rest {form}"):
+        tier("exact" if form == "int8" else "int8").get(key(1))
     tier("exact").put(key(2), block)
-    assert same(tier("int8").get(key(2)), block), "what is exact is used as it is"
+    assert same(tier(form).get(key(2)), block), "what is exact is used as it is"
+
+
+@pytest.mark.parametrize("form", ["int8", "int4"])
+def test_a_damaged_byte_of_any_tensor_is_noticed(tmp_path, form):
+    tier = DiskTier(tmp_path, ROOM, IDENTITY.digest, at_rest=form)
+    tier.put(key(1), kv(1, n_tokens=70))
+    whole = only_file(tmp_path).read_bytes()
+    header = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])
+    start = 8 + int.from_bytes(whole[:8], "little")
+    for name in header.keys() - {"__metadata__"}:
+        for at in (0, header[name]["data_offsets"][1] - header[name]["data_offsets"][0] - 1):
+            damaged = bytearray(whole)
+            damaged[start + header[name]["data_offsets"][0] + at] ^= 4
+            path = tier._path(key(1))
+            path.write_bytes(damaged)
+            with pytest.raises(KVCorruptError):
+                tier.get(key(1))
+            assert not path.exists()
+
+
+def test_what_cannot_be_kept_in_4_bits_is_told_and_costs_no_answer(tmp_path):
+    huge = BlockKV(1e6 * kv(1).keys, kv(1).values)
+    tiers, notes = TieredKV([MemoryTier(None), DiskTier(tmp_path, ROOM, IDENTITY.digest, at_rest="int4")]), []
+    tiers.put(key(1), huge, notes)
+    assert "cannot be kept in 4 bits" in notes[0] and "--kv-at-rest int8" in notes[0]
+    assert same(tiers.get(key(1)).kv, huge) and not list(tmp_path.glob("*/*"))

@@ -79,9 +79,9 @@ def add_kv_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--kv-at-rest",
-        choices=("exact", "int8"),
+        choices=("exact", "int8", "int4"),
         default="exact",
-        help="format of files; int8 is smaller but not exact (default: exact)",
+        help="format of files; int8 is smaller and int4 smallest, but not exact (default: exact)",
     )
     salt = "parts tenants: with different salts they find none of each other's KV, nor open each other's index"
     group.add_argument("--kv-salt", default="", metavar="TEXT", help=salt)

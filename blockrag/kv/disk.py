@@ -39,8 +39,8 @@ class DiskTier(KVTier):
         Most bytes of files to keep; None is no limit.
     identity : str
         `KVIdentity.digest` that files must have; see `StoredKV`.
-    at_rest : "exact" or "int8"
-        Form in which files are written. With "exact", files in 8 bits are not used.
+    at_rest : "exact", "int8" or "int4"
+        Form in which files are written. Files in a coarser form are not used.
     pin_memory : bool
         Read into page-locked memory, which a GPU copies at the full rate of the link.
     policy : EvictionPolicy, optional

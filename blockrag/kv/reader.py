@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from blockrag.errors import KVCorruptError, KVMismatchError
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.key import FORMAT_VERSION
-from blockrag.kv.quantize import QuantizedKV, dequantize
+from blockrag.kv.quantize import FourBitKV, QuantizedKV, dequantize, dequantize4
 from blockrag.kv.writer import DTYPES, PARTS, AtRest, header_checksum, layer_checksum, raw
 
 Fill = Callable[[torch.Tensor, int], int]
@@ -38,8 +38,8 @@ class StoredKV:
         `KVIdentity.digest` that it must have.
     key : str
         Of the block that it must hold.
-    at_rest : "exact" or "int8"
-        With "exact", a file in 8 bits is refused.
+    at_rest : "exact", "int8" or "int4"
+        A file in a coarser form is refused.
     pin_memory : bool
         Use page-locked memory, which a GPU copies at the full rate of the link.
 
@@ -53,7 +53,7 @@ class StoredKV:
     KVCorruptError
         If it is truncated, altered, another block's or of another format version.
     KVMismatchError
-        If another model, adapter, format or dtype made it, or it is in 8 bits and `at_rest` does not allow that.
+        If another model, adapter, format or dtype made it, or it is in a coarser form than `at_rest`.
     """
 
     def __init__(self, fill: Fill, nbytes: int, identity: str, key: str, at_rest: AtRest, *, pin_memory: bool = False):
@@ -69,8 +69,7 @@ class StoredKV:
             if metadata.get("key", key) != key:
                 raise ValueError(f"it holds the block {metadata['key'][:16]}")
             keys, values = (
-                torch.empty(self._header[name]["shape"], dtype=self._dtype, pin_memory=pin_memory)
-                for name in ("keys", "values")
+                torch.empty(self._shape(name), dtype=self._dtype, pin_memory=pin_memory) for name in ("keys", "values")
             )
             self.kv = BlockKV(keys, values, int(metadata["first_position"]))
 
@@ -90,12 +89,17 @@ class StoredKV:
                 found = layer_checksum([tensor[i] for tensor in tensors.values()])
                 if found != self._checksums[layer]:
                     raise ValueError(f"checksum {found} of layer {layer}, expected {self._checksums[layer]}")
-        if self._form == "int8":
-            kv = dequantize(QuantizedKV(**tensors, first_position=0), self._dtype)
+        if self._form != "exact":
+            kv = _restored(self._form, tensors, self._dtype)
             self.kv.keys[layers], self.kv.values[layers] = kv.keys, kv.values
 
+    def _shape(self, name: str) -> list[int]:
+        """Shape of keys or values in memory; in 4 bits, a byte of the file holds two components."""
+        *rest, size = self._header[name]["shape"]
+        return [*rest, 2 * size if self._form == "int4" else size]
+
     def _into(self, name: str, layers: slice) -> torch.Tensor:
-        """Read some layers of one of the file's tensors: exact ones into `kv`, 8-bit ones into other memory."""
+        """Read some layers of one of the file's tensors: exact ones into `kv`, others into other memory."""
         entry = self._header[name]
         n_layers, *rest = entry["shape"]
         first, last, _ = layers.indices(n_layers)
@@ -179,16 +183,21 @@ def kv_from_bytes(data: bytes, identity: str, key: str, at_rest: AtRest) -> Bloc
     return stored.kv
 
 
+def _restored(form: str, tensors: dict[str, Any], dtype: torch.dtype) -> BlockKV:
+    return dequantize(QuantizedKV(**tensors), dtype) if form == "int8" else dequantize4(FourBitKV(**tensors), dtype)
+
+
 def _check_identity(metadata: dict[str, str], identity: str, at_rest: AtRest) -> None:
     if metadata["identity"] != identity:
         raise KVMismatchError(
             f"block KV was made as {metadata['identity'][:12]}, but {identity[:12]} was asked for: another model, "
             "adapter, prefix or dtype. It is not used; index the document again with the present model."
         )
-    if metadata["form"] != "exact" and at_rest == "exact":
+    forms = get_args(AtRest)
+    if forms.index(metadata["form"]) > forms.index(at_rest):
         raise KVMismatchError(
-            f"block KV is kept as {metadata['form']}, but exact KV was asked for. It is not used; allow 8 bits at rest "
-            "(--kv-at-rest int8), or let it be encoded anew."
+            f"block KV is kept as {metadata['form']}, but {at_rest} KV was asked for. It is not used; allow its form "
+            f"(--kv-at-rest {metadata['form']}), or let it be encoded anew."
         )
 
 

@@ -36,7 +36,7 @@ class RemoteTier(KVTier):
         `KVIdentity.digest` that files must have.
     read_only : bool
         Only read from the store.
-    at_rest : "exact" or "int8"
+    at_rest : "exact", "int8" or "int4"
         See `DiskTier`.
     secret : bytes
         With one, files end with their HMAC-SHA256 under it, and others are not used: whoever can write to the store

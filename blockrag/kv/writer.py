@@ -1,9 +1,9 @@
 """Writes one block KV as one safetensors file, with its identity and checksums.
 
 The header's metadata holds what a reader (`blockrag.kv.reader`) must check first: format version, identity (rule 6),
-key, form (exact, or in 8 bits) and CRC-32s, one of the header, shapes included, and one of each layer. A CRC detects
-damage by disks and crashes; it is no defence against someone who can write to the folder. For a shared store there is a
-keyed hash, see `blockrag.kv.remote`.
+key, form (exact, or in 8 or 4 bits) and CRC-32s, one of the header, shapes included, and one of each layer. A CRC
+detects damage by disks and crashes; it is no defence against someone who can write to the folder. For a shared store
+there is a keyed hash, see `blockrag.kv.remote`.
 """
 
 import json
@@ -19,15 +19,19 @@ from safetensors.torch import save, save_file
 
 from blockrag.kv.block_kv import BlockKV
 from blockrag.kv.key import FORMAT_VERSION
-from blockrag.kv.quantize import QuantizedKV, quantize
+from blockrag.kv.quantize import FourBitKV, QuantizedKV, quantize, quantize4
 
-AtRest = Literal["exact", "int8"]
-"""Form of block KV in files; see `blockrag.kv.quantize`."""
+AtRest = Literal["exact", "int8", "int4"]
+"""Form of block KV in files, the exact one first and the coarsest last; see `blockrag.kv.quantize`."""
 
-DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I8": torch.int8}
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I8": torch.int8, "U8": torch.uint8}
 """Types of a file's tensors, by their names in safetensors."""
 
-PARTS = {"exact": ("keys", "values"), "int8": ("keys", "values", "key_scales", "value_scales")}
+PARTS = {
+    "exact": ("keys", "values"),
+    "int8": ("keys", "values", "key_scales", "value_scales"),
+    "int4": ("keys", "values", "key_scales", "key_mins", "value_scales", "value_mins"),
+}
 """A file's tensors, in the order of the checksum; the first dimension of each is layers."""
 
 
@@ -44,7 +48,7 @@ def write_kv(path: Path, kv: BlockKV, identity: str, key: str, at_rest: AtRest =
         `KVIdentity.digest` of its maker.
     key : str
         Of the block.
-    at_rest : "exact" or "int8"
+    at_rest : "exact", "int8" or "int4"
 
     Returns
     -------
@@ -55,6 +59,8 @@ def write_kv(path: Path, kv: BlockKV, identity: str, key: str, at_rest: AtRest =
     ------
     OSError
         If writing fails; no partial file is left.
+    KVTierError
+        See `quantize4`.
     """
     tensors, metadata = _parts(kv, identity, key, at_rest)
     aside = path.with_suffix(f".{os.getpid()}-{os.urandom(4).hex()}.tmp")
@@ -77,7 +83,9 @@ def kv_to_bytes(kv: BlockKV, identity: str, key: str, at_rest: AtRest = "exact")
 
 
 def _parts(kv: BlockKV, identity: str, key: str, at_rest: AtRest) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    stored: BlockKV | QuantizedKV = quantize(kv) if at_rest == "int8" else kv
+    stored: BlockKV | QuantizedKV | FourBitKV = kv
+    if at_rest != "exact":
+        stored = quantize(kv) if at_rest == "int8" else quantize4(kv)
     tensors = {name: getattr(stored, name).cpu().contiguous() for name in PARTS[at_rest]}
     metadata = {
         "version": str(FORMAT_VERSION),
