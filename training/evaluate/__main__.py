@@ -9,6 +9,7 @@ from pathlib import Path
 
 COMMANDS = {
     "segmentation": "compare segmenters with human boundaries",
+    "public": "compare segmenters on public sets",
     "speed": "time segmenters",
     "examples": "show right and wrong boundaries in their context",
     "qa": "evaluate answers in full, naive and block mode",

@@ -42,9 +42,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Evaluate; see `summarise` for the result."""
     rows = list(some_documents(read_rows(args.data), args.split, args.limit, args.max_chars))
     rows = list(map(without_headings, rows)) if args.strip_headings else rows
-    names = args.segmenters.split(",")
-    splitters = make_splitters(names, args.neural, args.device)
-    values: dict[tuple[str, str, str, int, str], Measured] = defaultdict(list)
+    measured = evaluate(rows, args.segmenters.split(","), args.neural, args.device)
+    about = {"split": args.split, "device": args.device}
+    return result_of(rows, measured, "stripped" if args.strip_headings else "kept") | about
+
+
+Values = dict[tuple[str, str, str, int, str], Measured]
+"""Metrics of documents by segmenter, source, category, level and ``at`` (default or gold count)."""
+
+
+def evaluate(rows: list[Row], names: list[str], neural: Path | None, device: str) -> tuple[Values, dict[str, float]]:
+    """Metrics of the segmenters `names` on `rows`, and the seconds of each."""
+    splitters = make_splitters(names, neural, device)
+    values: Values = defaultdict(list)
     seconds = dict.fromkeys(names, 0.0)
     for row in tqdm(rows, desc="documents", file=sys.stderr):
         references = _references(row)
@@ -54,16 +64,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             seconds[name] += time.perf_counter() - start
             for (level, at), measured in _measure(row["text"], references, splitters[name], default):
                 values[name, row["dataset"], row["category"], level, at].append(measured)
-    summary = summarise(values, "stripped" if args.strip_headings else "kept")
-    about = {"split": args.split, "device": args.device, "commit": commit(), "n_documents": len(rows)}
-    return {**summary, "seconds": seconds, "characters": sum(len(row["text"]) for row in rows), **about}
+    return values, seconds
 
 
-def summarise(values: dict[tuple[str, str, str, int, str], Measured], headings: str) -> dict[str, list[dict[str, Any]]]:
-    """``rows``: means over the documents of a source; ``macro``: means over categories; both with 95 % intervals.
+def result_of(rows: list[Row], measured: tuple[Values, dict[str, float]], headings: str) -> dict[str, Any]:
+    """The summary of what `evaluate` measured, with its size and the code's commit."""
+    values, seconds = measured
+    about = {"characters": sum(len(row["text"]) for row in rows), "commit": commit(), "n_documents": len(rows)}
+    return {**summarise(values, headings), "seconds": seconds, **about}
 
-    `values` are metrics of documents by segmenter, source, category, level and ``at`` (default or gold count).
-    """
+
+def summarise(values: Values, headings: str) -> dict[str, list[dict[str, Any]]]:
+    """``rows``: means over the documents of a source; ``macro``: means over categories; both with 95 % intervals."""
     rows: list[dict[str, Any]] = []
     by_category: dict[tuple[str, int, str], dict[str, Measured]] = {}
     for (name, source, category, level, at), measured in values.items():
