@@ -11,6 +11,7 @@ COMMANDS = {
     "segmentation": "compare segmenters with human boundaries",
     "public": "compare segmenters on public sets",
     "speed": "time segmenters",
+    "errors": "count found and missed boundaries by their place in the layout",
     "examples": "show right and wrong boundaries in their context",
     "qa": "evaluate answers in full, naive and block mode",
     "ruler": "generate RULER questions: needles and variables in long text",

@@ -220,11 +220,11 @@ class TextTilingSplitter:
         self._tokenizer = TextTilingTokenizer(stopwords=_STOP_WORDS)
 
     def default(self, text: str) -> np.ndarray:
-        """See `Splitter`; texts without blank lines, which NLTK refuses, have no boundaries."""
+        """See `Splitter`; texts without blank lines or too short, which NLTK refuses, have no boundaries."""
         try:
             return _offsets(text, self._tokenizer.tokenize(text))
         except ValueError as error:
-            if "No paragraph breaks" not in str(error):
+            if not any(reason in str(error) for reason in ("No paragraph breaks", "bigger than window size")):
                 raise
             return np.empty(0, np.int64)
 
