@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Evaluate; ``rows`` hold one mean for each set, segmenter, level and ``at``."""
     rows = [row for each in args.sets for row in _chosen(read_set(each), args.limit, args.max_chars)]
     measured = evaluate(rows, args.segmenters.split(","), args.neural, args.device)
-    return result_of(rows, measured, "stripped") | {"sets": args.sets, "split": "test", "device": args.device}
+    about = {"sets": [each.partition(":")[0] for each in args.sets], "limit": args.limit, "max_chars": args.max_chars}
+    return result_of(rows, measured, "stripped") | about | {"split": "test", "device": args.device}
 
 
 def read_set(name: str) -> Iterator[Row]:
