@@ -74,7 +74,10 @@ class Sessions(StateHolder):
 
 
 class _Forgotten(dict):
-    """Keeps nothing."""
+    """Keeps nothing; says that it has everything, so that nothing is described for it."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
 
     def __setitem__(self, key: Any, value: Any) -> None:
         pass

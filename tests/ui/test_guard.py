@@ -17,6 +17,7 @@ import anyio
 import anyio.to_thread
 import gradio as gr
 import pytest
+from gradio.blocks import BlocksConfig
 from gradio.components.api_component import Api
 from gradio.data_classes import PredictBodyInternal
 from starlette.exceptions import HTTPException
@@ -643,11 +644,12 @@ def test_the_queue_is_shared_between_addresses_and_forgets_results_that_nobody_f
     assert list(queue.pending_event_ids_session) == ["a2", "b"] == list(queue.pending_messages_per_session)
 
 
-def test_sessions_keep_no_values(tmp_path):
+def test_sessions_keep_no_values(tmp_path, monkeypatch):
     """A session kept the page and the last value of each component: megabytes, of ten thousand sessions."""
     server = Server(make_service(tiny_engine(), tmp_path), tmp_path)
     server.launch("127.0.0.1", free_port())
     page, sessions = server._page, server._page.app.state_holder
+    monkeypatch.setattr(BlocksConfig, "config_for_block", lambda *_: pytest.fail("a session describes the page"))
     (box,) = [block for block in page.blocks.values() if getattr(block, "elem_id", "") == "text"]
     for n in range(pending.MAX_SESSIONS + 9):
         session = sessions[str(n)]
