@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from blockrag.documents import SUFFIXES, load, media
 from blockrag.documents.readers import IN_PROCESS, READERS
 from blockrag.errors import DocumentError
-from tests import fuzzing
+from tests import coverage_fuzz, fuzzing
 
 pytestmark = pytest.mark.slow
 
@@ -71,3 +71,16 @@ def test_a_file_of_the_field_takes_less_than_two_seconds(path):
 
 def test_every_accepted_suffix_has_a_reader():
     assert {*READERS} == {*SUFFIXES.values()} and {*media.RICH, media.HTML}.isdisjoint(IN_PROCESS)
+
+
+@pytest.mark.parametrize("target", coverage_fuzz.TARGETS)
+def test_what_coverage_guided_fuzzing_begins_with_is_read(target):
+    """The run itself needs Atheris: ``python -m tests.coverage_fuzz --minutes 10``."""
+    coverage_fuzz.target_of(target)(coverage_fuzz.seeds_of(target)[0])
+
+
+def test_what_was_found():
+    """Inputs on which a reader once failed."""
+    for path in sorted(coverage_fuzz.FOUND.glob("*-*")):
+        target = path.name.partition("-")[0]
+        coverage_fuzz.target_of(target if target in coverage_fuzz.TARGETS else f".{target}")(path.read_bytes())
