@@ -3,10 +3,12 @@
 import asyncio
 import re
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ui.connections import address_group
@@ -31,6 +33,13 @@ CHUNK_S, JSON_S, UPLOAD_S = 20.0, 60.0, 1800.0
 ARRIVED_S, ARRIVED_SHARES = 700.0, 8
 """How long what was uploaded is kept at most, in seconds, and how many of the largest uploads may be kept."""
 
+MAX_PARTS = 1024
+"""Files of all uploads that arrive at once, half of them of one address: each is open until its upload is complete."""
+
+PART_BYTES = 64 << 10
+"""What a file counts in `Arrivals` besides its bytes, so that their number is bounded too."""
+
+_BOUNDARY = re.compile(r"multipart/form-data\s*;.*?boundary=\"?([^\s\";,]{1,200})", re.IGNORECASE)
 _BRACKETS = re.compile(rb"[\[\]{}]")
 
 
@@ -70,7 +79,7 @@ class Bodies:
     def __init__(self, limits: BodyLimits):
         self._limits = limits
         self._held = 0
-        self._arrived = Arrivals(ARRIVED_SHARES * limits.upload_bytes)
+        self._arrived, self._parts = Arrivals(ARRIVED_SHARES * limits.upload_bytes), Counter[str]()
 
     async def pass_on(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, length: str | None) -> None:
         """Let `app` answer a request with a body of this ``Content-Length``. Raises BodyError."""
@@ -80,8 +89,9 @@ class Bodies:
             raise BodyError(413, f"a request to this address may have at most {most} bytes")
         if path == "/gradio_api/upload":
             address = address_group(scope["client"][0]) if scope.get("client") else ""
-            upload = _Upload(receive, most, self._limits.chunk_s, self._arrived.begin(address, int(length or 0)))
-            return await upload.pass_to(app, scope, send)
+            count = self._arrived.begin(address, int(length or 0))
+            with self._count_parts(scope, address, count) as counted:
+                return await _Upload(receive, most, self._limits.chunk_s, counted).pass_to(app, scope, send)
         body = bytearray()
         try:
             async with asyncio.timeout(JSON_S):
@@ -92,6 +102,35 @@ class Bodies:
             raise BodyError(408, "the request did not arrive in time") from error
         finally:
             self._held -= len(body)
+
+    @contextmanager
+    def _count_parts(
+        self, scope: Scope, address: str, count: Callable[[int], None]
+    ) -> Iterator[Callable[[bytes], None]]:
+        """Yield what counts the bytes and the parts of an upload as they arrive, and raises BodyError."""
+        found = _BOUNDARY.match(Headers(scope=scope).get("content-type", ""))
+        if found is None:
+            raise BodyError(400, "an upload is multipart/form-data with a boundary")
+        mark, rest, n = b"--" + found[1].encode("latin-1"), b"", 0
+
+        def counted(chunk: bytes) -> None:
+            nonlocal rest, n
+            arrived = rest + chunk
+            n_new = arrived.count(mark)
+            rest = arrived[-len(mark) + 1 :]
+            n += n_new
+            self._parts[address] += n_new
+            count(len(chunk) + PART_BYTES * n_new)
+            of_address = self._parts[address] if address else n
+            if of_address > MAX_PARTS // 2 or self._parts.total() > MAX_PARTS:
+                raise BodyError(503, f"{of_address} files arrive at once, which is too many; send fewer at a time")
+
+        try:
+            yield counted
+        finally:
+            self._parts[address] -= n
+            if not self._parts[address]:
+                del self._parts[address]
 
     async def _read(self, receive: Receive, body: bytearray, most: int) -> None:
         more = True
@@ -146,7 +185,7 @@ class Arrivals:
 class _Upload:
     """Passes an upload on while it arrives, and cuts it off where it breaks a limit."""
 
-    def __init__(self, receive: Receive, most: int, chunk_s: float, count: Callable[[int], None]):
+    def __init__(self, receive: Receive, most: int, chunk_s: float, count: Callable[[bytes], None]):
         self._count = count
         self._receive, self._left, self._chunk_s = receive, most, chunk_s
         self._most, self._complete = most, False
@@ -178,7 +217,7 @@ class _Upload:
             self._refusal = BodyError(408, "the upload did not arrive in time")
             return {"type": "http.disconnect"}
         try:
-            self._count(len(message.get("body", b"")))
+            self._count(message.get("body", b""))
         except BodyError as refusal:
             self._refusal = refusal
             return {"type": "http.disconnect"}

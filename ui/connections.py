@@ -15,8 +15,9 @@ from ui.monitoring import REFUSALS
 
 MAX_CONNECTIONS = 512
 MAX_PER_ADDRESS = 64
-OPEN_FILES = 2 * MAX_CONNECTIONS
-"""Files and connections that the server may have open: half for connections, half for the database, KV and uploads."""
+OPEN_FILES = 4 * MAX_CONNECTIONS
+"""Files and connections that the server may have open: a quarter for connections, half for uploads (see `bodies`), the
+rest for the database and KV."""
 HEADER_S = 10.0
 
 
@@ -43,7 +44,7 @@ class ConnectionTable:
         proxies: frozenset[str] = frozenset(),
     ):
         n_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._most, self._most_per_address = min(most, n_files // 2), most_per_address
+        self._most, self._most_per_address = min(most, n_files // 4), most_per_address
         self.header_s, self._proxies = header_s, proxies
         self._counts: Counter[str] = Counter()
         self._open: dict[Connection, str] = {}

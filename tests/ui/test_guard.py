@@ -11,6 +11,7 @@ import threading
 import time
 import types
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import anyio
@@ -28,7 +29,7 @@ from blockrag.errors import ArgumentError, BusyError
 from tests.tiny import tiny_engine
 from tests.ui.serving import free_port, make_service, serve
 from ui import pending
-from ui.bodies import ARRIVED_S, Arrivals, BodyError, BodyLimits, check_json
+from ui.bodies import ARRIVED_S, MAX_PARTS, PART_BYTES, Arrivals, Bodies, BodyError, BodyLimits, check_json
 from ui.connections import Connection, ConnectionTable, limit_connections
 from ui.guard import VISITOR_COOKIE, Guard, HostRule
 from ui.inputs import checked
@@ -176,7 +177,8 @@ def test_bytes_are_cut_while_reading(shared):
     assert request(shared, "/gradio_api/call/ask", "POST", b"", content_length=str(1 << 40))[0] == 413
 
 
-def test_an_upload_is_cut_at_its_limit(tmp_path):
+def test_an_upload_is_cut_at_its_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr("ui.bodies.PART_BYTES", 0)  # the limit is small here
     url, close = serve(tiny_engine(), tmp_path, limits=Limits(upload_bytes=100_000))
     part = b'--x\r\ncontent-disposition: form-data; name="files"; filename="%d.txt"\r\n\r\n' + b"a" * 30_000 + b"\r\n"
     try:
@@ -188,6 +190,39 @@ def test_an_upload_is_cut_at_its_limit(tmp_path):
             assert status == expected
     finally:
         close()
+
+
+HEADERS = [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=x")]
+
+
+def test_files_that_arrive_at_once_are_bounded():
+    """The server has each open until its upload is complete; two uploads of a thousand left it none for anything else."""
+    bodies, scope = Bodies(BodyLimits()), {"headers": [(b"content-type", b'multipart/form-data; boundary="xyz"')]}
+    part = b"--xyz\r\nsome text\r\n"
+    with ExitStack() as held:
+
+        def begin(address):
+            return held.enter_context(bodies._count_parts(scope, address, lambda n: None))
+
+        first = begin("192.0.2.1")
+        first(part * (MAX_PARTS // 2 - 1) + part[:3])
+        first(part[3:])  # a boundary in two pieces
+        with pytest.raises(BodyError, match="send fewer"):
+            begin("192.0.2.1")(part)
+        begin("192.0.2.2")(part * (MAX_PARTS // 2 - 2))
+        with pytest.raises(BodyError):
+            begin("192.0.2.3")(part * 3)
+    assert not bodies._parts
+    with pytest.raises(BodyError, match="boundary"), bodies._count_parts({"headers": []}, "", print):
+        pass
+
+
+def test_many_small_files_count_as_much_as_a_large_one():
+    counted = []
+    scope = {"headers": [(b"content-type", b"multipart/form-data; boundary=xyz")]}
+    with Bodies(BodyLimits())._count_parts(scope, "", counted.append) as count:
+        count(b"--xyz\r\n" * 3)
+    assert counted == [21 + 3 * PART_BYTES]
 
 
 def run_guard(receive, path="/gradio_api/call/ask", limits=None) -> int:
@@ -202,7 +237,7 @@ def run_guard(receive, path="/gradio_api/call/ask", limits=None) -> int:
     async def send(message):
         statuses.extend([message["status"]] if message["type"] == "http.response.start" else [])
 
-    scope = {"type": "http", "method": "POST", "path": path, "headers": [(b"host", b"localhost")], "query_string": b""}
+    scope = {"type": "http", "method": "POST", "path": path, "headers": HEADERS, "query_string": b""}
     with ThreadPoolExecutor(1) as pool:  # the browser of other tests keeps a loop running in this thread
         pool.submit(asyncio.run, Guard(app, HostRule(), limits=limits)(scope, receive, send)).result()
     return statuses[0]

@@ -152,13 +152,13 @@ def test_addresses_are_counted_by_network():
 def test_a_limit_of_open_files_is_raised_or_told():
     code = (
         "import resource as r; from ui.connections import allow_open_files as allow; from blockrag.errors import BlockRAGError\n"
-        "r.setrlimit(r.RLIMIT_NOFILE, (200, 2048)); allow(); print(r.getrlimit(r.RLIMIT_NOFILE))\n"
+        "r.setrlimit(r.RLIMIT_NOFILE, (200, 4096)); allow(); print(r.getrlimit(r.RLIMIT_NOFILE))\n"
         "r.setrlimit(r.RLIMIT_NOFILE, (200, 300))\n"
         "try: allow()\n"
         "except BlockRAGError as e: print(e)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.startswith("(1024, 2048)\na process may have 300 files open here; the server needs 1024"), done
+    assert done.stdout.startswith("(2048, 4096)\na process may have 300 files open here; the server needs 2048"), done
 
 
 def test_limits_hold_in_the_handlers(tmp_path):
