@@ -92,6 +92,8 @@ def public_address(host: str, port: int) -> str:
 
 def _is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
+    if any(ip in network for network in _SPECIAL):
+        return False
     if isinstance(ip, ipaddress.IPv6Address):  # an IPv4 address inside leads to that one
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
         if inner is None and ip in _NAT64:
@@ -105,6 +107,11 @@ def _is_own(sock: socket.socket) -> bool:
     """Whether a connection ends on this machine, which may have a public address."""
     return bool(sock.getpeername()[0] == sock.getsockname()[0])
 
+
+_SPECIAL = tuple(
+    map(ipaddress.ip_network, "168.63.129.16/32 192.0.0.0/24 192.88.99.0/24 ::/96 64:ff9b:1::/48 fec0::/10".split())
+)
+"""Networks that `ipaddress` takes for global, and that lead to a cloud's own services (Azure, Oracle) or inside."""
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 

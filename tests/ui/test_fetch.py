@@ -108,6 +108,13 @@ def test_a_slow_server_is_left(web, path):
 
 
 @pytest.mark.parametrize(
+    "address", ["168.63.129.16", "192.0.0.192", "192.88.99.1", "::127.0.0.1", "64:ff9b:1::7f00:1", "fec0::1"]
+)
+def test_services_of_clouds_and_former_private_networks_are_not_public(address):
+    assert not fetch._is_public(address)
+
+
+@pytest.mark.parametrize(
     "address",
     [
         "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
