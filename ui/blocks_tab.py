@@ -90,9 +90,9 @@ class BlocksTab:
             event(handler, visitor, view, trigger_mode="multiple", **QUICK)
 
     def fill_menu(self, visitor: Any, document_id: str | None, request: gr.Request) -> Any:
-        """Fill the menu of documents. If the chosen one is gone, choose the last."""
+        """Fill the menu of documents. If the chosen one, or the one of the address, is gone, choose the last."""
         with self._session.open(visitor, request) as collection:
-            return self.menu(collection, document_id)
+            return self.menu(collection, document_id or visitor.get("document"))
 
     @staticmethod
     def menu(collection: OpenCollection, document_id: str | None) -> Any:

@@ -4,7 +4,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import api, strings
+from ui import addresses, api, strings
 from ui.benchmarks_tab import BenchmarksTab
 from ui.blocks_tab import BlocksTab
 from ui.collection_service import CollectionService
@@ -36,23 +36,6 @@ FORMER_STATE = "blockrag-visit"
 
 TICK_S = 1.5
 """How often a page asks whether anything has changed."""
-
-TAB_ADDRESSES = """() => {
-  const tabs = () => [...document.querySelectorAll("#steps [role=tab], #steps .overflow-dropdown button")];
-  const name = (tab) => tab.textContent.trim().toLowerCase();
-  const named = () => new URLSearchParams(location.search).get("tab") ?? "ask";
-  const show = () => tabs().find((tab) => name(tab) === named() && tab.ariaSelected !== "true")?.click();
-  document.querySelector("#steps").addEventListener("click", (event) => {
-    const tab = event.target.closest("[role=tab], .overflow-dropdown button");
-    if (!tab || !event.isTrusted || name(tab) === named()) return;
-    const url = new URL(location);
-    url.searchParams.set("tab", name(tab));
-    history.pushState(null, "", url);
-  });
-  addEventListener("popstate", show);
-  show();
-}"""
-"""Gives each tab an address, so that a reload and the browser's buttons work."""
 
 DRAWER = "() => document.querySelector('#home').classList.toggle('drawer')"
 
@@ -136,8 +119,11 @@ class _Page:
         def enter(known: Any, formerly: Any, request: gr.Request) -> Updates:
             return {visitor: session.enter(known, formerly, request), former: {}}
 
-        page.load(None, None, None, js=TAB_ADDRESSES)
-        entered = page.load(enter, [visitor, former], [visitor, former], **QUICK)
+        page.load(None, None, None, js=addresses.FOLLOW)
+        entered = page.load(enter, [visitor, former], [visitor, former], js=addresses.READ, **QUICK)
+        for event in (visitor.change, entered.success):
+            event(None, visitor, None, js=addresses.WRITE_OPEN)
+        blocks.document.input(None, blocks.document, None, js=addresses.WRITE_DOCUMENT)
         for event in (entered, *documents.switched):
             opened = event.success(documents.open, [visitor, shown], documents.outputs, **QUICK)
             listed = opened.success(blocks.fill_menu, [visitor, blocks.document], blocks.document, **QUICK)

@@ -68,9 +68,13 @@ class Session:
             known = {"secret": secret_of(request), "collection": token}
             entered = self.service.enter(known, user_of(request))
             chosen = self.choose(entered["collection"], request)
-            of_before = visitor.get("collection") if isinstance(visitor, dict) else None
+            visitor = visitor if isinstance(visitor, dict) else {}
+            of_before = visitor.get("collection")
             is_same = of_before in (0, chosen["collection"])  # 0 until the collection has its row
-            return {**visitor, **chosen} if is_same else chosen
+            if not is_same and visitor.get("linked"):
+                gr.Warning(strings.LINK_GONE)
+            kept = {name: value for name, value in visitor.items() if name != "linked"} if is_same else {}
+            return {**kept, **chosen}
 
     def choose(self, token: str, request: gr.Request) -> dict[str, int]:
         """Return what `visitor` is to hold when this collection of theirs is open. Raises GoneError."""

@@ -314,6 +314,7 @@ PREFIX_SEEN, PREFIX_UNSEEN = "see", "do not see"
 
 NEEDS_COOKIE = "Allow cookies for this site and reload the page: a cookie tells which collections are yours."
 GONE = "Your session expired, or its collection was deleted. Reload the page to continue."
+LINK_GONE = "The collection of this address was deleted, or is not yours."
 REMOVED = "This document was removed in the meantime."
 STATUS_READING = "Reading {name}: {progress}"
 STATUS_INDEXING = "Indexing {name}: {progress}"

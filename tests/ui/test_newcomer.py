@@ -5,7 +5,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.steps import PHONE, ask, calm, open_documents, open_tab, overflow, violations
+from tests.ui.serving import TEXT
+from tests.ui.steps import PHONE, ask, calm, open_documents, open_tab, overflow, upload, violations
 from ui import strings
 
 pytestmark = pytest.mark.browser
@@ -65,6 +66,41 @@ def test_tabs_have_addresses_and_a_text_is_pasted(open_page):
     page.click("#add-text")
     expect(page.locator("#documents .row")).to_contain_text("Tides.txt")
     expect(page.locator("#documents .row")).to_contain_text("indexed")
+
+
+def test_addresses_open_the_same_conversation_and_document_again(open_page, tmp_path):
+    page, paths = open_page(), [tmp_path / name for name in ("rivers.md", "lakes.md")]
+    for path in paths:
+        path.write_text(TEXT.replace("river", path.stem[:-1]))
+    upload(page, *paths)
+    first, second = "How long is river 3?", "How long is lake 5?"
+    ask(page, first)
+    expect(page.locator("#thread .acts")).to_have_count(1)
+    expect(page).to_have_url(re.compile(r"collection=\d+&conversation=\d+$"))
+    link = page.url
+    page.click("#new-conversation")
+    ask(page, second)
+    expect(page.locator("#thread .turn .question p")).to_have_text([second])
+    expect(page.locator("#thread .acts")).to_have_count(1)
+    page.evaluate("history.back()")
+    expect(page.locator("#thread .turn .question p")).to_have_text([first])
+    page.reload()
+    expect(page.locator("#thread .turn .question p")).to_have_text([first])
+    open_tab(page, "Blocks")
+    page.locator("#document input").click()
+    page.get_by_role("option", name="rivers.md").click()
+    expect(page).to_have_url(re.compile("document="))
+    expect(page.locator("#blocks .text")).to_contain_text("River 3")
+    document = page.url
+    other = open_page(beside=page)
+    other.goto(document)
+    expect(other.locator("#blocks .text")).to_contain_text("The river 3 flows")
+    other.goto(link)
+    expect(other.locator("#thread .turn .question p")).to_have_text([first])
+    stranger = open_page()
+    stranger.goto(link)
+    expect(stranger.locator(".toast-body")).to_contain_text("is not yours")
+    expect(stranger.locator("#thread .sample")).to_be_visible()
 
 
 @pytest.mark.weights
