@@ -13,6 +13,7 @@ from blockrag.index import BlockRef
 from storage.errors import LimitError, NotFoundError
 from ui import strings
 from ui.blocks_tab import text_reader
+from ui.components.payloads import PagePayload
 from ui.components.view import BlockView, View
 from ui.handlers import ask, blocks, chosen, thread
 from ui.handlers.question import Marks, QuestionState, sources_view, times_view
@@ -107,6 +108,7 @@ class ConversationPanel:
         self.source = BlockView(
             {"empty": strings.NO_SOURCE}, elem_id="source", server_functions=[text_reader(self._session)]
         )
+        self.page = View("pdf_page", {}, elem_id="page")
         self.times = View("times", {"bars": []}, elem_id="times")
 
     def wire(self) -> None:
@@ -123,7 +125,7 @@ class ConversationPanel:
             shown,
         ]
         self.streamed = drawn
-        self.outputs = [*drawn, self.mode, self.k, self.max_new_tokens, self.source, visitor]
+        self.outputs = [*drawn, self.mode, self.k, self.max_new_tokens, self.source, self.page, visitor]
         options = [self.mode, self.k, self.max_new_tokens, self.follow_up]
         asking = {"trigger_mode": "multiple", **QUICK}
         submitted = gr.on(
@@ -141,19 +143,20 @@ class ConversationPanel:
         self.stop.click(self._stop, [visitor, shown], None, queue=False, **QUICK)
         edited = self.thread.edit(self._edit, None, self.question, queue=False, **QUICK)
         edited.then(None, None, None, js=FOCUS)
-        self.thread.cite(self._show_source, [visitor, shown], [*drawn, self.source], **QUICK).then(
-            None, None, None, js=GO_TO_SOURCE
-        )
+        cited = self.thread.cite(self._show_source, [visitor, shown], [*drawn, self.source], **QUICK)
+        cited.then(None, None, None, js=GO_TO_SOURCE)
         self.thread.select(self._select, [visitor, shown], drawn, **QUICK).then(None, None, None, js=GO_TO_SOURCES)
         self.thread.rate(self._rate, [visitor, shown], drawn, **QUICK)
-        self.sources.show(self._show_source, [visitor, shown], [*drawn, self.source], **QUICK)
+        opened = self.sources.show(self._show_source, [visitor, shown], [*drawn, self.source], **QUICK)
+        for event in (cited, opened):
+            event.success(self._show_page, [visitor, shown], self.page, **QUICK)
         for event, handler in ((self.sources.mark, self._mark), (self.sources.restore, self._restore)):
             event(handler, [visitor, shown], [shown, self.sources], **QUICK)
         chosen = self.conversation.input(
-            self._choose, [visitor, shown, self.conversation], [*drawn, self.source, visitor], **QUICK
+            self._choose, [visitor, shown, self.conversation], [*drawn, self.source, self.page, visitor], **QUICK
         )
-        begun = self.new.click(self._begin, [visitor, shown], [*drawn, self.source, visitor], **QUICK)
-        deleted = self.delete.click(self._delete, [visitor, shown], [*drawn, self.source, visitor], **QUICK)
+        begun = self.new.click(self._begin, [visitor, shown], [*drawn, self.source, self.page, visitor], **QUICK)
+        deleted = self.delete.click(self._delete, [visitor, shown], [*drawn, self.source, self.page, visitor], **QUICK)
         for event in (chosen, begun, deleted):
             event.success(self.stream, [visitor, shown], drawn, **QUICK, **QUESTIONS)
 
@@ -320,6 +323,12 @@ class ConversationPanel:
             shown.number = source.number if source and "empty" not in view else None
             return {**self.draw(collection, shown), self.source: view}
 
+    def _show_page(self, visitor: Any, shown: Shown, request: gr.Request) -> PagePayload:
+        """Show the page that the open source begins on."""
+        with self._session.open(visitor, request) as collection:
+            state = thread.selection(thread.thread(collection, self._questions, shown.conversation), shown.turn)
+            return blocks.page_view(collection, state.source(shown.number) if state and shown.number else None)
+
     def _select(self, visitor: Any, shown: Shown, request: gr.Request, event: gr.EventData) -> Updates:
         with self._session.open(visitor, request) as collection:
             shown.turn, shown.number = int(event.turn), None
@@ -365,7 +374,7 @@ class ConversationPanel:
     ) -> Updates:
         shown.conversation, shown.turn, shown.number, shown.marks = conversation, None, None, Marks()
         kept = {} if visitor is None else {self._session.visitor: self._kept(collection, visitor, shown)}
-        return {**self.draw(collection, shown), self.source: {"empty": strings.NO_SOURCE}, **kept}
+        return {**self.draw(collection, shown), self.source: {"empty": strings.NO_SOURCE}, self.page: {}, **kept}
 
     @staticmethod
     def _kept(collection: OpenCollection, visitor: Any, shown: Shown) -> dict:

@@ -205,7 +205,7 @@ class _Page:
             choices = documents_handlers.choices(collection)
             if seen.get("choices") != choices:
                 seen["choices"] = choices
-                updates[self.blocks.document] = self.blocks.menu(collection, document)
+                updates[self.blocks.document] = self.blocks.menu(collection, document or visitor.get("document"))
             if not shown.streams:
                 updates |= self.conversation.draw(collection, shown)
             return updates

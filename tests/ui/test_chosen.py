@@ -7,7 +7,8 @@ import gradio as gr
 import pytest
 from playwright.sync_api import expect
 
-from blockrag.errors import ArgumentError
+from blockrag.documents import pdf_picture
+from blockrag.errors import ArgumentError, DocumentError
 from storage.doctor import mend
 from storage.errors import NotFoundError
 from tests.document_files import FIELD, pdf
@@ -205,6 +206,31 @@ def test_the_file_of_a_pdf_is_kept_as_long_as_the_document(service, tmp_path):
     collection.remove(first.record.document_id)
     service.library.delete_collection(collection.record)
     assert not [*collection.library.received.iterdir()]
+
+
+def test_the_page_of_a_source_is_shown(open_page, shoot, tmp_path):
+    (tmp_path / "harbour.pdf").write_bytes(pdf("Ferries sail daily. " * 20, "The harbour opens at six. " * 20))
+    page = open_page()
+    upload(page, tmp_path / "harbour.pdf")
+    type_question(page, "When does the harbour open?")
+    expect(page.locator("#thread .acts")).to_be_visible()
+    expect(page.locator("#page img")).to_have_count(0)
+    page.locator("#sources .card", has_text="page 2").first.click()
+    picture = page.get_by_role("img", name="harbour.pdf, page 2")
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == pdf_picture.WIDTH
+    shoot(page, "pdf")
+    page.click("#new-conversation")
+    expect(picture).to_have_count(0)
+
+
+def test_a_page_that_cannot_be_drawn_says_why(tmp_path):
+    (tmp_path / "a.pdf").write_bytes(pdf("The harbour opens at six."))
+    with (tmp_path / "a.pdf").open("rb") as file, pytest.raises(DocumentError, match="it has 1 pages"):
+        pdf_picture.picture("a.pdf", file, 2)
+    (tmp_path / "b.pdf").write_bytes(b"%PDF-1.7 nothing")
+    with (tmp_path / "b.pdf").open("rb") as file, pytest.raises(DocumentError, match="damaged"):
+        pdf_picture.picture("b.pdf", file, 1)
 
 
 def test_files_are_kept_within_a_quota(service, tmp_path):

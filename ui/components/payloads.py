@@ -178,6 +178,13 @@ class SourcesPayload(TypedDict):
     empty: str
 
 
+class PagePayload(TypedDict, total=False):
+    """`pdf_page.js`. `image` is a data URL; empty where the source has no page to show."""
+
+    image: str
+    caption: str
+
+
 class TimeBar(TypedDict):
     """One mode: milliseconds to the first token (`total`), of its stages, and to the last token (`done`)."""
 

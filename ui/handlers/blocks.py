@@ -4,12 +4,14 @@ The page fetches the text once, in pages of pieces (the spans between candidates
 travel.
 """
 
+import base64
 import re
 from collections.abc import Callable
 from statistics import median
 
 import numpy as np
 
+from blockrag.documents.pdf_picture import picture
 from blockrag.errors import SegmentationError
 from blockrag.events import Source
 from blockrag.kv.memory import MemoryTier
@@ -17,7 +19,7 @@ from blockrag.progress import OnProgress
 from blockrag.segment import Block, Edit, Scored, Segmentation
 from ui import strings
 from ui.collection_document import CollectionDocument
-from ui.components.payloads import BlocksPayload, TextPage
+from ui.components.payloads import BlocksPayload, PagePayload, TextPage
 from ui.open_collection import OpenCollection
 
 MAX_PIECES = 5_000
@@ -84,6 +86,20 @@ def source_view(collection: OpenCollection, source: Source | None, statement: st
         "highlight": start,
         "summary": strings.SOURCE_CAPTION.format(document=source.document, number=source.number),
     }
+
+
+def page_view(collection: OpenCollection, source: Source | None) -> PagePayload:
+    """Draw the page of a PDF that a source begins on; nothing if its file is not kept. Raises DocumentError and
+    LimitError."""
+    found = collection.find(source.document_id) if source else None
+    path = collection.library.file_of(found.record) if found else None
+    if source is None or path is None:
+        return {}
+    page = source.page or 1  # one page alone has no number
+    with collection.limiter.job(collection.owner), path.open("rb") as file:
+        image = base64.b64encode(picture(source.document, file, page)).decode("ascii")
+    caption = strings.PAGE_CAPTION.format(document=source.document, page=page)
+    return {"image": f"data:image/png;base64,{image}", "caption": caption}
 
 
 def _sentence(scored: Scored, text: str, start: int, end: int, statement: str) -> tuple[int, int]:
