@@ -26,7 +26,7 @@ def test_long_runs_are_left_out_and_told(name, data, text):
     document = load(data.encode(), name)
     assert RUN[100:160] not in document.text
     assert text is None or document.text == text
-    assert any(note.startswith("Base64 was left out") for note in document.notes)
+    assert any(note.startswith("Base64 was left out: 1 run, ") for note in document.notes)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """E-mail, mailboxes, notebooks, subtitles."""
 
 import json
+import random
+import struct
 from email.message import EmailMessage
 
 import pytest
 
-from blockrag.documents import load, mail
+from blockrag.documents import load, mail, tnef
 from blockrag.errors import DocumentError
 from tests.document_files import FIELD, word
 
@@ -124,3 +126,66 @@ def test_cues_of_other_shapes():
     vtt = "WEBVTT\n\nSTYLE\n::cue {}\n\nNOTE x\n\nintro\n00:01.000 --> 00:02.000\nA\n\nNOTE y\n\n00:03.000 --> 00:04.000\nB < C\n"
     assert load(vtt.encode(), "a.vtt").text == "[0:00:01] A\n[0:00:03] B < C\n"
     assert load(b"no cues at all", "a.srt").text == "no cues at all"
+
+
+def wrapped(attachments: dict[str, bytes], rtf: bytes = b"") -> bytes:
+    """A `winmail.dat` in code page 1251."""
+
+    def attribute(level: int, number: int, value: bytes) -> bytes:
+        return struct.pack("<BHHI", level, number, 6, len(value)) + value + struct.pack("<H", sum(value) & 0xFFFF)
+
+    def properties(*found: tuple[int, int, bytes]) -> bytes:
+        packed = struct.pack("<I", len(found) + 2) + struct.pack("<HHI", 3, 0x0E20, 7)
+        packed += struct.pack("<HH16sIIHxxI", 0x1E, 0x8001, bytes(16), 1, 2, 97, 1) + struct.pack("<I4s", 2, b"x")
+        for kind, number, value in found:
+            packed += struct.pack("<HHII", kind, number, 1, len(value)) + value + bytes(-len(value) % 4)
+        return packed
+
+    data = tnef.SIGNATURE + b"\0\0" + attribute(1, 0x9007, struct.pack("<II", 1251, 0))
+    if rtf:
+        data += attribute(1, 0x9003, properties((0x102, 0x1009, rtf)))
+    for name, content in attachments.items():
+        data += attribute(2, 0x9002, bytes(14)) + attribute(2, 0x8010, "~СМЕТА.CSV".encode("cp1251") + b"\0")
+        data += attribute(2, 0x800F, content)
+        data += attribute(2, 0x9005, properties((0x1F, 0x3707, f"{name}\0".encode("utf-16-le"))))
+    return data
+
+
+HELLO = bytes.fromhex(
+    "2d0000002b0000004c5a4675f1c5c7a703000a007263706731323542320af32068656c090020627705b06c647d0a800fa0"
+)
+"""The example of [MS-OXRTFCP]: {\\rtf1\\ansi\\ansicpg1252\\pard hello world}."""
+
+
+def test_attachments_in_a_winmail_dat_are_read():
+    data = wrapped({"Смета на май.csv": "имя,цена\nАлда,12\n".encode(), "../harbour.docx": word(), "x.bin": b"\0\1"})
+    sent = message()
+    sent.add_attachment(data, maintype="application", subtype="ms-tnef", filename="winmail.dat")
+    document = load(bytes(sent), "a.eml")
+    assert "## Attachment: Смета на май.csv\n\nимя,цена\nАлда,12\n" in document.text
+    assert "## Attachment: harbour.docx\n\n# The harbour" in document.text
+    (note,) = document.notes
+    assert note.startswith("The attachment x.bin was left out: ")
+
+
+def test_the_text_in_a_winmail_dat_is_read_if_it_stands_nowhere_else():
+    data = wrapped({}, HELLO)
+    alone, beside = EmailMessage(), message()
+    alone["Subject"] = "x"
+    alone.set_content(data, maintype="application", subtype="ms-tnef", filename="winmail.dat")
+    assert load(bytes(alone), "a.eml").text == "# x\n\nhello world\n"
+    beside.add_attachment(data, maintype="application", subtype="ms-tnef", filename="winmail.dat")
+    assert "hello" not in load(bytes(beside), "a.eml").text
+
+
+def test_a_damaged_winmail_dat_is_told():
+    data, chance = wrapped({"a.csv": b"a,b\n1,2\n"}, HELLO), random.Random(1)
+    for _ in range(1_000):
+        at = chance.randrange(4, len(data))
+        try:
+            tnef.unwrap("winmail.dat", data[:at] + bytes([chance.randrange(256)]) + data[at + chance.randrange(1, 9) :])
+        except DocumentError as error:
+            assert error.name == "winmail.dat" and "damaged" in error.reason
+    sent = message()
+    sent.add_attachment(data[:300], maintype="application", subtype="ms-tnef", filename="winmail.dat")
+    assert load(bytes(sent), "a.eml").notes == ("The attachment winmail.dat was left out: it is damaged.",)

@@ -2,7 +2,7 @@
 
 import re
 
-from blockrag.documents.document import Content
+from blockrag.documents.document import Content, counted
 
 MIN_CHARS = 512
 """Shortest run that is left out; shorter ones may be ids, hashes or short keys."""
@@ -29,7 +29,7 @@ def without_base64(content: Content) -> Content:
     text = _RUN.sub(mark, content.text)
     if not n_chars:
         return content
-    note = f"Base64 was left out: {len(n_chars):,} runs, {sum(n_chars):,} characters."
+    note = f"Base64 was left out: {counted(len(n_chars), 'run', 'runs')}, {sum(n_chars):,} characters."
     return Content(text, content.encoding, (*content.notes, note))
 
 

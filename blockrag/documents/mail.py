@@ -11,12 +11,14 @@ from blockrag.documents.document import Content, Limits
 from blockrag.documents.html import body_text
 from blockrag.documents.html_encoding import codec_of
 from blockrag.documents.text import check_length, cleaned, decode_content
+from blockrag.documents.tnef import SIGNATURE, unwrap
 from blockrag.errors import DocumentError
 
 MAX_DEPTH = 4
 """Messages inside messages that are read."""
 MAX_PARTS = 500
 
+_TEXTS = ("text/plain", "text/html")
 _SHOWN = ("From", "To", "Cc", "Date")
 _MESSAGE = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From [^\n]*\d{2}:\d{2}[^\n]*\n")
 _QUOTES = re.compile(r"(>*)[ ]?(.*)", re.DOTALL)
@@ -63,13 +65,15 @@ class _Reader:
         headers = [f"{key}: {value}" for key in _SHOWN if (value := _header(message, key))]
         if headers:
             yield "\n".join(headers)
+        has_text = False
         for i, part in enumerate(_parts(message)):
             if i == MAX_PARTS:
                 self._notes.append(f"Parts after the first {MAX_PARTS} of a message were left out.")
                 return
-            yield from self._part(part, depth)
+            has_text = has_text or part.get_content_type() in _TEXTS
+            yield from self._part(part, depth, has_text)
 
-    def _part(self, part: EmailMessage, depth: int) -> Iterator[str]:
+    def _part(self, part: EmailMessage, depth: int, has_text: bool) -> Iterator[str]:
         kind, filename = part.get_content_type(), _filename(part)
         if kind == "message/rfc822":
             inner = part.get_payload()
@@ -77,17 +81,35 @@ class _Reader:
                 yield from self.message(inner[0], depth + 1)
             else:
                 self._notes.append("A message inside the message was left out.")
-        elif not filename and kind in ("text/plain", "text/html"):
+        elif not filename and kind in _TEXTS:
             text, told = _text_of(part)
             self._notes += told
             yield (body_text(text) if kind == "text/html" else _unflowed(part, text)).strip("\n")
         elif kind not in ("application/pgp-signature", "application/pkcs7-signature", "text/x-vcard"):
-            yield from self._attachment(part, filename or f"part.{part.get_content_subtype()}", depth)
+            data = part.get_payload(decode=True)
+            filename = filename or f"part.{part.get_content_subtype()}"
+            if isinstance(data, bytes) and data.startswith(SIGNATURE):
+                yield from self._wrapped(filename, data, depth, has_text)
+            else:
+                yield from self._attachment(filename, data if isinstance(data, bytes) else b"", depth)
 
-    def _attachment(self, part: EmailMessage, filename: str, depth: int) -> Iterator[str]:
-        data = part.get_payload(decode=True)
+    def _wrapped(self, filename: str, data: bytes, depth: int, has_text: bool) -> Iterator[str]:
+        """Attachments in a `winmail.dat`, and the text of the message if no other part has it."""
         try:
-            if not isinstance(data, bytes) or not data:
+            wrapped = unwrap(filename, data)
+        except DocumentError as error:
+            self._notes.append(f"The attachment {filename} was left out: {error.reason}.")
+            return
+        if wrapped.text and not has_text:
+            yield from list(self._attachment(*wrapped.text, depth))[1:]
+        if len(wrapped.attachments) > MAX_PARTS:
+            self._notes.append(f"Parts after the first {MAX_PARTS} of {filename} were left out.")
+        for name, inner in wrapped.attachments[:MAX_PARTS]:
+            yield from self._attachment(_printable(name), inner, depth)
+
+    def _attachment(self, filename: str, data: bytes, depth: int) -> Iterator[str]:
+        try:
+            if not data:
                 raise DocumentError(filename, "it is empty")
             kind = media.media_type(filename, data)
             if kind in (media.EML, media.MBOX) and depth >= MAX_DEPTH:
@@ -187,6 +209,11 @@ def _filename(part: EmailMessage) -> str:
         name = part.get_filename() or ""
     except (ValueError, IndexError, AttributeError, TypeError, LookupError):
         name = ""
+    return _printable(name)
+
+
+def _printable(name: str) -> str:
+    """The last part of a path, without control characters."""
     return "".join(c for c in name.replace("\\", "/").rpartition("/")[2] if c.isprintable())[:200]
 
 
