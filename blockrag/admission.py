@@ -9,7 +9,10 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, contextmanager
+from contextvars import copy_context
+from functools import partial
 from typing import TypeVar
 from weakref import WeakSet
 
@@ -112,11 +115,9 @@ class Stream(Iterator[T]):
                 self._read_at = time.monotonic()
 
     async def __aiter__(self) -> AsyncGenerator[T]:
-        try:
-            while (item := await asyncio.to_thread(next, self, _END)) is not _END:
-                yield item  # type: ignore[misc]
-        finally:
-            self.close()
+        async with aclosing(each_in_thread(self)) as each:
+            async for item in each:
+                yield item
 
     def close(self) -> None:
         """Stop, and give the slot back."""
@@ -134,6 +135,29 @@ class Stream(Iterator[T]):
                 self._was_unread = True
         finally:
             self._lock.release()
+
+
+async def each_in_thread(items: "Generator[T] | Stream[T]") -> AsyncGenerator[T]:
+    """Yield each item as it comes from a thread of its own.
+
+    In the loop's shared threads, streams that wait for their turn could take every thread from those that have it.
+    Closing this generator closes `items`: at once, or when the item at work is done, without waiting for it.
+    """
+    executor, at_work = ThreadPoolExecutor(1, thread_name_prefix="blockrag-stream"), False
+    try:
+        while True:
+            at_work = True
+            step = partial(copy_context().run, next, items, _END)
+            item = await asyncio.get_running_loop().run_in_executor(executor, step)
+            at_work = False
+            if item is _END:
+                break
+            yield item  # type: ignore[misc]
+    finally:
+        closing = executor.submit(items.close)
+        executor.shutdown(wait=False)
+        if not at_work:
+            await asyncio.wrap_future(closing)
 
 
 class ServedTime:

@@ -35,7 +35,7 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True)
 def no_running_loop(request):
     """Hide the event loop that an open browser leaves running in this thread: code outside the page starts its own."""
-    if "ui" in request.path.parts:
+    if "browser" in request.fixturenames:
         yield
         return
     loop = asyncio._get_running_loop()

@@ -1,14 +1,16 @@
 """The queue before the model: fair, bounded, and giving back what it lent."""
 
+import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockrag.admission import FairQueue
+from blockrag.admission import FairQueue, each_in_thread
 from blockrag.errors import BusyError
 from blockrag.events import Answer, Queued
 from blockrag.pipeline import Pipeline
@@ -249,3 +251,49 @@ def test_a_stream_that_is_dropped_frees_its_slot(pipeline):
     assert pipeline.engine.queue.n_admitted == 1
     del stream
     assert pipeline.engine.queue.n_admitted == 0
+
+
+def test_a_stream_that_waits_takes_no_thread_from_one_that_has_its_turn():
+    turn, closed = threading.Event(), threading.Event()
+
+    def waits():
+        try:
+            yield turn.wait(10)
+        finally:
+            closed.set()
+
+    def goes():
+        turn.set()
+        yield "gone"
+
+    async def read(items):
+        return [item async for item in each_in_thread(items)]
+
+    async def both():
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        return await asyncio.gather(read(waits()), read(goes()))
+
+    assert asyncio.run(both()) == [[True], ["gone"]] and closed.is_set()
+
+
+def test_cancelling_does_not_wait_for_the_item_at_work():
+    begun, turn, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def waits():
+        try:
+            begun.set()
+            yield turn.wait(10)
+        finally:
+            closed.set()
+
+    async def cancel():
+        reading = asyncio.create_task(anext(each_in_thread(waits())))
+        await asyncio.to_thread(begun.wait, 10)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert not closed.is_set()
+        turn.set()
+
+    asyncio.run(cancel())
+    assert closed.wait(10)

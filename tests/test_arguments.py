@@ -17,7 +17,7 @@ from blockrag import (
     load_many,
 )
 from blockrag.cli import _parser, options
-from blockrag.errors import ArgumentError
+from blockrag.errors import ArgumentError, DocumentError
 
 QUESTION = "Which river flows through Rome?"
 
@@ -140,9 +140,14 @@ def test_an_empty_path_is_not_the_current_folder(rag, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path / "here")
     (tmp_path / "here" / "a.txt").write_text("A text.")
     for wrong in ("", None, 3, Odd(), "A text instead of a path. " * 20):
-        for call in (rag.index, rag.update, rag.sync, load, lambda path: list(load_many([path]))):
+        for call in (rag.index, rag.update, rag.sync, load):
             with pytest.raises(ArgumentError, match="(a source|source|folder) is "):
                 call(wrong)
+        if isinstance(wrong, str):
+            assert [type(each) for each in load_many([wrong, "a.txt"])] == [DocumentError, Document], "a batch goes on"
+        else:
+            with pytest.raises(ArgumentError, match="a source is "):
+                list(load_many([wrong]))
     with pytest.raises(ArgumentError, match="a source is "):
         rag.index({"a": 1})
     assert len(rag.documents()) == 1

@@ -6,7 +6,6 @@ import json
 import shutil
 import sqlite3
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import text
@@ -85,7 +84,9 @@ def test_a_document_of_the_store_gets_its_source_when_it_is_indexed_again(files,
         former = [Block(*row) for row in connection.execute(select)]
     pipeline = Pipeline.open(engine(files), files)
     n_blocks = len(pipeline.index)
-    pipeline.add(SimpleNamespace(document=load(tmp_path / "cities.md"), blocks=lambda granularity: former), 1.0)
+    segmentation = pipeline.segment(load(tmp_path / "cities.md"), "structural", SizeBounds(1, 1024))
+    object.__setattr__(segmentation, "blocks", lambda granularity: former)
+    pipeline.add(segmentation, 1.0)
     assert [r.source for r in pipeline.index.documents()] == [
         str(tmp_path / "cities.md"), "5974b0999625/cities.md", "pages.pdf",
     ]  # fmt: skip

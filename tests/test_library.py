@@ -41,7 +41,7 @@ def test_folders_are_strings_or_paths_and_begin_with_home(tmp_path, monkeypatch)
         ({"device": "cuda:99"}, "device is 'cuda:99', but torch sees"),
         ({"memory_bytes": "two"}, "memory_bytes is 'two'"),
         ({"dtype": "float64"}, "dtype is 'float64'; give one of 'auto'"),
-        ({"kv_at_rest": "int4"}, "kv_at_rest is 'int4'; give one of 'exact', 'int8'"),
+        ({"kv_at_rest": "int3"}, "kv_at_rest is 'int3'; give one of 'exact', 'int8', 'int4'"),
         ({"model": None}, "model is None"),
         ({"kv_dir": __file__}, "kv_dir is .*, which is a file"),
     ],
@@ -111,16 +111,18 @@ def test_leaving_an_async_stream_gives_its_slot_back(rag):
 
 
 def test_a_cancelled_question_stops(rag):
-    async def cancel() -> int:
+    async def cancel() -> None:
         task = asyncio.create_task(rag.aask(QUESTION, max_new_tokens=2000))
         while not rag.engine.queue.n_admitted:
             await asyncio.sleep(0.001)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        return rag.engine.queue.n_admitted
+        async with asyncio.timeout(10):
+            while rag.engine.queue.n_admitted:
+                await asyncio.sleep(0.001)
 
-    assert asyncio.run(cancel()) == 0
+    asyncio.run(cancel())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

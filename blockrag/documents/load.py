@@ -85,15 +85,28 @@ def load_many(
     Raises
     ------
     ArgumentError
-        If `sources` is one path: its letters are none.
+        If `sources` is one path: its letters are none. If a source is neither a path nor bytes.
     """
     if isinstance(sources, str | bytes | os.PathLike) or not isinstance(sources, Iterable):
         raise ArgumentError(f"sources is {shown(sources)}; give a list of paths")
     for source in sources:
+        if (unusable := _unusable(source)) is not None:
+            yield unusable
+            continue
         try:
             yield load(source, limits=limits, encoding=_encoding_for(source, encoding), ocr=ocr)
         except DocumentError as error:
             yield error
+
+
+def _unusable(source: str | os.PathLike[str] | bytes) -> DocumentError | None:
+    """The error of a text that cannot be a path, or None."""
+    if isinstance(source, str | os.PathLike):
+        try:
+            path_of("a source", source)
+        except ArgumentError as error:
+            return DocumentError(_label(os.fspath(source)), str(error))
+    return None
 
 
 def _encoding_for(source: str | os.PathLike[str] | bytes, encoding: str | None) -> str | None:

@@ -1,10 +1,8 @@
 """A LlamaIndex LLM that reads blocks: each `CitableBlock` of a chat is one attention block."""
 
-import asyncio
 import os
-import threading
 import warnings
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import aclosing
 from dataclasses import fields
 from inspect import signature
@@ -25,6 +23,7 @@ from llama_index.core.llms import CustomLLM
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 
 from blockrag import arguments
+from blockrag.admission import each_in_thread
 from blockrag.answering import Request, queue_and_answer
 from blockrag.engine import Engine
 from blockrag.errors import ArgumentError
@@ -48,8 +47,6 @@ UNBLOCKED = (
     "Use BlockSynthesizer in a query engine, and BlockContextChatEngine instead of index.as_chat_engine()."
 )
 """What a chat without blocks is told of from `LONG_TOKENS` on."""
-
-_END = object()
 
 
 class BlockAttentionLLM(CustomLLM):
@@ -206,7 +203,7 @@ class BlockAttentionLLM(CustomLLM):
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """See `stream_chat`."""
-        return _each_in_thread(chat_responses(self._chat(messages, **kwargs)))
+        return each_in_thread(chat_responses(self._chat(messages, **kwargs)))
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
@@ -239,7 +236,7 @@ class BlockAttentionLLM(CustomLLM):
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """See `stream_complete`."""
-        return _each_in_thread(completions(self._complete(prompt, formatted, **kwargs)))
+        return each_in_thread(completions(self._complete(prompt, formatted, **kwargs)))
 
     def _chat(self, messages: Sequence[ChatMessage], max_tokens: int | None = None, **sampling: Any) -> Run:
         chat, engine = read_chat(messages), self._engine
@@ -310,21 +307,5 @@ def _sources(engine: Engine, chat: Chat) -> tuple[Source, ...]:
 
 async def _last_in_thread(responses: Generator[T, Any, Any]) -> T:
     """The last of `responses`, each computed in a thread."""
-    async with aclosing(_each_in_thread(responses)) as each:
+    async with aclosing(each_in_thread(responses)) as each:
         return last(iter([response async for response in each]))
-
-
-async def _each_in_thread(items: Generator[T, Any, Any]) -> AsyncGenerator[T, None]:
-    """Yield each item as it comes; closing this generator closes `items`, once the item at work is done."""
-    lock = threading.Lock()
-
-    def step() -> T | object:
-        with lock:
-            return next(items, _END)
-
-    try:
-        while (item := await asyncio.to_thread(step)) is not _END:
-            yield item  # type: ignore[misc]
-    finally:
-        with lock:
-            items.close()
