@@ -182,11 +182,10 @@ def _usual_gap(rows: Sequence[Row], gaps: Sequence[float], edge: float | None) -
     if not gaps_down:
         return 0
     usual = median(gap for gap, *_ in gaps_down)
-    wrapped = [
-        gap
-        for gap, row, following in gaps_down
-        if edge is not None and row.text[-1:] not in ".!?:;" and _reaches(row, following, edge)
-    ]
+    full = [(gap, row) for gap, row, following in gaps_down if edge is not None and _reaches(row, following, edge)]
+    wrapped = [gap for gap, row in full if row.text[-1:] not in ".!?:;"]
+    if len(full) == len(gaps_down):
+        return usual
     if wrapped:
         return min(usual, median(wrapped))
     least = min(gap for gap, *_ in gaps_down)
