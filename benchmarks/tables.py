@@ -56,14 +56,24 @@ def compare() -> Iterable[Sequence[str]]:
 
 def retrieval() -> Iterable[Sequence[str]]:
     """Retrieval time by the size of the collection, on two CPU cores."""
-    yield "characters", "blocks", "embed", "search", "read 8 blocks", "retrieval", "open index", "add a document"
+    yield (
+        "characters",
+        "blocks",
+        "embed",
+        "vectors",
+        "words",
+        "read 8 blocks",
+        "retrieval",
+        "open index",
+        "add a document",
+    )
     for row in _load(MEASURED / "retrieval-cpu.json")["rows"]:
-        stages = (f"{row[f'{stage}_ms']:,.1f} ms" for stage in ("embed", "faiss", "read"))
+        times = (f"{row[f'{stage}_ms']:,.1f} ms" for stage in ("embed", "faiss", "words", "read"))
         total = f"**{row['retrieval_ms']:,.0f} ms**"
         yield (
             f"{row['chars']:,}",
             f"{row['blocks']:,}",
-            *stages,
+            *times,
             total,
             f"{row['open_ms']:,.0f} ms",
             f"{row['add_ms']:,.0f} ms",

@@ -59,6 +59,16 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
     exec(compile(code, str(page), "exec"), {"folder": tmp_path, "__name__": "guide"})
 
 
+@pytest.mark.slow
+@pytest.mark.weights
+@pytest.mark.parametrize("page", [pytest.param(p, id=p.stem) for p in WITH_CODE if blocks_of(p, "text")])
+def test_pages_print_what_they_show(page, tmp_path, capsys):
+    """With the real model; a page that shows what it prints shows all of it."""
+    pytest.importorskip("llama_index.core", reason="llama-index-core is not installed")
+    exec(compile("\n".join(blocks_of(page, "python")), str(page), "exec"), {"folder": tmp_path, "__name__": "guide"})
+    assert capsys.readouterr().out == "".join(blocks_of(page, "text"))
+
+
 def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     cells = json.loads((ROOT / "examples" / "quickstart.ipynb").read_text(encoding="utf-8"))["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
