@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import wraps
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,11 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 LLAMAINDEX = importlib.util.find_spec("llama_index") is not None
+
+
+@wraps(Engine.from_pretrained)  # its signature is read when `blockrag.llamaindex` is first imported
+def tiny(*args, kv_dir=None, **settings):
+    return tiny_engine(kv_dir)
 
 
 def test_every_promise_of_security_has_its_test():
@@ -52,7 +58,7 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
         pytest.importorskip("llama_index.core", reason="llama-index-core is not installed")
     if "llama_index.vector_stores.qdrant" in code:
         pytest.importorskip("llama_index.vector_stores.qdrant", reason="llama-index-vector-stores-qdrant is absent")
-    monkeypatch.setattr(Engine, "from_pretrained", lambda *args, kv_dir=None, **settings: tiny_engine(kv_dir))
+    monkeypatch.setattr(Engine, "from_pretrained", tiny)
     monkeypatch.setattr("blockrag.models.load.load_tokenizer", lambda name: tiny_tokenizer())
     monkeypatch.setitem(SEGMENTERS, "neural", SEGMENTERS["structural"])  # which has tests of its own, and takes longer
     monkeypatch.chdir(ROOT)
@@ -76,7 +82,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     extras = re.findall(r"\[(.*?)\]", installs)
     project = (ROOT / "pyproject.toml").read_text()
     assert extras and all(f"\n{extra} = [" in project for group in extras for extra in group.split(","))
-    monkeypatch.setattr(Engine, "from_pretrained", lambda *args, kv_dir=None, **settings: tiny_engine(kv_dir))
+    monkeypatch.setattr(Engine, "from_pretrained", tiny)
     monkeypatch.chdir(tmp_path)
     variables: dict[str, object] = {"__name__": "notebook"}
     for cell, source in zip(code[1:], runs, strict=True):
