@@ -34,12 +34,12 @@ def seeds_of(target: str) -> list[bytes]:
     if target in CONTAINERS:
         return [bytes([n]) + members[name] for n, (members, name) in enumerate(parts_of(target)[:256])]
     if target == "archive":
-        from tests.test_fuzz import LISTED, archive  # noqa: PLC0415  (loads models' code)
+        from tests.fuzz_checks import LISTED, archive  # noqa: PLC0415  (loads models' code)
 
         return [archive(json.dumps(LISTED).encode())]
     if target == "kv":
         from blockrag.kv.writer import kv_to_bytes  # noqa: PLC0415
-        from tests.test_fuzz import KV  # noqa: PLC0415
+        from tests.fuzz_checks import KV  # noqa: PLC0415
 
         return [kv_to_bytes(KV, "identity", "key", "exact")]
     return [data for data in fuzzing.seeds(target) if len(data) < MAX_BYTES] or [b"some text\n"]
@@ -48,11 +48,11 @@ def seeds_of(target: str) -> list[bytes]:
 def target_of(target: str) -> Callable[[bytes], None]:
     """Return what takes any bytes, and raises if they are neither read nor refused."""
     if target == "archive":
-        from tests.test_fuzz import is_answered  # noqa: PLC0415
+        from tests.fuzz_checks import is_answered  # noqa: PLC0415
 
         return is_answered
     if target == "kv":
-        from tests.test_fuzz import is_refused_or_what_it_was  # noqa: PLC0415
+        from tests.fuzz_checks import is_refused_or_what_it_was  # noqa: PLC0415
 
         return is_refused_or_what_it_was
     parts = parts_of(target)[:256] if target in CONTAINERS else []

@@ -4,24 +4,17 @@
 some ten minutes. What hypothesis finds, it keeps in ``.hypothesis`` and tries first the next time.
 """
 
-import io
 import json
 import os
 import random
-import zipfile
 
 import gradio as gr
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blockrag.documents import Limits
-from blockrag.errors import KVCorruptError, KVMismatchError
-from blockrag.kv.block_kv import BlockKV
-from blockrag.kv.reader import kv_from_bytes
 from blockrag.kv.writer import kv_to_bytes
-from storage.archive_reader import MANIFEST, read
+from tests.fuzz_checks import ENTRY, KV, LISTED, archive, is_answered, is_refused_or_what_it_was
 from tests.fuzzing import mutated
 from tests.tiny import tiny_engine
 from tests.ui.serving import make_service
@@ -32,33 +25,11 @@ pytestmark = pytest.mark.slow
 N = int(os.environ.get("BLOCKRAG_FUZZ", "30"))
 OPTIONS = {"max_examples": N, "deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 
-ENTRY = {
-    "name": "a.md", "source": "a.md", "media_type": "text/markdown", "encoding": "", "notes": ["one"], "sha256": "0" * 64,
-    "segmenter": "structural", "bounds": [16, 128], "granularity": 0.5, "chars": [5, 9], "scores": [0.5, 0.25],
-    "edits": [[7, "added"]],
-}  # fmt: skip
-LISTED = {"format": "blockrag-collection", "version": 1, "name": "Rivers", "documents": [ENTRY]}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=10,
 )
-
-
-def archive(manifest: bytes, text: bytes = b"# Head\n\nA text.\n") -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
-        made.writestr(MANIFEST, manifest)
-        made.writestr("documents/0.txt", text)
-    return file.getvalue()
-
-
-def is_answered(data: bytes) -> None:
-    header, rest = read({"n_documents": 5, "n_chars": 10_000}, io.BytesIO(data), Limits())
-    parts = b"".join(rest)
-    assert header.get("reason") or (isinstance(header["name"], str) and header["n_documents"] >= 0)
-    json.dumps(header)
-    assert len(parts) < 1 << 20
 
 
 @settings(**OPTIONS)
@@ -77,19 +48,6 @@ def test_lists_of_contents_with_anything_in_them_are_refused_or_read(field, valu
     if field != "documents":
         listed["documents"] = [entry]
     is_answered(archive(json.dumps(listed).encode("utf-8", "surrogatepass")))
-
-
-KV = BlockKV(torch.arange(48.0).view(2, 2, 3, 4), -torch.arange(48.0).view(2, 2, 3, 4))
-
-
-def is_refused_or_what_it_was(data: bytes, at_rest: str = "exact") -> None:
-    whole = kv_from_bytes(kv_to_bytes(KV, "identity", "key", at_rest), "identity", "key", at_rest)
-    try:
-        found = kv_from_bytes(data, "identity", "key", at_rest)
-    except (KVCorruptError, KVMismatchError):
-        return
-    assert torch.equal(found.keys, whole.keys) and torch.equal(found.values, whole.values)
-    assert found.first_position == whole.first_position
 
 
 @settings(**OPTIONS)
